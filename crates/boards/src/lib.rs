@@ -1,0 +1,1 @@
+//! A catalogue of FPGA boards, their identification and their peripherals.

@@ -1,0 +1,1 @@
+//! Several processes drive the same cards: protocol, broker, client and Bus.

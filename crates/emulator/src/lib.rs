@@ -1,0 +1,1 @@
+//! Emulated FPGA boards, served over vfio-user.

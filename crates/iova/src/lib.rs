@@ -1,0 +1,1 @@
+//! Allocates IOVA ranges: valid ranges in, aligned and non-overlapping ranges out.

@@ -1,0 +1,1 @@
+//! Several processes drive the same PCIe cards from user space, at the same time and safely.

@@ -1,0 +1,1 @@
+//! Memory that processes and cards share, and sockets that carry descriptors.

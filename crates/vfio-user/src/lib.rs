@@ -1,0 +1,1 @@
+//! The vfio-user protocol as types: messages in and out of bytes.

@@ -1,0 +1,1 @@
+//! AMD/Xilinx XDMA (PG195) as types: registers, bit fields, descriptors.

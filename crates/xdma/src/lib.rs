@@ -1,0 +1,1 @@
+//! A driver for AMD/Xilinx XDMA, the DMA/Bridge Subsystem for PCI Express (PG195).
