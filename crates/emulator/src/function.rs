@@ -1,0 +1,123 @@
+//! The seam inside an emulated board: a PCI function and the host it is plugged into.
+//!
+//! The server side (`server`, `host`) knows vfio-user, connections, DMA maps and interrupt descriptors; the device
+//! side (`boards`, `xdma`, `xadc`, …) knows data sheets. They meet in the two traits of this file and nowhere else.
+
+use jitney_memory::Mapping;
+use std::fmt;
+
+/// A PCI function as the server presents it to clients.
+///
+/// Methods take `&self` and are called from several connections at once.
+pub trait Function: Send + Sync {
+    /// What config space says about the function. Does not change while it is served.
+    fn description(&self) -> &Description;
+
+    /// Reads `data.len()` bytes (1, 2, 4 or 8, naturally aligned or not, always inside the BAR) at `offset` of BAR `bar`.
+    fn read(&self, bar: usize, offset: u64, data: &mut [u8]);
+
+    /// Writes to BAR `bar`, with the same rules as [`read`](Self::read).
+    fn write(&self, bar: usize, offset: u64, data: &[u8]);
+
+    /// The memory behind a BAR that clients may map directly, if there is any: `(sharable memory, its length)`.
+    fn mappable(&self, bar: usize) -> Option<&jitney_memory::Memfd>;
+
+    /// A function-level or conventional reset: registers to their reset values, engines stopped. Card memory stays.
+    ///
+    /// Returns at once; [`Host::dma`] calls of engines that were running fail from here on until they are started again.
+    fn reset(&self);
+}
+
+/// What config space says about a function; the server builds the bytes from it.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// Vendor, device, subsystem vendor and subsystem device.
+    pub ids: [u16; 4],
+    /// Revision id.
+    pub revision: u8,
+    /// Class code: base class, sub-class, programming interface.
+    pub class: [u8; 3],
+    /// The six BARs; a 64-bit BAR uses its slot and the next.
+    pub bars: [Option<BarDescription>; 6],
+    /// How the function can interrupt.
+    pub interrupts: InterruptKind,
+    /// Interrupt vectors offered with MSI-X (at most 2048) or MSI (at most 32).
+    pub vectors: u16,
+    /// Where the MSI-X table and its pending bits are: BAR index, table offset, PBA offset.
+    pub msix: Option<(u8, u32, u32)>,
+    /// Link speed in units of the PCIe link capability (1 = 2.5 GT/s, 2 = 5 GT/s, 3 = 8 GT/s, 4 = 16 GT/s) and width in lanes.
+    pub link: (u8, u8),
+    /// The device serial number, if the function has that capability.
+    pub serial: Option<u64>,
+}
+
+/// One BAR.
+#[derive(Debug, Clone, Copy)]
+pub struct BarDescription {
+    /// Size in bytes, a power of two.
+    pub size: u64,
+    /// Uses this slot and the next one.
+    pub is_64bit: bool,
+    /// Marked prefetchable.
+    pub prefetchable: bool,
+}
+
+/// How a function interrupts its host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InterruptKind {
+    /// It cannot.
+    None,
+    /// One level-triggered line.
+    Intx,
+    /// Message signalled.
+    Msi,
+    /// Message signalled with a table.
+    #[default]
+    MsiX,
+}
+
+/// The host as a function sees it: memory by IOVA, and interrupts. Cheap to share between engine threads.
+pub trait Host: Send + Sync {
+    /// Copies `length` bytes from host memory at `iova` into card memory.
+    ///
+    /// Crosses as many maps as it needs, in bounded pieces, so that an unmap waits for one piece at most.
+    fn read_to(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault>;
+
+    /// Copies `length` bytes of card memory into host memory at `iova`; visible to the host before it returns.
+    fn write_from(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault>;
+
+    /// Reads host memory into a small buffer (a descriptor).
+    fn read(&self, iova: u64, bytes: &mut [u8]) -> Result<(), DmaFault>;
+
+    /// Writes a small buffer to host memory (a length slot).
+    fn write(&self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault>;
+
+    /// Writes one aligned 32-bit word with release ordering: everything written before is visible to whoever sees it.
+    fn write_word(&self, iova: u64, value: u32) -> Result<(), DmaFault>;
+
+    /// Sets the level of an interrupt vector's request. A request that rises fires the vector's eventfd, or is kept until
+    /// one is armed and unmasked; level semantics as PG195's IRQ block needs them.
+    fn set_interrupt(&self, vector: u16, requested: bool);
+
+    /// Whether the driver has set Bus Master Enable.
+    fn bus_master(&self) -> bool;
+}
+
+/// Why a DMA failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DmaFault {
+    /// No map covers this IOVA, or not with this direction.
+    Unmapped {
+        /// The first address that could not be reached.
+        iova: u64,
+    },
+}
+
+impl fmt::Display for DmaFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmapped { iova } => write!(f, "IOVA {iova:#x} is not mapped for this access"),
+        }
+    }
+}
+impl std::error::Error for DmaFault {}
