@@ -1,0 +1,186 @@
+//! Memory that a process and the cards of an address space both see.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::keeper::{Handed, Keeper};
+use jitney_memory::{Access, Mapping, Memfd, PageSize};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+
+/// What a DMA buffer has to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DmaRequest {
+    /// Size in bytes; rounded up to whole pages.
+    pub size: u64,
+    /// Alignment of its IOVA in bytes, a power of two up to 1 GiB; 1 if it does not matter.
+    pub align: u64,
+    /// The highest IOVA that the card can reach, as `0xffff_ffff` for a card with 32-bit addresses.
+    pub top: u64,
+    /// Which pages to make it of.
+    pub pages: PageSize,
+}
+
+impl DmaRequest {
+    /// A buffer of `size` bytes of normal pages anywhere in a 64-bit address space.
+    #[must_use]
+    pub const fn new(size: u64) -> Self {
+        Self { size, align: 1, top: u64::MAX, pages: PageSize::Normal }
+    }
+
+    /// The same in an address space that ends at `top`.
+    #[must_use]
+    pub const fn below(mut self, top: u64) -> Self {
+        self.top = top;
+        self
+    }
+
+    /// The same with its IOVA at a multiple of `align`.
+    #[must_use]
+    pub const fn aligned(mut self, align: u64) -> Self {
+        self.align = align;
+        self
+    }
+
+    /// The same of other pages.
+    #[must_use]
+    pub const fn of(mut self, pages: PageSize) -> Self {
+        self.pages = pages;
+        self
+    }
+
+    /// The size rounded up to whole pages.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the size is zero, or so large that it cannot be rounded up.
+    pub fn rounded_size(&self) -> Result<u64> {
+        match self.size.checked_next_multiple_of(self.pages.bytes()) {
+            Some(size) if size > 0 && i64::try_from(size).is_ok() => Ok(size),
+            _ => Err(Error::new(
+                ErrorKind::Invalid,
+                format!("a DMA buffer cannot have {} bytes; ask for at least 1 and less than 2^63", self.size),
+            )),
+        }
+    }
+}
+
+impl From<u64> for DmaRequest {
+    fn from(size: u64) -> Self {
+        Self::new(size)
+    }
+}
+
+/// A buffer's place in its address space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DmaPlace {
+    /// Where cards see its first byte.
+    pub iova: u64,
+    /// Its size in bytes, whole pages.
+    pub size: u64,
+}
+
+/// Memory that this process and every card of an address space see, the card at [`iova`](Self::iova).
+///
+/// A clone is the same memory; it is unmapped when the last clone is gone, so whoever starts a transfer keeps one until
+/// the engine has stopped. Cards and other processes may write to it at any time: it is read and written by copies and
+/// single volatile accesses, never through a slice.
+#[derive(Clone)]
+pub struct DmaBuffer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    place: DmaPlace,
+    view: Mapping,
+    memory: Memfd,
+    keeper: Option<Arc<dyn Keeper>>,
+}
+
+impl DmaBuffer {
+    /// The buffer that `keeper` mapped at `place`, seen through a new mapping of `memory`.
+    pub fn new(memory: Memfd, place: DmaPlace, keeper: Arc<dyn Keeper>) -> Result<Self> {
+        let length = usize::try_from(place.size)
+            .map_err(|_| Error::new(ErrorKind::Invalid, format!("{:#x} bytes do not fit", place.size)))?;
+        let view = match Mapping::shared(&memory, 0, length, Access::ReadWrite) {
+            Ok(view) => view,
+            Err(error) => {
+                // Nobody will ever hold this buffer, so it goes back at once; the first error is the one that matters.
+                if let Err(second) = keeper.take_back(Handed::Buffer { iova: place.iova }) {
+                    tracing::warn!(iova = place.iova, error = %second, "a DMA buffer could not be given back");
+                }
+                return Err(error.into());
+            }
+        };
+        Ok(Self { inner: Arc::new(Inner { place, view, memory, keeper: Some(keeper) }) })
+    }
+
+    /// Where cards see its first byte.
+    #[must_use]
+    pub fn iova(&self) -> u64 {
+        self.inner.place.iova
+    }
+
+    /// Its size in bytes, whole pages.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.inner.place.size
+    }
+
+    /// This process's view of it.
+    #[must_use]
+    pub fn view(&self) -> &Mapping {
+        &self.inner.view
+    }
+
+    /// The memory itself, to hand to another process.
+    #[must_use]
+    pub fn memory(&self) -> &Memfd {
+        &self.inner.memory
+    }
+
+    /// Copies bytes out of the buffer.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        Ok(self.inner.view.read(offset, bytes)?)
+    }
+
+    /// Copies bytes into the buffer.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        Ok(self.inner.view.write(offset, bytes)?)
+    }
+
+    /// Gives the buffer back and says whether that worked. Dropping the last clone does the same and can only log.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] if another clone is alive; then nothing was done to the memory and that clone stays valid.
+    pub fn free(self) -> Result<()> {
+        match Arc::try_unwrap(self.inner) {
+            Ok(mut inner) => inner.give_back(),
+            Err(shared) => Err(Error::new(
+                ErrorKind::Held,
+                format!("the DMA buffer at IOVA {:#x} is still in use, by a clone of it", shared.place.iova),
+            )),
+        }
+    }
+}
+
+impl Inner {
+    fn give_back(&mut self) -> Result<()> {
+        match self.keeper.take() {
+            Some(keeper) => keeper.take_back(Handed::Buffer { iova: self.place.iova }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.give_back() {
+            tracing::warn!(iova = self.place.iova, %error, "a DMA buffer could not be given back");
+        }
+    }
+}
+
+impl fmt::Debug for DmaBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DmaBuffer({:#x} bytes at IOVA {:#x})", self.size(), self.iova())
+    }
+}

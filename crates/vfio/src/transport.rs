@@ -1,0 +1,85 @@
+//! What a transport has to do: reach a card's regions and interrupts, and map memory for it.
+//!
+//! Three are foreseen (kernel group, kernel cdev, vfio-user); everything above this file is the same for all of them.
+
+use crate::error::Result;
+use jitney_memory::{Mapping, Memfd};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::os::fd::BorrowedFd;
+
+/// A way to reach one card.
+///
+/// Regions and interrupt indexes are numbered as VFIO numbers them for PCI (`VFIO_PCI_BAR0_REGION_INDEX` …).
+pub trait Transport: fmt::Debug + Send + Sync {
+    /// What the region is; size 0 if it is not there.
+    fn region(&self, index: u32) -> Result<RegionInfo>;
+
+    /// Reads from a region.
+    fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<()>;
+
+    /// Writes to a region.
+    fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<()>;
+
+    /// Maps a whole region whose [`RegionInfo::mappable`] is set.
+    fn map(&self, region: u32) -> Result<Mapping>;
+
+    /// How many vectors the card has of this kind; 0 if it has none.
+    fn interrupt_count(&self, kind: InterruptKind) -> Result<u32>;
+
+    /// Wires vectors of `kind` to eventfds, from vector `first` on; `None` leaves a vector silent. The first call
+    /// enables interrupts of that kind.
+    fn arm(&self, kind: InterruptKind, first: u32, events: &[Option<BorrowedFd<'_>>]) -> Result<()>;
+
+    /// Disables interrupts of `kind`.
+    fn disarm(&self, kind: InterruptKind) -> Result<()>;
+
+    /// Resets the card and waits until it can be used again.
+    fn reset(&self) -> Result<()>;
+}
+
+/// A region as the transport describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RegionInfo {
+    /// Size in bytes.
+    pub size: u64,
+    /// Whether all of it can be mapped.
+    pub mappable: bool,
+}
+
+/// The kinds of interrupt a PCI card can have, with the index that VFIO gives each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum InterruptKind {
+    /// One level-triggered line.
+    Intx = 0,
+    /// Message signalled.
+    Msi = 1,
+    /// Message signalled, with a table.
+    MsiX = 2,
+    /// The card reports an error.
+    Error = 3,
+    /// Somebody wants the card back: it is being unplugged or unbound.
+    Request = 4,
+}
+
+/// Something that maps memory for cards: a type1 container, an iommufd IOAS, or one vfio-user server.
+pub trait Mapper: fmt::Debug + Send + Sync {
+    /// The IOVA ranges that may be mapped, ascending.
+    fn ranges(&self) -> Vec<RangeInclusive<u64>>;
+
+    /// The smallest page it maps, in bytes: IOVAs and sizes are multiples of it.
+    fn granule(&self) -> u64;
+
+    /// The most bytes that one [`map`](Self::map) should cover, so that it does not hold up others for long: mapping
+    /// pinned memory through the kernel takes time by the page.
+    fn piece(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Maps `size` bytes of `memory` from `offset` on at `iova`, readable and writable by the card.
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()>;
+
+    /// Unmaps exactly `size` bytes at `iova`. When it returns, no card touches that memory any more.
+    fn unmap(&self, iova: u64, size: u64) -> Result<()>;
+}
