@@ -1,1 +1,32 @@
-//! Memory that processes and cards share, and sockets that carry descriptors.
+//! Memory that processes and cards share, and the descriptors it travels by.
+//!
+//! - [`Memfd`]: an anonymous file of a size that nobody can change; the form in which DMA memory exists and is handed on.
+//! - [`Mapping`]: a range of memory that others may write to at any time. It is read and written by copies and by
+//!   volatile or atomic words, never through a slice.
+//! - [`descriptors`]: messages with file descriptors over Unix sockets.
+//! - [`EventFd`]: a counter that wakes somebody in another process; the form in which interrupts arrive.
+//! - [`errno_name`]: names for errno values, for every error message of the project.
+//!
+//! ```
+//! use jitney_memory::{Access, Mapping, Memfd, PageSize};
+//!
+//! let memory = Memfd::create("example", 1 << 20, PageSize::Normal)?;
+//! let mine = Mapping::shared(&memory, 0, 1 << 20, Access::ReadWrite)?;
+//! let theirs = Mapping::shared(&memory, 0, 1 << 20, Access::ReadOnly)?;
+//! mine.store32(0x40, 0xC0FF_EE00)?;
+//! assert_eq!(theirs.load32(0x40)?, 0xC0FF_EE00);
+//! # Ok::<(), jitney_memory::Error>(())
+//! ```
+
+pub mod descriptors;
+mod errno;
+mod error;
+mod event;
+mod mapping;
+mod memfd;
+
+pub use errno::{Explained, errno_name};
+pub use error::{AccessError, Error, Result};
+pub use event::EventFd;
+pub use mapping::{Access, Cell32, Mapping};
+pub use memfd::{Memfd, PageSize};

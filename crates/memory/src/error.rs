@@ -1,0 +1,172 @@
+//! What can go wrong with memory and descriptors.
+
+use std::borrow::Cow;
+
+use rustix::io::Errno;
+
+use crate::errno::Explained;
+use crate::memfd::PageSize;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure, with what was attempted, on what, why it failed and, where it is known, what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call failed.
+    #[error("{operation} {object}: {}{remedy}", Explained(*errno))]
+    System {
+        /// The system call.
+        operation: &'static str,
+        /// What it was called on, in words.
+        object: Cow<'static, str>,
+        /// What the kernel answered.
+        errno: Errno,
+        /// What to do about it, starting with "; ", or nothing.
+        remedy: Cow<'static, str>,
+    },
+
+    /// There are fewer free huge pages than the memory needs.
+    #[error(
+        "memory '{name}' needs {needed} huge pages of {pages} each, {free} are free; reserve them with: echo {total} | sudo tee \
+         /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
+        pages.bytes() / 1024
+    )]
+    HugePages {
+        /// Name of the memory that was to be made.
+        name: String,
+        /// Size of each page.
+        pages: PageSize,
+        /// Number of pages that the memory needs.
+        needed: u64,
+        /// Number of pages that are free and not promised to anybody else.
+        free: u64,
+        /// Number of pages to reserve in all, so that enough are free.
+        total: u64,
+    },
+
+    /// A size that cannot be had.
+    #[error("{object}: the size {size:#x} is not a multiple of {multiple:#x} bytes greater than zero")]
+    Size {
+        /// What was to be made.
+        object: Cow<'static, str>,
+        /// The size asked for, in bytes.
+        size: u64,
+        /// What it must be a multiple of, in bytes.
+        multiple: u64,
+    },
+
+    /// A descriptor is not what it has to be.
+    #[error("descriptor refused: expected {expected}, got {found}")]
+    Descriptor {
+        /// What the descriptor had to be.
+        expected: Cow<'static, str>,
+        /// What it is.
+        found: String,
+    },
+
+    /// A message is longer than the buffer that was to receive it. Its rest is lost, its descriptors are closed.
+    #[error("the peer sent a message longer than the {capacity} bytes that this protocol allows here")]
+    MessageTruncated {
+        /// Size of the buffer in bytes.
+        capacity: usize,
+    },
+
+    /// A message came with more descriptors than were asked for. All of them are closed.
+    #[error("the peer sent more descriptors than the {allowed} that this protocol allows here")]
+    DescriptorsTruncated {
+        /// Number of descriptors that were asked for.
+        allowed: usize,
+    },
+
+    /// More descriptors than one message can carry, or descriptors without a byte to carry them.
+    #[error(
+        "{descriptors} descriptors cannot be sent with {bytes} bytes: at most {max}, and at least one byte"
+    )]
+    Unsendable {
+        /// Number of descriptors.
+        descriptors: usize,
+        /// Number of bytes in the message.
+        bytes: usize,
+        /// The kernel's limit of descriptors per message.
+        max: usize,
+    },
+
+    /// The peer closed a stream within a message.
+    #[error("the peer closed the connection after {received} of {expected} bytes of a message")]
+    Closed {
+        /// Bytes that arrived.
+        received: usize,
+        /// Bytes that the message has.
+        expected: usize,
+    },
+
+    /// An access outside a mapping, or one that the mapping does not allow.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+impl Error {
+    /// A failed system call without a remedy.
+    pub(crate) fn system(
+        operation: &'static str,
+        object: impl Into<Cow<'static, str>>,
+        errno: Errno,
+    ) -> Self {
+        Self::System { operation, object: object.into(), errno, remedy: Cow::Borrowed("") }
+    }
+
+    /// What the kernel answered, if a system call failed.
+    #[must_use]
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::System { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// Whether the operation would have had to wait (`EAGAIN`).
+    #[must_use]
+    pub fn would_block(&self) -> bool {
+        self.errno() == Some(Errno::AGAIN)
+    }
+
+    /// Whether the peer of a socket is gone (`EPIPE`, `ECONNRESET`, or the end of a stream within a message).
+    #[must_use]
+    pub fn peer_gone(&self) -> bool {
+        matches!(self, Self::Closed { .. }) || matches!(self.errno(), Some(Errno::PIPE | Errno::CONNRESET))
+    }
+}
+
+/// An access that a mapping refuses. Nothing was read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccessError {
+    /// The access reaches beyond the mapping.
+    #[error("access to {len:#x} bytes at {offset:#x} is outside a mapping of {size:#x} bytes")]
+    OutOfBounds {
+        /// Where the access starts, in bytes from the start of the mapping.
+        offset: u64,
+        /// Length of the access in bytes.
+        len: usize,
+        /// Length of the mapping in bytes.
+        size: usize,
+    },
+
+    /// The access is not at a multiple of its own size.
+    #[error("access at {offset:#x} is not aligned to {align} bytes")]
+    Misaligned {
+        /// Where the access starts, in bytes from the start of the mapping.
+        offset: u64,
+        /// The alignment it needs, in bytes.
+        align: usize,
+    },
+
+    /// The mapping may only be read.
+    #[error("write at {offset:#x} to a mapping that is read-only")]
+    ReadOnly {
+        /// Where the access starts, in bytes from the start of the mapping.
+        offset: u64,
+    },
+}

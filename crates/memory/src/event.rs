@@ -1,0 +1,107 @@
+//! Event descriptors: how an interrupt reaches a process.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
+use rustix::io::{Errno, retry_on_intr};
+
+use crate::error::{Error, Result};
+
+/// An `eventfd(2)`: a counter that one side adds to and another takes from and waits for.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// Makes one with nothing pending, closed on exec, that never blocks a read or write.
+    ///
+    /// # Errors
+    /// What `eventfd` answers, such as `EMFILE`.
+    pub fn new() -> Result<Self> {
+        rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map(Self)
+            .map_err(|errno| Error::system("eventfd", "for a new event", errno))
+    }
+
+    /// Adds one to what is pending and wakes whoever waits.
+    ///
+    /// # Errors
+    /// What `write` answers. A counter that is full is no error: the event is pending.
+    pub fn signal(&self) -> Result<()> {
+        match retry_on_intr(|| rustix::io::write(&self.0, &1_u64.to_ne_bytes())) {
+            Ok(_) | Err(Errno::AGAIN) => Ok(()),
+            Err(errno) => Err(Error::system("write", "to an event", errno)),
+        }
+    }
+
+    /// Takes all that is pending and says how often it was signalled; 0 if nothing is pending.
+    ///
+    /// # Errors
+    /// What `read` answers.
+    pub fn take(&self) -> Result<u64> {
+        let mut count = [0; 8];
+        match retry_on_intr(|| rustix::io::read(&self.0, &mut count)) {
+            Ok(_) => Ok(u64::from_ne_bytes(count)),
+            Err(Errno::AGAIN) => Ok(0),
+            Err(errno) => Err(Error::system("read", "from an event", errno)),
+        }
+    }
+
+    /// Waits until something is pending, at most `timeout`, without end if it is `None`; says whether it is. Takes
+    /// nothing: [`EventFd::take`] does.
+    ///
+    /// # Errors
+    /// What `poll` answers.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        // A time beyond what the clock can hold is no limit.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let left = deadline
+                .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+                .and_then(|left| Timespec::try_from(left).ok());
+            match rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], left.as_ref()) {
+                Ok(ready) => return Ok(ready != 0),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::system("poll", "of an event", errno)),
+            }
+        }
+    }
+}
+
+/// Takes a descriptor that somebody sent as an event. It is made non-blocking, which holds for the sender's as well.
+impl TryFrom<OwnedFd> for EventFd {
+    type Error = Error;
+
+    fn try_from(descriptor: OwnedFd) -> Result<Self> {
+        // An eventfd has no type of its own to ask for; its name in /proc is what tells it from others.
+        let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
+        let target = fs::read_link(&link).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            Error::system("readlink", link.clone(), errno)
+        })?;
+        if target.as_os_str() != "anon_inode:[eventfd]" {
+            return Err(Error::Descriptor {
+                expected: "an eventfd".into(),
+                found: target.display().to_string(),
+            });
+        }
+        rustix::fs::fcntl_getfl(&descriptor)
+            .and_then(|flags| rustix::fs::fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK))
+            .map_err(|errno| Error::system("F_SETFL", "of a received event", errno))?;
+        Ok(Self(descriptor))
+    }
+}
+
+impl AsFd for EventFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl From<EventFd> for OwnedFd {
+    fn from(event: EventFd) -> Self {
+        event.0
+    }
+}

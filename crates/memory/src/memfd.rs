@@ -1,0 +1,223 @@
+//! Anonymous files of a fixed size: memory as a descriptor.
+//!
+//! A process that maps a file which somebody else shortens afterwards is killed by SIGBUS. Seals take that power from
+//! everybody who holds the descriptor, its maker included; who receives such a file checks the seals and can then map
+//! it without trusting the sender. See `memfd_create(2)` and `fcntl(2)`, "File Sealing".
+
+use std::fmt;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, MemfdFlags, SealFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::mapping::{Access, Mapping};
+
+/// `f_type` of files on huge pages, from linux/magic.h.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58F6;
+
+/// The pages that memory is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PageSize {
+    /// The pages every machine has: 4 KiB on x86-64.
+    Normal,
+    /// Huge pages of 2 MiB, which have to be reserved.
+    Huge2M,
+    /// Huge pages of 1 GiB, which have to be reserved.
+    Huge1G,
+}
+
+impl PageSize {
+    /// Size of a page in bytes.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Normal => rustix::param::page_size() as u64,
+            Self::Huge2M => 2 << 20,
+            Self::Huge1G => 1 << 30,
+        }
+    }
+
+    /// The least multiple of the page size that is not below `size`, or nothing if 64 bits do not hold it.
+    #[must_use]
+    pub fn round_up(self, size: u64) -> Option<u64> {
+        size.checked_next_multiple_of(self.bytes())
+    }
+
+    /// The pages of an open file: huge ones if it lives on hugetlbfs.
+    pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self> {
+        let system =
+            rustix::fs::fstatfs(file).map_err(|errno| Error::system("fstatfs", "of a file to map", errno))?;
+        // The magic number is 32 bits wide; the field is signed and as wide as the machine's words.
+        if system.f_type as u64 & 0xFFFF_FFFF != HUGETLBFS_MAGIC {
+            return Ok(Self::Normal);
+        }
+        match system.f_bsize as u64 {
+            0x20_0000 => Ok(Self::Huge2M),
+            0x4000_0000 => Ok(Self::Huge1G),
+            other => Err(Error::Descriptor {
+                expected: "pages of 2 MiB or 1 GiB".into(),
+                found: format!("huge pages of {other:#x} bytes"),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for PageSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Normal => write!(f, "{} KiB", self.bytes() / 1024),
+            Self::Huge2M => f.write_str("2 MiB"),
+            Self::Huge1G => f.write_str("1 GiB"),
+        }
+    }
+}
+
+/// An anonymous file that is sealed against shrinking: memory that can be handed to others by its descriptor.
+#[derive(Debug)]
+pub struct Memfd {
+    file: OwnedFd,
+    size: u64,
+    pages: PageSize,
+}
+
+impl Memfd {
+    /// Makes `size` bytes of zeroed memory, closed on exec and sealed against shrinking, growing and further sealing.
+    ///
+    /// `name` is what /proc/PID/fd and /proc/PID/maps show. The size is a multiple of the page size and not zero
+    /// ([`PageSize::round_up`] helps). Huge pages are reserved here: once made, the memory is there. Normal pages are
+    /// taken as they are touched.
+    ///
+    /// # Errors
+    /// A size that is no multiple, huge pages that are not free, or what `memfd_create` and `ftruncate` answer.
+    pub fn create(name: &str, size: u64, pages: PageSize) -> Result<Self> {
+        if size == 0 || !size.is_multiple_of(pages.bytes()) {
+            return Err(Error::Size {
+                object: format!("memory '{name}'").into(),
+                size,
+                multiple: pages.bytes(),
+            });
+        }
+        let failed = |operation, errno| {
+            Error::system(operation, format!("of memory '{name}', {size:#x} bytes"), errno)
+        };
+
+        let file = match (open(name, pages), pages) {
+            (Ok(file), _) => file,
+            // The kernel or the processor does not have pages of this size at all.
+            (Err(Errno::NODEV | Errno::INVAL | Errno::NOENT), PageSize::Huge2M | PageSize::Huge1G) => {
+                return Err(huge_pages_missing(name, size, pages));
+            }
+            (Err(errno), _) => return Err(failed("memfd_create", errno)),
+        };
+        rustix::fs::ftruncate(&file, size).map_err(|errno| failed("ftruncate", errno))?;
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+            .map_err(|errno| failed("F_ADD_SEALS", errno))?;
+
+        let memfd = Self { file, size, pages };
+        if pages != PageSize::Normal {
+            memfd.reserve(name)?;
+        }
+        Ok(memfd)
+    }
+
+    /// Takes a descriptor that somebody sent for memory of `expected_size` bytes.
+    ///
+    /// # Errors
+    /// Anything but an anonymous file or file in memory of exactly that size, sealed against shrinking, is refused.
+    pub fn adopt(file: OwnedFd, expected_size: u64) -> Result<Self> {
+        let refuse = |found: String| Error::Descriptor {
+            expected: format!("memory of {expected_size:#x} bytes, sealed against shrinking").into(),
+            found,
+        };
+        let stat = rustix::fs::fstat(&file)
+            .map_err(|errno| Error::system("fstat", "of a received descriptor", errno))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(refuse(format!("a descriptor of another kind ({kind:?})")));
+        }
+        // Only files in memory know seals; all others answer EINVAL.
+        let seals = rustix::fs::fcntl_get_seals(&file)
+            .map_err(|_| refuse("a file that cannot be sealed".to_owned()))?;
+        if !seals.contains(SealFlags::SHRINK) {
+            return Err(refuse("memory that its sender can still shrink".to_owned()));
+        }
+        let size =
+            u64::try_from(stat.st_size).map_err(|_| refuse(format!("a size of {} bytes", stat.st_size)))?;
+        if size != expected_size {
+            return Err(refuse(format!("memory of {size:#x} bytes")));
+        }
+        let pages = PageSize::of(file.as_fd())?;
+        Ok(Self { file, size, pages })
+    }
+
+    /// Size in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The pages it is made of.
+    #[must_use]
+    pub fn page_size(&self) -> PageSize {
+        self.pages
+    }
+
+    /// The descriptor alone. The file keeps its seals.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.file
+    }
+
+    /// Has the kernel set the huge pages aside for this file.
+    ///
+    /// `memfd_create` succeeds without a single free huge page. A shared mapping is what reserves them, for as long
+    /// as the file lives (Documentation/mm/hugetlbfs_reserv.rst), so that no later access can fail.
+    fn reserve(&self, name: &str) -> Result<()> {
+        let len = usize::try_from(self.size).map_err(|_| huge_pages_missing(name, self.size, self.pages))?;
+        match Mapping::shared(self, 0, len, Access::ReadWrite) {
+            Ok(_) => Ok(()),
+            Err(error) if error.errno() == Some(Errno::NOMEM) => {
+                Err(huge_pages_missing(name, self.size, self.pages))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Memfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn open(name: &str, pages: PageSize) -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::CLOEXEC
+        | MemfdFlags::ALLOW_SEALING
+        | match pages {
+            PageSize::Normal => MemfdFlags::empty(),
+            PageSize::Huge2M => MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB,
+            PageSize::Huge1G => MemfdFlags::HUGETLB | MemfdFlags::HUGE_1GB,
+        };
+    // Where vm.memfd_noexec is 2, only files that can never be executed may be made; kernels before 6.3 do not know
+    // the flag.
+    match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        other => other,
+    }
+}
+
+fn huge_pages_missing(name: &str, size: u64, pages: PageSize) -> Error {
+    let count = |file: &str| {
+        // A kernel without pages of this size has no such file: none of them are free.
+        fs::read_to_string(format!("/sys/kernel/mm/hugepages/hugepages-{}kB/{file}", pages.bytes() / 1024))
+            .ok()
+            .and_then(|text| text.trim().parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    let needed = size / pages.bytes();
+    let free = count("free_hugepages").saturating_sub(count("resv_hugepages"));
+    let total = count("nr_hugepages").saturating_add(needed.saturating_sub(free));
+    Error::HugePages { name: name.to_owned(), pages, needed, free, total }
+}
