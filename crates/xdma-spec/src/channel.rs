@@ -62,23 +62,23 @@ pub struct ChannelControl {
     pub report_descriptor_stopped: bool,
     /// Report a descriptor with COMPLETED.
     pub report_descriptor_completed: bool,
-    /// Report addresses and lengths that break the alignment rules.
+    /// Report source and destination addresses that are not aligned to each other.
     pub report_align_mismatch: bool,
     /// Report a descriptor with a bad magic.
     pub report_magic_stopped: bool,
-    /// Report a length that is not allowed.
+    /// Report a length that is not a multiple of a stream's data width.
     pub report_invalid_length: bool,
     /// Report that the engine went idle after RUN was cleared.
     pub report_idle_stopped: bool,
     #[bits(2)]
     __: u8,
-    /// Report errors of reading the source, one bit each.
+    /// Report errors of reading the source and stop at them; all five bits are set together.
     #[bits(5)]
     pub report_read_error: u8,
-    /// Report errors of writing the destination, one bit each; H2C only.
+    /// Report errors of writing the destination and stop at them, likewise; H2C only.
     #[bits(5)]
     pub report_write_error: u8,
-    /// Report errors of fetching descriptors, one bit each.
+    /// Report errors of fetching descriptors and stop at them, likewise.
     #[bits(5)]
     pub report_descriptor_error: u8,
     __: bool,
@@ -144,7 +144,7 @@ pub struct InterruptEnable {
     pub descriptor_stopped: bool,
     /// A descriptor with COMPLETED ended.
     pub descriptor_completed: bool,
-    /// Misaligned address or length.
+    /// Addresses not aligned to each other.
     pub align_mismatch: bool,
     /// Bad magic.
     pub magic_stopped: bool,
@@ -167,6 +167,10 @@ pub struct InterruptEnable {
 }
 
 /// "Performance Monitor Control (0xC0)".
+///
+/// The sources disagree about bits 0 and 2. The names here are those of AMD's Linux driver, which always sets both. In
+/// the tables of PG195 v4.1 bit 0 is Auto and bit 2 is Run, where Run only arms the counters until the channel's own
+/// RUN rises. An emulated card that starts counting for either bit is right for both.
 #[bitfield(u32)]
 #[derive(PartialEq, Eq)]
 pub struct PerformanceControl {

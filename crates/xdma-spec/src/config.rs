@@ -11,23 +11,23 @@ pub const BUS_DEVICE: Register<BusDevice, ReadOnly> = Register::new(0x04);
 pub const PCIE_MAX_PAYLOAD: Register<TransferSize, ReadOnly> = Register::new(0x08);
 /// PCIe maximum read request size.
 pub const PCIE_MAX_READ_REQUEST: Register<TransferSize, ReadOnly> = Register::new(0x0c);
-/// System id, bits 15:0; [`SYSTEM_ID_DEFAULT`] unless the design chose another.
+/// System id, bits 15:0: [`SYSTEM_ID_DEFAULT`].
 pub const SYSTEM_ID: Register<u32, ReadOnly> = Register::new(0x10);
 /// Which kind of message-signalled interrupt the host has enabled.
 pub const MSI_ENABLE: Register<MsiEnable, ReadOnly> = Register::new(0x14);
 /// Width of the AXI data path.
 pub const DATA_WIDTH: Register<DataWidth, ReadOnly> = Register::new(0x18);
-/// PCIe control.
+/// PCIe control; resets to [`PcieControl::RESET`].
 pub const PCIE_CONTROL: Register<PcieControl, ReadWrite> = Register::new(0x1c);
-/// Maximum payload size towards PCIe; resets to [`AxiTransferSize::RESET`].
+/// Maximum payload size towards the card's user logic; resets to [`AxiTransferSize::RESET`].
 pub const AXI_MAX_PAYLOAD: Register<AxiTransferSize, ReadWrite> = Register::new(0x40);
-/// Maximum read request size towards PCIe; resets to [`AxiTransferSize::RESET`].
+/// Maximum read request size towards the card's user logic; resets to [`AxiTransferSize::RESET`].
 pub const AXI_MAX_READ_REQUEST: Register<AxiTransferSize, ReadWrite> = Register::new(0x44);
 /// How long a C2H stream waits for data before it closes its descriptor: 2 to the power of bits 4:0, in clocks; 0
 /// is for ever.
 pub const WRITE_FLUSH_TIMEOUT: Register<u32, ReadWrite> = Register::new(0x60);
 
-/// What [`SYSTEM_ID`] reads if the design chose no other.
+/// What [`SYSTEM_ID`] reads.
 pub const SYSTEM_ID_DEFAULT: u32 = 0xff01;
 
 /// "Config Block BusDev (0x04)".
@@ -105,6 +105,11 @@ pub struct PcieControl {
     __: u32,
 }
 
+impl PcieControl {
+    /// After reset: relaxed ordering.
+    pub const RESET: Self = Self::new().with_relaxed_ordering(true);
+}
+
 /// "Config AXI User Max Payload Size (0x40)" and "… Max Read Request Size (0x44)". Codes are those of
 /// [`TransferSize`].
 #[bitfield(u32)]
@@ -114,7 +119,7 @@ pub struct AxiTransferSize {
     #[bits(3)]
     pub programmed: u8,
     __: bool,
-    /// What is in force: the lower of that and what the link allows. Read only.
+    /// What is in force: it may be less, due to the IP's configuration or data width. Read only.
     #[bits(3)]
     pub effective: u8,
     #[bits(25)]
@@ -122,7 +127,7 @@ pub struct AxiTransferSize {
 }
 
 impl AxiTransferSize {
-    /// After reset: 4096 bytes wanted and, before the link's limit is applied, in force.
+    /// After reset: 4096 bytes.
     pub const RESET: Self = Self::new().with_programmed(5).with_effective(5);
 }
 
@@ -143,6 +148,6 @@ mod tests {
         assert_eq!(u32::from(BusDevice::new().with_bus(0x2e).with_device(1).with_function(2)), 0x2e0a);
         assert_eq!(u32::from(AxiTransferSize::RESET), 0x55);
         assert_eq!(u32::from(MsiEnable::new().with_msix(true)), 2);
-        assert_eq!(u32::from(PcieControl::new().with_relaxed_ordering(true)), 1);
+        assert_eq!(u32::from(PcieControl::RESET), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The descriptor, 32 bytes in host memory: PG195, "Descriptor Format".
+//! The descriptor, 32 bytes in host memory: PG195, "Descriptors".
 
 use std::mem::{offset_of, size_of};
 

@@ -16,11 +16,11 @@ pub struct ChannelStatus {
     pub descriptor_stopped: bool,
     /// A descriptor with COMPLETED ended.
     pub descriptor_completed: bool,
-    /// An address or a length broke the alignment rules.
+    /// Source and destination addresses were not aligned to each other.
     pub align_mismatch: bool,
     /// A descriptor had a bad magic.
     pub magic_stopped: bool,
-    /// A length was not allowed.
+    /// A length was not a multiple of a stream's data width.
     pub invalid_length: bool,
     /// The engine went idle after RUN was cleared.
     pub idle_stopped: bool,
@@ -145,7 +145,7 @@ impl fmt::Display for Description {
         }
         for (set, name) in [
             (status.magic_stopped(), "bad magic"),
-            (status.align_mismatch(), "misaligned address or length"),
+            (status.align_mismatch(), "addresses not aligned to each other"),
             (status.invalid_length(), "invalid length"),
             (status.descriptor_stopped(), "stop descriptor ended"),
             (status.descriptor_completed(), "descriptor completed"),

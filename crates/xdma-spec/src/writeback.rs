@@ -1,4 +1,4 @@
-//! What the card writes to host memory beside data: PG195, "Poll Mode" and "C2H Stream".
+//! What the card writes to host memory beside data: PG195, "Poll Mode" and "DMA C2H Stream".
 
 use std::mem::{offset_of, size_of};
 
