@@ -1,1 +1,6 @@
-//! Several processes drive the same cards: protocol, broker, client and Bus.
+//! Several processes drive the same cards.
+
+#![forbid(unsafe_code)]
+
+pub mod machine;
+pub mod protocol;

@@ -1,0 +1,169 @@
+//! What the machine does when a piece of work is finished.
+
+use super::{BufferState, ClientId, Effect, Machine, Outcome, Task, TaskId, Work};
+use crate::protocol::Reply;
+use jitney_vfio::Error;
+
+impl Machine {
+    pub(super) fn finished(
+        &mut self,
+        id: TaskId,
+        outcome: Result<Outcome, Error>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(task) = self.tasks.remove(&id) else { return };
+        let owner = task.client();
+        if let Some(client) = owner.and_then(|client| self.clients.get_mut(&client)) {
+            client.pending.remove(&id);
+        }
+        match task {
+            Task::Map { client, number, iova } => self.mapped(client, number, iova, id, outcome, effects),
+            Task::Unmap { client, number, iova } => self.unmapped(client, number, iova, outcome, effects),
+            Task::Grant { client, number, card } => {
+                let reply = match outcome {
+                    Ok(Outcome::Grant { kind }) => Ok(Reply::Opened { kind }),
+                    Ok(Outcome::Done) => Ok(Reply::Opened { kind: 0 }),
+                    Err(error) => {
+                        self.leave_card(client, card, effects);
+                        Err(error)
+                    }
+                };
+                let attach = reply.is_ok().then_some(id);
+                self.reply(client, number, reply, attach, effects);
+            }
+            Task::Wire { client, number, card, vector } => {
+                if outcome.is_err() {
+                    self.cards[card].wired.remove(&vector);
+                } else if !self.is_present(client) {
+                    // It left while the wire was being made.
+                    let task = Task::Silence { client, number: None, card, vector };
+                    self.start(task, Work::Silence { card, vector }, effects);
+                }
+                self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
+            }
+            Task::Silence { client, number, card, vector } => {
+                self.cards[card].wired.remove(&vector);
+                self.settle(client, number, outcome, "a vector could not be silenced", effects);
+            }
+            Task::CarryOut { card } => {
+                if let Err(error) = outcome {
+                    let card = &self.cards[card].description.identity;
+                    tracing::warn!(%card, %error, "a will could not be carried out");
+                }
+            }
+            Task::Reset { card, answer } => {
+                self.cards[card].resetting = false;
+                match answer {
+                    Some((client, number)) => {
+                        self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
+                    }
+                    None => {
+                        if let Err(error) = outcome {
+                            let card = &self.cards[card].description.identity;
+                            tracing::warn!(%card, %error, "the card could not be reset after its last user left");
+                        }
+                    }
+                }
+                for deferred in std::mem::take(&mut self.cards[card].deferred) {
+                    self.request(deferred.client, deferred.number, deferred.request, false, effects);
+                }
+            }
+        }
+        if let Some(client) = owner {
+            self.finish_departure(client, effects);
+        }
+    }
+
+    fn mapped(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        iova: u64,
+        id: TaskId,
+        outcome: Result<Outcome, Error>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let present = self.is_present(client);
+        let Some(state) = self.clients.get_mut(&client) else { return };
+        let Some(buffer) = state.buffers.get_mut(&iova) else { return };
+        match outcome {
+            Ok(_) if present => {
+                buffer.state = BufferState::Live;
+                let reply = Ok(Reply::Allocated { iova, size: buffer.size });
+                self.reply(client, number, reply, Some(id), effects);
+            }
+            Ok(_) => {
+                // It left while its memory was being mapped.
+                buffer.state = BufferState::Unmapping;
+                let size = buffer.size;
+                self.start(Task::Unmap { client, number: None, iova }, Work::Unmap { iova, size }, effects);
+            }
+            Err(error) => {
+                state.buffers.remove(&iova);
+                self.release_iova(iova);
+                self.reply(client, number, Err(error), None, effects);
+            }
+        }
+    }
+
+    fn unmapped(
+        &mut self,
+        client: ClientId,
+        number: Option<u64>,
+        iova: u64,
+        outcome: Result<Outcome, Error>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.buffers.remove(&iova);
+        }
+        // After a failure a card may still reach that memory: its IOVA is never handed out again.
+        if outcome.is_ok() {
+            self.release_iova(iova);
+        }
+        self.settle(
+            client,
+            number,
+            outcome,
+            "a DMA buffer could not be unmapped; its IOVA stays taken",
+            effects,
+        );
+    }
+
+    fn release_iova(&mut self, iova: u64) {
+        if let Err(error) = self.space.free(iova) {
+            tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
+        }
+    }
+
+    /// Answers the request that asked for this work, or logs a failure if nobody did.
+    fn settle(
+        &mut self,
+        client: ClientId,
+        number: Option<u64>,
+        outcome: Result<Outcome, Error>,
+        failure: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        match (number, outcome) {
+            (Some(number), outcome) => {
+                self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
+            }
+            (None, Err(error)) => tracing::warn!(client = client.0, %error, "{failure}"),
+            (None, Ok(_)) => {}
+        }
+    }
+
+    fn reply(
+        &self,
+        client: ClientId,
+        number: u64,
+        reply: Result<Reply, Error>,
+        attach: Option<TaskId>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.is_present(client) {
+            effects.push(Effect::Reply { client, number, reply, attach });
+        }
+    }
+}

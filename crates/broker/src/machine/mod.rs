@@ -1,0 +1,357 @@
+//! The broker's state machine: events in, effects out, no I/O.
+//!
+//! It decides everything that a broker decides: who gets which IOVA, which lease, which card, and what happens in which
+//! order when a client is gone. The server feeds it events and carries out its effects. Work that takes time is an
+//! [`Effect::Work`] with a [`TaskId`], answered some time later with [`Event::Finished`].
+
+mod departure;
+mod finished;
+mod requests;
+#[cfg(test)]
+mod tests;
+
+use crate::protocol::{Reply, Request};
+use jitney_iova::Allocator;
+use jitney_vfio::{BarInfo, Error, ErrorKind, Identity, LeaseTable, Will};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A connection of a client, unique for as long as the broker lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
+/// A piece of work, unique for as long as the broker lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub u64);
+
+/// Who is behind a connection, as the kernel says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Process id.
+    pub pid: u32,
+    /// User id.
+    pub uid: u32,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A client connected.
+    Joined {
+        /// The new connection.
+        client: ClientId,
+        /// Who it is.
+        peer: Peer,
+    },
+    /// A client sent a request.
+    Request {
+        /// Which client.
+        client: ClientId,
+        /// The request's number.
+        number: u64,
+        /// What it asks for.
+        request: Request,
+        /// Whether a descriptor came with it.
+        descriptor: bool,
+    },
+    /// A client sent something that is no request.
+    Nonsense {
+        /// Which client.
+        client: ClientId,
+        /// What is wrong with it.
+        error: Error,
+    },
+    /// A piece of work is done, or failed.
+    Finished {
+        /// Which one.
+        task: TaskId,
+        /// How it went; for a grant the kind of descriptor that it made.
+        outcome: Result<Outcome, Error>,
+    },
+    /// A client is gone without a goodbye: hang-up, exit, kill, or a queue that it does not read.
+    Left {
+        /// Which client.
+        client: ClientId,
+    },
+}
+
+/// What a finished piece of work has to say besides that it is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing.
+    Done,
+    /// A descriptor of this kind is ready to be attached to the reply.
+    Grant {
+        /// See [`Reply::Opened`].
+        kind: u8,
+    },
+}
+
+/// What to do, in this order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a reply to a client.
+    Reply {
+        /// To whom.
+        client: ClientId,
+        /// The number of the request that it answers.
+        number: u64,
+        /// What to say.
+        reply: Result<Reply, Error>,
+        /// The task whose descriptor goes with it.
+        attach: Option<TaskId>,
+    },
+    /// Do something that can fail and answer with [`Event::Finished`].
+    Work {
+        /// The number to answer with.
+        task: TaskId,
+        /// What to do.
+        work: Work,
+    },
+    /// Close a client's connection once its replies are sent. Everything of it has been taken back.
+    Disconnect {
+        /// Whose.
+        client: ClientId,
+    },
+}
+
+/// Something that can fail or take time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// Make a sealed memfd of this size and map it; keep its descriptor for the reply.
+    Map {
+        /// Where.
+        iova: u64,
+        /// How much, in bytes.
+        size: u64,
+        /// Log2 of the page size.
+        page_shift: u8,
+    },
+    /// Unmap a whole map.
+    Unmap {
+        /// Where.
+        iova: u64,
+        /// How much, in bytes.
+        size: u64,
+    },
+    /// Let the card start DMA, make a grant of it and keep its descriptor for the reply.
+    Grant {
+        /// Which card.
+        card: usize,
+    },
+    /// Wire a vector to the descriptor that came with the request.
+    Wire {
+        /// Which card.
+        card: usize,
+        /// Which vector.
+        vector: u16,
+    },
+    /// Silence a vector.
+    Silence {
+        /// Which card.
+        card: usize,
+        /// Which vector.
+        vector: u16,
+    },
+    /// Carry out the will of a client that is gone.
+    CarryOut {
+        /// On which card.
+        card: usize,
+        /// The writes.
+        will: Will,
+    },
+    /// Reset a card.
+    Reset {
+        /// Which card.
+        card: usize,
+    },
+}
+
+/// A card as the machine knows it.
+#[derive(Debug, Clone)]
+pub struct CardDescription {
+    /// Who it is.
+    pub identity: Identity,
+    /// Its BARs, for checking wills.
+    pub bars: [BarInfo; 6],
+}
+
+/// The most DMA buffers of one client. A type1 container has 65535 maps for all.
+pub const MAX_BUFFERS: usize = 4096;
+/// The most leases of one client.
+pub const MAX_LEASES: usize = 256;
+/// The most requests of one client that wait for work to finish.
+pub const MAX_PENDING: usize = 64;
+
+/// The state of a broker.
+#[derive(Debug)]
+pub struct Machine {
+    broker_pid: u32,
+    space: Allocator,
+    cards: Vec<Card>,
+    clients: BTreeMap<ClientId, Client>,
+    tasks: BTreeMap<TaskId, Task>,
+    next_task: u64,
+    next_lease: u64,
+}
+
+#[derive(Debug)]
+struct Card {
+    description: CardDescription,
+    leases: LeaseTable<ClientId>,
+    /// Who has opened it, and how often.
+    users: BTreeMap<ClientId, u32>,
+    wired: BTreeMap<u16, ClientId>,
+    /// While it is being reset, requests for it wait here.
+    resetting: bool,
+    deferred: Vec<Deferred>,
+}
+
+#[derive(Debug)]
+struct Deferred {
+    client: ClientId,
+    number: u64,
+    request: Request,
+}
+
+#[derive(Debug)]
+struct Client {
+    peer: Peer,
+    /// `None` until it has said hello.
+    program: Option<String>,
+    buffers: BTreeMap<u64, Buffer>,
+    /// Pieces of work that belong to it and are not finished.
+    pending: BTreeSet<TaskId>,
+    departure: Option<Departure>,
+}
+
+#[derive(Debug)]
+struct Departure {
+    /// The number of the goodbye to answer, if there was one.
+    goodbye: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Buffer {
+    size: u64,
+    state: BufferState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BufferState {
+    Mapping,
+    Live,
+    Unmapping,
+}
+
+/// What to do when a piece of work is finished.
+#[derive(Debug)]
+enum Task {
+    Map { client: ClientId, number: u64, iova: u64 },
+    Unmap { client: ClientId, number: Option<u64>, iova: u64 },
+    Grant { client: ClientId, number: u64, card: usize },
+    Wire { client: ClientId, number: u64, card: usize, vector: u16 },
+    Silence { client: ClientId, number: Option<u64>, card: usize, vector: u16 },
+    CarryOut { card: usize },
+    Reset { card: usize, answer: Option<(ClientId, u64)> },
+}
+
+impl Machine {
+    /// A broker, process `broker_pid`, of these cards, handing out IOVAs from `space`.
+    #[must_use]
+    pub fn new(broker_pid: u32, cards: Vec<CardDescription>, space: Allocator) -> Self {
+        let card = |description| Card {
+            description,
+            leases: LeaseTable::default(),
+            users: BTreeMap::new(),
+            wired: BTreeMap::new(),
+            resetting: false,
+            deferred: Vec::new(),
+        };
+        Self {
+            broker_pid,
+            space,
+            cards: cards.into_iter().map(card).collect(),
+            clients: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            next_task: 0,
+            next_lease: 0,
+        }
+    }
+
+    /// Takes in what happened and says what to do.
+    pub fn handle(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Joined { client, peer } => {
+                let client_state = Client {
+                    peer,
+                    program: None,
+                    buffers: BTreeMap::new(),
+                    pending: BTreeSet::new(),
+                    departure: None,
+                };
+                self.clients.insert(client, client_state);
+            }
+            Event::Request { client, number, request, descriptor } => {
+                self.request(client, number, request, descriptor, &mut effects);
+            }
+            Event::Nonsense { client, error } => {
+                if self.is_present(client) {
+                    effects.push(Effect::Reply { client, number: 0, reply: Err(error), attach: None });
+                    self.depart(client, None, &mut effects);
+                }
+            }
+            Event::Finished { task, outcome } => self.finished(task, outcome, &mut effects),
+            Event::Left { client } => self.depart(client, None, &mut effects),
+        }
+        effects
+    }
+
+    /// The clients that are connected or whose things are still being taken back.
+    pub fn clients(&self) -> impl Iterator<Item = ClientId> {
+        self.clients.keys().copied()
+    }
+
+    fn is_present(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|client| client.departure.is_none())
+    }
+
+    fn start(&mut self, task: Task, work: Work, effects: &mut Vec<Effect>) -> TaskId {
+        let id = TaskId(self.next_task);
+        self.next_task += 1;
+        if let Some(client) = task.client().and_then(|client| self.clients.get_mut(&client)) {
+            client.pending.insert(id);
+        }
+        self.tasks.insert(id, task);
+        effects.push(Effect::Work { task: id, work });
+        id
+    }
+
+    /// "pid 4211 (jitney test ddr)".
+    fn name_of(&self, client: ClientId) -> String {
+        match self.clients.get(&client) {
+            Some(Client { peer, program: Some(program), .. }) => format!("pid {} ({program})", peer.pid),
+            Some(Client { peer, .. }) => format!("pid {}", peer.pid),
+            None => "a client that is gone".into(),
+        }
+    }
+}
+
+impl Task {
+    /// The client that has to wait for this task before it is gone for good.
+    const fn client(&self) -> Option<ClientId> {
+        match self {
+            Self::Map { client, .. }
+            | Self::Unmap { client, .. }
+            | Self::Grant { client, .. }
+            | Self::Wire { client, .. }
+            | Self::Silence { client, .. } => Some(*client),
+            Self::Reset { answer: Some((client, _)), .. } => Some(*client),
+            Self::CarryOut { .. } | Self::Reset { answer: None, .. } => None,
+        }
+    }
+}
+
+fn invalid(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Invalid, what)
+}

@@ -1,0 +1,340 @@
+//! What the machine does with a request.
+
+use super::{
+    Buffer, BufferState, ClientId, Deferred, Effect, MAX_BUFFERS, MAX_LEASES, MAX_PENDING, Machine, Task,
+    Work, invalid,
+};
+use crate::protocol::{ClientUsage, Reply, Request};
+use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Part, Will};
+
+/// A request's answer: at once, or when the work that was started is finished.
+type Answer = Result<Option<Reply>, Error>;
+
+impl Machine {
+    pub(super) fn request(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        request: Request,
+        descriptor: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.is_present(client) {
+            return;
+        }
+        if let Some(card) = request.card().and_then(|card| self.cards.get_mut(card))
+            && card.resetting
+        {
+            if card.deferred.iter().filter(|deferred| deferred.client == client).count() < MAX_PENDING {
+                // A descriptor is not kept: only `Wire` has one, and a client with a lease on a vector excludes a reset.
+                card.deferred.push(Deferred { client, number, request });
+                return;
+            }
+            let error = too_many("waiting requests", MAX_PENDING);
+            effects.push(Effect::Reply { client, number, reply: Err(error), attach: None });
+            return;
+        }
+        if request == Request::Goodbye {
+            return self.depart(client, Some(number), effects);
+        }
+        let introduced = self.clients.get(&client).is_some_and(|client| client.program.is_some());
+        if !introduced && !matches!(request, Request::Hello { .. }) {
+            let error = Error::new(ErrorKind::Protocol, "the first request has to be a hello");
+            effects.push(Effect::Reply { client, number, reply: Err(error), attach: None });
+            return self.depart(client, None, effects);
+        }
+        let reply = match self.answer(client, number, request, descriptor, effects) {
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        effects.push(Effect::Reply { client, number, reply, attach: None });
+    }
+
+    fn answer(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        request: Request,
+        descriptor: bool,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        if self.clients.get(&client).is_some_and(|client| client.pending.len() >= MAX_PENDING) {
+            return Err(too_many("requests that are not answered yet", MAX_PENDING));
+        }
+        match request {
+            Request::Hello { program } => {
+                let broker = self.broker_pid;
+                if let Some(client) = self.clients.get_mut(&client) {
+                    client.program = Some(program);
+                }
+                Ok(Some(Reply::Welcome { broker }))
+            }
+            Request::Cards => {
+                let identities = self.cards.iter().map(|card| card.description.identity.clone());
+                Ok(Some(Reply::Cards(identities.collect())))
+            }
+            Request::Open { card } => {
+                let card = self.card_index(card)?;
+                // Counted at once, so that nobody else's departure resets the card meanwhile.
+                *self.cards[card].users.entry(client).or_default() += 1;
+                self.start(Task::Grant { client, number, card }, Work::Grant { card }, effects);
+                Ok(None)
+            }
+            Request::Close { card } => self.close(client, card, effects),
+            Request::Allocate { size, align, top, page_shift } => {
+                self.allocate(client, number, (size, align, top, page_shift), effects)
+            }
+            Request::Free { iova } => self.free(client, number, iova, effects),
+            Request::Lease { card, request } => self.lease(client, card, request),
+            Request::Release { card, lease } => self.release(client, card, lease),
+            Request::Wire { card, vector } => {
+                let card = self.card_index(card)?;
+                if !descriptor {
+                    return Err(invalid("a vector is wired to an eventfd, and none came with the request"));
+                }
+                self.has_vector(client, card, vector)?;
+                self.cards[card].wired.insert(vector, client);
+                self.start(Task::Wire { client, number, card, vector }, Work::Wire { card, vector }, effects);
+                Ok(None)
+            }
+            Request::Silence { card, vector } => {
+                let card = self.card_index(card)?;
+                if self.cards[card].wired.get(&vector) != Some(&client) {
+                    return Err(invalid(format!("this client has not wired vector {vector}")));
+                }
+                let task = Task::Silence { client, number: Some(number), card, vector };
+                self.start(task, Work::Silence { card, vector }, effects);
+                Ok(None)
+            }
+            Request::Reset { card } => self.reset(client, number, card, effects),
+            Request::Usage => Ok(Some(Reply::Usage(self.usage()))),
+            Request::Goodbye => unreachable!("handled before"),
+        }
+    }
+
+    fn card_index(&self, card: u32) -> Result<usize, Error> {
+        let index = card as usize;
+        if index < self.cards.len() {
+            return Ok(index);
+        }
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!("there is no card {card}; this broker has {}", self.cards.len()),
+        ))
+    }
+
+    fn opened(&self, client: ClientId, card: u32) -> Result<usize, Error> {
+        let card = self.card_index(card)?;
+        match self.cards[card].users.contains_key(&client) {
+            true => Ok(card),
+            false => Err(invalid(format!(
+                "this client has not opened card {}",
+                self.cards[card].description.identity
+            ))),
+        }
+    }
+
+    fn close(&mut self, client: ClientId, card: u32, effects: &mut Vec<Effect>) -> Answer {
+        let card = self.opened(client, card)?;
+        let last = self.cards[card].users.get(&client) == Some(&1);
+        if last && let Some(lease) = self.cards[card].leases.iter().find(|lease| lease.holder == client) {
+            return Err(invalid(format!(
+                "the lease on {} has to end before the card is closed",
+                lease.request.part
+            )));
+        }
+        self.leave_card(client, card, effects);
+        Ok(Some(Reply::Done))
+    }
+
+    fn allocate(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        (size, align, top, page_shift): (u64, u64, u64, u8),
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let Some(state) = self.clients.get_mut(&client) else { return Ok(None) };
+        if state.buffers.len() >= MAX_BUFFERS {
+            return Err(too_many("DMA buffers", MAX_BUFFERS));
+        }
+        if !matches!(page_shift, 12 | 21 | 30) {
+            return Err(invalid(format!("there are no pages of 2^{page_shift} bytes; use 12, 21 or 30")));
+        }
+        let page = 1u64 << page_shift;
+        let Some(size) = size.checked_next_multiple_of(page).filter(|&size| size > 0 && size < 1 << 63)
+        else {
+            return Err(invalid(format!("a DMA buffer cannot have {size} bytes")));
+        };
+        let request = jitney_iova::Request { size, align: align.max(page), top };
+        let iova = self.space.allocate(request).map_err(|error| {
+            Error::new(ErrorKind::Exhausted, format!("a DMA buffer of {size:#x} bytes: {error}"))
+        })?;
+        state.buffers.insert(iova, Buffer { size, state: BufferState::Mapping });
+        self.start(Task::Map { client, number, iova }, Work::Map { iova, size, page_shift }, effects);
+        Ok(None)
+    }
+
+    fn free(&mut self, client: ClientId, number: u64, iova: u64, effects: &mut Vec<Effect>) -> Answer {
+        let buffer = self.clients.get_mut(&client).and_then(|client| client.buffers.get_mut(&iova));
+        match buffer {
+            Some(buffer @ Buffer { state: BufferState::Live, .. }) => {
+                buffer.state = BufferState::Unmapping;
+                let size = buffer.size;
+                let task = Task::Unmap { client, number: Some(number), iova };
+                self.start(task, Work::Unmap { iova, size }, effects);
+                Ok(None)
+            }
+            _ => Err(invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"))),
+        }
+    }
+
+    fn lease(&mut self, client: ClientId, card: u32, request: LeaseRequest) -> Answer {
+        let card = self.opened(client, card)?;
+        let held = self.cards[card].leases.iter().filter(|lease| lease.holder == client).count();
+        if held >= MAX_LEASES {
+            return Err(too_many("leases on one card", MAX_LEASES));
+        }
+        self.check_will(card, &request.will)?;
+        let id = self.take_lease(client, card, request)?;
+        Ok(Some(Reply::Leased(id)))
+    }
+
+    fn release(&mut self, client: ClientId, card: u32, lease: LeaseId) -> Answer {
+        let card = self.card_index(card)?;
+        let card = &mut self.cards[card];
+        let Some(released) = card.leases.release(lease, &client) else {
+            return Err(invalid(format!("this client has no lease {} on that card", lease.0)));
+        };
+        // Interrupts would go on to somebody who has no right to them any more.
+        let uncovered = card.wired.iter().find(|(vector, holder)| {
+            let part = Part::interrupt(**vector);
+            **holder == client
+                && released.request.part.overlaps(&part)
+                && !card
+                    .leases
+                    .iter()
+                    .any(|other| other.holder == client && other.request.part.overlaps(&part))
+        });
+        let Some((vector, _)) = uncovered else { return Ok(Some(Reply::Done)) };
+        let error = invalid(format!("vector {vector} has to be silenced before its lease ends"));
+        // Nobody else can have come in between: what was granted a moment ago can be granted again.
+        let _ = card.leases.grant(released.id, released.holder, released.request);
+        Err(error)
+    }
+
+    fn take_lease(&mut self, client: ClientId, card: usize, request: LeaseRequest) -> Result<LeaseId, Error> {
+        let id = LeaseId(self.next_lease);
+        let part = request.part.clone();
+        let holder = match self.cards[card].leases.grant(id, client, request) {
+            Ok(()) => {
+                self.next_lease += 1;
+                return Ok(id);
+            }
+            Err(clash) => (clash.holder, clash.request.part.clone()),
+        };
+        let (holder, its_part) = (self.name_of(holder.0), holder.1);
+        let card = &self.cards[card].description.identity;
+        Err(Error::new(ErrorKind::Held, format!("{part} of card {card}: {its_part} is held by {holder}"))
+            .with_errno(rustix::io::Errno::BUSY)
+            .with_remedy("wait until it ends, or use another channel or card"))
+    }
+
+    fn check_will(&self, card: usize, will: &Will) -> Result<(), Error> {
+        if will.0.len() > Will::MAX_WRITES {
+            return Err(too_many("register writes in a will", Will::MAX_WRITES));
+        }
+        let bars = &self.cards[card].description.bars;
+        for write in &will.0 {
+            let size = bars.get(usize::from(write.bar)).map_or(0, |bar| bar.size);
+            if !write.offset.is_multiple_of(4) || write.offset.checked_add(4).is_none_or(|end| end > size) {
+                return Err(invalid(format!(
+                    "a will cannot write 32 bits at {:#x} of BAR {}, which has {size:#x} bytes",
+                    write.offset, write.bar
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn has_vector(&self, client: ClientId, card: usize, vector: u16) -> Result<(), Error> {
+        let part = Part::interrupt(vector);
+        let mut leases = self.cards[card].leases.iter();
+        match leases.any(|lease| lease.holder == client && lease.request.part.overlaps(&part)) {
+            true => Ok(()),
+            false => Err(invalid(format!("vector {vector} can be wired after {part} has been leased"))),
+        }
+    }
+
+    fn reset(&mut self, client: ClientId, number: u64, card: u32, effects: &mut Vec<Effect>) -> Answer {
+        let card = self.opened(client, card)?;
+        let others = self.cards[card].leases.iter().find(|lease| lease.holder != client);
+        if let Some(lease) = others {
+            let (part, holder) = (lease.request.part.clone(), self.name_of(lease.holder));
+            let card = &self.cards[card].description.identity;
+            return Err(Error::new(
+                ErrorKind::Held,
+                format!("reset of card {card}: {part} is held by {holder}"),
+            )
+            .with_errno(rustix::io::Errno::BUSY)
+            .with_remedy("wait until it ends"));
+        }
+        self.start_reset(card, Some((client, number)), effects);
+        Ok(None)
+    }
+
+    pub(super) fn start_reset(
+        &mut self,
+        card: usize,
+        answer: Option<(ClientId, u64)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.cards[card].resetting = true;
+        self.start(Task::Reset { card, answer }, Work::Reset { card }, effects);
+    }
+
+    fn usage(&self) -> Vec<ClientUsage> {
+        let cards = || (0..).zip(&self.cards);
+        let usage = self.clients.iter().map(|(id, client)| ClientUsage {
+            pid: client.peer.pid,
+            uid: client.peer.uid,
+            program: client.program.clone().unwrap_or_default(),
+            cards: cards().filter(|(_, card)| card.users.contains_key(id)).map(|(index, _)| index).collect(),
+            leases: cards()
+                .flat_map(|(index, card)| {
+                    let own = card.leases.iter().filter(|lease| lease.holder == *id);
+                    own.map(move |lease| (index, lease.request.part.to_string()))
+                })
+                .collect(),
+            buffers: u32::try_from(client.buffers.len()).unwrap_or(u32::MAX),
+            buffer_bytes: client.buffers.values().map(|buffer| buffer.size).sum(),
+        });
+        usage.collect()
+    }
+}
+
+impl Request {
+    /// The card that a request is for, if it is for one.
+    fn card(&self) -> Option<usize> {
+        match *self {
+            Self::Open { card }
+            | Self::Close { card }
+            | Self::Lease { card, .. }
+            | Self::Release { card, .. }
+            | Self::Wire { card, .. }
+            | Self::Silence { card, .. }
+            | Self::Reset { card } => Some(card as usize),
+            Self::Hello { .. }
+            | Self::Cards
+            | Self::Allocate { .. }
+            | Self::Free { .. }
+            | Self::Usage
+            | Self::Goodbye => None,
+        }
+    }
+}
+
+fn too_many(what: &str, most: usize) -> Error {
+    Error::new(ErrorKind::Exhausted, format!("a client may have at most {most} {what}"))
+}
