@@ -11,6 +11,8 @@ use std::sync::{Arc, OnceLock};
 /// The region index of configuration space (`VFIO_PCI_CONFIG_REGION_INDEX`).
 pub const CONFIG_REGION: u32 = 7;
 
+/// The command register and its bit Bus Master Enable (PCI 3.0, section 6.2.2).
+const COMMAND: u64 = 0x04;
 const BUS_MASTER: u16 = 1 << 2;
 
 /// A card reached through a transport. Cheap to clone.
@@ -69,7 +71,9 @@ impl Device {
     /// Access to BAR `index`, mapped where the card allows it. It is mapped once, at the first call.
     pub fn bar(&self, index: usize) -> Result<Region> {
         let info = existing_bar(self.bars(), index, self.identity())?;
-        let Some(slot) = self.shared.regions.get(index) else { unreachable!("existing_bar checked the index") };
+        let Some(slot) = self.shared.regions.get(index) else {
+            unreachable!("existing_bar checked the index")
+        };
         if let Some(region) = slot.get() {
             return Ok(region.clone());
         }
@@ -90,16 +94,21 @@ impl Device {
 
     /// Switches the card's right to start DMA and message-signalled interrupts on or off.
     pub fn set_bus_master(&self, on: bool) -> Result<()> {
-        const COMMAND: u64 = 0x04;
         let config = self.config()?;
         let command = config.read16(COMMAND)?;
         let wanted = if on { command | BUS_MASTER } else { command & !BUS_MASTER };
         if wanted == command { Ok(()) } else { config.write16(COMMAND, wanted) }
     }
 
-    /// The best kind of vectored interrupt that the card has, and how many vectors.
+    /// Whether the card may start DMA and message-signalled interrupts.
+    pub fn bus_master(&self) -> Result<bool> {
+        Ok(self.config()?.read16(COMMAND)? & BUS_MASTER != 0)
+    }
+
+    /// The best kind of vectored interrupt that the card has, and how many vectors. The interrupt line (INTx) is none:
+    /// it masks itself each time, and whoever holds it would have to lift the mask.
     pub fn vectors(&self) -> Result<Option<(InterruptKind, u32)>> {
-        for kind in [InterruptKind::MsiX, InterruptKind::Msi, InterruptKind::Intx] {
+        for kind in [InterruptKind::MsiX, InterruptKind::Msi] {
             let count = self.shared.transport.interrupt_count(kind)?;
             if count > 0 {
                 return Ok(Some((kind, count)));

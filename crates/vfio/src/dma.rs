@@ -57,7 +57,10 @@ impl DmaRequest {
             Some(size) if size > 0 && i64::try_from(size).is_ok() => Ok(size),
             _ => Err(Error::new(
                 ErrorKind::Invalid,
-                format!("a DMA buffer cannot have {} bytes; ask for at least 1 and less than 2^63", self.size),
+                format!(
+                    "a DMA buffer cannot have {} bytes; ask for at least 1 and less than 2^63",
+                    self.size
+                ),
             )),
         }
     }

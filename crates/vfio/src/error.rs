@@ -90,7 +90,8 @@ impl Error {
     /// The errno behind it, if a system call or a peer gave one.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
-        self.errno.map(Errno::from_raw_os_error)
+        // The number may come from another process; no errno is outside of this range.
+        self.errno.filter(|errno| (1..=4095).contains(errno)).map(Errno::from_raw_os_error)
     }
 
     /// What the user can do about it.
@@ -134,8 +135,29 @@ impl ErrorKind {
 
 impl From<jitney_memory::Error> for Error {
     fn from(error: jitney_memory::Error) -> Self {
-        let kind = error.errno().map_or(ErrorKind::System, ErrorKind::of);
-        // The text already carries the errno and the remedy, so only the number is kept beside it.
+        use jitney_memory::Error as Memory;
+        let kind = match &error {
+            Memory::System { errno, .. } => ErrorKind::of(*errno),
+            Memory::HugePages { .. } => ErrorKind::Exhausted,
+            Memory::Size { .. } | Memory::Unsendable { .. } => ErrorKind::Invalid,
+            Memory::Descriptor { .. }
+            | Memory::MessageTruncated { .. }
+            | Memory::DescriptorsTruncated { .. } => ErrorKind::Protocol,
+            Memory::Closed { .. } => ErrorKind::Disconnected,
+            Memory::Access(_) => ErrorKind::OutOfBounds,
+            _ => ErrorKind::System,
+        };
+        // The text already carries the errno and the remedy.
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<jitney_iova::Error> for Error {
+    fn from(error: jitney_iova::Error) -> Self {
+        let kind = match error {
+            jitney_iova::Error::Exhausted { .. } => ErrorKind::Exhausted,
+            _ => ErrorKind::Invalid,
+        };
         Self::new(kind, error.to_string())
     }
 }

@@ -30,7 +30,12 @@ pub struct Region {
 impl Region {
     /// A region of `size` bytes. `name` says in errors which one of which card it is, as `BAR 2 of 0000:2e:00.0`.
     /// `mapped`, where it is there, covers the region from its start; what lies behind its end goes through `trap`.
-    pub fn new(name: impl Into<Arc<str>>, size: u64, trap: Arc<dyn Trap>, mapped: Option<Arc<Mapping>>) -> Self {
+    pub fn new(
+        name: impl Into<Arc<str>>,
+        size: u64,
+        trap: Arc<dyn Trap>,
+        mapped: Option<Arc<Mapping>>,
+    ) -> Self {
         Self { name: name.into(), size, trap, mapped }
     }
 

@@ -2,7 +2,8 @@
 //!
 //! Three are foreseen (kernel group, kernel cdev, vfio-user); everything above this file is the same for all of them.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::grant::Grant;
 use jitney_memory::{Mapping, Memfd};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -36,6 +37,14 @@ pub trait Transport: fmt::Debug + Send + Sync {
 
     /// Resets the card and waits until it can be used again.
     fn reset(&self) -> Result<()>;
+
+    /// Something to hand to another process so that it reaches the card.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] unless the transport says otherwise.
+    fn grant(&self) -> Result<Grant> {
+        Err(Error::new(ErrorKind::Unsupported, format!("{self:?} cannot be shared with another process")))
+    }
 }
 
 /// A region as the transport describes it.

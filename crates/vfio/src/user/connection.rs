@@ -1,0 +1,256 @@
+//! One connection to a vfio-user server: requests out, replies in, and what happens when there is none.
+//!
+//! One request is under way at a time, under a lock, so a reply answers the last request or the two sides no longer
+//! agree. A register access is one `sendmsg` and one `recvmsg` and allocates nothing: the buffers are kept, the first
+//! receive asks for as much as the reply should have, and the time limit is the socket's (`SO_RCVTIMEO`).
+//!
+//! **Writes are not posted**, although the protocol allows it (`NO_REPLY`): a refused write would be lost without a
+//! word, and a write that returns before the card has seen it cannot promise that an engine was told to stop.
+//!
+//! A connection that failed stays failed, and says why to everybody who uses it afterwards: after a time-out the answer
+//! may still come and would be taken for that of another request.
+
+use crate::error::{Error, ErrorKind, Result};
+use jitney_memory::descriptors::{self, Received, Wait};
+use jitney_vfio_user::{
+    Capabilities, DecodeError, DeviceFlags, DeviceInfo, FrameError, Frames, Header, MAX_MESSAGE_FDS,
+    ReplyError, Request, errno, reply,
+};
+use rustix::io::Errno;
+use rustix::net::Shutdown;
+use std::fmt;
+use std::io::IoSlice;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Replies of up to this size arrive with the first receive.
+const FIRST_RECEIVE: usize = 128;
+
+/// Most descriptors that may come with one reply.
+const MAX_DESCRIPTORS: usize = MAX_MESSAGE_FDS as usize;
+
+/// A connection to a vfio-user server, on which both sides have agreed on a version.
+///
+/// It is the card's [`Transport`](crate::Transport) and its [`Mapper`](crate::Mapper). Dropping it hangs up, which ends
+/// the DMA maps and interrupts that were set up over it.
+pub struct Connection {
+    address: String,
+    path: Option<PathBuf>,
+    timeout: Duration,
+    /// What the server takes.
+    pub(super) limits: Capabilities,
+    /// What it serves.
+    pub(super) device: DeviceInfo,
+    line: Mutex<Line>,
+}
+
+/// The socket and what goes with one request.
+struct Line {
+    socket: OwnedFd,
+    next_id: u16,
+    out: Vec<u8>,
+    frames: Frames,
+    dead: Option<Error>,
+}
+
+/// Why there is no reply.
+enum Failure {
+    Gone,
+    Overdue,
+    Socket(jitney_memory::Error),
+    TooManyDescriptors,
+    Frame(FrameError),
+    Reply(ReplyError),
+}
+
+impl Connection {
+    pub(super) fn new(socket: OwnedFd, address: String, timeout: Duration) -> Self {
+        let line = Line { socket, next_id: 0, out: Vec::new(), frames: Frames::new(), dead: None };
+        let device = DeviceInfo { flags: DeviceFlags::new(), num_regions: 0, num_irqs: 0 };
+        let limits = Capabilities::default();
+        Self { address, path: None, timeout, limits, device, line: Mutex::new(line) }
+    }
+
+    /// The same, with a way to connect again for somebody else.
+    pub(super) fn reachable_at(mut self, path: PathBuf) -> Self {
+        self.path = Some(path);
+        self
+    }
+
+    /// What errors call the card.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The server's socket, if this process connected to it by its path.
+    pub(super) fn path(&self) -> Option<&PathBuf> {
+        self.path.as_ref()
+    }
+
+    /// Sends `request` with `descriptors` and hands the body of its reply, and the descriptors that came with it, to
+    /// `read`. `size` is how many bytes the body should have: a hint that saves a receive.
+    pub(super) fn call<R>(
+        &self,
+        request: &Request<'_>,
+        descriptors: &[BorrowedFd<'_>],
+        size: usize,
+        read: impl FnOnce(&[u8], Vec<OwnedFd>) -> std::result::Result<R, DecodeError>,
+    ) -> Result<R> {
+        let mut line = self.line();
+        if let Some(error) = &line.dead {
+            return Err(error.clone());
+        }
+        let outcome = line.exchange(request, descriptors, size, self.timeout, read);
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(wrong)) => Err(self.nonsense(&wrong)),
+            Err(Failure::Reply(ReplyError::Refused { errno, .. })) => Err(self.refused(request, errno)),
+            Err(failure) => {
+                let error = self.explain(failure);
+                line.dead = Some(error.clone());
+                if let Err(error) = rustix::net::shutdown(&line.socket, Shutdown::Both) {
+                    tracing::debug!(address = self.address, %error, "shutting down a failed connection");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// A reply that this side cannot make sense of.
+    pub(super) fn nonsense(&self, what: &dyn fmt::Display) -> Error {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("{}: the reply of the process that emulates it makes no sense: {what}", self.address),
+        )
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // A panic within an exchange leaves its reply behind; the next one then sees another number than its own.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refused(&self, request: &Request<'_>, errno: u32) -> Error {
+        let what = format!("{}: the card's process refused {}", self.address, request.command());
+        // Zero means that no reason was given, and beyond 4095 there is no errno.
+        match i32::try_from(errno) {
+            Ok(errno @ 1..=4095) => Error::from_errno(Errno::from_raw_os_error(errno), what),
+            _ => Error::new(ErrorKind::System, format!("{what} without giving a reason ({errno})")),
+        }
+    }
+
+    /// The error that everybody sees from now on.
+    fn explain(&self, failure: Failure) -> Error {
+        let address = &self.address;
+        match failure {
+            Failure::Gone => {
+                let what = format!("{address}: the process that emulates it is gone");
+                Error::new(ErrorKind::LinkDown, what).with_remedy("start it again and open the card anew")
+            }
+            Failure::Overdue => {
+                let timeout = self.timeout;
+                let what =
+                    format!("{address}: the process that emulates it has not answered within {timeout:?}");
+                Error::new(ErrorKind::TimedOut, what).with_remedy("open the card anew once it answers again")
+            }
+            Failure::Socket(error) => Error::from(error).context(address),
+            Failure::TooManyDescriptors => {
+                self.nonsense(&format_args!("more than {MAX_DESCRIPTORS} descriptors came with it"))
+            }
+            Failure::Frame(error) => self.nonsense(&error),
+            Failure::Reply(error) => self.nonsense(&error),
+        }
+    }
+}
+
+impl Line {
+    fn exchange<R>(
+        &mut self,
+        request: &Request<'_>,
+        descriptors: &[BorrowedFd<'_>],
+        size: usize,
+        timeout: Duration,
+        read: impl FnOnce(&[u8], Vec<OwnedFd>) -> R,
+    ) -> std::result::Result<R, Failure> {
+        self.next_id = self.next_id.wrapping_add(1);
+        self.out.clear();
+        request.encode(self.next_id, &mut self.out);
+        descriptors::send_all(&self.socket, &[IoSlice::new(&self.out)], descriptors)?;
+
+        let mut first = [0; FIRST_RECEIVE];
+        let expected = (Header::SIZE + size).min(FIRST_RECEIVE);
+        let mut came = receive(&self.socket, &mut first[..expected])?;
+        self.frames.push(&first[..came.len]);
+        // Only a server that sends in pieces, or asks something itself, gets as far as needing a clock.
+        let mut deadline = None;
+        loop {
+            match self.frames.next_message()? {
+                Some(message) if message.header.is_command() => {
+                    let header = message.header;
+                    refuse(&self.socket, &mut self.out, &header)?;
+                }
+                Some(message) => {
+                    message.header.check_reply(self.next_id, request.command())?;
+                    return Ok(read(message.body, came.descriptors));
+                }
+                None => {
+                    let now = Instant::now();
+                    if now >= *deadline.get_or_insert(now + timeout) {
+                        return Err(Failure::Overdue);
+                    }
+                    let more = receive(&self.socket, self.frames.space())?;
+                    self.frames.filled(more.len);
+                    came.descriptors.extend(more.descriptors);
+                    if came.descriptors.len() > MAX_DESCRIPTORS {
+                        return Err(Failure::TooManyDescriptors);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> std::result::Result<Received, Failure> {
+    let received = descriptors::receive(socket, buffer, MAX_DESCRIPTORS, Wait::Block)?;
+    if received.len == 0 { Err(Failure::Gone) } else { Ok(received) }
+}
+
+/// Refuses what the server asks of us: all memory that it may reach has a descriptor, so it has nothing to ask for.
+fn refuse(socket: &OwnedFd, out: &mut Vec<u8>, header: &Header) -> std::result::Result<(), Failure> {
+    if header.wants_reply() {
+        out.clear();
+        reply::error(header, errno::ENOTSUP, out);
+        descriptors::send_all(socket, &[IoSlice::new(out)], &[])?;
+    }
+    Ok(())
+}
+
+impl From<jitney_memory::Error> for Failure {
+    fn from(error: jitney_memory::Error) -> Self {
+        match error {
+            error if error.peer_gone() => Self::Gone,
+            error if error.would_block() => Self::Overdue,
+            error => Self::Socket(error),
+        }
+    }
+}
+
+impl From<FrameError> for Failure {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl From<ReplyError> for Failure {
+    fn from(error: ReplyError) -> Self {
+        Self::Reply(error)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connection({})", self.address)
+    }
+}
