@@ -1,1 +1,35 @@
-//! A real kernel's VFIO in a virtual machine, on a computer that has no card.
+//! A real kernel's VFIO in a virtual machine, on a computer that has no card and without root.
+//!
+//! QEMU (with a client of the vfio-user protocol), kernels and a small userland come from Debian's packages into a cache; one
+//! kernel is built from source, because Debian's own have no iommufd, no device cdev and no NOIOMMU. [`run`] boots each row of
+//! the matrix, runs the tests in it and reports them by name; [`shell`] gives a prompt in the same guest. `cargo xtask lab` calls
+//! both; `lab/README.md` says how to add a test.
+//!
+//! ```no_run
+//! let options = jitney_lab::Options { kernel: Some("small".into()), ..Default::default() };
+//! let summary = jitney_lab::run(&options, &mut std::io::stdout())?;
+//! assert!(summary.is_success());
+//! # Ok::<(), jitney_lab::Error>(())
+//! ```
+
+mod boot;
+mod cache;
+mod command;
+mod cpio;
+mod debian;
+mod error;
+mod initramfs;
+mod kernel;
+mod machine;
+mod programs;
+mod progress;
+mod protocol;
+mod qemu;
+mod run;
+mod suites;
+mod tools;
+mod unpacked;
+
+pub use error::Error;
+pub use machine::Card;
+pub use run::{Options, Summary, run, shell};

@@ -1,0 +1,125 @@
+//! One boot: starts a guest, follows its tests, and reports each.
+
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::machine::{Guest, Silence};
+use crate::protocol::{Event, understand};
+use crate::suites::Test;
+
+/// How a test ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// As it should.
+    Passed,
+    /// It does not apply here; the text says why.
+    Skipped(String),
+    /// It does not work; the text is what it wrote, or what happened to its guest.
+    Failed(String),
+}
+
+/// A test that ran.
+#[derive(Debug, Clone)]
+pub(crate) struct Report {
+    /// The test's name.
+    pub(crate) test: &'static str,
+    /// From its first sign to its last, as the host saw them.
+    pub(crate) time: Duration,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+}
+
+/// A stock kernel under software emulation is up in some seconds; a busy host makes it many more.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
+
+/// What the guest gets beyond a test's own limit, which it watches itself, before it is taken for dead.
+const GRACE: Duration = Duration::from_secs(15);
+
+/// Exit status of a test that does not apply.
+const SKIPPED: u8 = 77;
+
+/// Exit status of a test that was killed at its limit.
+const KILLED: u8 = 128 + 9;
+
+/// Waits until the guest is up.
+pub(crate) fn await_ready(guest: &Guest) -> Result<(), Error> {
+    let until = Instant::now() + BOOT_LIMIT;
+    loop {
+        match guest.line(until) {
+            Ok(line) if understand(&line) == Event::Ready => return Ok(()),
+            Ok(_) => {}
+            Err(silence) => return Err(guest.error(explain(silence, "before it was up", BOOT_LIMIT))),
+        }
+    }
+}
+
+/// Follows the guest through `tests` and gives each report to `tell`. If the guest dies, the test that ran then has failed, and
+/// the reports end there: the count says how many there were, one at least.
+pub(crate) fn follow(guest: &Guest, tests: &[&'static Test], mut tell: impl FnMut(Report)) -> usize {
+    for (number, test) in tests.iter().enumerate() {
+        let started = Instant::now();
+        let (outcome, alive) = follow_one(guest, test);
+        tell(Report { test: test.name, time: started.elapsed(), outcome });
+        if !alive {
+            return number + 1;
+        }
+    }
+    tests.len()
+}
+
+/// A test's outcome, and whether the guest is alive.
+fn follow_one(guest: &Guest, test: &Test) -> (Outcome, bool) {
+    let limit = test.limit + GRACE;
+    let until = Instant::now() + limit;
+    let mut output = Vec::new();
+    loop {
+        let line = match guest.line(until) {
+            Ok(line) => line,
+            Err(silence) => {
+                let what = explain(silence, &format!("in test {}", test.name), limit);
+                output.push(guest.error(what).to_string());
+                return (Outcome::Failed(output.join("\n")), false);
+            }
+        };
+        match understand(&line) {
+            Event::End { name, status, output: rest } if name == test.name => {
+                output.extend(Some(rest.to_owned()).filter(|rest| !rest.is_empty()));
+                return (judge(status, &output, test.limit), true);
+            }
+            Event::Output(text) => output.push(text.to_owned()),
+            Event::Ready | Event::Begin(_) | Event::End { .. } | Event::Done => {}
+        }
+    }
+}
+
+fn judge(status: u8, output: &[String], limit: Duration) -> Outcome {
+    match status {
+        0 => Outcome::Passed,
+        SKIPPED => Outcome::Skipped(output.last().cloned().unwrap_or_default()),
+        KILLED => Outcome::Failed(format!("{}\nkilled after {} s", output.join("\n"), limit.as_secs())),
+        _ => Outcome::Failed(format!("{}\nexit status {status}", output.join("\n"))),
+    }
+}
+
+fn explain(silence: Silence, when: &str, limit: Duration) -> String {
+    match silence {
+        Silence::TimeOver => format!("the guest was silent {when} for {} s", limit.as_secs()),
+        Silence::Ended => format!("the guest ended {when}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_judged() {
+        let output = ["one".to_owned(), "why".to_owned()];
+        let limit = Duration::from_secs(5);
+        assert_eq!(judge(0, &output, limit), Outcome::Passed);
+        assert_eq!(judge(77, &output, limit), Outcome::Skipped("why".into()));
+        assert_eq!(judge(3, &output, limit), Outcome::Failed("one\nwhy\nexit status 3".into()));
+        assert_eq!(judge(137, &output, limit), Outcome::Failed("one\nwhy\nkilled after 5 s".into()));
+        assert_eq!(judge(77, &[], limit), Outcome::Skipped(String::new()));
+    }
+}

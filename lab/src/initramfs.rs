@@ -1,0 +1,108 @@
+//! The guest's file system: busybox, our own programs, kernel modules and the tests, as one packed archive.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use crate::Error;
+use crate::cache::Cache;
+use crate::cpio::Archive;
+use crate::debian::Debian;
+use crate::kernel::Kernel;
+use crate::programs::Program;
+use crate::progress::Step;
+use crate::suites::{SUITES, Test};
+
+/// The program that is the guest's shell and most of its commands.
+pub(crate) fn fetch_busybox(cache: &Cache, debian: &Debian) -> Result<PathBuf, Error> {
+    let package = "busybox-static";
+    let folder = cache.entry("busybox", package, |shop| {
+        let archive = debian.archive(shop)?;
+        let _step = Step::start("fetching busybox");
+        archive.unpack(&[package], shop.entry)
+    })?;
+    Ok(folder.join("usr/bin/busybox"))
+}
+
+/// What a guest does when it is up.
+pub(crate) enum Task<'a> {
+    /// Runs tests, one after the other.
+    Tests(&'a [&'static Test]),
+    /// Gives a prompt.
+    Shell,
+}
+
+/// Packs the file system for one boot into `target`.
+pub(crate) fn pack(
+    target: &Path,
+    busybox: &Path,
+    kernel: &Kernel,
+    programs: &[Program],
+    task: Task<'_>,
+) -> Result<(), Error> {
+    let mut members = vec![
+        Member::folder("bin"),
+        Member::folder("usr"),
+        Member::folder("usr/bin"),
+        Member::folder("lab"),
+        Member::folder("lab/modules"),
+        Member::folder("lab/tests"),
+        Member::text("init", include_str!("../guest/init")),
+        Member::text("lab/lib.sh", include_str!("../guest/lib.sh")),
+        Member::copy("bin/busybox".to_owned(), busybox)?,
+    ];
+    for module in kernel.modules()? {
+        let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        members.push(Member::copy(format!("lab/modules/{name}"), &module)?);
+    }
+    for program in programs {
+        members.push(Member::copy(format!("usr/bin/{}", program.name), &program.path)?);
+    }
+    for test in SUITES.iter().flat_map(|suite| suite.tests) {
+        members.push(Member::text(&format!("lab/tests/{}", test.name), test.script));
+    }
+    members.push(match task {
+        Task::Tests(tests) => {
+            let list: String =
+                tests.iter().map(|test| format!("{} {}\n", test.name, test.limit.as_secs())).collect();
+            Member::text("lab/tests.list", &list)
+        }
+        Task::Shell => Member::text("lab/shell", ""),
+    });
+    write_archive(target, &members).map_err(Error::io("write", target))
+}
+
+/// One file or folder of the archive.
+struct Member {
+    path: String,
+    content: Option<Vec<u8>>,
+}
+
+impl Member {
+    fn folder(path: &str) -> Self {
+        Self { path: path.to_owned(), content: None }
+    }
+
+    fn text(path: &str, content: &str) -> Self {
+        Self { path: path.to_owned(), content: Some(content.as_bytes().to_vec()) }
+    }
+
+    fn copy(path: String, from: &Path) -> Result<Self, Error> {
+        Ok(Self { path, content: Some(fs::read(from).map_err(Error::io("read", from))?) })
+    }
+}
+
+fn write_archive(target: &Path, members: &[Member]) -> std::io::Result<()> {
+    let file = fs::File::create(target)?;
+    let mut archive = Archive::new(GzEncoder::new(file, Compression::fast()));
+    for member in members {
+        match &member.content {
+            Some(content) => archive.file(&member.path, 0o755, content)?,
+            None => archive.directory(&member.path)?,
+        }
+    }
+    archive.finish()?.finish()?.flush()
+}

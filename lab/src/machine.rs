@@ -1,0 +1,202 @@
+//! The virtual machine: QEMU's command line and its life.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use crate::Error;
+use crate::cache::write;
+use crate::command::tail;
+use crate::kernel::Kernel;
+use crate::qemu::Qemu;
+
+/// A PCI function of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Card {
+    /// QEMU's teaching device, 1234:11e8: DMA to and from a 4 KiB buffer at 0x40000 with 28-bit addresses, INTx and MSI.
+    Edu,
+    /// QEMU's NVMe, 1b36:0010, with 64 MiB that read as zeros.
+    Nvme,
+    /// A device that another process serves. It sits behind a root port of its own: directly on the root bus QEMU would make
+    /// it an integrated endpoint, without a link and without bus reset.
+    VfioUser {
+        /// The socket that the process listens on; at most 107 bytes.
+        socket: PathBuf,
+    },
+}
+
+/// What to boot.
+pub(crate) struct Machine<'a> {
+    pub(crate) qemu: &'a Qemu,
+    pub(crate) kernel: &'a Kernel,
+    pub(crate) initramfs: &'a Path,
+    pub(crate) cards: &'a [Card],
+    /// Whether the machine has an IOMMU.
+    pub(crate) iommu: bool,
+    pub(crate) memory_mib: u32,
+}
+
+impl Machine<'_> {
+    /// QEMU's command line. The console goes to the file `console`; the second serial line is QEMU's input and output.
+    fn command(&self, console: &Path) -> Command {
+        let mut command = self.qemu.command();
+        let memory = self.memory_mib;
+        // Other processes can serve cards only if they can map the guest's memory: hence the shared memfd.
+        command.args(["-machine", "q35,kernel-irqchip=off,memory-backend=memory", "-object"]);
+        command.arg(format!("memory-backend-memfd,id=memory,size={memory}M,share=on"));
+        command.args(["-m", &format!("{memory}M"), "-smp", "2", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
+        // The virtual machine does not outlive the lab, however the lab ends.
+        command.args(["-run-with", "exit-with-parent=on"]);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.args(["-chardev", "stdio,id=report,signal=off", "-serial", "chardev:report"]);
+        if self.iommu {
+            // Caching mode is what makes the guest's mappings reach a process that serves a card.
+            command.args(["-device", "intel-iommu,caching-mode=on"]);
+        }
+        for (number, card) in self.cards.iter().enumerate() {
+            command.args(card.options(number));
+        }
+        command.arg("-kernel").arg(self.kernel.image()).arg("-initrd").arg(self.initramfs);
+        command.args(["-append", "console=ttyS0 intel_iommu=on panic=-1 quiet"]);
+        command
+    }
+}
+
+impl Card {
+    /// QEMU's options; `number` tells the machine's cards apart.
+    fn options(&self, number: usize) -> Vec<String> {
+        match self {
+            Self::Edu => vec!["-device".into(), "edu".into()],
+            Self::Nvme => vec![
+                "-blockdev".into(),
+                format!("null-co,node-name=disk{number},size=64M,read-zeroes=on"),
+                "-device".into(),
+                format!("nvme,serial=lab{number},drive=disk{number}"),
+            ],
+            Self::VfioUser { socket } => {
+                let device = serde_json::json!({
+                    "driver": "vfio-user-pci",
+                    "bus": format!("port{number}"),
+                    "socket": { "type": "unix", "path": socket.to_string_lossy() },
+                });
+                let port = number + 1;
+                let root_port = format!("pcie-root-port,id=port{number},chassis={port},slot={port}");
+                vec!["-device".into(), root_port, "-device".into(), device.to_string()]
+            }
+        }
+    }
+}
+
+/// A machine that runs. It ends when this is dropped.
+pub(crate) struct Guest {
+    qemu: Child,
+    lines: Receiver<String>,
+    console: PathBuf,
+    messages: PathBuf,
+}
+
+impl Guest {
+    /// Starts the machine. `folder` holds its logs.
+    pub(crate) fn start(machine: &Machine<'_>, folder: &Path) -> Result<Self, Error> {
+        let (console, messages) = (folder.join("console.log"), folder.join("qemu.log"));
+        write(&console, "")?;
+        let log = fs::File::create(&messages).map_err(Error::io("write", &messages))?;
+        let mut command = machine.command(&console);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut qemu = command.spawn().map_err(start_error)?;
+        let (sender, lines) = mpsc::channel();
+        if let Some(output) = qemu.stdout.take() {
+            std::thread::spawn(move || read_lines(BufReader::new(output), &sender));
+        }
+        Ok(Self { qemu, lines, console, messages })
+    }
+
+    /// The next line of the second serial line; none when the time is over or the machine has ended.
+    pub(crate) fn line(&self, until: Instant) -> Result<String, Silence> {
+        self.lines.recv_timeout(until.saturating_duration_since(Instant::now())).map_err(
+            |error| match error {
+                RecvTimeoutError::Timeout => Silence::TimeOver,
+                RecvTimeoutError::Disconnected => Silence::Ended,
+            },
+        )
+    }
+
+    /// An error with the end of the guest's console and of QEMU's messages.
+    pub(crate) fn error(&self, what: String) -> Error {
+        let read =
+            |path| fs::read(path).map(|bytes| tail(&String::from_utf8_lossy(&bytes))).unwrap_or_default();
+        Error::Guest { what, console: read(&self.console), qemu: read(&self.messages) }
+    }
+}
+
+impl Drop for Guest {
+    /// Kills QEMU: with a card whose process is gone it might never end by itself.
+    fn drop(&mut self) {
+        // It fails when QEMU has ended already, and then there is nothing to do.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// Why a guest says nothing more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    TimeOver,
+    Ended,
+}
+
+/// Runs a machine whose second serial line is the user's terminal, until the guest powers off.
+pub(crate) fn run_on_terminal(machine: &Machine<'_>, folder: &Path) -> Result<(), Error> {
+    let console = folder.join("console.log");
+    let status = machine.command(&console).status().map_err(start_error)?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = fs::read(&console).unwrap_or_default();
+    let what = format!("QEMU ended with {status}");
+    Err(Error::Guest { what, console: tail(&String::from_utf8_lossy(&text)), qemu: "see above".to_owned() })
+}
+
+fn start_error(source: std::io::Error) -> Error {
+    Error::Start { program: "QEMU".to_owned(), what: "to boot the guest".to_owned(), source }
+}
+
+/// Passes on lines, which may hold any bytes, until the machine ends or nobody listens.
+fn read_lines(mut output: impl BufRead, to: &mpsc::Sender<String>) {
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+        if to.send(text).is_err() {
+            return;
+        }
+        line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_served_card_sits_behind_its_own_root_port() {
+        let card = Card::VfioUser { socket: PathBuf::from("/tmp/a \"b\".sock") };
+        let options = card.options(3);
+        assert_eq!(options[1], "pcie-root-port,id=port3,chassis=4,slot=4");
+        let device: serde_json::Value = serde_json::from_str(&options[3]).unwrap();
+        assert_eq!(device["bus"], "port3");
+        assert_eq!(device["socket"]["path"], "/tmp/a \"b\".sock");
+    }
+
+    #[test]
+    fn lines_survive_odd_bytes_and_a_missing_end() {
+        let (sender, lines) = mpsc::channel();
+        read_lines(&b"one\r\n\xff\ntail"[..], &sender);
+        drop(sender);
+        assert_eq!(lines.iter().collect::<Vec<_>>(), ["one", "\u{fffd}", "tail"]);
+    }
+}

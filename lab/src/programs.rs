@@ -1,0 +1,88 @@
+//! Our own programs for the guest, which has no C library of its own: linked statically.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Error;
+use crate::command::output;
+use crate::progress::Step;
+
+/// A program for the guest's `/usr/bin`. It must be linked statically.
+#[derive(Debug, Clone)]
+pub(crate) struct Program {
+    /// What the guest calls it.
+    pub(crate) name: String,
+    /// Where it is on the host.
+    pub(crate) path: PathBuf,
+}
+
+/// A binary or an example of this workspace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) package: &'static str,
+    /// Cargo's word for it: `--bin` or `--example`.
+    pub(crate) kind: &'static str,
+    pub(crate) name: &'static str,
+}
+
+/// What the tests need.
+pub(crate) const TARGETS: [Target; 1] = [Target { package: "jitney", kind: "--bin", name: "jitney" }];
+
+/// The instructions that QEMU's software emulation is certain to have, whatever the host's processor has.
+const FLAGS: &str = "-C target-feature=+crt-static -C target-cpu=x86-64-v2";
+
+/// A static binary needs the target named, or else the flags would hold for procedural macros, too.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds the programs, in a target folder of their own because of their flags.
+pub(crate) fn build(targets: &[Target]) -> Result<Vec<Program>, Error> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let folder =
+        env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from).join("lab");
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let _step = Step::start("building programs for the guest");
+    let build_one = |target: &Target| {
+        let mut command = Command::new(&cargo);
+        command.current_dir(workspace).env("RUSTFLAGS", FLAGS);
+        command.args(["build", "--quiet", "--message-format", "json-render-diagnostics", "--target", TRIPLE]);
+        command.arg("--target-dir").arg(&folder).args([
+            "--package",
+            target.package,
+            target.kind,
+            target.name,
+        ]);
+        let messages = output(&mut command, &format!("to build {} for the guest", target.name))?;
+        let path = executable(&messages, target.name).ok_or_else(|| Error::Missing {
+            what: format!("the program {}", target.name),
+            place: "cargo's messages".to_owned(),
+        })?;
+        Ok(Program { name: target.name.to_owned(), path })
+    };
+    targets.iter().map(build_one).collect()
+}
+
+/// Finds what was built among cargo's messages, one JSON object per line.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()).find_map(
+        |message| {
+            let is_it = message["target"]["name"] == name;
+            message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_among_other_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"jitney"},"executable":null}
+not json
+{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}
+{"reason":"compiler-artifact","target":{"name":"jitney"},"executable":"/t/jitney"}"#;
+        assert_eq!(executable(messages, "jitney"), Some(PathBuf::from("/t/jitney")));
+        assert_eq!(executable(messages, "third"), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! What runs in the guest, and on which kernels: two tables.
+
+use std::time::Duration;
+
+use crate::kernel::Source;
+use crate::machine::Card;
+
+/// A kernel and a machine for it: every suite runs on every row, and a test that does not apply skips itself and says why.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    /// What `--kernel` names.
+    pub(crate) name: &'static str,
+    /// The kernel.
+    pub(crate) kernel: Source,
+    /// Whether the machine has an IOMMU.
+    pub(crate) iommu: bool,
+}
+
+/// The rows of the matrix.
+pub(crate) const ROWS: [Row; 4] = [
+    Row { name: "small", kernel: Source::Small, iommu: true },
+    Row { name: "small-noiommu", kernel: Source::Small, iommu: false },
+    Row { name: "debian-12", kernel: Source::Stock("bookworm"), iommu: true },
+    Row { name: "debian-13", kernel: Source::Stock("trixie"), iommu: true },
+];
+
+/// Tests that share a machine. They run in order, in one boot.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    /// What the machine has.
+    pub(crate) cards: &'static [Card],
+    /// The tests.
+    pub(crate) tests: &'static [Test],
+}
+
+/// A shell script that runs in the guest as root.
+#[derive(Debug)]
+pub(crate) struct Test {
+    /// Its name: no spaces.
+    pub(crate) name: &'static str,
+    /// The script, which ends with 0 (passed), 77 (skipped; its last line says why) or anything else (failed).
+    pub(crate) script: &'static str,
+    /// When it is killed.
+    pub(crate) limit: Duration,
+}
+
+/// A test from `lab/guest/tests`, killed after some seconds.
+macro_rules! test {
+    ($name:literal, $seconds:literal) => {
+        Test {
+            name: $name,
+            script: include_str!(concat!("../guest/tests/", $name, ".sh")),
+            limit: Duration::from_secs($seconds),
+        }
+    };
+}
+
+/// Everything that runs in the guest.
+pub(crate) const SUITES: [Suite; 1] = [Suite {
+    cards: &[Card::Edu, Card::Nvme],
+    tests: &[
+        test!("kernel-boots", 10),
+        test!("cards-visible", 10),
+        test!("jitney-starts", 10),
+        test!("iommu-groups", 10),
+        test!("vfio-nodes", 10),
+        test!("iommufd-node", 10),
+        test!("bind-edu", 20),
+        test!("bind-nvme", 30),
+        test!("bind-noiommu", 20),
+    ],
+}];
