@@ -1,6 +1,7 @@
 //! Messages that carry descriptors, over Unix sockets of type `SOCK_STREAM` and `SOCK_SEQPACKET`.
 //!
-//! See `unix(7)`, `SCM_RIGHTS`. A message without descriptors costs one plain `sendmsg` or `recvmsg` and no allocation.
+//! See `unix(7)`, `SCM_RIGHTS`. A message without descriptors costs one plain `sendmsg` or `recvmsg` and no
+//! allocation.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -40,13 +41,13 @@ pub struct Received {
 
 /// Sends the concatenated `bytes` with `descriptors`, which the sender keeps too, and says how many bytes went.
 ///
-/// On a stream that may be fewer than all; the descriptors have gone with the first byte, and the rest is to be sent
-/// without them ([`send_all`] does so). On `SOCK_SEQPACKET` it is always the whole message. An empty message must not
-/// be sent: the receiver could not tell it from the end.
+/// On a stream that may be fewer than all; the descriptors have gone with the first byte, and the rest is to be
+/// sent without them ([`send_all`] does so). On `SOCK_SEQPACKET` it is always the whole message. An empty message
+/// must not be sent: the receiver could not tell it from the end.
 ///
 /// # Errors
-/// Descriptors without a byte or more than [`MAX_DESCRIPTORS`]; `EAGAIN` with [`Wait::Never`]; `EPIPE` or `ECONNRESET` if
-/// the peer is gone ([`Error::peer_gone`]; never SIGPIPE); what else `sendmsg` answers.
+/// Descriptors without a byte or more than [`MAX_DESCRIPTORS`]; `EAGAIN` with [`Wait::Never`]; `EPIPE` or
+/// `ECONNRESET` if the peer is gone ([`Error::peer_gone`]; never SIGPIPE); what else `sendmsg` answers.
 pub fn send(
     socket: impl AsFd,
     bytes: &[IoSlice<'_>],
@@ -104,8 +105,9 @@ pub fn send_all(socket: impl AsFd, bytes: &[IoSlice<'_>], descriptors: &[Borrowe
 /// On a stream that may be part of a message or, without descriptors in between, several.
 ///
 /// # Errors
-/// A packet longer than the buffer, or more descriptors than allowed: the peer does not keep to the protocol, what it sent
-/// is lost, and all descriptors that came are closed. `EAGAIN` with [`Wait::Never`]; what else `recvmsg` answers.
+/// A packet longer than the buffer, or more descriptors than allowed: the peer does not keep to the protocol, what
+/// it sent is lost, and all descriptors that came are closed. `EAGAIN` with [`Wait::Never`]; what else `recvmsg`
+/// answers.
 ///
 /// # Panics
 /// If `max_descriptors` exceeds [`MAX_DESCRIPTORS`] or the buffer is empty: both are the caller's own constants.
@@ -140,8 +142,8 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], max_descriptors: usize, wai
     Ok(Received { len: message.bytes, descriptors })
 }
 
-/// Fills `buffer` from a stream, collecting at most `max_descriptors` descriptors on the way, and returns them; `None`
-/// if the peer closed the connection before the first byte.
+/// Fills `buffer` from a stream, collecting at most `max_descriptors` descriptors on the way, and returns them;
+/// `None` if the peer closed the connection before the first byte.
 ///
 /// # Errors
 /// As [`receive`], and [`Error::Closed`] if the peer closes the connection within the message.

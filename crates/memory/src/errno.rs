@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 macro_rules! names {
     ($($constant:ident => $name:literal,)*) => {
-        /// The name of `errno` as `errno(3)` spells it, such as `"EEXIST"`; `"unknown errno"` for a value that Linux does
-        /// not define.
+        /// The name of `errno` as `errno(3)` spells it, such as `"EEXIST"`; `"unknown errno"` for a value that
+        /// Linux does not define.
         ///
         /// Where Linux has two names for one value, this is the common one: `EAGAIN`, `EDEADLK`, `EOPNOTSUPP`.
         #[must_use]
@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn every_value_of_linux_has_a_name() {
-        // asm-generic/errno-base.h and asm-generic/errno.h: 1 to 133 without 41 and 58, which are aliases' old numbers.
+        // asm-generic/errno-base.h and asm-generic/errno.h: 1 to 133 without 41 and 58, which are aliases' old
+        // numbers.
         for raw in (1..=133).filter(|raw| ![41, 58].contains(raw)) {
             let name = errno_name(Errno::from_raw_os_error(raw));
             assert!(name.starts_with('E'), "{raw} has no name");

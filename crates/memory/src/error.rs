@@ -15,7 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A system call failed.
-    #[error("{operation} {object}: {}{remedy}", Explained(*errno))]
+    #[error("{operation} {object}: {}{}", Explained(*errno), remedy(operation, *errno))]
     System {
         /// The system call.
         operation: &'static str,
@@ -23,13 +23,12 @@ pub enum Error {
         object: Cow<'static, str>,
         /// What the kernel answered.
         errno: Errno,
-        /// What to do about it, starting with "; ", or nothing.
-        remedy: Cow<'static, str>,
     },
 
     /// There are fewer free huge pages than the memory needs.
     #[error(
-        "memory '{name}' needs {needed} huge pages of {pages} each, {free} are free; reserve them with: echo {total} | sudo tee \
+        "memory '{name}' needs {needed} huge pages of {pages} each, {free} are free; \
+         reserve them with: echo {total} | sudo tee \
          /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
         pages.bytes() / 1024
     )]
@@ -108,13 +107,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// A failed system call without a remedy.
+    /// A failed system call.
     pub(crate) fn system(
         operation: &'static str,
         object: impl Into<Cow<'static, str>>,
         errno: Errno,
     ) -> Self {
-        Self::System { operation, object: object.into(), errno, remedy: Cow::Borrowed("") }
+        Self::System { operation, object: object.into(), errno }
     }
 
     /// What the kernel answered, if a system call failed.
@@ -136,6 +135,23 @@ impl Error {
     #[must_use]
     pub fn peer_gone(&self) -> bool {
         matches!(self, Self::Closed { .. }) || matches!(self.errno(), Some(Errno::PIPE | Errno::CONNRESET))
+    }
+}
+
+/// What to do about a failed system call, as the end of a message; empty where there is nothing better to say than
+/// what the kernel said.
+fn remedy(operation: &str, errno: Errno) -> &'static str {
+    match (operation, errno) {
+        (_, Errno::MFILE) => "; raise this process's limit of open files: ulimit -n",
+        (_, Errno::NFILE) => "; raise the system's limit of open files: sysctl fs.file-max",
+        ("mmap", Errno::NOMEM) => "; see ulimit -v, and sysctl vm.max_map_count and vm.overcommit_memory",
+        ("mmap", Errno::INVAL) => "; the offset must be a multiple of the page size",
+        ("mmap", Errno::ACCESS) => "; the file must be open for reading, and for writing if it is mapped so",
+        ("mmap", Errno::PERM) => "; the file is sealed against writing: map it for reading only",
+        ("sendmsg", Errno::TOOMANYREFS) => {
+            "; receivers have to take the descriptors that are already on the way"
+        }
+        _ => "",
     }
 }
 

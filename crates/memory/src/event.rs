@@ -70,7 +70,8 @@ impl EventFd {
     }
 }
 
-/// Takes a descriptor that somebody sent as an event. It is made non-blocking, which holds for the sender's as well.
+/// Takes a descriptor that somebody sent as an event. It is made non-blocking, which holds for the sender's as
+/// well.
 impl TryFrom<OwnedFd> for EventFd {
     type Error = Error;
 

@@ -1,6 +1,7 @@
 //! Memory that processes and cards share, and the descriptors it travels by.
 //!
-//! - [`Memfd`]: an anonymous file of a size that nobody can change; the form in which DMA memory exists and is handed on.
+//! - [`Memfd`]: an anonymous file of a size that nobody can change; the form in which DMA memory exists and is
+//!   handed on.
 //! - [`Mapping`]: a range of memory that others may write to at any time. It is read and written by copies and by
 //!   volatile or atomic words, never through a slice.
 //! - [`descriptors`]: messages with file descriptors over Unix sockets.

@@ -1,8 +1,8 @@
 //! Anonymous files of a fixed size: memory as a descriptor.
 //!
-//! A process that maps a file which somebody else shortens afterwards is killed by SIGBUS. Seals take that power from
-//! everybody who holds the descriptor, its maker included; who receives such a file checks the seals and can then map
-//! it without trusting the sender. See `memfd_create(2)` and `fcntl(2)`, "File Sealing".
+//! A process that maps a file which somebody else shortens afterwards is killed by SIGBUS. Seals take that power
+//! from everybody who holds the descriptor, its maker included; who receives such a file checks the seals and can
+//! then map it without trusting the sender. See `memfd_create(2)` and `fcntl(2)`, "File Sealing".
 
 use std::fmt;
 use std::fs;
@@ -83,11 +83,12 @@ pub struct Memfd {
 }
 
 impl Memfd {
-    /// Makes `size` bytes of zeroed memory, closed on exec and sealed against shrinking, growing and further sealing.
+    /// Makes `size` bytes of zeroed memory, closed on exec and sealed against shrinking, growing and further
+    /// sealing.
     ///
     /// `name` is what /proc/PID/fd and /proc/PID/maps show. The size is a multiple of the page size and not zero
-    /// ([`PageSize::round_up`] helps). Huge pages are reserved here: once made, the memory is there. Normal pages are
-    /// taken as they are touched.
+    /// ([`PageSize::round_up`] helps). Huge pages are reserved here: once made, the memory is there. Normal pages
+    /// are taken as they are touched.
     ///
     /// # Errors
     /// A size that is no multiple, huge pages that are not free, or what `memfd_create` and `ftruncate` answer.

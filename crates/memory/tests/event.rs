@@ -1,0 +1,60 @@
+//! Event descriptors.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use jitney_memory::{Error, EventFd};
+use rustix::event::EventfdFlags;
+use rustix::io::FdFlags;
+
+#[test]
+fn signals_are_counted_and_taken_at_once() {
+    let event = EventFd::new().unwrap();
+    assert!(rustix::io::fcntl_getfd(&event).unwrap().contains(FdFlags::CLOEXEC));
+    assert_eq!(event.take().unwrap(), 0);
+    event.signal().unwrap();
+    event.signal().unwrap();
+    assert!(event.wait(Some(Duration::ZERO)).unwrap());
+    assert_eq!(event.take().unwrap(), 2);
+    assert!(!event.wait(Some(Duration::ZERO)).unwrap());
+}
+
+#[test]
+fn waiting_ends_at_the_timeout_or_with_a_signal() {
+    let event = EventFd::new().unwrap();
+    let start = Instant::now();
+    assert!(!event.wait(Some(Duration::from_millis(30))).unwrap());
+    assert!(start.elapsed() >= Duration::from_millis(30));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            event.signal().unwrap();
+        });
+        assert!(event.wait(None).unwrap());
+    });
+    assert!(event.wait(Some(Duration::MAX)).unwrap());
+}
+
+#[test]
+fn a_full_counter_is_still_signalled() {
+    let event = EventFd::new().unwrap();
+    rustix::io::write(&event, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    event.signal().unwrap();
+    assert_eq!(event.take().unwrap(), u64::MAX - 1);
+}
+
+#[test]
+fn a_received_event_is_checked_and_never_blocks() {
+    let blocking = rustix::event::eventfd(3, EventfdFlags::CLOEXEC).unwrap();
+    let event = EventFd::try_from(blocking).unwrap();
+    assert_eq!(event.take().unwrap(), 3);
+    assert_eq!(event.take().unwrap(), 0);
+
+    let copy = event.as_fd().try_clone_to_owned().unwrap();
+    assert!(EventFd::try_from(copy).is_ok());
+    for other in [OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), rustix::pipe::pipe().unwrap().0] {
+        let error = EventFd::try_from(other).unwrap_err();
+        assert!(matches!(error, Error::Descriptor { .. }), "{error:?}");
+        assert!(error.to_string().contains("expected an eventfd"), "{error}");
+    }
+}
