@@ -149,7 +149,7 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], max_descriptors: usize, wai
 /// As [`receive`], and [`Error::Closed`] if the peer closes the connection within the message.
 ///
 /// # Panics
-/// As [`receive`].
+/// If `max_descriptors` exceeds [`MAX_DESCRIPTORS`].
 pub fn receive_exact(
     socket: impl AsFd,
     buffer: &mut [u8],
