@@ -21,7 +21,8 @@ pub struct RegionFlags {
     pub read: bool,
     /// It can be written.
     pub write: bool,
-    /// It can be mapped, as a whole or in parts; a descriptor comes beside the reply.
+    /// It can be mapped, as a whole or in parts; a descriptor comes beside the reply. libvfio-user sends the same file
+    /// once for each mappable area.
     pub mmap: bool,
     /// A list of capabilities follows. [`reply::region_info`](crate::reply::region_info) sets it as needed.
     pub caps: bool,
@@ -67,15 +68,13 @@ pub struct RegionInfo {
 pub enum RegionInfoReply {
     /// All there is to know.
     Complete(RegionInfo),
-    /// There is more than `argsz` allowed: ask again with this one.
-    ///
-    /// Descriptors beside this reply are of no use and to be closed; the next one brings its own.
+    /// There is more than `argsz` allowed: ask again with this one. The next reply brings its own descriptors.
     NeedsArgsz(u32),
 }
 
 impl RegionQuery {
-    /// A query about one region that takes an answer with up to 64 capabilities' worth of areas, so that in practice it
-    /// need not be repeated.
+    /// A query about one region with room for 63 mappable areas in the answer, so that in practice it need not be
+    /// repeated.
     #[must_use]
     pub const fn new(index: u32) -> Self {
         Self { index, argsz: RegionInfo::FIXED_SIZE + 1024 }

@@ -1,6 +1,6 @@
 //! The first message of a connection: versions and capabilities.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fields::{Fields, PutFields};
 use crate::{Command, DecodeError, MAX_DATA_XFER_SIZE, MAX_MESSAGE_FDS};
@@ -17,14 +17,19 @@ pub struct Version {
 }
 
 /// The limits and abilities of one side. [`Default`] is what the specification has a peer assume that says nothing.
+///
+/// The limits are the sender's own: both sides say what they take, and each keeps to what the other said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
     /// Most descriptors the sender takes beside one message. QEMU refuses more than 16.
+    #[serde(deserialize_with = "saturating")]
     pub max_msg_fds: u32,
     /// Most bytes the sender takes in one transfer.
+    #[serde(deserialize_with = "saturating")]
     pub max_data_xfer_size: u32,
     /// Most mappings of memory at one time. QEMU refuses more than 65535.
+    #[serde(deserialize_with = "saturating")]
     pub max_dma_maps: u32,
     /// Page sizes in which memory may be mapped, or'ed together, in bytes.
     pub pgsizes: u64,
@@ -161,6 +166,11 @@ impl Version {
 
 fn value(field: &'static str, value: u16, reason: &'static str) -> DecodeError {
     DecodeError::Value { command: Command::Version, field, value: value.into(), reason }
+}
+
+/// A limit beyond 32 bits limits nothing here.
+fn saturating<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    u64::deserialize(deserializer).map(|limit| u32::try_from(limit).unwrap_or(u32::MAX))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
