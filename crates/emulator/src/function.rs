@@ -26,6 +26,12 @@ pub trait Function: Send + Sync {
     ///
     /// Returns at once; [`Host::dma`] calls of engines that were running fail from here on until they are started again.
     fn reset(&self);
+
+    /// Whether the link to the card is down: then every read, of configuration space too, gives all ones, and writes
+    /// are lost.
+    fn link_down(&self) -> bool {
+        false
+    }
 }
 
 /// What config space says about a function; the server builds the bytes from it.

@@ -1,0 +1,150 @@
+//! The files behind the clients' memory, each mapped once.
+//!
+//! A guest behind an IOMMU maps its memory page by page: 1 GiB comes as 262 144 messages, each with a descriptor of the
+//! same file. One `mmap` each would run into `vm.max_map_count` (65 530), so a file is mapped whole when it is first
+//! seen, and its maps are offsets into that. The mapping goes with the last of them.
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
+
+use jitney_memory::{Access, Mapping};
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use super::dma_table::Allowed;
+
+/// The mapped files of a board, by device and inode.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    mapped: HashMap<(u64, u64), Weak<Mapping>>,
+    /// Number of entries at which those without a mapping are thrown out.
+    sweep_at: usize,
+}
+
+impl Files {
+    /// The mapping of the whole of `file`, which has to hold `size` bytes at `offset` and be open for what is `allowed`.
+    ///
+    /// A file may be shortened by its owner afterwards, and touching what is missing then would kill this process.
+    /// QEMU's memory is not sealed against it, so this much a client has to be trusted with.
+    pub(crate) fn map(
+        &mut self,
+        file: &OwnedFd,
+        offset: u64,
+        size: u64,
+        allowed: Allowed,
+    ) -> Result<Arc<Mapping>, Errno> {
+        let stat = rustix::fs::fstat(file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        let length = u64::try_from(stat.st_size).map_err(|_| Errno::INVAL)?;
+        let end = offset.checked_add(size).filter(|end| *end <= length).ok_or(Errno::INVAL)?;
+        // A mapping that another descriptor was good for must not lend this one its rights.
+        let mode = rustix::fs::fcntl_getfl(file)? & OFlags::RWMODE;
+        let writable = mode == OFlags::RDWR;
+        if mode == OFlags::WRONLY || (allowed.write && !writable) {
+            return Err(Errno::ACCESS);
+        }
+
+        let key = (stat.st_dev, stat.st_ino);
+        if let Some(mapping) = self.mapped.get(&key).and_then(Weak::upgrade) {
+            let rights = !allowed.write || mapping.access() == Access::ReadWrite;
+            if rights && mapping.len() as u64 >= end {
+                return Ok(mapping);
+            }
+        }
+        let length = usize::try_from(length).map_err(|_| Errno::NOMEM)?;
+        let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
+        let mapping = Mapping::shared(file, 0, length, access)
+            .map(Arc::new)
+            .map_err(|error| error.errno().unwrap_or(Errno::INVAL))?;
+        self.sweep();
+        self.mapped.insert(key, Arc::downgrade(&mapping));
+        Ok(mapping)
+    }
+
+    /// Throws out entries whose mapping is gone, seldom enough to cost nothing on average.
+    fn sweep(&mut self) {
+        if self.mapped.len() >= self.sweep_at {
+            self.mapped.retain(|_, mapping| mapping.strong_count() > 0);
+            self.sweep_at = (2 * self.mapped.len()).max(64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jitney_memory::{Memfd, PageSize};
+    use std::os::fd::AsFd;
+
+    const READ: Allowed = Allowed { read: true, write: false };
+    const BOTH: Allowed = Allowed { read: true, write: true };
+
+    fn memory(size: u64) -> OwnedFd {
+        Memfd::create("files-test", size, PageSize::Normal).unwrap().into_fd()
+    }
+
+    #[test]
+    fn a_file_is_mapped_once_and_let_go_with_its_last_user() {
+        let mut files = Files::default();
+        let file = memory(0x10000);
+        let again = file.as_fd().try_clone_to_owned().unwrap();
+        let first = files.map(&file, 0, 0x1000, BOTH).unwrap();
+        let second = files.map(&again, 0x1000, 0x1000, READ).unwrap();
+        assert!(Arc::ptr_eq(&first, &second));
+        let weak = Arc::downgrade(&first);
+        drop((first, second));
+        assert!(weak.upgrade().is_none());
+    }
+
+    #[test]
+    fn more_than_the_file_holds_is_refused() {
+        let mut files = Files::default();
+        let file = memory(0x2000);
+        let refused = |result: Result<Arc<Mapping>, Errno>| assert_eq!(result.unwrap_err(), Errno::INVAL);
+        refused(files.map(&file, 0, 0x2001, BOTH));
+        refused(files.map(&file, 0x2000, 1, BOTH));
+        refused(files.map(&file, u64::MAX, 2, BOTH));
+        let (pipe, _writer) = rustix::pipe::pipe().unwrap();
+        refused(files.map(&pipe, 0, 1, READ));
+    }
+
+    #[test]
+    fn a_descriptor_for_reading_gives_no_right_to_write() {
+        let mut files = Files::default();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(0x1000).unwrap();
+        let writable: OwnedFd = file.reopen().unwrap().into();
+        let readable: OwnedFd = std::fs::File::open(file.path()).unwrap().into();
+        let writable: OwnedFd = match files.map(&writable, 0, 0x1000, BOTH) {
+            Ok(_) => writable,
+            Err(errno) => panic!("{errno}"),
+        };
+        let _kept = files.map(&writable, 0, 0x1000, BOTH).unwrap();
+        assert_eq!(files.map(&readable, 0, 0x1000, BOTH).unwrap_err(), Errno::ACCESS);
+        files.map(&readable, 0, 0x1000, READ).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_has_grown_is_mapped_anew() {
+        let mut files = Files::default();
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(0x1000).unwrap();
+        let descriptor: OwnedFd = file.try_clone().unwrap().into();
+        let small = files.map(&descriptor, 0, 0x1000, BOTH).unwrap();
+        file.set_len(0x3000).unwrap();
+        let large = files.map(&descriptor, 0x2000, 0x1000, BOTH).unwrap();
+        assert_eq!((small.len(), large.len()), (0x1000, 0x3000));
+    }
+
+    #[test]
+    fn entries_of_the_past_do_not_pile_up() {
+        let mut files = Files::default();
+        for _ in 0..1000 {
+            files.map(&memory(0x1000), 0, 0x1000, BOTH).unwrap();
+        }
+        assert!(files.mapped.len() <= 64);
+    }
+}

@@ -1,0 +1,336 @@
+//! The host that a function is plugged into: the memory of all its clients by IOVA, and their interrupts.
+//!
+//! A copy goes in bursts of a few MiB. Each burst is looked up and entered as a *flight* under one short lock, copied
+//! without it, and signed off. An unmap first takes its maps out of the table, so that no later burst finds them, and then
+//! waits for the flights that touch its range: one burst at most, and nothing if the engines are elsewhere.
+
+mod dma_table;
+mod files;
+mod interrupts;
+mod link;
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use jitney_memory::{AccessError, Mapping};
+use rustix::io::Errno;
+
+pub(crate) use dma_table::{Allowed, ConnectionId, Range};
+use dma_table::{Direction, DmaTable, Piece, TableError};
+use files::Files;
+pub(crate) use interrupts::Interrupts;
+pub(crate) use link::Link;
+
+use crate::function::{DmaFault, Host};
+
+/// Most bytes in one burst: what an unmap may have to wait for.
+const BURST: u64 = 2 << 20;
+/// Most maps that one burst crosses: as many as there are pages of 4 KiB in it.
+const BURST_PIECES: u64 = BURST >> 12;
+
+/// Where a map leads.
+#[derive(Debug, Clone)]
+enum Backing {
+    /// To `offset` bytes and more of a file.
+    File { mapping: Arc<Mapping>, offset: u64 },
+    /// To memory that only the client can reach, by messages.
+    Client(Arc<Link>),
+}
+
+/// A burst that is being copied.
+#[derive(Debug)]
+struct Flight {
+    id: u64,
+    range: Range,
+}
+
+#[derive(Debug)]
+struct Dma {
+    table: DmaTable<Backing>,
+    files: Files,
+    flights: Vec<Flight>,
+    /// Id of the next flight; ids only grow.
+    next: u64,
+    /// How many threads wait for flights to end.
+    waiting: usize,
+}
+
+/// The host side of one board.
+#[derive(Debug)]
+pub(crate) struct BoardHost {
+    dma: Mutex<Dma>,
+    landed: Condvar,
+    interrupts: Interrupts,
+    bus_master: AtomicBool,
+}
+
+impl BoardHost {
+    /// No memory, no interrupts, Bus Master Enable off.
+    pub(crate) fn new() -> Self {
+        let dma =
+            Dma { table: DmaTable::new(), files: Files::default(), flights: Vec::new(), next: 0, waiting: 0 };
+        Self {
+            dma: Mutex::new(dma),
+            landed: Condvar::new(),
+            interrupts: Interrupts::new(),
+            bus_master: AtomicBool::new(false),
+        }
+    }
+
+    fn dma(&self) -> MutexGuard<'_, Dma> {
+        // Nothing that holds the lock leaves the table half changed, so a panic elsewhere does not spoil it.
+        self.dma.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The wires to the clients.
+    pub(crate) fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
+    }
+
+    /// Follows Bus Master Enable of the command register.
+    pub(crate) fn set_bus_master(&self, enabled: bool) {
+        self.bus_master.store(enabled, Ordering::Release);
+    }
+
+    /// Maps `range` to `offset` of a client's file.
+    pub(crate) fn map_file(
+        &self,
+        range: Range,
+        allowed: Allowed,
+        owner: ConnectionId,
+        file: &OwnedFd,
+        offset: u64,
+    ) -> Result<(), Errno> {
+        let mut dma = self.dma();
+        // The size of a range that is not all of 2^64 fits; a file that large does not exist.
+        let size = (range.last - range.first).checked_add(1).ok_or(Errno::INVAL)?;
+        let mapping = dma.files.map(file, offset, size, allowed)?;
+        dma.table.insert(range, allowed, owner, Backing::File { mapping, offset }).map_err(errno)
+    }
+
+    /// Maps `range` to memory that the client reads and writes for us.
+    pub(crate) fn map_client(
+        &self,
+        range: Range,
+        allowed: Allowed,
+        owner: ConnectionId,
+        link: &Arc<Link>,
+    ) -> Result<(), Errno> {
+        self.dma().table.insert(range, allowed, owner, Backing::Client(Arc::clone(link))).map_err(errno)
+    }
+
+    /// Removes the maps of `owner` inside `range`, and returns when nothing touches them any more.
+    pub(crate) fn unmap(&self, range: Range, owner: ConnectionId) -> Result<(), Errno> {
+        let gone = self.dma().table.remove(range, owner).map_err(errno)?;
+        if !gone.is_empty() {
+            self.settle(range);
+        }
+        Ok(())
+    }
+
+    /// Takes everything away that a connection brought, and returns when nothing touches it any more.
+    pub(crate) fn release(&self, owner: ConnectionId) {
+        let gone = self.dma().table.remove_owner(owner);
+        if !gone.is_empty() {
+            self.settle(Range::ALL);
+        }
+        self.interrupts.release(owner);
+    }
+
+    /// Waits until the bursts that are under way now and touch `range` have ended. Later ones are not waited for.
+    pub(crate) fn settle(&self, range: Range) {
+        let mut dma = self.dma();
+        let until = dma.next;
+        dma.waiting += 1;
+        while dma.flights.iter().any(|flight| flight.id < until && flight.range.overlaps(range)) {
+            dma = self.landed.wait(dma).unwrap_or_else(PoisonError::into_inner);
+        }
+        dma.waiting -= 1;
+    }
+
+    /// Finds the next burst and enters it; the pieces hold until the guard is dropped.
+    ///
+    /// Memory that only the client can reach is a burst of its own and not entered: the client's own thread would wait
+    /// for it at an unmap, and be the one that has to bring the answer. The client knows what it still answers for.
+    fn take_off(
+        &self,
+        iova: u64,
+        length: u64,
+        direction: Direction,
+        pieces: &mut Vec<Piece<Backing>>,
+    ) -> Option<Landing<'_>> {
+        let mut dma = self.dma();
+        dma.table.find(iova, length, direction, pieces);
+        let is_client = |piece: &Piece<Backing>| matches!(piece.backing, Backing::Client(_));
+        if pieces.first().is_some_and(is_client) {
+            pieces.truncate(1);
+            return None;
+        }
+        let files = pieces.iter().position(is_client).unwrap_or(pieces.len());
+        pieces.truncate(files);
+        let last = pieces.last()?;
+        let range = Range { first: iova, last: last.iova + (last.length - 1) };
+        let id = dma.next;
+        dma.next += 1;
+        dma.flights.push(Flight { id, range });
+        Some(Landing { host: self, id })
+    }
+
+    /// Does `step` for each piece of host memory at `iova`, with its distance from there.
+    fn transfer(
+        &self,
+        iova: u64,
+        length: u64,
+        direction: Direction,
+        mut step: impl FnMut(&Piece<Backing>, u64) -> Result<(), PieceError>,
+    ) -> Result<(), DmaFault> {
+        if length > 0 && Range::new(iova, length).is_none() {
+            return Err(DmaFault::Unmapped { iova });
+        }
+        let room = (length / 4096 + 2).min(BURST_PIECES);
+        let mut pieces = Vec::with_capacity(usize::try_from(room).unwrap_or(1));
+        let mut done = 0;
+        while done < length {
+            let at = iova + done;
+            let burst = (length - done).min(BURST);
+            pieces.clear();
+            let landing = self.take_off(at, burst, direction, &mut pieces);
+            if pieces.is_empty() {
+                return Err(DmaFault::Unmapped { iova: at });
+            }
+            for piece in &pieces {
+                if let Err(error) = step(piece, done) {
+                    tracing::warn!("DMA at IOVA {:#x} failed: {error}", piece.iova);
+                    return Err(DmaFault::Unmapped { iova: piece.iova });
+                }
+                done += piece.length;
+            }
+            drop(landing);
+        }
+        Ok(())
+    }
+}
+
+/// Signs a flight off.
+struct Landing<'a> {
+    host: &'a BoardHost,
+    id: u64,
+}
+
+impl Drop for Landing<'_> {
+    fn drop(&mut self) {
+        let mut dma = self.host.dma();
+        dma.flights.retain(|flight| flight.id != self.id);
+        if dma.waiting > 0 {
+            self.host.landed.notify_all();
+        }
+    }
+}
+
+/// Why a piece could not be copied although a map was there.
+#[derive(Debug, thiserror::Error)]
+enum PieceError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error("the client did not do it: {0}")]
+    Client(#[from] link::LinkError),
+}
+
+impl Host for BoardHost {
+    fn read_to(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
+        self.transfer(iova, length, Direction::Read, |piece, done| {
+            let to = card_offset.saturating_add(done);
+            match &piece.backing {
+                Backing::File { mapping, offset } => {
+                    Ok(mapping.copy_to(offset + piece.offset, card, to, size(piece.length))?)
+                }
+                Backing::Client(link) => {
+                    let mut bytes = vec![0; size(piece.length)];
+                    link.read(piece.iova, &mut bytes)?;
+                    Ok(card.write(to, &bytes)?)
+                }
+            }
+        })
+    }
+
+    fn write_from(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
+        self.transfer(iova, length, Direction::Write, |piece, done| {
+            let from = card_offset.saturating_add(done);
+            match &piece.backing {
+                Backing::File { mapping, offset } => {
+                    Ok(card.copy_to(from, mapping, offset + piece.offset, size(piece.length))?)
+                }
+                Backing::Client(link) => {
+                    let mut bytes = vec![0; size(piece.length)];
+                    card.read(from, &mut bytes)?;
+                    Ok(link.write(piece.iova, &bytes)?)
+                }
+            }
+        })
+    }
+
+    fn read(&self, iova: u64, bytes: &mut [u8]) -> Result<(), DmaFault> {
+        self.transfer(iova, bytes.len() as u64, Direction::Read, |piece, done| {
+            let part = &mut bytes[size(done)..][..size(piece.length)];
+            match &piece.backing {
+                Backing::File { mapping, offset } => Ok(mapping.read(offset + piece.offset, part)?),
+                Backing::Client(link) => Ok(link.read(piece.iova, part)?),
+            }
+        })
+    }
+
+    fn write(&self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+        self.transfer(iova, bytes.len() as u64, Direction::Write, |piece, done| {
+            let part = &bytes[size(done)..][..size(piece.length)];
+            match &piece.backing {
+                Backing::File { mapping, offset } => Ok(mapping.write(offset + piece.offset, part)?),
+                Backing::Client(link) => Ok(link.write(piece.iova, part)?),
+            }
+        })
+    }
+
+    fn write_word(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
+        let bytes = value.to_le_bytes();
+        self.transfer(iova, 4, Direction::Write, |piece, done| {
+            match &piece.backing {
+                // One store, unless the client has mapped memory at an odd place, where no word can be stored at once.
+                Backing::File { mapping, offset }
+                    if piece.length == 4 && (offset + piece.offset).is_multiple_of(4) =>
+                {
+                    Ok(mapping.store_release32(offset + piece.offset, value.to_le())?)
+                }
+                Backing::File { mapping, offset } => {
+                    Ok(mapping.write(offset + piece.offset, &bytes[size(done)..][..size(piece.length)])?)
+                }
+                Backing::Client(link) => {
+                    Ok(link.write(piece.iova, &bytes[size(done)..][..size(piece.length)])?)
+                }
+            }
+        })
+    }
+
+    fn set_interrupt(&self, vector: u16, requested: bool) {
+        self.interrupts.set(vector, requested);
+    }
+
+    fn bus_master(&self) -> bool {
+        self.bus_master.load(Ordering::Acquire)
+    }
+}
+
+/// Lengths within a burst or a slice, which always fit.
+fn size(length: u64) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+fn errno(error: TableError) -> Errno {
+    match error {
+        TableError::Exists => Errno::EXIST,
+        TableError::Full => Errno::NOSPC,
+        TableError::Foreign => Errno::PERM,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The host against real memory and concurrent engines.
+
+use super::*;
+use crate::function::InterruptKind;
+use jitney_memory::{Access, Memfd, PageSize};
+use std::os::fd::AsFd;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+const ONE: ConnectionId = ConnectionId(1);
+const BOTH: Allowed = Allowed { read: true, write: true };
+
+fn memory(size: u64) -> (Mapping, OwnedFd) {
+    let file = Memfd::create("host-test", size, PageSize::Normal).unwrap();
+    let mapping = Mapping::shared(&file, 0, size as usize, Access::ReadWrite).unwrap();
+    (mapping, file.into_fd())
+}
+
+fn range(first: u64, size: u64) -> Range {
+    Range::new(first, size).unwrap()
+}
+
+#[test]
+fn a_transfer_crosses_maps_in_any_order_of_the_file() {
+    let host = BoardHost::new();
+    let (mine, file) = memory(0x10000);
+    // Sixteen pages, the last of the file first.
+    for page in 0..16 {
+        host.map_file(range(page * 0x1000, 0x1000), BOTH, ONE, &file, 0xF000 - page * 0x1000).unwrap();
+    }
+    let card = Mapping::anonymous(0x20000).unwrap();
+    for word in 0..0x4000 {
+        card.store32(4 * word, word as u32).unwrap();
+    }
+    host.write_from(0x234, &card, 0x234, 0xFA00).unwrap();
+    assert_eq!(mine.load32(0xF234).unwrap(), 0x234 / 4);
+    assert_eq!(mine.load32(0x0C30).unwrap(), 0xFC30 / 4);
+    assert_eq!(mine.load32(0xF230).unwrap(), 0);
+    host.read_to(0x234, &card, 0x10000, 0xFA00).unwrap();
+    let (mut sent, mut back) = (vec![0; 0xFA00], vec![0; 0xFA00]);
+    card.read(0x234, &mut sent).unwrap();
+    card.read(0x10000, &mut back).unwrap();
+    assert!(sent == back);
+
+    let mut small = [0; 8];
+    host.read(0x0FFC, &mut small).unwrap();
+    assert_eq!(small, [0xFF, 3, 0, 0, 0, 4, 0, 0]);
+    host.write(0x0FFE, &[1, 2, 3, 4]).unwrap();
+    host.write_word(0x1004, 0xC0FF_EE00).unwrap();
+    host.read(0x0FFC, &mut small).unwrap();
+    assert_eq!(small, [0xFF, 3, 1, 2, 3, 4, 0, 0]);
+    assert_eq!(mine.load32(0xE004).unwrap(), 0xC0FF_EE00);
+}
+
+#[test]
+fn the_first_address_that_cannot_be_reached_is_named() {
+    let host = BoardHost::new();
+    let (_mine, file) = memory(0x4000);
+    host.map_file(range(0x1000, 0x2000), BOTH, ONE, &file, 0).unwrap();
+    host.map_file(range(0x3000, 0x1000), Allowed { read: true, write: false }, ONE, &file, 0x2000).unwrap();
+    let card = Mapping::anonymous(0x10000).unwrap();
+    let fault = |iova| Err(DmaFault::Unmapped { iova });
+    assert_eq!(host.write_from(0x1800, &card, 0, 0x2000), fault(0x3000));
+    assert_eq!(host.read_to(0x1800, &card, 0, 0x4000), fault(0x4000));
+    assert_eq!(host.read_to(0, &card, 0, 0x4000), fault(0));
+    assert_eq!(host.read(u64::MAX, &mut [0; 2]), fault(u64::MAX));
+    assert_eq!(host.write_word(0x3000, 0), fault(0x3000));
+    assert_eq!(host.read_to(0x9000, &card, 0, 0), Ok(()));
+    // Outside of the card's memory.
+    assert!(host.read_to(0x1000, &card, 0xF001, 0x1000).is_err());
+    assert!(host.read_to(0x1000, &card, u64::MAX, 0x1000).is_err());
+}
+
+#[test]
+fn an_unmap_waits_for_the_burst_it_touches_and_no_longer() {
+    let host = Arc::new(BoardHost::new());
+    let (_mine, file) = memory(BURST);
+    host.map_file(range(0, BURST), BOTH, ONE, &file, 0).unwrap();
+    host.map_file(range(1 << 30, 0x1000), BOTH, ONE, &file, 0).unwrap();
+    let mut pieces = Vec::with_capacity(4);
+    let landing = host.take_off(0, 0x1000, Direction::Read, &mut pieces).unwrap();
+
+    // Elsewhere: at once.
+    host.unmap(range(1 << 30, 0x1000), ONE).unwrap();
+    // Here: when the burst has ended, though others cannot begin already.
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            host.unmap(range(0, BURST), ONE).unwrap();
+            assert!(ended.load(Ordering::SeqCst), "unmapped under a copy");
+        });
+        let start = Instant::now();
+        while host.read(0, &mut [0]).is_ok() {
+            assert!(start.elapsed() < Duration::from_secs(10), "the map is still there");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+        ended.store(true, Ordering::SeqCst);
+        drop(landing);
+        waiting.join().unwrap();
+    });
+}
+
+#[test]
+fn engines_and_unmaps_at_once() {
+    let host = BoardHost::new();
+    let (_mine, file) = memory(16 << 20);
+    let stop = AtomicBool::new(false);
+    let copied = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for engine in 0..2 {
+            let (host, stop, copied) = (&host, &stop, &copied);
+            scope.spawn(move || {
+                let card = Mapping::anonymous(16 << 20).unwrap();
+                while !stop.load(Ordering::Relaxed) {
+                    let done = if engine == 0 {
+                        host.read_to(0, &card, 0, 16 << 20)
+                    } else {
+                        host.write_from(0, &card, 0, 16 << 20)
+                    };
+                    copied.fetch_add(u64::from(done.is_ok()), Ordering::Relaxed);
+                }
+            });
+        }
+        let mut rounds = 0;
+        let start = Instant::now();
+        while (rounds < 100 || copied.load(Ordering::Relaxed) == 0)
+            && start.elapsed() < Duration::from_secs(20)
+        {
+            rounds += 1;
+            for part in 0..16 {
+                host.map_file(range(part << 20, 1 << 20), BOTH, ONE, &file, part << 20).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(if rounds % 10 == 0 { 20 } else { 0 }));
+            host.unmap(Range::ALL, ONE).unwrap();
+            let dma = host.dma();
+            assert_eq!((dma.table.len(), dma.flights.len()), (0, 0));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(copied.load(Ordering::Relaxed) > 0, "no copy ever came through");
+    assert!(host.dma().flights.is_empty());
+}
+
+#[test]
+fn a_million_pages_of_one_file_are_one_mapping() {
+    let host = BoardHost::new();
+    let pages = 1 << 18;
+    let (_mine, file) = memory(pages << 12);
+    let before = mappings();
+    for page in 0..pages {
+        host.map_file(range(page << 12, 1 << 12), BOTH, ONE, &file, page << 12).unwrap();
+    }
+    assert!(mappings() < before + 64, "one mapping per map");
+    let card = Mapping::anonymous(1 << 20).unwrap();
+    host.read_to(0x7FF_F800, &card, 0, 1 << 20).unwrap();
+    host.release(ONE);
+    assert_eq!(host.dma().table.len(), 0);
+}
+
+fn mappings() -> usize {
+    std::fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+#[test]
+fn a_connection_takes_its_maps_and_wires_along() {
+    let host = BoardHost::new();
+    let (_mine, file) = memory(0x2000);
+    let two = ConnectionId(2);
+    host.map_file(range(0, 0x1000), BOTH, ONE, &file, 0).unwrap();
+    host.map_file(range(0x1000, 0x1000), BOTH, two, &file, 0).unwrap();
+    assert_eq!(host.map_file(range(0xFFF, 2), BOTH, two, &file, 0), Err(Errno::EXIST));
+    let event = jitney_memory::EventFd::new().unwrap();
+    let copy = event.as_fd().try_clone_to_owned().unwrap();
+    host.interrupts().arm(InterruptKind::MsiX, 0, vec![copy.try_into().unwrap()], ONE);
+    host.release(ONE);
+    assert!(host.read(0, &mut [0]).is_err());
+    assert!(host.read(0x1000, &mut [0]).is_ok());
+    host.set_interrupt(0, true);
+    assert_eq!(event.take().unwrap(), 0);
+}

@@ -1,0 +1,252 @@
+//! One board as all its connections see it: regions, resets, and who has it open.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use super::msix::MsixTable;
+use crate::config_space::{self, ConfigSpace};
+use crate::function::{Function, Host, InterruptKind};
+use crate::host::{BoardHost, ConnectionId, Link, Range};
+
+/// Regions of a PCI device: `VFIO_PCI_*_REGION_INDEX` of linux/vfio.h.
+pub(crate) const CONFIG_REGION: u32 = 7;
+/// How many there are.
+pub(crate) const REGIONS: u32 = 9;
+
+/// How long a client that opens the board waits until those that have hung up are cleared away.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The board.
+pub(crate) struct Board {
+    function: Arc<dyn Function>,
+    host: Arc<BoardHost>,
+    config: Mutex<ConfigSpace>,
+    msix: Option<MsixTable>,
+    open: Mutex<Vec<(ConnectionId, Arc<Link>)>>,
+    closed: Condvar,
+    next: AtomicU64,
+}
+
+impl Board {
+    /// Plugs a function into a host of its own; says what is wrong with what it describes.
+    pub(crate) fn new(plug: impl FnOnce(Arc<dyn Host>) -> Arc<dyn Function>) -> Result<Self, &'static str> {
+        let host = Arc::new(BoardHost::new());
+        let function = plug(Arc::clone(&host) as Arc<dyn Host>);
+        let config = ConfigSpace::new(function.description())?;
+        let msix = MsixTable::new(function.description());
+        Ok(Self {
+            function,
+            host,
+            config: Mutex::new(config),
+            msix,
+            open: Mutex::new(Vec::new()),
+            closed: Condvar::new(),
+            next: AtomicU64::new(0),
+        })
+    }
+
+    /// The function.
+    pub(crate) fn function(&self) -> &dyn Function {
+        &*self.function
+    }
+
+    /// Its host.
+    pub(crate) fn host(&self) -> &BoardHost {
+        &self.host
+    }
+
+    /// A number for a new connection.
+    pub(crate) fn new_connection(&self) -> ConnectionId {
+        ConnectionId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn openings(&self) -> MutexGuard<'_, Vec<(ConnectionId, Arc<Link>)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn config(&self) -> MutexGuard<'_, ConfigSpace> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A client opens the board.
+    ///
+    /// Whoever closed it before, and be it only an instant ago, is cleared away first: a program that opens what
+    /// another has just closed finds the function reset, as with a kernel's device.
+    pub(crate) fn open(&self, id: ConnectionId, link: &Arc<Link>) {
+        let deadline = Instant::now() + FAREWELL;
+        let mut open = self.openings();
+        while open.iter().any(|(_, link)| link.hung_up()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            (open, _) = self.closed.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner);
+        }
+        open.push((id, Arc::clone(link)));
+    }
+
+    /// A connection has ended: what it brought goes with it, and the last one that had the board open resets it.
+    pub(crate) fn close(&self, id: ConnectionId) {
+        let mut open = self.openings();
+        let before = open.len();
+        // The function stops before its memory goes, or the engines would only see that as a fault.
+        if before == 1 && open[0].0 == id {
+            self.reset();
+        }
+        self.host.release(id);
+        open.retain(|(other, _)| *other != id);
+        self.closed.notify_all();
+    }
+
+    /// Resets the function, and returns when nothing that it had begun touches memory any more.
+    pub(crate) fn reset(&self) {
+        self.function.reset();
+        self.host.settle(Range::ALL);
+        let mut config = self.config();
+        config.reset();
+        self.apply(&config);
+        drop(config);
+        if let Some(table) = &self.msix {
+            table.reset();
+        }
+    }
+
+    /// Lets the command register take effect.
+    fn apply(&self, config: &ConfigSpace) {
+        self.host.set_bus_master(config.bus_master());
+        self.host.interrupts().disable_line(config.line_disabled());
+    }
+
+    /// Length of a region in bytes; 0 if the function does not have it.
+    pub(crate) fn region_size(&self, region: u32) -> u64 {
+        match usize::try_from(region) {
+            Ok(bar @ 0..=5) => self.function.description().bars[bar].map_or(0, |bar| bar.size),
+            Ok(_) if region == CONFIG_REGION => config_space::SIZE as u64,
+            _ => 0,
+        }
+    }
+
+    /// How many interrupts of a VFIO index there are, and of which kind.
+    pub(crate) fn interrupts(&self, index: u32) -> (InterruptKind, u32) {
+        let description = self.function.description();
+        let kind = match index {
+            0 => InterruptKind::Intx,
+            1 => InterruptKind::Msi,
+            2 => InterruptKind::MsiX,
+            _ => InterruptKind::None,
+        };
+        let count = match kind {
+            _ if kind != description.interrupts => 0,
+            InterruptKind::None => 0,
+            InterruptKind::Intx => 1,
+            InterruptKind::Msi => config_space::msi_vectors(description.vectors),
+            InterruptKind::MsiX => description.vectors,
+        };
+        (kind, count.into())
+    }
+
+    /// Reads from a region.
+    pub(crate) fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        let bar = self.check(region, offset, data.len())?;
+        if self.function.link_down() {
+            data.fill(0xFF);
+        } else if let Some(bar) = bar {
+            for (at, length) in accesses(offset, data.len()) {
+                let part = &mut data[at..at + length];
+                let offset = offset + at as u64;
+                let in_table = self
+                    .msix
+                    .as_ref()
+                    .is_some_and(|msix| msix.read(bar, offset, part, self.host.interrupts()));
+                if !in_table {
+                    self.function.read(bar, offset, part);
+                }
+            }
+        } else {
+            let is_line = self.function.description().interrupts == InterruptKind::Intx;
+            let line_up = is_line && self.host.interrupts().requested(0);
+            self.config().read(offset, data, line_up).ok_or(Errno::INVAL)?;
+        }
+        Ok(())
+    }
+
+    /// Writes to a region.
+    pub(crate) fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        let bar = self.check(region, offset, data.len())?;
+        if self.function.link_down() {
+            return Ok(());
+        }
+        if let Some(bar) = bar {
+            for (at, length) in accesses(offset, data.len()) {
+                let part = &data[at..at + length];
+                let offset = offset + at as u64;
+                if !self.msix.as_ref().is_some_and(|msix| msix.write(bar, offset, part)) {
+                    self.function.write(bar, offset, part);
+                }
+            }
+            return Ok(());
+        }
+        let mut config = self.config();
+        let reset = config.write(offset, data).ok_or(Errno::INVAL)?;
+        self.apply(&config);
+        drop(config);
+        if reset {
+            self.reset();
+        }
+        Ok(())
+    }
+
+    /// The BAR that a region is, `None` for configuration space, if the range lies in it.
+    fn check(&self, region: u32, offset: u64, length: usize) -> Result<Option<usize>, Errno> {
+        let end = offset.checked_add(length as u64).ok_or(Errno::INVAL)?;
+        if end > self.region_size(region) {
+            return Err(Errno::INVAL);
+        }
+        match usize::try_from(region) {
+            Ok(bar @ 0..=5) => Ok(Some(bar)),
+            Ok(_) if region == CONFIG_REGION => Ok(None),
+            _ => Err(Errno::INVAL),
+        }
+    }
+}
+
+/// Cuts an access into those that a bus can do: of 1, 2, 4 or 8 bytes as they come, others as aligned words and what
+/// is left at their ends.
+fn accesses(offset: u64, length: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let left = length - at;
+        if left == 0 {
+            return None;
+        }
+        let size = if at == 0 && matches!(length, 1 | 2 | 4 | 8) {
+            length
+        } else {
+            let place = offset + at as u64;
+            [4, 2, 1]
+                .into_iter()
+                .find(|size| *size <= left && place.is_multiple_of(*size as u64))
+                .unwrap_or(1)
+        };
+        at += size;
+        Some((at - size, size))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::accesses;
+
+    #[test]
+    fn accesses_are_those_of_a_bus() {
+        let of = |offset, length| accesses(offset, length).collect::<Vec<_>>();
+        assert_eq!(of(0x40, 4), [(0, 4)]);
+        assert_eq!(of(0x41, 8), [(0, 8)]);
+        assert_eq!(of(0x40, 0), []);
+        assert_eq!(of(0x41, 7), [(0, 1), (1, 2), (3, 4)]);
+        assert_eq!(of(0x40, 11), [(0, 4), (4, 4), (8, 2), (10, 1)]);
+    }
+}
