@@ -1,5 +1,6 @@
 //! Leases: exclusive or shared rights on named parts of a card, and the wills that go with them.
 
+use crate::card::{BarInfo, Identity, existing_bar};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keeper::{Handed, Keeper};
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,35 @@ impl Will {
     #[must_use]
     pub const fn none() -> Self {
         Self(Vec::new())
+    }
+
+    /// Whether it can be carried out on `card`, which has `bars`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for more than [`MAX_WRITES`](Self::MAX_WRITES) writes or an offset that is no multiple of
+    /// four, [`ErrorKind::NotFound`] for a BAR that is not there, [`ErrorKind::OutOfBounds`] for an offset outside of it.
+    pub fn check(&self, bars: &[BarInfo; 6], card: &Identity) -> Result<()> {
+        let writes = self.0.len();
+        if writes > Self::MAX_WRITES {
+            let most = Self::MAX_WRITES;
+            let what = format!("a will for card {card} cannot have {writes} writes; {most} are possible");
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
+        for &RegisterWrite { bar, offset, .. } in &self.0 {
+            let size = existing_bar(bars, bar.into(), card)?.size;
+            if !offset.is_multiple_of(4) {
+                let what =
+                    format!("a will for card {card} writes to {offset:#x} of BAR {bar}, no multiple of 4");
+                return Err(Error::new(ErrorKind::Invalid, what));
+            }
+            if offset.checked_add(4).is_none_or(|end| end > size) {
+                let what = format!(
+                    "a will for card {card} writes to {offset:#x} of BAR {bar}, which has {size:#x} bytes"
+                );
+                return Err(Error::new(ErrorKind::OutOfBounds, what));
+            }
+        }
+        Ok(())
     }
 }
 

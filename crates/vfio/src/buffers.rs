@@ -1,0 +1,120 @@
+//! DMA buffers of one address space: the memory, the IOVA and the map, in that order, and back in the reverse order.
+
+use crate::address_space::AddressSpace;
+use crate::dma::{DmaBuffer, DmaPlace, DmaRequest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::keeper::{Handed, Keeper};
+use jitney_iova::{Allocator, Request};
+use jitney_memory::Memfd;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One address space and its one allocator.
+pub(crate) struct Buffers {
+    space: AddressSpace,
+    granule: u64,
+    allocator: Mutex<Allocator>,
+}
+
+impl Buffers {
+    pub(crate) fn new(space: AddressSpace) -> Result<Self> {
+        let granule = space.granule();
+        let allocator = Mutex::new(Allocator::new(space.ranges(), granule)?);
+        Ok(Self { space, granule, allocator })
+    }
+
+    pub(crate) fn make(self: &Arc<Self>, request: DmaRequest) -> Result<DmaBuffer> {
+        let rounded = request.rounded_size()?;
+        let size = rounded.checked_next_multiple_of(self.granule).ok_or_else(|| {
+            Error::new(ErrorKind::Invalid, format!("a DMA buffer cannot have {rounded:#x} bytes"))
+        })?;
+        let memory = Memfd::create("jitney-dma", size, request.pages)?;
+        let align = request.align.max(request.pages.bytes());
+        // Not across the map: mapping much memory takes long.
+        let iova = self.allocator().allocate(Request { size, align, top: request.top })?;
+        self.map(&memory, iova, size)?;
+        DmaBuffer::new(memory, DmaPlace { iova, size }, Arc::clone(self) as _)
+    }
+
+    /// Maps all of `memory`, or nothing; then the IOVA is free again.
+    fn map(&self, memory: &Memfd, iova: u64, size: u64) -> Result<()> {
+        for (offset, length) in pieces(size, self.space.piece()) {
+            if let Err(error) = self.space.map(memory, offset, iova + offset, length) {
+                if let Err(second) = self.unmap(iova, offset).and_then(|()| self.release(iova)) {
+                    tracing::warn!(iova, size = offset, error = %second, "a map could not be undone");
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Unmaps in the pieces in which it was mapped: vfio-user wants each unmap to match a map. All are tried.
+    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+        pieces(size, self.space.piece())
+            .map(|(offset, length)| self.space.unmap(iova + offset, length))
+            .fold(Ok(()), Result::and)
+    }
+
+    fn release(&self, iova: u64) -> Result<()> {
+        self.allocator().free(iova)?;
+        Ok(())
+    }
+
+    fn allocator(&self) -> MutexGuard<'_, Allocator> {
+        // The allocator's own operations do not panic half-way, and nothing else happens under the lock.
+        self.allocator.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keeper for Buffers {
+    /// If a card cannot let go of the memory its IOVA is never used again: a late access must not meet another buffer.
+    fn take_back(&self, what: Handed) -> Result<()> {
+        let Handed::Buffer { iova } = what else {
+            return Err(Error::new(ErrorKind::Invalid, format!("{what:?} is no buffer")));
+        };
+        let range =
+            self.allocator().containing(iova).filter(|range| range.start == iova).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("there is no DMA buffer at IOVA {iova:#x}"))
+            })?;
+        self.unmap(iova, range.end - range.start)?;
+        self.release(iova)
+    }
+}
+
+impl fmt::Debug for Buffers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Buffers").field("space", &self.space).finish_non_exhaustive()
+    }
+}
+
+/// `size` bytes in pieces of at most `piece`: offset and length of each.
+fn pieces(size: u64, piece: u64) -> impl Iterator<Item = (u64, u64)> {
+    let piece = piece.max(1);
+    let mut offset = 0;
+    std::iter::from_fn(move || {
+        let length = piece.min(size - offset);
+        let this = (offset, length);
+        offset += length;
+        (length > 0).then_some(this)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pieces;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_cover_all_once(size in 0..1_000_000_u64, piece in prop_oneof![1000..100_000_u64, Just(u64::MAX)]) {
+            let mut end = 0;
+            for (offset, length) in pieces(size, piece) {
+                prop_assert_eq!(offset, end);
+                prop_assert!(length > 0 && length <= piece);
+                end += length;
+            }
+            prop_assert_eq!(end, size);
+        }
+    }
+}

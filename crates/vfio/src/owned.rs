@@ -1,0 +1,143 @@
+//! A card in the process that owns it.
+
+use crate::buffers::Buffers;
+use crate::card::{BarInfo, Card, Identity};
+use crate::dma::{DmaBuffer, DmaRequest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt::Interrupt;
+use crate::keeper::{Handed, Keeper};
+use crate::lease::{Granted, Lease, LeaseId, LeaseRequest, LeaseTable, Mode, Part};
+use crate::opened::OpenedCard;
+use crate::region::Region;
+use jitney_memory::EventFd;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A card in the process that owns it. What it hands out keeps it open.
+///
+/// Wills are checked and not carried out: this process is the one that would have to.
+#[derive(Debug)]
+pub struct OwnedCard {
+    desk: Arc<Desk>,
+    buffers: Arc<Buffers>,
+}
+
+/// The card and who has which part of it. All holders are parts of this process, so they need no name.
+#[derive(Debug)]
+struct Desk {
+    card: OpenedCard,
+    leases: Mutex<Leases>,
+}
+
+#[derive(Debug, Default)]
+struct Leases {
+    table: LeaseTable<()>,
+    last: u64,
+}
+
+impl OwnedCard {
+    /// `card`, whose buffers are those of the owner's address space.
+    pub(crate) fn new(card: OpenedCard, buffers: Arc<Buffers>) -> Self {
+        Self { desk: Arc::new(Desk { card, leases: Mutex::default() }), buffers }
+    }
+
+    /// The card without arbitration: its device, grants, vectors.
+    #[must_use]
+    pub fn opened(&self) -> &OpenedCard {
+        &self.desk.card
+    }
+
+    /// The live leases, oldest first.
+    #[must_use]
+    pub fn leases(&self) -> Vec<LeaseRequest> {
+        self.desk.leases().table.iter().map(|lease| lease.request.clone()).collect()
+    }
+}
+
+impl Card for OwnedCard {
+    fn identity(&self) -> &Identity {
+        self.opened().identity()
+    }
+
+    fn bars(&self) -> &[BarInfo; 6] {
+        self.opened().device.bars()
+    }
+
+    fn bar(&self, index: usize) -> Result<Region> {
+        self.opened().device.bar(index)
+    }
+
+    fn config(&self) -> Result<Region> {
+        self.opened().device.config()
+    }
+
+    fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer> {
+        self.buffers.make(request)
+    }
+
+    fn lease(&self, request: LeaseRequest) -> Result<Lease> {
+        let card = self.identity();
+        request.will.check(self.bars(), card)?;
+        let part = request.part.clone();
+        let mut leases = self.desk.leases();
+        leases.last += 1;
+        let id = LeaseId(leases.last);
+        leases.table.grant(id, (), request).map_err(|other| held(card, &part, other))?;
+        Ok(Lease::new(part, id, Arc::clone(&self.desk) as _))
+    }
+
+    fn interrupt(&self, vector: u16) -> Result<Interrupt> {
+        self.opened().check_vector(vector)?;
+        let lease = self.lease(LeaseRequest::exclusive(Part::interrupt(vector)))?;
+        let event = EventFd::new()?;
+        self.opened().wire(vector, Some(event.as_fd()))?;
+        Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.desk) as _))
+    }
+
+    fn reset(&self) -> Result<()> {
+        let _whole = self.lease(LeaseRequest::exclusive(Part::whole()))?;
+        self.opened().reset()
+    }
+}
+
+fn held(card: &Identity, part: &Part, other: &Granted<()>) -> Error {
+    let how = match other.request.mode {
+        Mode::Exclusive => "exclusive",
+        Mode::Shared => "shared",
+    };
+    let which = match other.request.part == *part {
+        true => String::new(),
+        false => format!(" on {:?}", other.request.part.name()),
+    };
+    Error::new(
+        ErrorKind::Held,
+        format!(
+            "{:?} of card {card} is taken: this process itself has {how} rights{which} (pid {})",
+            part.name(),
+            std::process::id()
+        ),
+    )
+    .with_remedy("drop the other lease first, or share it")
+}
+
+impl Desk {
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        // Every change of the table is complete in itself.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Keeper for Desk {
+    fn take_back(&self, what: Handed) -> Result<()> {
+        match what {
+            Handed::Lease { id } => match self.leases().table.release(id, &()) {
+                Some(_) => Ok(()),
+                None => Err(Error::new(ErrorKind::NotFound, format!("there is no lease {}", id.0))),
+            },
+            Handed::Interrupt { vector } => self.card.wire(vector, None),
+            Handed::Buffer { iova } => {
+                Err(Error::new(ErrorKind::Invalid, format!("the buffer at IOVA {iova:#x} is not the card's")))
+            }
+        }
+    }
+}
