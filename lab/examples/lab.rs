@@ -1,13 +1,25 @@
 //! `cargo run -p jitney-lab --example lab -- [--kernel NAME] [--socket PATH] [--shell] [TEST]`: what `cargo xtask lab` does,
 //! and with `--socket` a card that you serve yourself over vfio-user.
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use jitney_lab::Card;
+use jitney_lab::{Card, Error, Options, run, shell};
 
-fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
-    let mut options = jitney_lab::Options::default();
-    let mut shell = false;
+fn main() -> ExitCode {
+    match lab() {
+        Ok(code) => code,
+        Err(error) => {
+            // Where standard error is closed, the exit status still tells.
+            let _ = writeln!(io::stderr(), "lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn lab() -> Result<ExitCode, Error> {
+    let mut options = Options::default();
+    let mut prompt = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -15,14 +27,14 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
             "--socket" => {
                 options.cards.extend(arguments.next().map(|path| Card::VfioUser { socket: path.into() }))
             }
-            "--shell" => shell = true,
+            "--shell" => prompt = true,
             _ => options.test = Some(argument),
         }
     }
-    if shell {
-        jitney_lab::shell(&options)?;
+    if prompt {
+        shell(&options)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let summary = jitney_lab::run(&options, &mut std::io::stdout())?;
+    let summary = run(&options, &mut io::stdout())?;
     Ok(if summary.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

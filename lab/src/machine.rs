@@ -67,6 +67,8 @@ impl Machine<'_> {
     }
 }
 
+const NVME_BYTES: u64 = 64 << 20;
+
 impl Card {
     /// QEMU's options; `number` tells the machine's cards apart.
     fn options(&self, number: usize) -> Vec<String> {
@@ -74,7 +76,7 @@ impl Card {
             Self::Edu => vec!["-device".into(), "edu".into()],
             Self::Nvme => vec![
                 "-blockdev".into(),
-                format!("null-co,node-name=disk{number},size=64M,read-zeroes=on"),
+                format!("null-co,node-name=disk{number},size={NVME_BYTES},read-zeroes=on"),
                 "-device".into(),
                 format!("nvme,serial=lab{number},drive=disk{number}"),
             ],
