@@ -1,6 +1,31 @@
 //! Several processes drive the same cards.
+//!
+//! A *broker* opens the cards and owns their address space; *clients* reach registers and memory directly and ask the
+//! broker only to open, to map, to lease and to wire interrupts. When a client is gone the broker stops its DMA, unmaps
+//! its memory and frees what it held.
+//!
+//! Programs use [`Bus`], which works the same alone and under a broker:
+//!
+//! ```no_run
+//! # fn main() -> Result<(), jitney_vfio::Error> {
+//! let bus = jitney_broker::Bus::open()?;
+//! let card = bus.card("10ee:7011")?;
+//! let buffer = bus.dma_buffer(4096)?;
+//! println!("{:#x}: {:#x}", buffer.iova(), card.bar(0)?.read32(0)?);
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 
+mod bus;
+mod client;
 pub mod machine;
 pub mod protocol;
+pub mod runtime;
+mod server;
+
+pub use bus::{BROKER_VARIABLE, Bus, BusOptions, CARDS_VARIABLE};
+pub use client::{ClientCard, Link};
+pub use protocol::ClientUsage;
+pub use server::{Broker, Door, StopHandle};

@@ -23,11 +23,13 @@ pub mod descriptors;
 mod errno;
 mod error;
 mod event;
+mod inherited;
 mod mapping;
 mod memfd;
 
 pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
 pub use event::EventFd;
+pub use inherited::inherited_socket;
 pub use mapping::{Access, Cell32, Mapping};
 pub use memfd::{Memfd, PageSize};

@@ -5,7 +5,7 @@ use super::{
     Work, invalid,
 };
 use crate::protocol::{ClientUsage, Reply, Request};
-use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Part, Will};
+use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Part};
 
 /// A request's answer: at once, or when the work that was started is finished.
 type Answer = Result<Option<Reply>, Error>;
@@ -196,7 +196,8 @@ impl Machine {
         if held >= MAX_LEASES {
             return Err(too_many("leases on one card", MAX_LEASES));
         }
-        self.check_will(card, &request.will)?;
+        let description = &self.cards[card].description;
+        request.will.check(&description.bars, &description.identity)?;
         let id = self.take_lease(client, card, request)?;
         Ok(Some(Reply::Leased(id)))
     }
@@ -239,23 +240,6 @@ impl Machine {
         Err(Error::new(ErrorKind::Held, format!("{part} of card {card}: {its_part} is held by {holder}"))
             .with_errno(rustix::io::Errno::BUSY)
             .with_remedy("wait until it ends, or use another channel or card"))
-    }
-
-    fn check_will(&self, card: usize, will: &Will) -> Result<(), Error> {
-        if will.0.len() > Will::MAX_WRITES {
-            return Err(too_many("register writes in a will", Will::MAX_WRITES));
-        }
-        let bars = &self.cards[card].description.bars;
-        for write in &will.0 {
-            let size = bars.get(usize::from(write.bar)).map_or(0, |bar| bar.size);
-            if !write.offset.is_multiple_of(4) || write.offset.checked_add(4).is_none_or(|end| end > size) {
-                return Err(invalid(format!(
-                    "a will cannot write 32 bits at {:#x} of BAR {}, which has {size:#x} bytes",
-                    write.offset, write.bar
-                )));
-            }
-        }
-        Ok(())
     }
 
     fn has_vector(&self, client: ClientId, card: usize, vector: u16) -> Result<(), Error> {

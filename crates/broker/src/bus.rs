@@ -1,0 +1,226 @@
+//! `Bus`: the one door that programs use, alone or under a broker.
+
+use crate::client::{self, Link};
+use crate::protocol::ClientUsage;
+use crate::runtime;
+use jitney_memory::inherited_socket;
+use jitney_vfio::{Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, Owner, Result};
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Names the broker that a program has to use: `fd:N` for an inherited socket, else a socket's path.
+pub const BROKER_VARIABLE: &str = "JITNEY_BROKER";
+/// Names the cards that a program owns itself when it runs alone, separated by commas.
+pub const CARDS_VARIABLE: &str = "JITNEY_CARDS";
+
+/// The cards that a program can use, whoever owns them.
+///
+/// A program that opens a `Bus` runs alone, and then owns the cards itself, or as the client of a broker, and then shares
+/// them with others. Nothing else in it differs.
+#[derive(Debug)]
+pub struct Bus {
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Alone(Owner),
+    Client { link: Arc<Link>, cards: Vec<Identity> },
+}
+
+/// How to open a [`Bus`] otherwise than by looking around.
+#[derive(Debug, Clone, Default)]
+pub struct BusOptions {
+    broker: Option<PathBuf>,
+    cards: Vec<CardAddress>,
+}
+
+impl BusOptions {
+    /// Use the broker whose socket is at `path`, and no other.
+    #[must_use]
+    pub fn broker(mut self, path: impl Into<PathBuf>) -> Self {
+        self.broker = Some(path.into());
+        self
+    }
+
+    /// Own the card at `address`. With any such card no broker is looked for.
+    #[must_use]
+    pub fn card(mut self, address: CardAddress) -> Self {
+        self.cards.push(address);
+        self
+    }
+
+    /// Opens the bus.
+    ///
+    /// # Errors
+    /// As [`Bus::open`].
+    pub fn open(self) -> Result<Bus> {
+        match (self.broker, self.cards) {
+            (Some(path), _) => Bus::named(&path),
+            (None, cards) if cards.is_empty() => Bus::open(),
+            (None, cards) => Bus::alone(&cards),
+        }
+    }
+}
+
+impl Bus {
+    /// Finds the broker that this program was started under (`JITNEY_BROKER`), else the cards that it was told to own
+    /// (`JITNEY_CARDS`), else a broker at its well-known socket, else owns every card that can be seen.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning
+    /// the cards. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
+    pub fn open() -> Result<Self> {
+        if let Some(broker) = variable(BROKER_VARIABLE)? {
+            return match broker.strip_prefix("fd:") {
+                Some(number) => Self::inherited(number),
+                None => Self::named(Path::new(&broker)),
+            };
+        }
+        if let Some(cards) = variable(CARDS_VARIABLE)? {
+            let cards = cards.split(',').map(str::trim).filter(|card| !card.is_empty());
+            return Self::alone(&cards.map(str::parse).collect::<Result<Vec<_>>>()?);
+        }
+        match client::connect(&runtime::broker_socket()) {
+            Ok(socket) => Self::client(Link::new(socket)?),
+            // Nobody named this one, so that nobody is there is no failure.
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
+                Self::alone(&runtime::boards()?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// How to open a bus otherwise.
+    #[must_use]
+    pub fn options() -> BusOptions {
+        BusOptions::default()
+    }
+
+    /// Owns `cards`, alone.
+    ///
+    /// # Errors
+    /// What opening one of them says; then none stays open.
+    pub fn alone(cards: &[CardAddress]) -> Result<Self> {
+        Ok(Self { inner: Inner::Alone(Owner::open(cards)?) })
+    }
+
+    /// The cards that can be used.
+    #[must_use]
+    pub fn cards(&self) -> Vec<Identity> {
+        match &self.inner {
+            Inner::Alone(owner) => owner.cards().iter().map(|card| card.identity().clone()).collect(),
+            Inner::Client { cards, .. } => cards.clone(),
+        }
+    }
+
+    /// The card that `selector` means: its address, or `vendor:device` in hexadecimal.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none or more than one, with a list; what opening it says.
+    pub fn card(&self, selector: &str) -> Result<Arc<dyn Card>> {
+        let cards = self.cards();
+        let matching: Vec<usize> = (0..cards.len()).filter(|&i| cards[i].matches(selector)).collect();
+        let list = |of: &mut dyn Iterator<Item = &Identity>| {
+            of.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
+        match matching[..] {
+            [index] => self.open_card(index),
+            [] if cards.is_empty() => Err(Error::new(ErrorKind::NotFound, format!("no card {selector:?}: there is no card at all"))
+                .with_remedy("start an emulated one: jitney emulate nitefury --socket PATH, then name it: --card vfio-user:PATH")),
+            [] => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("no card {selector:?}; there is {}", list(&mut cards.iter())),
+            )),
+            _ => Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "{selector:?} means {} cards: {}",
+                    matching.len(),
+                    list(&mut matching.iter().map(|&index| &cards[index]))
+                ),
+            )
+            .with_remedy("name one by its address")),
+        }
+    }
+
+    /// Every card, opened, in the order of [`cards`](Self::cards).
+    ///
+    /// # Errors
+    /// What opening one of them says.
+    pub fn open_cards(&self) -> Result<Vec<Arc<dyn Card>>> {
+        (0..self.cards().len()).map(|index| self.open_card(index)).collect()
+    }
+
+    fn open_card(&self, index: usize) -> Result<Arc<dyn Card>> {
+        match &self.inner {
+            Inner::Alone(owner) => Ok(Arc::clone(&owner.cards()[index]) as _),
+            Inner::Client { link, cards } => Ok(Arc::new(link.open(index, &cards[index])?)),
+        }
+    }
+
+    /// Memory that this process and every card see.
+    ///
+    /// # Errors
+    /// As [`Card::dma_buffer`].
+    pub fn dma_buffer(&self, request: impl Into<DmaRequest>) -> Result<DmaBuffer> {
+        match &self.inner {
+            Inner::Alone(owner) => owner.dma_buffer(request),
+            Inner::Client { link, .. } => link.dma_buffer(request.into()),
+        }
+    }
+
+    /// The process id of the broker that owns the cards; `None` if this process owns them.
+    #[must_use]
+    pub fn broker(&self) -> Option<u32> {
+        match &self.inner {
+            Inner::Alone(_) => None,
+            Inner::Client { link, .. } => Some(link.broker()),
+        }
+    }
+
+    /// Who uses what, as the broker knows; empty if this process owns the cards.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] if the broker is gone.
+    pub fn usage(&self) -> Result<Vec<ClientUsage>> {
+        match &self.inner {
+            Inner::Alone(_) => Ok(Vec::new()),
+            Inner::Client { link, .. } => link.usage(),
+        }
+    }
+
+    fn client(link: Link) -> Result<Self> {
+        let cards = link.cards()?;
+        Ok(Self { inner: Inner::Client { link: Arc::new(link), cards } })
+    }
+
+    fn named(path: &Path) -> Result<Self> {
+        let socket = client::connect(path).map_err(|error| {
+            error.with_remedy(format!("start a broker there: jitney broker --socket {}", path.display()))
+        })?;
+        Self::client(Link::new(socket)?)
+    }
+
+    fn inherited(number: &str) -> Result<Self> {
+        let wrong = |why: String| {
+            Error::new(ErrorKind::Disconnected, format!("{BROKER_VARIABLE}=fd:{number}: {why}"))
+                .with_remedy("start this program with `jitney run`, or unset the variable to run alone")
+        };
+        let number = number.parse().map_err(|_| wrong("this is no descriptor's number".into()))?;
+        let outside = inherited_socket(number).map_err(|error| wrong(error.to_string()))?;
+        Self::client(Link::through(outside)?)
+    }
+}
+
+fn variable(name: &str) -> Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) if value.is_empty() => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::Invalid, format!("{name} is not valid UTF-8")))
+        }
+    }
+}

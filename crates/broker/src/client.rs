@@ -1,0 +1,291 @@
+//! A client's link to its broker, and a card as a client has it.
+
+use crate::protocol::{self, ClientUsage, Reply, Request};
+use crate::server::{door, listener};
+use jitney_memory::descriptors::{self, Wait};
+use jitney_memory::{EventFd, Memfd};
+use jitney_vfio::{
+    BarInfo, Card, Device, DmaBuffer, DmaPlace, DmaRequest, Error, ErrorKind, Grant, Handed, Identity,
+    Interrupt, Keeper, Lease, LeaseRequest, Part, Region, Result,
+};
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use std::io::IoSlice;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The longest command line that a client tells its broker, in bytes.
+const MAX_PROGRAM: usize = 120;
+
+/// A client's link to its broker. It says goodbye when the last user of it is gone.
+pub struct Link {
+    /// One request is under way at a time; replies come in order.
+    line: Mutex<Line>,
+    broker: u32,
+}
+
+struct Line {
+    socket: OwnedFd,
+    next_number: u64,
+    buffer: Vec<u8>,
+}
+
+/// Connects to the broker whose socket is at `path`.
+pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
+    let socket = listener::new_socket(SocketFlags::CLOEXEC)?;
+    rustix::net::connect(&socket, &listener::address_of(path)?)
+        .map_err(|errno| Error::from_errno(errno, format!("broker at {}", path.display())))?;
+    Ok(socket)
+}
+
+impl Link {
+    /// Introduces this process to the broker at the other end of `socket`.
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self> {
+        let line = Line { socket, next_number: 1, buffer: vec![0; protocol::MAX_MESSAGE] };
+        let mut link = Self { line: Mutex::new(line), broker: 0 };
+        match link.ask(&Request::Hello { program: command_line() })? {
+            Reply::Welcome { broker } => link.broker = broker,
+            other => return Err(unexpected(&other)),
+        }
+        Ok(link)
+    }
+
+    /// Introduces this process to the broker behind an inherited door.
+    pub(crate) fn through(outside: impl AsFd) -> Result<Self> {
+        Self::new(door::knock(outside)?)
+    }
+
+    /// The broker's process id.
+    #[must_use]
+    pub const fn broker(&self) -> u32 {
+        self.broker
+    }
+
+    /// The cards of this broker, in the order of their indexes.
+    pub(crate) fn cards(&self) -> Result<Vec<Identity>> {
+        match self.ask(&Request::Cards)? {
+            Reply::Cards(cards) => Ok(cards),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Who uses what.
+    pub(crate) fn usage(&self) -> Result<Vec<ClientUsage>> {
+        match self.ask(&Request::Usage)? {
+            Reply::Usage(usage) => Ok(usage),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) fn dma_buffer(self: &Arc<Self>, request: DmaRequest) -> Result<DmaBuffer> {
+        let page_shift = u8::try_from(request.pages.bytes().ilog2()).unwrap_or(u8::MAX);
+        let allocate =
+            Request::Allocate { size: request.size, align: request.align, top: request.top, page_shift };
+        match self.exchange(&allocate, None)? {
+            (Reply::Allocated { iova, size }, Some(descriptor)) => {
+                let memory = Memfd::adopt(descriptor, size)?;
+                let keeper = Arc::new(CardKeeper { link: Arc::clone(self), card: 0 });
+                DmaBuffer::new(memory, DmaPlace { iova, size }, keeper)
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) fn open(self: &Arc<Self>, index: usize, identity: &Identity) -> Result<ClientCard> {
+        let card = u32::try_from(index).unwrap_or(u32::MAX);
+        let (kind, descriptor) = match self.exchange(&Request::Open { card }, None)? {
+            (Reply::Opened { kind }, Some(descriptor)) => (kind, descriptor),
+            (other, _) => return Err(unexpected(&other)),
+        };
+        let keeper = Arc::new(CardKeeper { link: Arc::clone(self), card });
+        let device = Grant::from_parts(kind, descriptor)
+            .and_then(|grant| grant.open(identity.address.clone()))
+            .inspect_err(|_| keeper.close())?;
+        Ok(ClientCard { device, opened: Opened(keeper) })
+    }
+
+    fn ask(&self, request: &Request) -> Result<Reply> {
+        Ok(self.exchange(request, None)?.0)
+    }
+
+    fn done(&self, request: &Request, descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
+        match self.exchange(request, descriptor)?.0 {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn exchange(
+        &self,
+        request: &Request,
+        descriptor: Option<BorrowedFd<'_>>,
+    ) -> Result<(Reply, Option<OwnedFd>)> {
+        let mut line = self.line();
+        let number = line.next_number;
+        line.next_number += 1;
+        let message = protocol::encode_request(number, request)?;
+        let with: &[BorrowedFd<'_>] = descriptor.as_slice();
+        descriptors::send(&line.socket, &[IoSlice::new(&message)], with, Wait::Block).map_err(gone)?;
+        loop {
+            let Line { socket, buffer, .. } = &mut *line;
+            let received =
+                descriptors::receive(socket, buffer, protocol::MAX_DESCRIPTORS, Wait::Block).map_err(gone)?;
+            if received.len == 0 {
+                return Err(ended());
+            }
+            let (answered, reply) = protocol::decode_reply(&buffer[..received.len])?;
+            // Number 0 is the broker's last word to somebody whom it did not understand.
+            if answered == number || answered == 0 {
+                return Ok((reply?, received.descriptors.into_iter().next()));
+            }
+        }
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        // If the broker is gone there is nobody to say goodbye to, and nothing of ours is left there.
+        if let Err(error) = self.done(&Request::Goodbye, None) {
+            tracing::debug!(%error, "no goodbye");
+        }
+    }
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link(broker pid {})", self.broker)
+    }
+}
+
+/// A card as a client of a broker has it: registers directly, the rest by asking the broker.
+#[derive(Debug)]
+pub struct ClientCard {
+    device: Device,
+    opened: Opened,
+}
+
+/// Closes the card at the broker when it is dropped.
+#[derive(Debug)]
+struct Opened(Arc<CardKeeper>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl ClientCard {
+    fn keeper(&self) -> &Arc<CardKeeper> {
+        &self.opened.0
+    }
+}
+
+impl Card for ClientCard {
+    fn identity(&self) -> &Identity {
+        self.device.identity()
+    }
+
+    fn bars(&self) -> &[BarInfo; 6] {
+        self.device.bars()
+    }
+
+    fn bar(&self, index: usize) -> Result<Region> {
+        self.device.bar(index)
+    }
+
+    fn config(&self) -> Result<Region> {
+        self.device.config()
+    }
+
+    fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer> {
+        self.keeper().link.dma_buffer(request)
+    }
+
+    fn lease(&self, request: LeaseRequest) -> Result<Lease> {
+        let keeper = self.keeper();
+        let part = request.part.clone();
+        match keeper.link.ask(&Request::Lease { card: keeper.card, request })? {
+            Reply::Leased(id) => Ok(Lease::new(part, id, Arc::clone(keeper) as _)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn interrupt(&self, vector: u16) -> Result<Interrupt> {
+        let keeper = self.keeper();
+        let lease = self.lease(LeaseRequest::exclusive(Part::interrupt(vector)))?;
+        let event = EventFd::new()?;
+        keeper.link.done(&Request::Wire { card: keeper.card, vector }, Some(event.as_fd()))?;
+        Ok(Interrupt::new(vector, event, lease, Arc::clone(keeper) as _))
+    }
+
+    fn reset(&self) -> Result<()> {
+        let keeper = self.keeper();
+        keeper.link.done(&Request::Reset { card: keeper.card }, None)
+    }
+}
+
+/// Gives back to the broker what a client has of one card.
+#[derive(Debug)]
+struct CardKeeper {
+    link: Arc<Link>,
+    card: u32,
+}
+
+impl CardKeeper {
+    fn close(&self) {
+        if let Err(error) = self.link.done(&Request::Close { card: self.card }, None)
+            && error.kind() != ErrorKind::Disconnected
+        {
+            tracing::debug!(card = self.card, %error, "a card stays open until this process says goodbye");
+        }
+    }
+}
+
+impl Keeper for CardKeeper {
+    fn take_back(&self, what: Handed) -> Result<()> {
+        let card = self.card;
+        let request = match what {
+            Handed::Buffer { iova } => Request::Free { iova },
+            Handed::Lease { id } => Request::Release { card, lease: id },
+            Handed::Interrupt { vector } => Request::Silence { card, vector },
+        };
+        self.link.done(&request, None)
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::new(ErrorKind::Protocol, format!("the broker answered something else than was asked: {reply:?}"))
+}
+
+fn gone(error: jitney_memory::Error) -> Error {
+    if error.peer_gone() { ended() } else { error.into() }
+}
+
+fn ended() -> Error {
+    Error::new(ErrorKind::Disconnected, "the broker is gone, or has ended this connection")
+        .with_errno(Errno::PIPE)
+        .with_remedy("start the program again, under a broker that runs")
+}
+
+/// This process's command line, for people who ask who holds what.
+fn command_line() -> String {
+    let mut words = std::env::args();
+    let program = words.next().unwrap_or_default();
+    let name = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned());
+    let mut line = name.unwrap_or(program);
+    for word in words {
+        line.push(' ');
+        line.push_str(&word);
+    }
+    if line.len() > MAX_PROGRAM {
+        let end = line.floor_char_boundary(MAX_PROGRAM);
+        line.truncate(end);
+        line.push('…');
+    }
+    line
+}

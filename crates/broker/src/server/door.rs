@@ -1,0 +1,81 @@
+//! The socket that child processes inherit.
+//!
+//! A child does not talk over it, since it may share it with its own children. It makes a pair of connected sockets and
+//! sends one end through the door; that end is a client's connection, and the kernel says which process made it.
+
+use jitney_memory::descriptors::{self, Wait};
+use jitney_vfio::{Error, Result};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::io::IoSlice;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Command;
+
+/// The number that the socket has in a child.
+const CHILD_DESCRIPTOR: i32 = 3;
+/// What is sent through the door, so that a message is not empty.
+const KNOCK: u8 = b'j';
+
+/// The outside of a door into a broker. A process that inherits it, and every descendant, can connect.
+#[derive(Debug)]
+pub struct Door(OwnedFd);
+
+impl Door {
+    pub(super) fn new() -> Result<(OwnedFd, Self)> {
+        let (inside, outside) = connected_pair()?;
+        Ok((inside, Self(outside)))
+    }
+
+    /// Lets the program that `command` will start, and its children, find the broker: with
+    /// [`Bus::open`](crate::Bus::open) or by the environment variable `JITNEY_BROKER`. The program inherits this one
+    /// socket and nothing else.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn hand_to(&self, command: &mut Command) -> Result<()> {
+        use command_fds::{CommandFdExt, FdMapping};
+        let parent_fd = self.0.try_clone().map_err(|error| super::io(&error))?;
+        command
+            .fd_mappings(vec![FdMapping { parent_fd, child_fd: CHILD_DESCRIPTOR }])
+            .map_err(|error| Error::new(jitney_vfio::ErrorKind::Invalid, error.to_string()))?;
+        command.env(crate::BROKER_VARIABLE, format!("fd:{CHILD_DESCRIPTOR}"));
+        Ok(())
+    }
+}
+
+/// What came through a door.
+pub(super) enum Knock {
+    Client(OwnedFd),
+    Nothing,
+    Closed,
+}
+
+/// Takes in the next client at the `inside` of a door.
+pub(super) fn admit(inside: impl AsFd) -> Knock {
+    let mut byte = [0; 16];
+    match descriptors::receive(inside, &mut byte, 1, Wait::Never) {
+        Ok(received) if received.len == 0 => Knock::Closed,
+        Ok(received) => match received.descriptors.into_iter().next() {
+            Some(socket) => Knock::Client(socket),
+            None => Knock::Nothing,
+        },
+        Err(error) if error.peer_gone() => Knock::Closed,
+        Err(error) => {
+            if !error.would_block() {
+                tracing::warn!(%error, "somebody knocked in a way that nobody understands");
+            }
+            Knock::Nothing
+        }
+    }
+}
+
+/// Connects through the outside of a door.
+pub(crate) fn knock(outside: impl AsFd) -> Result<OwnedFd> {
+    let (ours, theirs) = connected_pair()?;
+    descriptors::send(outside, &[IoSlice::new(&[KNOCK])], &[theirs.as_fd()], Wait::Block)?;
+    Ok(ours)
+}
+
+fn connected_pair() -> Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|errno| Error::from_errno(errno, "a pair of sockets"))
+}

@@ -1,0 +1,56 @@
+//! Sockets that a process was started with.
+
+#![expect(unsafe_code, reason = "a descriptor that came with the process is known by its number alone")]
+
+use crate::error::{Error, Result};
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+/// A copy, closed on exec, of the socket that this process was started with under `number`. The original stays open for
+/// this process's own children.
+///
+/// # Errors
+/// `EBADF` if nothing is open under that number, [`Error::Descriptor`] if it is no socket or one of the three standard
+/// descriptors.
+pub fn inherited_socket(number: i32) -> Result<OwnedFd> {
+    let refused = |found: &str| Error::Descriptor {
+        expected: "a socket inherited from the parent".into(),
+        found: format!("{found} under number {number}"),
+    };
+    if number <= 2 {
+        return Err(refused("standard input, output or error, or nothing"));
+    }
+    // SAFETY: the number is not -1, and the borrow lasts for one call that copies what is open under it at that moment;
+    // if nothing is, the call says EBADF. The copy is checked before use, so even a number that meanwhile means another
+    // file of this process gives access to nothing but a socket.
+    let original = unsafe { BorrowedFd::borrow_raw(number) };
+    let copy = rustix::io::fcntl_dupfd_cloexec(original, 3)
+        .map_err(|errno: Errno| Error::system("fcntl", format!("of inherited descriptor {number}"), errno))?;
+    let status = rustix::fs::fstat(&copy)
+        .map_err(|errno| Error::system("fstat", format!("of inherited descriptor {number}"), errno))?;
+    match FileType::from_raw_mode(status.st_mode) {
+        FileType::Socket => Ok(copy),
+        other => Err(refused(&format!("{other:?}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_socket_is_copied_and_anything_else_refused() {
+        let flags = SocketFlags::CLOEXEC;
+        let (socket, _other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let copy = inherited_socket(socket.as_raw_fd()).unwrap();
+        assert_ne!(copy.as_raw_fd(), socket.as_raw_fd());
+
+        let file = std::fs::File::open("/proc/self/status").unwrap();
+        assert!(matches!(inherited_socket(file.as_raw_fd()), Err(Error::Descriptor { .. })));
+        assert!(matches!(inherited_socket(-1), Err(Error::Descriptor { .. })));
+        assert_eq!(inherited_socket(1_000_000).unwrap_err().errno(), Some(Errno::BADF));
+    }
+}
