@@ -102,7 +102,7 @@ pub fn shell(options: &Options) -> Result<(), Error> {
     let Some(row) = rows.first() else { return Ok(()) };
     let lab = Lab::open()?;
     let kernel = Kernel::prepare(row.kernel, &lab.cache, &lab.debian)?;
-    let folder = lab.folder()?;
+    let folder = boot_folder()?;
     let initramfs = folder.path().join("initramfs");
     initramfs::pack(&initramfs, &lab.busybox, &kernel, &lab.programs, Task::Shell)?;
     let cards = [&[Card::Edu, Card::Nvme], options.cards.as_slice()].concat();
@@ -125,15 +125,6 @@ impl Lab {
         let qemu = Qemu::fetch(&cache, &debian)?;
         let busybox = initramfs::fetch_busybox(&cache, &debian)?;
         Ok(Self { cache, debian, qemu, busybox, programs })
-    }
-
-    /// A boot's folder, for sockets too: it is short enough for their paths.
-    fn folder(&self) -> Result<tempfile::TempDir, Error> {
-        let parent = std::env::temp_dir();
-        tempfile::Builder::new()
-            .prefix("jitney-lab-")
-            .tempdir_in(&parent)
-            .map_err(Error::io("make a folder in", &parent))
     }
 
     fn machine<'a>(
@@ -159,7 +150,7 @@ impl Lab {
         let mut written = Ok(());
         let mut left = tests;
         while !left.is_empty() {
-            let folder = self.folder()?;
+            let folder = boot_folder()?;
             let initramfs = folder.path().join("initramfs");
             initramfs::pack(&initramfs, &self.busybox, kernel, &self.programs, Task::Tests(left))?;
             let step = Step::start(format!("booting {}", row.name));
@@ -174,6 +165,32 @@ impl Lab {
         }
         written.map(|()| summary)
     }
+}
+
+/// What boot folders are called, followed by the process that made them.
+const BOOT_FOLDER: &str = "jitney-lab-";
+
+/// A folder for one boot's files, with a path short enough for sockets. Folders of runs that were killed are removed here.
+fn boot_folder() -> Result<tempfile::TempDir, Error> {
+    let parent = std::env::temp_dir();
+    for item in std::fs::read_dir(&parent).map_err(Error::io("read", &parent))?.flatten() {
+        let name = item.file_name().to_string_lossy().into_owned();
+        if maker(&name).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // It may be another user's, or another run may be removing it, too.
+            let _ = std::fs::remove_dir_all(item.path());
+        }
+    }
+    let prefix = format!("{BOOT_FOLDER}{}-", std::process::id());
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in(&parent)
+        .map_err(Error::io("make a folder in", &parent))
+}
+
+/// The process that made a boot folder of this name.
+fn maker(name: &str) -> Option<&str> {
+    let (process, _) = name.strip_prefix(BOOT_FOLDER)?.split_once('-')?;
+    Some(process).filter(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn line(report: &Report) -> String {
@@ -241,6 +258,21 @@ mod tests {
         assert_eq!(report(Outcome::Passed), "  pass  t (1.2 s)");
         assert_eq!(report(Outcome::Skipped("no IOMMU".into())), "  skip  t (1.2 s): no IOMMU");
         assert_eq!(report(Outcome::Failed("a\nb".into())), "  FAIL  t (1.2 s)\n        a\n        b");
+    }
+
+    #[test]
+    fn only_folders_of_ours_have_a_maker() {
+        assert_eq!(maker("jitney-lab-4711-abc"), Some("4711"));
+        for name in [
+            "jitney-lab-",
+            "jitney-lab-x-y",
+            "jitney-lab-..-y",
+            "jitney-lab--y",
+            "jitney-lab-12",
+            "other-12-x",
+        ] {
+            assert_eq!(maker(name), None, "{name}");
+        }
     }
 
     #[test]
