@@ -24,7 +24,8 @@ pub trait Function: Send + Sync {
 
     /// A function-level or conventional reset: registers to their reset values, engines stopped. Card memory stays.
     ///
-    /// Returns at once; [`Host::dma`] calls of engines that were running fail from here on until they are started again.
+    /// Returns at once; an engine in the middle of data gives up within a piece of it. Called, as all methods are, without
+    /// a lock that [`Host::set_interrupt`] takes: requests fall here.
     fn reset(&self);
 
     /// Whether the link to the card is down: then every read, of configuration space too, gives all ones, and writes

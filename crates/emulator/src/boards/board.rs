@@ -1,0 +1,113 @@
+//! A board: the function that the server presents to clients.
+
+use super::design::{Bar, Design, Request};
+use super::{BoardError, BoardOptions};
+use crate::axi::{read_registers, write_registers};
+use crate::fault::{Fault, Faults};
+use crate::function::{Description, Function, Host};
+use jitney_memory::Memfd;
+use std::fmt;
+use std::sync::Arc;
+
+/// An emulated board, plugged into a host. Its engines end when it is dropped.
+pub struct Board {
+    design: Design,
+    faults: Arc<Faults>,
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board").field("description", &self.design.description).finish_non_exhaustive()
+    }
+}
+
+impl Board {
+    /// The board of this name, with these options, plugged into `host`.
+    ///
+    /// # Errors
+    /// A name that no board has, an option that the board cannot have, memory or threads that the machine does not have.
+    pub fn new(name: &str, options: &BoardOptions, host: Arc<dyn Host>) -> Result<Self, BoardError> {
+        let model = super::find(name)?;
+        let faults = Arc::new(Faults::default());
+        let request = Request { board: model.name, options, host, faults: Arc::clone(&faults) };
+        let board = Self { design: (model.build)(request)?, faults };
+        for fault in &options.faults {
+            board.inject(*fault);
+        }
+        Ok(board)
+    }
+
+    /// Asks for a fault, while the board runs.
+    pub fn inject(&self, fault: Fault) {
+        self.faults.inject(fault);
+    }
+
+    /// Sets the level of a user interrupt's request line (`usr_irq_req` of PG195), 0 to 15. Nothing happens on a board
+    /// without an XDMA.
+    pub fn set_user_interrupt(&self, interrupt: u8, level: bool) {
+        if let Some(xdma) = &self.design.xdma {
+            xdma.set_user_interrupt(interrupt, level);
+        }
+    }
+
+    fn bar(&self, bar: usize) -> Option<&Bar> {
+        self.design.bars.get(bar)?.as_ref()
+    }
+}
+
+impl Function for Board {
+    fn description(&self) -> &Description {
+        &self.design.description
+    }
+
+    fn read(&self, bar: usize, offset: u64, data: &mut [u8]) {
+        // What nothing answers reads as all ones.
+        data.fill(0xff);
+        if self.link_down() {
+            return;
+        }
+        match self.bar(bar) {
+            Some(Bar::Registers(registers)) => read_registers(&**registers, offset, data),
+            Some(Bar::Memory { mapping, .. }) => {
+                if let Err(error) = mapping.read(offset, data) {
+                    tracing::warn!(bar, %error, "read outside a BAR");
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn write(&self, bar: usize, offset: u64, data: &[u8]) {
+        if self.link_down() {
+            return;
+        }
+        match self.bar(bar) {
+            Some(Bar::Registers(registers)) => write_registers(&**registers, offset, data),
+            Some(Bar::Memory { mapping, .. }) => {
+                if let Err(error) = mapping.write(offset, data) {
+                    tracing::warn!(bar, %error, "write outside a BAR");
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn mappable(&self, bar: usize) -> Option<&Memfd> {
+        match self.bar(bar)? {
+            Bar::Memory { memory, .. } => Some(memory),
+            Bar::Registers(_) => None,
+        }
+    }
+
+    fn reset(&self) {
+        for bar in self.design.bars.iter().flatten() {
+            if let Bar::Registers(registers) = bar {
+                registers.reset();
+            }
+        }
+    }
+
+    fn link_down(&self) -> bool {
+        self.faults.link_down()
+    }
+}

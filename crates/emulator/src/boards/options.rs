@@ -1,0 +1,77 @@
+//! What can be chosen about an emulated board, and what can be wrong with a choice.
+
+use crate::fault::Fault;
+use crate::function::InterruptKind;
+use std::str::FromStr;
+
+/// What can be chosen about a board. What is not given is as on the true board, but that it can interrupt.
+#[derive(Debug, Clone, Default)]
+pub struct BoardOptions {
+    /// Card memory in bytes, a multiple of 4 KiB.
+    pub memory: Option<u64>,
+    /// Which build of the design; what numbers there are is said in the board's [`info`](super::Model::info).
+    pub revision: Option<u32>,
+    /// How the function interrupts.
+    pub interrupts: Option<InterruptKind>,
+    /// DMA channels in each direction, where the design was built with different numbers of them.
+    pub channels: Option<u8>,
+    /// Faults to produce.
+    pub faults: Vec<Fault>,
+}
+
+/// Why there is no such board.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BoardError {
+    /// No board has this name.
+    #[error("no board is called '{given}'; did you mean '{nearest}'? There are: {}", list())]
+    Unknown {
+        /// What was given.
+        given: String,
+        /// The name most like it.
+        nearest: &'static str,
+    },
+    /// The board cannot be had with this option.
+    #[error("{board} cannot have {option} {given}: {allowed}")]
+    Option {
+        /// The board.
+        board: &'static str,
+        /// Which option.
+        option: &'static str,
+        /// What was given.
+        given: String,
+        /// What would do.
+        allowed: String,
+    },
+    /// No kind of interrupt has this name.
+    #[error("no kind of interrupt is called '{given}': there are msix, msi, intx and none")]
+    Interrupts {
+        /// What was given.
+        given: String,
+    },
+    /// The card's memory could not be made.
+    #[error("cannot make the memory of an emulated board: {0}")]
+    Memory(#[from] jitney_memory::Error),
+    /// An engine's thread could not be started.
+    #[error("cannot start a DMA engine's thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+fn list() -> String {
+    super::names().collect::<Vec<_>>().join(", ")
+}
+
+/// Reads `msix`, `msi`, `intx` or `none`.
+impl FromStr for InterruptKind {
+    type Err = BoardError;
+
+    fn from_str(text: &str) -> Result<Self, BoardError> {
+        match text {
+            "msix" => Ok(Self::MsiX),
+            "msi" => Ok(Self::Msi),
+            "intx" => Ok(Self::Intx),
+            "none" => Ok(Self::None),
+            _ => Err(BoardError::Interrupts { given: text.to_owned() }),
+        }
+    }
+}

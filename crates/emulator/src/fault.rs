@@ -1,0 +1,318 @@
+//! Faults that an emulated board produces on request.
+
+use jitney_xdma_spec::{Direction, MAX_CHANNELS};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Something that goes wrong, once, at a moment that can be chosen.
+///
+/// As text: `KIND[:CHANNEL][@N]`, for example `hang`, `descriptor-fetch:h2c0` or `data-fault:c2h1@3`. The channel is
+/// `h2c0` to `h2c3` or `c2h0` to `c2h3`; without one, all channels count. `N` counts from 1, from when the fault was
+/// asked for; without it, the very next event is meant.
+///
+/// | Kind | What happens | `@N` counts |
+/// |---|---|---|
+/// | `descriptor-fetch` | fetching a descriptor fails: status 0x80010, no write-back, as when an IOMMU refuses it | descriptors |
+/// | `data-fault` | reading the source of a descriptor fails | descriptors |
+/// | `hang` | the channel makes no progress; BUSY stays set even after RUN is cleared, until a reset | descriptors |
+/// | `link-down` | the card is gone: reads return all ones, writes are lost, DMA stops. For good. At once without `@N` | descriptors |
+/// | `lost-interrupt` | an interrupt that should be signalled is not; those after it are | interrupts |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// On which channel; `None` for any. Only kinds that happen on a channel have one.
+    pub channel: Option<(Direction, u8)>,
+    /// At which event, counted from 1; `None` for the next one.
+    pub at: Option<u64>,
+}
+
+/// What goes wrong; see [`Fault`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Fetching a descriptor fails.
+    DescriptorFetch,
+    /// Reading a descriptor's source fails.
+    Data,
+    /// A channel makes no progress until a reset.
+    Hang,
+    /// The card is gone.
+    LinkDown,
+    /// An interrupt is not signalled.
+    LostInterrupt,
+}
+
+impl FaultKind {
+    /// All kinds, in the order of the documentation.
+    pub const ALL: [Self; 5] =
+        [Self::DescriptorFetch, Self::Data, Self::Hang, Self::LinkDown, Self::LostInterrupt];
+
+    /// Its name in text.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DescriptorFetch => "descriptor-fetch",
+            Self::Data => "data-fault",
+            Self::Hang => "hang",
+            Self::LinkDown => "link-down",
+            Self::LostInterrupt => "lost-interrupt",
+        }
+    }
+
+    const fn has_channel(self) -> bool {
+        matches!(self, Self::DescriptorFetch | Self::Data | Self::Hang)
+    }
+}
+
+impl Fault {
+    /// A fault of this kind at the next event of any channel.
+    #[must_use]
+    pub const fn new(kind: FaultKind) -> Self {
+        Self { kind, channel: None, at: None }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name())?;
+        if let Some((direction, index)) = self.channel {
+            write!(f, ":{direction}{index}")?;
+        }
+        self.at.map_or(Ok(()), |at| write!(f, "@{at}"))
+    }
+}
+
+/// Why a text names no fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FaultError {
+    /// No fault has this name.
+    #[error("no fault is called '{given}'; did you mean '{nearest}'? There are: {}", names())]
+    Kind {
+        /// What was given.
+        given: String,
+        /// The name most like it.
+        nearest: &'static str,
+    },
+    /// No channel has this name.
+    #[error("'{given}' names no channel: give h2c0 to h2c3 or c2h0 to c2h3")]
+    Channel {
+        /// What was given.
+        given: String,
+    },
+    /// The fault does not happen on a channel.
+    #[error("fault '{}' takes no channel: it happens to the whole card", kind.name())]
+    NoChannel {
+        /// The fault.
+        kind: FaultKind,
+    },
+    /// The number after `@` is none, or zero.
+    #[error("'@{given}' names no event: give a number from 1 on, as in 'hang@3'")]
+    Count {
+        /// What was given.
+        given: String,
+    },
+}
+
+fn names() -> String {
+    FaultKind::ALL.map(FaultKind::name).join(", ")
+}
+
+impl FromStr for Fault {
+    type Err = FaultError;
+
+    fn from_str(text: &str) -> Result<Self, FaultError> {
+        let (rest, at) = match text.split_once('@') {
+            Some((rest, count)) => {
+                let at = count.parse().ok().filter(|&at: &u64| at > 0);
+                (rest, Some(at.ok_or_else(|| FaultError::Count { given: count.to_owned() })?))
+            }
+            None => (text, None),
+        };
+        let (name, channel) = match rest.split_once(':') {
+            Some((name, channel)) => (name, Some(channel)),
+            None => (rest, None),
+        };
+        let kind = FaultKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let nearest = crate::boards::nearest(name, FaultKind::ALL.iter().map(|kind| kind.name()));
+            FaultError::Kind { given: name.to_owned(), nearest }
+        })?;
+        let channel = channel.map(parse_channel).transpose()?;
+        if channel.is_some() && !kind.has_channel() {
+            return Err(FaultError::NoChannel { kind });
+        }
+        Ok(Self { kind, channel, at })
+    }
+}
+
+fn parse_channel(text: &str) -> Result<(Direction, u8), FaultError> {
+    Direction::ALL
+        .into_iter()
+        .flat_map(|direction| (0..MAX_CHANNELS).map(move |index| (direction, index)))
+        .find(|(direction, index)| format!("{direction}{index}") == text)
+        .ok_or_else(|| FaultError::Channel { given: text.to_owned() })
+}
+
+/// The faults that were asked for and have not happened yet, and whether the link is down.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    armed: Mutex<Vec<Armed>>,
+    /// Whether `armed` holds any, so that a board without faults pays one load for each descriptor.
+    any: AtomicBool,
+    link_down: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Armed {
+    fault: Fault,
+    /// Events to come, the one that it happens at included.
+    remaining: u64,
+}
+
+impl Faults {
+    pub(crate) fn inject(&self, fault: Fault) {
+        if fault.kind == FaultKind::LinkDown && fault.at.is_none() {
+            self.take_link_down();
+            return;
+        }
+        let mut armed = self.armed();
+        armed.push(Armed { fault, remaining: fault.at.unwrap_or(1) });
+        self.any.store(true, Ordering::Release);
+    }
+
+    /// Counts a descriptor that a channel is about to fetch; says what goes wrong with it.
+    pub(crate) fn at_descriptor(&self, direction: Direction, channel: u8) -> Option<FaultKind> {
+        let kind = self.count(|fault| {
+            fault.kind != FaultKind::LostInterrupt
+                && fault.channel.is_none_or(|of| of == (direction, channel))
+        })?;
+        if kind == FaultKind::LinkDown {
+            self.take_link_down();
+        }
+        Some(kind)
+    }
+
+    /// Counts an interrupt that is about to be signalled; whether it is lost.
+    pub(crate) fn loses_interrupt(&self) -> bool {
+        self.count(|fault| fault.kind == FaultKind::LostInterrupt).is_some()
+    }
+
+    pub(crate) fn link_down(&self) -> bool {
+        self.link_down.load(Ordering::Acquire)
+    }
+
+    fn take_link_down(&self) {
+        tracing::info!("fault: the link goes down");
+        self.link_down.store(true, Ordering::Release);
+    }
+
+    /// Counts an event for every fault that `concerns` it; the first whose time has come happens.
+    fn count(&self, concerns: impl Fn(&Fault) -> bool) -> Option<FaultKind> {
+        if !self.any.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut armed = self.armed();
+        let mut happens = None;
+        armed.retain_mut(|entry| {
+            if !concerns(&entry.fault) {
+                return true;
+            }
+            entry.remaining = entry.remaining.saturating_sub(1);
+            // Two at one event: the second waits for the next.
+            if entry.remaining > 0 || happens.is_some() {
+                return true;
+            }
+            tracing::info!(fault = %entry.fault, "fault happens");
+            happens = Some(entry.fault.kind);
+            false
+        });
+        self.any.store(!armed.is_empty(), Ordering::Release);
+        happens
+    }
+
+    fn armed(&self) -> MutexGuard<'_, Vec<Armed>> {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{CardToHost, HostToCard};
+    use proptest::prelude::*;
+
+    fn fault(text: &str) -> Fault {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn faults_are_read_from_text() {
+        assert_eq!(fault("hang"), Fault::new(FaultKind::Hang));
+        assert_eq!(
+            fault("descriptor-fetch:h2c0@7"),
+            Fault { kind: FaultKind::DescriptorFetch, channel: Some((HostToCard, 0)), at: Some(7) }
+        );
+        assert_eq!(fault("data-fault:c2h3").channel, Some((CardToHost, 3)));
+        assert_eq!(fault("link-down@2").at, Some(2));
+        for kind in FaultKind::ALL {
+            let fault = Fault { kind, channel: kind.has_channel().then_some((CardToHost, 1)), at: Some(9) };
+            assert_eq!(fault.to_string().parse(), Ok(fault));
+        }
+    }
+
+    #[test]
+    fn bad_texts_are_explained() {
+        let error = |text: &str| text.parse::<Fault>().unwrap_err().to_string();
+        assert!(error("hung").contains("did you mean 'hang'"));
+        assert!(error("").contains("There are: descriptor-fetch, "));
+        assert!(error("hang:h2c4").contains("h2c0 to h2c3"));
+        assert!(error("hang:").contains("names no channel"));
+        assert!(error("link-down:h2c0").contains("takes no channel"));
+        for count in ["hang@", "hang@0", "hang@-1", "hang@x", "hang@99999999999999999999999"] {
+            assert!(error(count).contains("names no event"), "{count}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_a_panic(text in "\\PC*") {
+            let _ = text.parse::<Fault>();
+        }
+    }
+
+    #[test]
+    fn a_fault_happens_once_at_its_event_on_its_channel() {
+        let faults = Faults::default();
+        faults.inject(fault("data-fault:c2h0@2"));
+        assert_eq!(faults.at_descriptor(HostToCard, 0), None);
+        assert_eq!(faults.at_descriptor(CardToHost, 0), None);
+        assert_eq!(faults.at_descriptor(CardToHost, 1), None);
+        assert_eq!(faults.at_descriptor(CardToHost, 0), Some(FaultKind::Data));
+        assert_eq!(faults.at_descriptor(CardToHost, 0), None);
+        assert!(!faults.any.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn interrupts_and_descriptors_are_counted_apart() {
+        let faults = Faults::default();
+        faults.inject(fault("lost-interrupt@2"));
+        faults.inject(fault("link-down@2"));
+        assert_eq!(faults.at_descriptor(HostToCard, 0), None);
+        assert!(!faults.loses_interrupt() && !faults.link_down());
+        assert!(faults.loses_interrupt());
+        assert!(!faults.loses_interrupt());
+        assert_eq!(faults.at_descriptor(HostToCard, 1), Some(FaultKind::LinkDown));
+        assert!(faults.link_down());
+    }
+
+    #[test]
+    fn two_faults_at_one_event_happen_one_after_the_other() {
+        let faults = Faults::default();
+        faults.inject(fault("data-fault"));
+        faults.inject(fault("descriptor-fetch"));
+        assert_eq!(faults.at_descriptor(HostToCard, 0), Some(FaultKind::Data));
+        assert_eq!(faults.at_descriptor(HostToCard, 0), Some(FaultKind::DescriptorFetch));
+    }
+}

@@ -1,0 +1,182 @@
+//! A channel: its state behind a lock, and the thread that executes its descriptors.
+
+use super::Card;
+use super::engine::Engine;
+use super::irq::IrqBlock;
+use super::state::{State, WritebackWord};
+use jitney_xdma_spec::{Direction, Submodule};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// One channel.
+///
+/// Locks are taken in the order channel, IRQ block, and what [`Host::set_interrupt`](crate::Host::set_interrupt) takes.
+/// Host memory is accessed without any of them: the client may be the one that serves it, and that asks for a register.
+pub(super) struct Channel {
+    card: Arc<Card>,
+    irq: Arc<IrqBlock>,
+    direction: Direction,
+    index: u8,
+    /// Its bit in the IRQ block.
+    irq_bit: u8,
+    inner: Mutex<Inner>,
+    /// Signalled when the engine may have something to do.
+    work: Condvar,
+    /// Signalled when a write-back has ended.
+    written_back: Condvar,
+    /// Resets so far: what the engine is doing while this changes is abandoned.
+    resets: AtomicU64,
+    closing: AtomicBool,
+}
+
+struct Inner {
+    state: State,
+    /// The level that the IRQ block was told of.
+    line: bool,
+    /// A descriptor is accounted for, and its write-back on the way.
+    writing_back: bool,
+}
+
+/// How long a register access waits for a write-back that is on the way.
+///
+/// Into mapped memory it takes less than a microsecond. A client that serves its memory by messages may be the one that
+/// waits here, so that the write cannot end before the wait does.
+const WRITE_BACK_PATIENCE: Duration = Duration::from_millis(10);
+
+impl Channel {
+    pub(super) fn new(
+        card: Arc<Card>,
+        irq: Arc<IrqBlock>,
+        direction: Direction,
+        index: u8,
+        irq_bit: u8,
+    ) -> Self {
+        let state = State::new(direction, index, card.alignments);
+        Self {
+            card,
+            irq,
+            direction,
+            index,
+            irq_bit,
+            inner: Mutex::new(Inner { state, line: false, writing_back: false }),
+            work: Condvar::new(),
+            written_back: Condvar::new(),
+            resets: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn read(&self, submodule: Submodule, register: u32) -> u32 {
+        let sgdma = submodule == self.direction.sgdma_block();
+        self.update(|state| if sgdma { state.read_sgdma(register) } else { state.read_channel(register) })
+    }
+
+    pub(super) fn write(&self, submodule: Submodule, register: u32, value: u32, lanes: u32) {
+        let sgdma = submodule == self.direction.sgdma_block();
+        self.update(|state| {
+            if sgdma {
+                state.write_sgdma(register, value, lanes);
+            } else {
+                state.write_channel(register, value, lanes);
+            }
+        });
+    }
+
+    /// Registers to their reset values. The engine abandons what it is doing within a piece of data.
+    pub(super) fn reset(&self) {
+        self.resets.fetch_add(1, Ordering::Release);
+        self.update(State::reset);
+    }
+
+    /// Looks at or changes the state, and passes on what follows from it: the interrupt request, work for the engine.
+    ///
+    /// Who sees a write-back finds BUSY clear, because that comes first. Who sees BUSY clear finds the write-back done,
+    /// because this waits for it: a driver that only looks at BUSY would else find an old count in its next run.
+    pub(super) fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let (mut inner, _) = self
+            .written_back
+            .wait_timeout_while(self.inner(), WRITE_BACK_PATIENCE, |inner| inner.writing_back)
+            .unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut inner.state);
+        self.pass_on_request(&mut inner);
+        if inner.state.can_start() {
+            self.work.notify_one();
+        }
+        result
+    }
+
+    /// The body of the channel's thread: executes descriptors, sleeps while there are none, returns after
+    /// [`close`](Self::close).
+    pub(super) fn run_engine(&self) {
+        let mut inner = self.inner();
+        while !self.closing.load(Ordering::Acquire) {
+            let Some(job) = inner.state.start() else {
+                inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            // Under the lock, so that a reset from here on belongs to this descriptor.
+            let resets = self.resets.load(Ordering::Acquire);
+            drop(inner);
+
+            if job.first && !self.card.host.bus_master() {
+                // Cards of this kind were seen to move data all the same; drivers must not count on it.
+                tracing::warn!(
+                    channel = format_args!("{}{}", self.direction, self.index),
+                    "DMA was started without Bus Master Enable in the PCI command register"
+                );
+            }
+            let is_reset =
+                || self.resets.load(Ordering::Acquire) != resets || self.closing.load(Ordering::Acquire);
+            let engine = Engine {
+                card: &self.card,
+                direction: self.direction,
+                channel: self.index,
+                is_reset: &is_reset,
+            };
+            let outcome = engine.execute(&job);
+
+            inner = self.inner();
+            if let Some(writeback) = inner.state.finish(&job, outcome) {
+                inner.writing_back = true;
+                drop(inner);
+                self.write_back(writeback);
+                inner = self.inner();
+                inner.writing_back = false;
+                self.written_back.notify_all();
+            }
+            self.pass_on_request(&mut inner);
+        }
+    }
+
+    fn write_back(&self, writeback: WritebackWord) {
+        if let Err(fault) = self.card.host.write_word(writeback.address, writeback.word.into()) {
+            // Nothing in the card shows this; the driver runs into its time-out.
+            tracing::warn!(
+                channel = format_args!("{}{}", self.direction, self.index),
+                %fault,
+                "write-back is lost"
+            );
+        }
+    }
+
+    /// Ends the thread in [`run_engine`](Self::run_engine).
+    pub(super) fn close(&self) {
+        let inner = self.inner();
+        self.closing.store(true, Ordering::Release);
+        drop(inner);
+        self.work.notify_one();
+    }
+
+    fn pass_on_request(&self, inner: &mut Inner) {
+        let line = inner.state.requests_interrupt();
+        if line != inner.line {
+            inner.line = line;
+            self.irq.set_channel_line(self.irq_bit, line);
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

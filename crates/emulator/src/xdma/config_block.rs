@@ -1,0 +1,138 @@
+//! The config block (PG195, "Config Block Registers (0x3)"): what the IP knows about its link.
+
+use crate::axi::merge;
+use crate::function::InterruptKind;
+use jitney_xdma_spec::config::{
+    AxiTransferSize, BusDevice, DataWidth, MsiEnable, PcieControl, SYSTEM_ID_DEFAULT, TransferSize,
+};
+use jitney_xdma_spec::{Identifier, Submodule};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// 256 bytes of payload and 512 bytes per read request: what PCs of the boards' age set.
+const MAX_PAYLOAD: u8 = 1;
+const MAX_READ_REQUEST: u8 = 2;
+
+/// Offsets of the registers in the block, as patterns.
+mod at {
+    use jitney_xdma_spec::config;
+
+    pub(super) const IDENTIFIER: u32 = config::IDENTIFIER.offset();
+    pub(super) const BUS_DEVICE: u32 = config::BUS_DEVICE.offset();
+    pub(super) const PCIE_MAX_PAYLOAD: u32 = config::PCIE_MAX_PAYLOAD.offset();
+    pub(super) const PCIE_MAX_READ_REQUEST: u32 = config::PCIE_MAX_READ_REQUEST.offset();
+    pub(super) const SYSTEM_ID: u32 = config::SYSTEM_ID.offset();
+    pub(super) const MSI_ENABLE: u32 = config::MSI_ENABLE.offset();
+    pub(super) const DATA_WIDTH: u32 = config::DATA_WIDTH.offset();
+    pub(super) const PCIE_CONTROL: u32 = config::PCIE_CONTROL.offset();
+    pub(super) const AXI_MAX_PAYLOAD: u32 = config::AXI_MAX_PAYLOAD.offset();
+    pub(super) const AXI_MAX_READ_REQUEST: u32 = config::AXI_MAX_READ_REQUEST.offset();
+    pub(super) const WRITE_FLUSH_TIMEOUT: u32 = config::WRITE_FLUSH_TIMEOUT.offset();
+}
+
+/// The block. What it says of interrupts is which kind the function has: it does not see which the host enabled.
+pub(super) struct ConfigBlock {
+    interrupts: InterruptKind,
+    data_width: DataWidth,
+    written: Mutex<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    pcie_control: PcieControl,
+    max_payload: u8,
+    max_read_request: u8,
+    flush_timeout: u32,
+}
+
+const RESET: Written = Written {
+    pcie_control: PcieControl::RESET,
+    max_payload: AxiTransferSize::RESET.programmed(),
+    max_read_request: AxiTransferSize::RESET.programmed(),
+    flush_timeout: 0,
+};
+
+impl ConfigBlock {
+    /// The block of a design with an AXI data path of `data_width` bytes (8, 16, 32 or 64).
+    pub(super) fn new(interrupts: InterruptKind, data_width: u32) -> Self {
+        let code = u8::try_from((data_width / 8).max(1).ilog2()).unwrap_or(0);
+        Self { interrupts, data_width: DataWidth::new().with_code(code), written: Mutex::new(RESET) }
+    }
+
+    pub(super) fn reset(&self) {
+        *self.written() = RESET;
+    }
+
+    pub(super) fn read(&self, register: u32) -> u32 {
+        let written = self.written();
+        let limited = |programmed: u8, limit: u8| -> u32 {
+            AxiTransferSize::new().with_programmed(programmed).with_effective(programmed.min(limit)).into()
+        };
+        match register {
+            at::IDENTIFIER => Identifier::of(Submodule::Config, 0, false).into(),
+            at::BUS_DEVICE => BusDevice::new().with_bus(1).into(),
+            at::PCIE_MAX_PAYLOAD => TransferSize::new().with_code(MAX_PAYLOAD).into(),
+            at::PCIE_MAX_READ_REQUEST => TransferSize::new().with_code(MAX_READ_REQUEST).into(),
+            at::SYSTEM_ID => SYSTEM_ID_DEFAULT,
+            at::MSI_ENABLE => MsiEnable::new()
+                .with_msi(self.interrupts == InterruptKind::Msi)
+                .with_msix(self.interrupts == InterruptKind::MsiX)
+                .into(),
+            at::DATA_WIDTH => self.data_width.into(),
+            at::PCIE_CONTROL => written.pcie_control.into(),
+            at::AXI_MAX_PAYLOAD => limited(written.max_payload, MAX_PAYLOAD),
+            at::AXI_MAX_READ_REQUEST => limited(written.max_read_request, MAX_READ_REQUEST),
+            at::WRITE_FLUSH_TIMEOUT => written.flush_timeout,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn write(&self, register: u32, value: u32, lanes: u32) {
+        let mut written = self.written();
+        let size = AxiTransferSize::from(value).programmed();
+        match register {
+            at::PCIE_CONTROL => {
+                written.pcie_control = (merge(written.pcie_control.into(), value, lanes) & 1).into();
+            }
+            at::AXI_MAX_PAYLOAD if lanes & 7 != 0 => written.max_payload = size,
+            at::AXI_MAX_READ_REQUEST if lanes & 7 != 0 => written.max_read_request = size,
+            at::WRITE_FLUSH_TIMEOUT => {
+                written.flush_timeout = merge(written.flush_timeout, value, lanes) & 0x1f;
+            }
+            _ => {}
+        }
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_describes_the_link_and_keeps_what_software_wants() {
+        let block = ConfigBlock::new(InterruptKind::MsiX, 16);
+        let read = |register| block.read(register);
+        assert_eq!(
+            (read(at::IDENTIFIER), read(at::SYSTEM_ID), read(at::MSI_ENABLE)),
+            (0x1fc3_0006, 0xff01, 2)
+        );
+        assert_eq!((read(at::DATA_WIDTH), read(at::PCIE_MAX_PAYLOAD)), (1, 1));
+        assert_eq!((read(at::AXI_MAX_PAYLOAD), read(at::AXI_MAX_READ_REQUEST)), (0x15, 0x25));
+
+        block.write(at::AXI_MAX_PAYLOAD, 0, u32::MAX);
+        block.write(at::WRITE_FLUSH_TIMEOUT, 0xffff_fff3, u32::MAX);
+        block.write(at::PCIE_CONTROL, 0xffff_fffe, u32::MAX);
+        assert_eq!(
+            (read(at::AXI_MAX_PAYLOAD), read(at::WRITE_FLUSH_TIMEOUT), read(at::PCIE_CONTROL)),
+            (0, 0x13, 0)
+        );
+        block.reset();
+        assert_eq!(
+            (read(at::AXI_MAX_PAYLOAD), read(at::WRITE_FLUSH_TIMEOUT), read(at::PCIE_CONTROL)),
+            (0x15, 0, 1)
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! The IRQ block (PG195, "IRQ Block Registers (0x2)"): which requests become which interrupt vectors.
+
+use crate::axi::merge;
+use crate::fault::Faults;
+use crate::function::{Host, InterruptKind};
+use jitney_xdma_spec::irq::{CHANNEL_INTERRUPTS, MSIX_VECTORS, USER_INTERRUPTS};
+use jitney_xdma_spec::{Identifier, Submodule, VectorNumbers};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Offsets of the registers in the block, as patterns.
+mod at {
+    use jitney_xdma_spec::irq;
+
+    pub(super) const IDENTIFIER: u32 = irq::IDENTIFIER.offset();
+    pub(super) const USER_ENABLE: u32 = irq::USER_ENABLE.offset();
+    pub(super) const USER_ENABLE_SET: u32 = irq::USER_ENABLE_SET.offset();
+    pub(super) const USER_ENABLE_CLEAR: u32 = irq::USER_ENABLE_CLEAR.offset();
+    pub(super) const CHANNEL_ENABLE: u32 = irq::CHANNEL_ENABLE.offset();
+    pub(super) const CHANNEL_ENABLE_SET: u32 = irq::CHANNEL_ENABLE_SET.offset();
+    pub(super) const CHANNEL_ENABLE_CLEAR: u32 = irq::CHANNEL_ENABLE_CLEAR.offset();
+    pub(super) const USER_REQUEST: u32 = irq::USER_REQUEST.offset();
+    pub(super) const CHANNEL_REQUEST: u32 = irq::CHANNEL_REQUEST.offset();
+    pub(super) const USER_PENDING: u32 = irq::USER_PENDING.offset();
+    pub(super) const CHANNEL_PENDING: u32 = irq::CHANNEL_PENDING.offset();
+    pub(super) const USER_VECTORS: u32 = irq::USER_VECTORS.offset();
+    pub(super) const USER_VECTORS_END: u32 = USER_VECTORS + irq::USER_INTERRUPTS as u32;
+    pub(super) const CHANNEL_VECTORS: u32 = irq::CHANNEL_VECTORS.offset();
+    pub(super) const CHANNEL_VECTORS_END: u32 = CHANNEL_VECTORS + irq::CHANNEL_INTERRUPTS as u32;
+}
+
+/// The block. Requests are levels; a vector is raised towards the host for every request that rises behind its mask.
+pub(super) struct IrqBlock {
+    host: Arc<dyn Host>,
+    faults: Arc<Faults>,
+    kind: InterruptKind,
+    /// Vectors that the host has room for, as bits.
+    vectors: u32,
+    /// Channels that the design has, as packed bits.
+    channels: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    user: Group<4>,
+    channel: Group<2>,
+    /// The requests behind their masks that the host was told of, and the vectors raised for them.
+    signalled: Requests,
+    raised: u32,
+}
+
+/// One kind of interrupt source: its mask, its lines and the vectors of each.
+#[derive(Debug)]
+struct Group<const N: usize> {
+    enable: u32,
+    lines: u32,
+    vectors: [VectorNumbers; N],
+}
+
+/// Requests behind their masks, one bit for each source.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Requests {
+    user: u32,
+    channel: u32,
+}
+
+// Not derived: the standard library has no default for arrays of any length.
+impl<const N: usize> Default for Group<N> {
+    fn default() -> Self {
+        Self { enable: 0, lines: 0, vectors: [VectorNumbers::default(); N] }
+    }
+}
+
+impl<const N: usize> Group<N> {
+    fn requests(&self) -> u32 {
+        self.lines & self.enable
+    }
+
+    fn set_line(&mut self, bit: u8, level: bool) {
+        self.lines = self.lines & !(1 << bit) | u32::from(level) << bit;
+    }
+
+    /// The vectors that these sources are directed to, as bits.
+    fn vectors_of(&self, sources: u32) -> u32 {
+        (0..u8::try_from(4 * N).unwrap_or(0))
+            .filter(|bit| sources >> bit & 1 == 1)
+            .fold(0, |vectors, bit| vectors | 1 << self.vectors[usize::from(bit / 4)].get(bit % 4))
+    }
+}
+
+impl IrqBlock {
+    /// The block of a design with so many channels, in both directions together, and so many vectors.
+    pub(super) fn new(
+        host: Arc<dyn Host>,
+        faults: Arc<Faults>,
+        kind: InterruptKind,
+        vectors: u16,
+        channels: u8,
+    ) -> Self {
+        let vectors = low_bits(u32::from(vectors.min(MSIX_VECTORS)));
+        let channels = low_bits(u32::from(channels.min(CHANNEL_INTERRUPTS)));
+        Self { host, faults, kind, vectors, channels, state: Mutex::default() }
+    }
+
+    /// Sets the level of a channel's request, by its packed bit.
+    pub(super) fn set_channel_line(&self, bit: u8, level: bool) {
+        let mut state = self.state();
+        state.channel.set_line(bit, level);
+        self.signal(&mut state);
+    }
+
+    /// Sets the level of a user interrupt's request line.
+    pub(super) fn set_user_line(&self, interrupt: u8, level: bool) {
+        let mut state = self.state();
+        state.user.set_line(interrupt % USER_INTERRUPTS, level);
+        self.signal(&mut state);
+    }
+
+    /// Masks and vectors to their reset values. Lines follow their sources.
+    pub(super) fn reset(&self) {
+        let mut state = self.state();
+        state.user = Group { lines: state.user.lines, ..Group::default() };
+        state.channel = Group { lines: state.channel.lines, ..Group::default() };
+        self.signal(&mut state);
+    }
+
+    pub(super) fn read(&self, register: u32) -> u32 {
+        let state = self.state();
+        match register {
+            at::IDENTIFIER => Identifier::of(Submodule::Irq, 0, false).into(),
+            at::USER_ENABLE => state.user.enable,
+            at::CHANNEL_ENABLE => state.channel.enable,
+            at::USER_REQUEST => state.user.requests(),
+            at::CHANNEL_REQUEST => state.channel.requests(),
+            at::USER_PENDING => state.user.lines,
+            at::CHANNEL_PENDING => state.channel.lines,
+            at::USER_VECTORS..at::USER_VECTORS_END => {
+                state.user.vectors[place(register, at::USER_VECTORS)].into()
+            }
+            at::CHANNEL_VECTORS..at::CHANNEL_VECTORS_END => {
+                state.channel.vectors[place(register, at::CHANNEL_VECTORS)].into()
+            }
+            _ => 0,
+        }
+    }
+
+    pub(super) fn write(&self, register: u32, value: u32, lanes: u32) {
+        let mut state = self.state();
+        let State { user, channel, .. } = &mut *state;
+        match register {
+            at::USER_ENABLE => user.enable = merge(user.enable, value, lanes),
+            at::USER_ENABLE_SET => user.enable |= value,
+            at::USER_ENABLE_CLEAR => user.enable &= !value,
+            at::CHANNEL_ENABLE => channel.enable = merge(channel.enable, value, lanes),
+            at::CHANNEL_ENABLE_SET => channel.enable |= value,
+            at::CHANNEL_ENABLE_CLEAR => channel.enable &= !value,
+            at::USER_VECTORS..at::USER_VECTORS_END => {
+                let vectors = &mut user.vectors[place(register, at::USER_VECTORS)];
+                *vectors = merge((*vectors).into(), value, lanes).into();
+            }
+            at::CHANNEL_VECTORS..at::CHANNEL_VECTORS_END => {
+                let vectors = &mut channel.vectors[place(register, at::CHANNEL_VECTORS)];
+                *vectors = merge((*vectors).into(), value, lanes).into();
+            }
+            _ => {}
+        }
+        user.enable &= low_bits(u32::from(USER_INTERRUPTS));
+        channel.enable &= self.channels;
+        self.signal(&mut state);
+    }
+
+    /// Tells the host what changed.
+    fn signal(&self, state: &mut State) {
+        let requests = Requests { user: state.user.requests(), channel: state.channel.requests() };
+        let before = state.raised;
+        let after = self.vectors_of(state, requests);
+        let rising = Requests {
+            user: requests.user & !state.signalled.user,
+            channel: requests.channel & !state.signalled.channel,
+        };
+        let fires = self.vectors_of(state, rising);
+        for vector in bits((before & !after) | (before & fires)) {
+            self.host.set_interrupt(vector, false);
+        }
+        // Every source sends a message of its own, also when another one holds the same vector already: a driver that
+        // has just looked at the one may have looked at the other before.
+        for vector in bits(fires | (after & !before)) {
+            if !self.faults.loses_interrupt() {
+                self.host.set_interrupt(vector, true);
+            }
+        }
+        state.signalled = requests;
+        state.raised = after;
+    }
+
+    fn vectors_of(&self, state: &State, requests: Requests) -> u32 {
+        match self.kind {
+            InterruptKind::None => 0,
+            InterruptKind::Intx => u32::from(requests != Requests::default()),
+            InterruptKind::Msi | InterruptKind::MsiX => {
+                (state.user.vectors_of(requests.user) | state.channel.vectors_of(requests.channel))
+                    & self.vectors
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Which of several registers in a row an offset names.
+const fn place(register: u32, first: u32) -> usize {
+    (register - first) as usize / 4
+}
+
+/// The `count` lowest bits; all for 32 and more.
+const fn low_bits(count: u32) -> u32 {
+    match 1u32.checked_shl(count) {
+        Some(next) => next - 1,
+        None => u32::MAX,
+    }
+}
+
+/// The numbers of the bits that are set, lowest first.
+fn bits(set: u32) -> impl Iterator<Item = u16> {
+    (0..32).filter(move |bit| set >> bit & 1 == 1)
+}

@@ -1,0 +1,253 @@
+//! The XDMA core (PG195): everything behind its DMA BAR.
+//!
+//! - [`state`] and [`registers`]: one channel's registers and rules, without threads or memory.
+//! - [`engine`]: executes one descriptor. [`channel`]: the thread around both.
+//! - [`irq`] and [`config_block`]: the blocks that the channels share; the SGDMA common block is here.
+//!
+//! All channels are memory mapped. A stream's engine would stand beside [`engine`].
+
+mod channel;
+mod config_block;
+mod engine;
+mod irq;
+mod performance;
+mod registers;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use crate::axi::{Peripheral, merge};
+use crate::card_memory::CardMemory;
+use crate::fault::Faults;
+use crate::function::{Host, InterruptKind};
+use channel::Channel;
+use config_block::ConfigBlock;
+use irq::IrqBlock;
+use jitney_xdma_spec::irq::MSIX_VECTORS;
+use jitney_xdma_spec::sgdma::ChannelSet;
+use jitney_xdma_spec::{Alignments, Direction, Identifier, Location, PackedChannels, Submodule, block};
+use state::State;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// How a design configured the core.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct XdmaConfig {
+    /// Channels from host to card, 0 to 4.
+    pub(crate) h2c: u8,
+    /// Channels from card to host, 0 to 4.
+    pub(crate) c2h: u8,
+    /// Width of the AXI data path in bytes: 8, 16, 32 or 64.
+    pub(crate) data_width: u32,
+    /// What the channels ask of addresses and lengths.
+    pub(crate) alignments: Alignments,
+    /// How the function interrupts.
+    pub(crate) interrupts: InterruptKind,
+    /// Vectors that it has for that.
+    pub(crate) vectors: u16,
+}
+
+/// What all channels of a card share.
+struct Card {
+    host: Arc<dyn Host>,
+    memory: CardMemory,
+    faults: Arc<Faults>,
+    alignments: Alignments,
+    /// Bytes of a beat.
+    data_width: u64,
+}
+
+/// The core. Its engines' threads end when it is dropped.
+pub(crate) struct Xdma {
+    channels: Vec<(Direction, u8, Arc<Channel>)>,
+    irq: Arc<IrqBlock>,
+    config: ConfigBlock,
+    /// The MSI-X table and its pending bits. Plain storage: interrupts are delivered by other means.
+    msix: Mutex<Box<[u32; MSIX_WORDS]>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+const MSIX_WORDS: usize = 0x400;
+
+/// Offsets of the SGDMA common block's registers, as patterns.
+mod at {
+    use jitney_xdma_spec::sgdma::common;
+
+    pub(super) const IDENTIFIER: u32 = common::IDENTIFIER.offset();
+    pub(super) const HALT: u32 = common::HALT.offset();
+    pub(super) const HALT_SET: u32 = common::HALT_SET.offset();
+    pub(super) const HALT_CLEAR: u32 = common::HALT_CLEAR.offset();
+    pub(super) const CREDIT_MODE: u32 = common::CREDIT_MODE.offset();
+    pub(super) const CREDIT_MODE_SET: u32 = common::CREDIT_MODE_SET.offset();
+    pub(super) const CREDIT_MODE_CLEAR: u32 = common::CREDIT_MODE_CLEAR.offset();
+}
+
+impl Xdma {
+    /// A core over `memory`, with a sleeping thread for each channel.
+    ///
+    /// # Errors
+    /// A thread that cannot be started.
+    pub(crate) fn new(
+        config: XdmaConfig,
+        memory: CardMemory,
+        host: Arc<dyn Host>,
+        faults: Arc<Faults>,
+    ) -> std::io::Result<Self> {
+        let irq = Arc::new(IrqBlock::new(
+            Arc::clone(&host),
+            Arc::clone(&faults),
+            config.interrupts,
+            config.vectors,
+            config.h2c + config.c2h,
+        ));
+        let card = Arc::new(Card {
+            host,
+            memory,
+            faults,
+            alignments: config.alignments,
+            data_width: config.data_width.into(),
+        });
+        let mut core = Self {
+            channels: Vec::new(),
+            irq,
+            config: ConfigBlock::new(config.interrupts, config.data_width),
+            msix: Mutex::new(msix_at_reset()),
+            threads: Vec::new(),
+        };
+        for (direction, count) in [(Direction::HostToCard, config.h2c), (Direction::CardToHost, config.c2h)] {
+            for index in 0..count {
+                let bit = PackedChannels::bit(direction, index, config.h2c);
+                let channel =
+                    Arc::new(Channel::new(Arc::clone(&card), Arc::clone(&core.irq), direction, index, bit));
+                core.channels.push((direction, index, Arc::clone(&channel)));
+                let thread = thread::Builder::new().name(format!("{direction}{index}"));
+                core.threads.push(thread.spawn(move || channel.run_engine())?);
+            }
+        }
+        Ok(core)
+    }
+
+    /// Sets the level of a user interrupt's request line.
+    pub(crate) fn set_user_interrupt(&self, interrupt: u8, level: bool) {
+        self.irq.set_user_line(interrupt, level);
+    }
+
+    fn channel(&self, direction: Direction, index: u8) -> Option<&Channel> {
+        self.channels
+            .iter()
+            .find(|(of, number, _)| (*of, *number) == (direction, index))
+            .map(|(_, _, channel)| &**channel)
+    }
+
+    /// The channels of which something holds, as the SGDMA common block places them.
+    fn channels_that(&self, holds: impl Fn(&State) -> bool) -> u32 {
+        self.channels
+            .iter()
+            .filter(|(_, _, channel)| channel.update(|state| holds(state)))
+            .fold(0, |set, (direction, index, _)| set | u32::from(ChannelSet::only(*direction, *index)))
+    }
+
+    /// Gives every channel its bit of `set`.
+    fn set_channels(&self, set: u32, change: impl Fn(&mut State, bool)) {
+        for (direction, index, channel) in &self.channels {
+            let on = ChannelSet::from(set).contains(*direction, *index);
+            channel.update(|state| change(state, on));
+        }
+    }
+
+    fn read_common(&self, register: u32) -> u32 {
+        match register {
+            at::IDENTIFIER => Identifier::of(Submodule::SgdmaCommon, 0, false).into(),
+            at::HALT => self.channels_that(|state| state.halted),
+            at::CREDIT_MODE => self.channels_that(|state| state.credit_mode),
+            _ => 0,
+        }
+    }
+
+    fn write_common(&self, register: u32, value: u32, lanes: u32) {
+        let halted = || self.channels_that(|state| state.halted);
+        let credit_mode = || self.channels_that(|state| state.credit_mode);
+        let set_halted = |set| self.set_channels(set, |state, on| state.halted = on);
+        let set_credit_mode = |set| self.set_channels(set, State::set_credit_mode);
+        match register {
+            at::HALT => set_halted(merge(halted(), value, lanes)),
+            at::HALT_SET => set_halted(halted() | value),
+            at::HALT_CLEAR => set_halted(halted() & !value),
+            at::CREDIT_MODE => set_credit_mode(merge(credit_mode(), value, lanes)),
+            at::CREDIT_MODE_SET => set_credit_mode(credit_mode() | value),
+            at::CREDIT_MODE_CLEAR => set_credit_mode(credit_mode() & !value),
+            _ => {}
+        }
+    }
+
+    fn msix(&self) -> MutexGuard<'_, Box<[u32; MSIX_WORDS]>> {
+        self.msix.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Peripheral for Xdma {
+    /// Blocks and channels that the design does not have read zero.
+    fn read(&self, offset: u32) -> u32 {
+        let Some(Location { submodule, channel, register }) = block::decode(offset.into()) else { return 0 };
+        match (submodule, submodule.direction()) {
+            (_, Some(direction)) => {
+                self.channel(direction, channel).map_or(0, |channel| channel.read(submodule, register))
+            }
+            (Submodule::Irq, _) => self.irq.read(register),
+            (Submodule::Config, _) => self.config.read(register),
+            (Submodule::MsixTable, _) => self.msix()[register as usize / 4 % MSIX_WORDS],
+            _ => self.read_common(register),
+        }
+    }
+
+    fn write(&self, offset: u32, value: u32, lanes: u32) {
+        let Some(Location { submodule, channel, register }) = block::decode(offset.into()) else { return };
+        match (submodule, submodule.direction()) {
+            (_, Some(direction)) => {
+                if let Some(channel) = self.channel(direction, channel) {
+                    channel.write(submodule, register, value, lanes);
+                }
+            }
+            (Submodule::Irq, _) => self.irq.write(register, value, lanes),
+            (Submodule::Config, _) => self.config.write(register, value, lanes),
+            (Submodule::MsixTable, _) => {
+                let word = &mut self.msix()[register as usize / 4 % MSIX_WORDS];
+                *word = merge(*word, value, lanes);
+            }
+            _ => self.write_common(register, value, lanes),
+        }
+    }
+
+    /// Registers to their reset values, engines stopped. Returns at once; an engine that is in the middle of data gives
+    /// up within a piece of it. Card memory stays.
+    fn reset(&self) {
+        for (_, _, channel) in &self.channels {
+            channel.reset();
+        }
+        self.irq.reset();
+        self.config.reset();
+        *self.msix() = msix_at_reset();
+    }
+}
+
+impl Drop for Xdma {
+    fn drop(&mut self) {
+        for (_, _, channel) in &self.channels {
+            channel.close();
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("an engine's thread had panicked");
+            }
+        }
+    }
+}
+
+/// Every vector masked (PCI Local Bus Specification 3.0, "Vector Control for MSI-X Table Entries").
+fn msix_at_reset() -> Box<[u32; MSIX_WORDS]> {
+    let mut words = Box::new([0; MSIX_WORDS]);
+    for entry in words.chunks_exact_mut(4).take(MSIX_VECTORS.into()) {
+        entry[3] = 1;
+    }
+    words
+}

@@ -1,0 +1,149 @@
+//! Performance counters of a channel (PG195, "Performance Monitor Control (0xC0)" and the counters that follow it).
+//!
+//! PG195 and AMD's Linux driver name bits 0 and 2 of the control register the other way round (see
+//! [`PerformanceControl`]). So the counters count for either, and follow the rules of AUTO for both together.
+
+use jitney_xdma_spec::PerformanceControl;
+use jitney_xdma_spec::channel::PerformanceHigh;
+use std::time::Instant;
+
+/// Cycles are counted in this clock: that of a 5 GT/s ×4 link with a 128-bit data path.
+const CLOCK_HZ: u128 = 125_000_000;
+/// Counters are 42 bits wide and stay at their end.
+const LIMIT: u64 = (1 << 42) - 1;
+
+/// The counters. They count from when both the channel and they run, by wall-clock time and by data that was moved.
+#[derive(Debug, Default)]
+pub(super) struct Performance {
+    control: PerformanceControl,
+    cycles: u64,
+    beats: u64,
+    /// Whether the channel runs.
+    active: bool,
+    /// Since when it counts, if it does.
+    since: Option<Instant>,
+}
+
+impl Performance {
+    pub(super) fn control(&self) -> PerformanceControl {
+        self.control
+    }
+
+    /// Takes a written control word. CLEAR acts and is not kept.
+    pub(super) fn set_control(&mut self, control: PerformanceControl) {
+        self.pause();
+        self.control = control.with_clear(false);
+        if control.clear() {
+            self.clear();
+        }
+        self.resume();
+    }
+
+    /// The channel's RUN rose.
+    pub(super) fn channel_starts(&mut self) {
+        self.pause();
+        if self.is_auto() {
+            self.clear();
+        }
+        self.active = true;
+        self.resume();
+    }
+
+    /// A descriptor with STOP, or an error, ended the run: counters on AUTO stop.
+    pub(super) fn channel_stops(&mut self) {
+        if self.is_auto() {
+            self.channel_idles();
+        }
+    }
+
+    /// The channel's RUN fell.
+    pub(super) fn channel_idles(&mut self) {
+        self.pause();
+        self.active = false;
+    }
+
+    /// Data was moved.
+    pub(super) fn add_beats(&mut self, beats: u64) {
+        if self.since.is_some() {
+            self.beats = LIMIT.min(self.beats.saturating_add(beats));
+        }
+    }
+
+    /// Cycles as the two registers show them.
+    pub(super) fn cycles(&self) -> (u32, PerformanceHigh) {
+        halves(self.cycles_now())
+    }
+
+    /// Beats of data as the two registers show them.
+    pub(super) fn beats(&self) -> (u32, PerformanceHigh) {
+        halves(self.beats)
+    }
+
+    fn cycles_now(&self) -> u64 {
+        let running = self.since.map_or(0, |since| since.elapsed().as_nanos() * CLOCK_HZ / 1_000_000_000);
+        LIMIT.min(self.cycles.saturating_add(u64::try_from(running).unwrap_or(LIMIT)))
+    }
+
+    fn is_auto(&self) -> bool {
+        self.control.run() && self.control.auto()
+    }
+
+    fn clear(&mut self) {
+        (self.cycles, self.beats) = (0, 0);
+    }
+
+    fn pause(&mut self) {
+        self.cycles = self.cycles_now();
+        self.since = None;
+    }
+
+    fn resume(&mut self) {
+        self.since = (self.active && (self.control.run() || self.control.auto())).then(Instant::now);
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the two parts of a 42-bit counter are what is meant")]
+fn halves(counter: u64) -> (u32, PerformanceHigh) {
+    let high = PerformanceHigh::new().with_count((counter >> 32) as u16).with_saturated(counter == LIMIT);
+    (counter as u32, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn counters_run_with_the_channel_and_stop_with_auto() {
+        let mut counters = Performance::default();
+        counters.add_beats(5);
+        assert_eq!(counters.beats().0, 0, "not armed");
+        counters.set_control(PerformanceControl::new().with_run(true).with_auto(true).with_clear(true));
+        assert!(!counters.control().clear());
+        assert_eq!(counters.cycles().0, 0);
+
+        counters.channel_starts();
+        std::thread::sleep(Duration::from_millis(2));
+        counters.add_beats(5);
+        counters.channel_stops();
+        let cycles = counters.cycles().0;
+        assert!(cycles >= 250_000, "{cycles}");
+        std::thread::sleep(Duration::from_millis(1));
+        assert_eq!((counters.cycles().0, counters.beats().0), (cycles, 5));
+
+        counters.channel_starts();
+        assert_eq!(counters.beats().0, 0, "AUTO clears at the next start");
+    }
+
+    #[test]
+    fn without_auto_a_stop_descriptor_changes_nothing() {
+        let mut counters = Performance::default();
+        counters.set_control(PerformanceControl::new().with_run(true));
+        counters.channel_starts();
+        counters.channel_stops();
+        counters.add_beats(LIMIT);
+        counters.add_beats(1);
+        let (low, high) = counters.beats();
+        assert_eq!((low, high.count(), high.saturated()), (u32::MAX, 0x3ff, true));
+    }
+}

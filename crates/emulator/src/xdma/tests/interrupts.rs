@@ -1,0 +1,180 @@
+//! From a channel's status to a vector of the host.
+
+use super::rig::*;
+use crate::axi::Peripheral;
+use crate::function::InterruptKind;
+use jitney_xdma_spec::{ChannelControl, Direction, channel};
+
+const OUT: u64 = BASE + (1 << 20);
+const DONE: u32 = 0b110;
+const CHANNEL_ENABLE: u64 = 0x2010;
+const CHANNEL_ENABLE_SET: u64 = 0x2014;
+const CHANNEL_ENABLE_CLEAR: u64 = 0x2018;
+const CHANNEL_REQUEST: u64 = 0x2044;
+const CHANNEL_PENDING: u64 = 0x204c;
+const CHANNEL_VECTORS: u64 = 0x20a0;
+
+/// Runs one descriptor as an interrupt-driven driver does, and waits for its end.
+fn run_reporting(rig: &Rig, of: Channel) {
+    let iova_first = of.0 == Direction::HostToCard;
+    rig.list(BASE, &[if iova_first { (OUT, 0, 64) } else { (0, OUT, 64) }]);
+    rig.set_addresses(of, BASE, 0);
+    rig.set(of, channel::INTERRUPT_ENABLE, DONE.into());
+    let control = ChannelControl::report_errors(of.0)
+        .with_report_descriptor_stopped(true)
+        .with_report_descriptor_completed(true);
+    rig.set(of, channel::CONTROL, control.with_run(true));
+    rig.wait_idle(of);
+    rig.set(of, channel::CONTROL, control);
+}
+
+fn acknowledge(rig: &Rig, of: Channel) -> u32 {
+    rig.get(of, channel::STATUS_READ_CLEAR).into()
+}
+
+#[test]
+fn channels_raise_the_vectors_they_were_given() {
+    let rig = Rig::with(|config| (config.h2c, config.c2h) = (1, 2));
+    rig.write(CHANNEL_ENABLE, 0b111);
+    rig.write(CHANNEL_VECTORS, 0x0003_0705);
+    for (of, vector, bit) in
+        [(H2C0, 5, 0b001), (C2H0, 7, 0b010), (Channel(Direction::CardToHost, 1), 3, 0b100)]
+    {
+        run_reporting(&rig, of);
+        assert_eq!((rig.read(CHANNEL_REQUEST), rig.read(CHANNEL_PENDING)), (bit, bit));
+        assert_eq!(rig.host.take_interrupts(), [(vector, true)]);
+        assert_eq!(acknowledge(&rig, of), DONE);
+        assert_eq!(rig.host.take_interrupts(), [(vector, false)]);
+        assert_eq!(rig.read(CHANNEL_PENDING), 0);
+    }
+}
+
+#[test]
+fn a_request_behind_the_mask_fires_when_it_is_lifted() {
+    let rig = Rig::new();
+    run_reporting(&rig, H2C0);
+    assert_eq!((rig.read(CHANNEL_REQUEST), rig.read(CHANNEL_PENDING)), (0, 1));
+    assert_eq!(rig.host.take_interrupts(), []);
+    rig.write(CHANNEL_ENABLE_SET, 1);
+    assert_eq!(rig.host.take_interrupts(), [(0, true)]);
+
+    // Between a driver's look at the status and its lifting of the mask.
+    rig.write(CHANNEL_ENABLE_CLEAR, 1);
+    acknowledge(&rig, H2C0);
+    run_reporting(&rig, H2C0);
+    assert_eq!(rig.host.take_interrupts(), [(0, false)]);
+    rig.write(CHANNEL_ENABLE_SET, 1);
+    assert_eq!(rig.host.take_interrupts(), [(0, true)]);
+}
+
+#[test]
+fn the_channel_s_own_mask_is_a_level_too() {
+    let rig = Rig::new();
+    rig.write(CHANNEL_ENABLE, 1);
+    run_reporting(&rig, H2C0);
+    rig.host.take_interrupts();
+    rig.set(H2C0, channel::INTERRUPT_ENABLE_CLEAR, DONE.into());
+    assert_eq!(rig.host.take_interrupts(), [(0, false)]);
+    rig.set(H2C0, channel::INTERRUPT_ENABLE_SET, 0b010u32.into());
+    assert_eq!(rig.host.take_interrupts(), [(0, true)]);
+    rig.set(H2C0, channel::STATUS, 0b010u32.into());
+    assert_eq!(rig.host.take_interrupts(), [(0, false)]);
+}
+
+#[test]
+fn each_source_sends_its_own_message_on_a_shared_vector() {
+    let rig = Rig::new();
+    rig.write(CHANNEL_ENABLE, 0b11);
+    run_reporting(&rig, H2C0);
+    run_reporting(&rig, C2H0);
+    assert_eq!(rig.host.take_interrupts(), [(0, true), (0, false), (0, true)]);
+    acknowledge(&rig, H2C0);
+    assert_eq!(rig.host.take_interrupts(), [], "the other one still requests it");
+    acknowledge(&rig, C2H0);
+    assert_eq!(rig.host.take_interrupts(), [(0, false)]);
+}
+
+#[test]
+fn a_request_moves_with_its_vector() {
+    let rig = Rig::new();
+    rig.write(CHANNEL_ENABLE, 1);
+    run_reporting(&rig, H2C0);
+    rig.host.take_interrupts();
+    rig.write(CHANNEL_VECTORS, 9);
+    assert_eq!(rig.host.take_interrupts(), [(0, false), (9, true)]);
+}
+
+#[test]
+fn a_line_is_the_or_of_all_sources_and_msi_has_only_its_vectors() {
+    let line = Rig::with(|config| (config.interrupts, config.vectors) = (InterruptKind::Intx, 1));
+    line.write(CHANNEL_ENABLE, 0b11);
+    line.write(CHANNEL_VECTORS, 0x0307);
+    run_reporting(&line, H2C0);
+    run_reporting(&line, C2H0);
+    acknowledge(&line, H2C0);
+    assert_eq!(line.host.take_interrupts().last(), Some(&(0, true)));
+    acknowledge(&line, C2H0);
+    assert_eq!(line.host.take_interrupts(), [(0, false)]);
+
+    let none = Rig::with(|config| (config.interrupts, config.vectors) = (InterruptKind::None, 0));
+    none.write(CHANNEL_ENABLE, 0b11);
+    run_reporting(&none, H2C0);
+    assert_eq!((none.read(CHANNEL_REQUEST), none.host.take_interrupts().len()), (1, 0));
+
+    let msi = Rig::with(|config| (config.interrupts, config.vectors) = (InterruptKind::Msi, 4));
+    msi.write(CHANNEL_ENABLE, 0b11);
+    msi.write(CHANNEL_VECTORS, 0x0403);
+    run_reporting(&msi, H2C0);
+    run_reporting(&msi, C2H0);
+    assert_eq!(msi.host.take_interrupts(), [(3, true)], "there is no vector 4");
+}
+
+#[test]
+fn the_interrupt_follows_the_write_back() {
+    let rig = Rig::new();
+    rig.write(CHANNEL_ENABLE, 1);
+    rig.list(BASE, &[(OUT, 0, 64)]);
+    rig.set(H2C0, channel::INTERRUPT_ENABLE, DONE.into());
+    rig.set_addresses(H2C0, BASE, BASE + 0x8000);
+    let control = ChannelControl::polled(Direction::HostToCard).with_report_descriptor_stopped(true);
+    rig.set(H2C0, channel::CONTROL, control.with_run(true));
+    rig.wait_until("interrupted", || rig.host.take_interrupts().pop());
+    assert_eq!(*rig.host.log.lock().unwrap(), ["write-back", "interrupt"]);
+}
+
+#[test]
+fn user_interrupts_are_lines_of_the_design() {
+    let rig = Rig::new();
+    rig.core.set_user_interrupt(13, true);
+    assert_eq!((rig.read(0x2048), rig.read(0x2040)), (1 << 13, 0));
+    rig.write(0x208c, 0x0000_1100);
+    rig.write(0x2004, 0xffff);
+    assert_eq!(rig.host.take_interrupts(), [(17, true)]);
+    rig.core.set_user_interrupt(13, false);
+    assert_eq!(rig.host.take_interrupts(), [(17, false)]);
+}
+
+#[test]
+fn a_reset_takes_requests_back() {
+    let rig = Rig::new();
+    rig.write(CHANNEL_ENABLE, 1);
+    run_reporting(&rig, H2C0);
+    rig.host.take_interrupts();
+    rig.core.reset();
+    assert_eq!(rig.host.take_interrupts(), [(0, false)]);
+}
+
+#[test]
+fn an_interrupt_can_be_lost() {
+    let rig = Rig::new();
+    rig.write(CHANNEL_ENABLE, 1);
+    rig.faults.inject("lost-interrupt@2".parse().unwrap());
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        run_reporting(&rig, H2C0);
+        seen.push(rig.host.take_interrupts().contains(&(0, true)));
+        acknowledge(&rig, H2C0);
+        rig.host.take_interrupts();
+    }
+    assert_eq!(seen, [true, false, true]);
+}

@@ -1,0 +1,272 @@
+//! A core with a host that is nothing but a piece of memory.
+
+use super::super::{Xdma, XdmaConfig};
+use crate::axi::Peripheral;
+use crate::card_memory::CardMemory;
+use crate::fault::Faults;
+use crate::function::{DmaFault, Host, InterruptKind};
+use jitney_memory::Mapping;
+use jitney_registers::Register;
+use jitney_xdma_spec::{
+    Alignments, ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, block, channel,
+    sgdma,
+};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+/// Where host memory begins, and how much there is.
+pub(super) const BASE: u64 = 0x3_8000_0000;
+pub(super) const SIZE: u64 = 16 << 20;
+/// Card memory: no power of two.
+pub(super) const CARD: u64 = 0x12_8000;
+
+/// Host memory at [`BASE`], and a record of interrupts.
+pub(super) struct FakeHost {
+    memory: Mapping,
+    /// Levels that vectors were set to.
+    interrupts: Mutex<Vec<(u16, bool)>>,
+    gate: Mutex<Gate>,
+    changed: Condvar,
+    pub(super) log: Mutex<Vec<&'static str>>,
+}
+
+#[derive(Default)]
+struct Gate {
+    closed: bool,
+    waiting: bool,
+}
+
+impl FakeHost {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            memory: Mapping::anonymous(SIZE as usize).unwrap(),
+            interrupts: Mutex::default(),
+            gate: Mutex::default(),
+            changed: Condvar::new(),
+            log: Mutex::default(),
+        })
+    }
+
+    fn offset(iova: u64, length: u64) -> Result<u64, DmaFault> {
+        let offset = iova.checked_sub(BASE).filter(|offset| offset + length <= SIZE);
+        offset.ok_or(DmaFault::Unmapped { iova })
+    }
+
+    /// Data copies wait from here on.
+    pub(super) fn close_gate(&self) {
+        self.gate.lock().unwrap().closed = true;
+    }
+
+    /// Waits until a data copy waits.
+    pub(super) fn wait_for_copy(&self) {
+        let gate = self.gate.lock().unwrap();
+        drop(self.changed.wait_while(gate, |gate| !gate.waiting).unwrap());
+    }
+
+    pub(super) fn open_gate(&self) {
+        *self.gate.lock().unwrap() = Gate::default();
+        self.changed.notify_all();
+    }
+
+    fn pass_gate(&self) {
+        let mut gate = self.gate.lock().unwrap();
+        if gate.closed {
+            gate.waiting = true;
+            self.changed.notify_all();
+            drop(self.changed.wait_while(gate, |gate| gate.closed).unwrap());
+        }
+    }
+
+    pub(super) fn take_interrupts(&self) -> Vec<(u16, bool)> {
+        std::mem::take(&mut self.interrupts.lock().unwrap())
+    }
+
+    pub(super) fn bytes(&self, iova: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.memory.read(iova - BASE, &mut bytes).unwrap();
+        bytes
+    }
+
+    pub(super) fn set_bytes(&self, iova: u64, bytes: &[u8]) {
+        self.memory.write(iova - BASE, bytes).unwrap();
+    }
+
+    pub(super) fn word(&self, iova: u64) -> u32 {
+        self.memory.load_acquire32(iova - BASE).unwrap()
+    }
+}
+
+impl Host for FakeHost {
+    fn read_to(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
+        self.pass_gate();
+        let offset = Self::offset(iova, length)?;
+        self.memory.copy_to(offset, card, card_offset, length as usize).unwrap();
+        Ok(())
+    }
+
+    fn write_from(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
+        self.pass_gate();
+        let offset = Self::offset(iova, length)?;
+        card.copy_to(card_offset, &self.memory, offset, length as usize).unwrap();
+        Ok(())
+    }
+
+    fn read(&self, iova: u64, bytes: &mut [u8]) -> Result<(), DmaFault> {
+        self.memory.read(Self::offset(iova, bytes.len() as u64)?, bytes).unwrap();
+        Ok(())
+    }
+
+    fn write(&self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+        self.memory.write(Self::offset(iova, bytes.len() as u64)?, bytes).unwrap();
+        Ok(())
+    }
+
+    fn write_word(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
+        self.log.lock().unwrap().push("write-back");
+        self.memory.store_release32(Self::offset(iova, 4)?, value).unwrap();
+        Ok(())
+    }
+
+    fn set_interrupt(&self, vector: u16, requested: bool) {
+        self.log.lock().unwrap().push("interrupt");
+        self.interrupts.lock().unwrap().push((vector, requested));
+    }
+
+    fn bus_master(&self) -> bool {
+        true
+    }
+}
+
+/// A core and its host.
+pub(super) struct Rig {
+    pub(super) core: Xdma,
+    pub(super) host: Arc<FakeHost>,
+    pub(super) faults: Arc<Faults>,
+}
+
+pub(super) const H2C0: Channel = Channel(Direction::HostToCard, 0);
+pub(super) const C2H0: Channel = Channel(Direction::CardToHost, 0);
+
+/// A channel by direction and number.
+#[derive(Clone, Copy)]
+pub(super) struct Channel(pub(super) Direction, pub(super) u8);
+
+impl Rig {
+    /// One channel each way, MSI-X.
+    pub(super) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub(super) fn with(change: impl FnOnce(&mut XdmaConfig)) -> Self {
+        let mut config = XdmaConfig {
+            h2c: 1,
+            c2h: 1,
+            data_width: 16,
+            alignments: Alignments::ANY,
+            interrupts: InterruptKind::MsiX,
+            vectors: 32,
+        };
+        change(&mut config);
+        let (host, faults) = (FakeHost::new(), Arc::new(Faults::default()));
+        let memory = CardMemory::new(0, CARD).unwrap();
+        let core = Xdma::new(config, memory, host.clone(), faults.clone()).unwrap();
+        Self { core, host, faults }
+    }
+
+    pub(super) fn read(&self, offset: u64) -> u32 {
+        self.core.read(u32::try_from(offset).unwrap())
+    }
+
+    pub(super) fn write(&self, offset: u64, value: u32) {
+        self.core.write(u32::try_from(offset).unwrap(), value, u32::MAX);
+    }
+
+    pub(super) fn get<V: From<u32>, A>(&self, of: Channel, register: Register<V, A>) -> V {
+        self.read(of.register(register)).into()
+    }
+
+    pub(super) fn set<V: Into<u32>, A>(&self, of: Channel, register: Register<V, A>, value: V) {
+        self.write(of.register(register), value.into());
+    }
+
+    pub(super) fn status(&self, of: Channel) -> u32 {
+        self.get(of, channel::STATUS).into()
+    }
+
+    /// Puts descriptors from `at` on, each with `next` to the one behind it, the last with STOP and COMPLETED.
+    pub(super) fn list(&self, at: u64, transfers: &[(u64, u64, u32)]) {
+        for (index, &(source, destination, length)) in transfers.iter().enumerate() {
+            let here = at + 32 * index as u64;
+            let last = index + 1 == transfers.len();
+            let control = DescriptorControl::new().with_stop(last).with_completed(last);
+            let next = if last { 0 } else { here + 32 };
+            self.host.set_bytes(here, &Descriptor { control, length, source, destination, next }.to_bytes());
+        }
+    }
+
+    /// Points a channel at its first descriptor and sets RUN, polled, with the write-back word at `writeback`.
+    pub(super) fn start(&self, of: Channel, first: u64, writeback: u64) {
+        self.set_addresses(of, first, writeback);
+        self.set(of, channel::CONTROL, ChannelControl::polled(of.0));
+        self.set(of, channel::CONTROL_SET, ChannelControl::new().with_run(true));
+    }
+
+    pub(super) fn set_addresses(&self, of: Channel, first: u64, writeback: u64) {
+        self.write(of.sgdma(sgdma::FIRST_DESCRIPTOR_LOW), first as u32);
+        self.write(of.sgdma(sgdma::FIRST_DESCRIPTOR_HIGH), (first >> 32) as u32);
+        self.set(of, channel::WRITEBACK_ADDRESS_LOW, writeback as u32);
+        self.set(of, channel::WRITEBACK_ADDRESS_HIGH, (writeback >> 32) as u32);
+    }
+
+    pub(super) fn clear_run(&self, of: Channel) {
+        self.set(of, channel::CONTROL_CLEAR, ChannelControl::new().with_run(true));
+    }
+
+    /// Waits until BUSY is clear, as long as a driver does; the status then.
+    pub(super) fn wait_idle(&self, of: Channel) -> ChannelStatus {
+        self.wait_until("idle", || {
+            let status: ChannelStatus = self.get(of, channel::STATUS);
+            (!status.busy()).then_some(status)
+        })
+    }
+
+    /// Runs a list to its end and clears RUN; the status at the end.
+    pub(super) fn run(&self, of: Channel, transfers: &[(u64, u64, u32)]) -> u32 {
+        self.list(BASE, transfers);
+        self.start(of, BASE, BASE + 0x8000);
+        let status = self.wait_idle(of);
+        self.clear_run(of);
+        status.into()
+    }
+
+    pub(super) fn wait_until<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            if let Some(seen) = look() {
+                return seen;
+            }
+            assert!(Instant::now() < deadline, "not {what} after five seconds");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Channel {
+    pub(super) fn register<V, A>(self, register: Register<V, A>) -> u64 {
+        block::offset(self.0.channel_block(), self.1) + u64::from(register.offset())
+    }
+
+    pub(super) fn sgdma<V, A>(self, register: Register<V, A>) -> u64 {
+        block::offset(self.0.sgdma_block(), self.1) + u64::from(register.offset())
+    }
+}
+
+/// Bytes that differ from place to place.
+pub(super) fn pattern(seed: u32, length: usize) -> Vec<u8> {
+    let mut word = seed;
+    let mut next = || {
+        word = word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (word >> 24) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}

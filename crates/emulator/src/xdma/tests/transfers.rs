@@ -1,0 +1,179 @@
+//! Data that arrives where it should.
+
+use super::rig::*;
+use jitney_xdma_spec::{ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, channel};
+
+const OUT: u64 = BASE + (1 << 20);
+const IN: u64 = BASE + (8 << 20);
+const WRITEBACK: u64 = BASE + 0x8000;
+
+#[test]
+fn all_of_the_card_goes_there_and_back() {
+    let rig = Rig::new();
+    let data = pattern(1, CARD as usize);
+    rig.host.set_bytes(OUT, &data);
+    assert_eq!(rig.run(H2C0, &[(OUT, 0, CARD as u32)]), 0);
+    assert_eq!(rig.run(C2H0, &[(0, IN, CARD as u32)]), 0);
+    assert!(rig.host.bytes(IN, CARD as usize) == data);
+}
+
+#[test]
+fn lists_of_any_alignment_arrive_in_order_and_are_counted() {
+    let rig = Rig::new();
+    let mut out = Vec::new();
+    let mut back = Vec::new();
+    let data = pattern(2, 300_000);
+    rig.host.set_bytes(OUT + 3, &data);
+    let mut at = 0;
+    for index in 0.. {
+        let length = 1 + index * 37 % 4099;
+        if at + length > 300_000 {
+            break;
+        }
+        out.push((OUT + 3 + at, 7 + at, length as u32));
+        at += length;
+    }
+    // Back in other pieces.
+    for start in (0..at).step_by(10_000) {
+        back.push((7 + start, IN + 1 + start, (at - start).min(10_000) as u32));
+    }
+    assert_eq!(rig.run(H2C0, &out), 0);
+    assert_eq!(rig.get(H2C0, channel::COMPLETED_COUNT), out.len() as u32, "kept when RUN falls");
+    assert_eq!(rig.host.word(WRITEBACK), out.len() as u32, "all descriptors, not only those with COMPLETED");
+    assert_eq!(rig.run(C2H0, &back), 0);
+    assert!(rig.host.bytes(IN + 1, at as usize) == data[..at as usize]);
+    assert_eq!(rig.host.bytes(IN + 1 + at, 16), [0; 16], "and not a byte more");
+}
+
+#[test]
+fn count_and_status_are_final_when_the_write_back_is_seen() {
+    let rig = Rig::new();
+    for round in 1..300 {
+        rig.host.set_bytes(WRITEBACK, &[0; 4]);
+        rig.list(BASE, &[(OUT, 0, 64), (OUT, 64, 64)]);
+        rig.start(H2C0, BASE, WRITEBACK);
+        rig.wait_until("written back", || (rig.host.word(WRITEBACK) != 0).then_some(()));
+        assert_eq!(rig.status(H2C0), 0, "round {round}");
+        assert_eq!((rig.host.word(WRITEBACK), rig.get(H2C0, channel::COMPLETED_COUNT)), (2, 2));
+        rig.clear_run(H2C0);
+    }
+}
+
+#[test]
+fn the_write_back_is_done_when_busy_is_seen_clear() {
+    let rig = Rig::new();
+    for round in 1..300 {
+        rig.host.set_bytes(WRITEBACK, &[0; 4]);
+        assert_eq!(rig.run(H2C0, &[(OUT, 0, 64)]), 0);
+        assert_eq!(rig.host.word(WRITEBACK), 1, "round {round}");
+    }
+}
+
+#[test]
+fn each_completed_descriptor_is_written_back_and_no_other() {
+    let rig = Rig::new();
+    rig.list(BASE, &[(OUT, 0, 16); 6]);
+    for completed in [1, 3] {
+        let at = BASE + 32 * completed;
+        let bytes = rig.host.bytes(at, 32);
+        let mut descriptor = Descriptor::from_bytes(bytes[..].try_into().unwrap());
+        descriptor.control.set_completed(true);
+        rig.host.set_bytes(at, &descriptor.to_bytes());
+    }
+    rig.start(H2C0, BASE, WRITEBACK);
+    rig.wait_idle(H2C0);
+    assert_eq!(*rig.host.log.lock().unwrap(), ["write-back"; 3]);
+    assert_eq!(rig.host.word(WRITEBACK), 6);
+}
+
+#[test]
+fn stop_and_completed_are_logged_if_control_asks_for_it() {
+    let rig = Rig::new();
+    rig.list(BASE, &[(OUT, 0, 16)]);
+    rig.set_addresses(H2C0, BASE, WRITEBACK);
+    // One full write, as interrupt-driven drivers do.
+    let control = ChannelControl::report_errors(Direction::HostToCard)
+        .with_report_descriptor_stopped(true)
+        .with_report_descriptor_completed(true)
+        .with_report_idle_stopped(true);
+    rig.set(H2C0, channel::CONTROL, control.with_run(true));
+    let status = rig.wait_idle(H2C0);
+    assert!(status.descriptor_stopped() && status.descriptor_completed() && !status.idle_stopped());
+    assert_eq!(rig.host.word(WRITEBACK), 0, "no write-back without its bit");
+
+    let cleared: ChannelStatus = rig.get(H2C0, channel::STATUS_READ_CLEAR);
+    assert_eq!(cleared, status);
+    assert_eq!(rig.status(H2C0), 0);
+    rig.set(H2C0, channel::CONTROL, control);
+    assert_eq!(rig.status(H2C0), 1 << 6, "idle after RUN fell");
+    rig.set(H2C0, channel::STATUS, (1u32 << 6).into());
+    assert_eq!(rig.status(H2C0), 0);
+}
+
+#[test]
+fn both_directions_run_at_once() {
+    let rig = Rig::with(|config| (config.h2c, config.c2h) = (2, 2));
+    let half = CARD as u32 / 2;
+    rig.host.set_bytes(OUT, &pattern(3, half as usize));
+    rig.run(H2C0, &[(OUT, 0, half)]);
+
+    rig.host.close_gate();
+    let (h2c1, c2h1) = (Channel(Direction::HostToCard, 1), Channel(Direction::CardToHost, 1));
+    rig.list(BASE, &[(OUT, half.into(), half)]);
+    rig.list(BASE + 0x1000, &[(0, IN, half)]);
+    rig.start(h2c1, BASE, WRITEBACK);
+    rig.start(c2h1, BASE + 0x1000, WRITEBACK + 4);
+    rig.host.wait_for_copy();
+    assert_eq!((rig.status(h2c1), rig.status(c2h1), rig.status(H2C0)), (1, 1, 0));
+    rig.host.open_gate();
+    rig.wait_idle(h2c1);
+    rig.wait_idle(c2h1);
+    assert_eq!((rig.host.word(WRITEBACK), rig.host.word(WRITEBACK + 4)), (1, 1));
+    assert!(rig.host.bytes(IN, half as usize) == pattern(3, half as usize));
+    rig.run(C2H0, &[(half.into(), IN, half)]);
+    assert!(rig.host.bytes(IN, half as usize) == pattern(3, half as usize));
+}
+
+#[test]
+fn one_address_takes_every_beat() {
+    let rig = Rig::new();
+    let data = pattern(4, 40);
+    rig.host.set_bytes(OUT, &data);
+    rig.list(BASE, &[(OUT, 0x100, 40)]);
+    rig.set(H2C0, channel::CONTROL, ChannelControl::new().with_non_incrementing(true));
+    rig.set_addresses(H2C0, BASE, 0);
+    rig.set(H2C0, channel::CONTROL_SET, ChannelControl::new().with_run(true));
+    rig.wait_idle(H2C0);
+    rig.run(C2H0, &[(0x100, IN, 32)]);
+    let mut expected = data[32..40].to_vec();
+    expected.extend(&data[24..32]);
+    expected.extend([0; 16]);
+    assert_eq!(rig.host.bytes(IN, 32), expected);
+}
+
+#[test]
+fn performance_counters_count_beats() {
+    let rig = Rig::new();
+    rig.write(0x00c0, 0b010);
+    rig.write(0x00c0, 0b101);
+    rig.run(H2C0, &[(OUT, 0, 4096), (OUT, 0, 17)]);
+    assert_eq!(rig.read(0x00cc), 256 + 2);
+    assert!(rig.read(0x00c4) > 0);
+    assert_eq!(rig.read(0x00d4), 0);
+}
+
+#[test]
+fn adjacency_is_a_hint() {
+    let rig = Rig::new();
+    let data = pattern(5, 64 * 16);
+    rig.host.set_bytes(OUT, &data);
+    // 64 in a row by their count, but the first one's `next` skips half of them: `next` is what counts.
+    rig.list(BASE, &[(OUT, 0, 16); 64]);
+    let control = DescriptorControl::new().with_next_adjacent(62);
+    let first = Descriptor { control, length: 16, source: OUT, destination: 0, next: BASE + 32 * 32 };
+    rig.host.set_bytes(BASE, &first.to_bytes());
+    rig.write(0x4088, 63);
+    rig.start(H2C0, BASE, WRITEBACK);
+    rig.wait_idle(H2C0);
+    assert_eq!(rig.host.word(WRITEBACK), 33);
+}
