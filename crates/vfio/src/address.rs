@@ -44,3 +44,27 @@ impl FromStr for CardAddress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_they_are_read() {
+        for text in ["vfio-user:/run/board.sock", "vfio-user:relative", "0000:2e:00.0"] {
+            assert_eq!(text.parse::<CardAddress>().unwrap().to_string(), text);
+        }
+        let socket = "./board.sock".parse::<CardAddress>().unwrap();
+        assert_eq!(socket, CardAddress::VfioUser("./board.sock".into()));
+        assert_eq!("2e:00.0".parse::<CardAddress>().unwrap().to_string(), "0000:2e:00.0");
+    }
+
+    #[test]
+    fn what_is_no_address_says_what_one_is() {
+        for text in ["", "vfio-user:", "nitefury", "0000:2e:00", "10ee:7011"] {
+            let error = text.parse::<CardAddress>().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
+            assert!(error.remedy().unwrap().contains("vfio-user:/path"), "{error}");
+        }
+    }
+}

@@ -29,7 +29,11 @@ impl Buffers {
             Error::new(ErrorKind::Invalid, format!("a DMA buffer cannot have {rounded:#x} bytes"))
         })?;
         let memory = Memfd::create("jitney-dma", size, request.pages)?;
-        let align = request.align.max(request.pages.bytes());
+        let align = match request.align.is_power_of_two() {
+            true => request.align.max(request.pages.bytes()),
+            // For the allocator to refuse.
+            false => request.align,
+        };
         // Not across the map: mapping much memory takes long.
         let iova = self.allocator().allocate(Request { size, align, top: request.top })?;
         self.map(&memory, iova, size)?;

@@ -167,3 +167,28 @@ impl From<jitney_memory::AccessError> for Error {
         Self::new(ErrorKind::OutOfBounds, error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_why_and_what_to_do() {
+        let error = Error::from_errno(Errno::EXIST, "mapping 0x1000 bytes at IOVA 0x2000")
+            .with_remedy("use one owner")
+            .context("card 0000:2e:00.0");
+        let text = error.to_string();
+        assert!(text.starts_with("card 0000:2e:00.0: mapping 0x1000 bytes at IOVA 0x2000: EEXIST"), "{text}");
+        assert!(text.ends_with("; use one owner"), "{text}");
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::Held, Some(Errno::EXIST)));
+    }
+
+    #[test]
+    fn a_number_that_is_no_errno_is_ignored() {
+        for number in [i32::MIN, -1, 0, 4096, i32::MAX] {
+            let error =
+                Error { kind: ErrorKind::System, what: "x".into(), errno: Some(number), remedy: None };
+            assert_eq!((error.errno(), error.to_string()), (None, "x".into()));
+        }
+    }
+}

@@ -9,6 +9,10 @@
 mod connect;
 mod connection;
 mod mapper;
+#[cfg(test)]
+mod test_server;
+#[cfg(test)]
+mod tests;
 mod transport;
 
 pub use connect::{connect, negotiate};

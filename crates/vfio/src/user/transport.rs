@@ -174,7 +174,7 @@ fn memory_of<'a>(info: &Described, descriptors: &'a [OwnedFd]) -> Option<&'a Own
 }
 
 /// Whether a mapping of the descriptor stays valid whatever the server does: a device's does, a file's if it is sealed.
-fn keeps_its_size(file: &OwnedFd) -> bool {
+pub(super) fn keeps_its_size(file: &OwnedFd) -> bool {
     let Ok(stat) = rustix::fs::fstat(file) else { return false };
     FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
         || rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
