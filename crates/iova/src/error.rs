@@ -72,7 +72,8 @@ pub enum Error {
         align: u64,
         /// The highest address allowed.
         top: u64,
-        /// The largest free range of the whole space, above or below `top`; `None` if the space is full.
+        /// The largest free range of the whole space, above or below `top`; `None` if the space is full. Those of 2^32
+        /// granules and more count as equal, and the highest is named.
         largest: Option<Range<u64>>,
     },
 

@@ -1,8 +1,8 @@
 //! The free ranges, ordered by address, with the question "where is the highest one that fits?" answered in O(log n).
 //!
 //! An index by size could not answer it: the best range by size may be misaligned or lie above the request's top
-//! address, and so may the next thousand. Here each subtree knows, for each alignment, the most bytes that any of its
-//! ranges offers from an aligned address on. A subtree that cannot fit a request is skipped, and one that can is entered
+//! address, and so may the next thousand. Here each subtree knows, for each alignment, how much any of its ranges
+//! offers from an aligned address on. A subtree that cannot fit a request is skipped, and one that can is entered
 //! without coming back empty-handed.
 //!
 //! The tree is a B+ tree: ranges in the leaves, all leaves at one depth, a node that becomes too full is cut into
@@ -16,8 +16,11 @@ pub(crate) const ALIGNMENTS: usize = 19;
 /// The most ranges or subtrees in a node.
 const CAPACITY: usize = 32;
 
-/// The most bytes that one range offers from an aligned address on; index `k` is for the alignment `granule << k`.
-type Room = [u64; ALIGNMENTS];
+/// The most granules that one range offers from an aligned address on; index `k` is for the alignment `granule << k`.
+///
+/// More than 32 bits hold (16 TiB in pages of 4 KiB) count as `u32::MAX`: a search for so much may look into subtrees in
+/// vain, which are few at that size, and in return the tree is half as large, which is what its speed depends on.
+type Room = [u32; ALIGNMENTS];
 
 /// Free ranges that are disjoint, not empty, made of whole granules, and not adjacent to each other.
 #[derive(Debug, Clone)]
@@ -103,12 +106,13 @@ impl FreeRanges {
     /// The highest address that fits, and the free range it is in.
     pub(crate) fn highest(&self, fit: Fit) -> Option<(u64, Range<u64>)> {
         let class = (fit.align / self.granule).trailing_zeros() as usize;
-        self.root.highest(fit, class)
+        self.root.highest(fit, class, granules(fit.size, self.granule))
     }
 
-    /// The largest range; the highest of several.
+    /// The largest range; the highest of several, and those of 2^32 granules and more count as equal.
     pub(crate) fn largest(&self) -> Option<Range<u64>> {
-        let fit = Fit { size: self.root.room[0], align: self.granule, limit: u64::MAX };
+        let size = u64::from(self.root.room[0]) * self.granule;
+        let fit = Fit { size, align: self.granule, limit: u64::MAX };
         self.highest(fit).map(|(_, range)| range)
     }
 
@@ -206,7 +210,7 @@ impl Tree {
 
     /// Only the subtree across `fit.limit` can offer less than its room promises, and there is one at each depth, so
     /// this visits at most two nodes of each.
-    fn highest(&self, fit: Fit, class: usize) -> Option<(u64, Range<u64>)> {
+    fn highest(&self, fit: Fit, class: usize, wanted: u32) -> Option<(u64, Range<u64>)> {
         match &self.node {
             Node::Leaf(ranges) => {
                 ranges.iter().rev().find_map(|range| Some((highest_in(range, fit)?, range.clone())))
@@ -214,8 +218,8 @@ impl Tree {
             Node::Fork(trees) => trees
                 .iter()
                 .rev()
-                .filter(|tree| tree.room[class] >= fit.size && tree.first < fit.limit)
-                .find_map(|tree| tree.highest(fit, class)),
+                .filter(|tree| tree.room[class] >= wanted && tree.first < fit.limit)
+                .find_map(|tree| tree.highest(fit, class, wanted)),
         }
     }
 
@@ -277,8 +281,13 @@ fn add_room(room: &mut Room, range: &Range<u64>, granule: u64) {
         if to_aligned >= size {
             break; // and so for all larger alignments
         }
-        *most = (size - to_aligned).max(*most);
+        *most = granules(size - to_aligned, granule).max(*most);
     }
+}
+
+/// Whole granules in `size`, as far as [`Room`] counts.
+fn granules(size: u64, granule: u64) -> u32 {
+    u32::try_from(size >> granule.trailing_zeros()).unwrap_or(u32::MAX)
 }
 
 fn highest_in(range: &Range<u64>, fit: Fit) -> Option<u64> {

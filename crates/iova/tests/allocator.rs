@@ -75,6 +75,16 @@ fn a_space_may_end_at_the_last_address() {
 }
 
 #[test]
+fn ranges_of_many_tebibytes_are_told_apart() {
+    const TIB: u64 = 1 << 40;
+    let mut space = Allocator::new([0..=64 * TIB - 1, 128 * TIB..=160 * TIB - 1], PAGE).unwrap();
+    assert_eq!(space.allocate(Request::new(48 * TIB)), Ok(16 * TIB));
+    assert_eq!(space.allocate(Request::new(32 * TIB)), Ok(128 * TIB));
+    assert_eq!(space.allocate(Request::new(16 * TIB)), Ok(0));
+    assert_eq!(space.available(), 0);
+}
+
+#[test]
 fn valid_ranges_are_trimmed_inwards_sorted_and_joined() {
     let space = Allocator::new([0x8000..=0x9fff, 0x1001..=0x3ffe, 0xa000..=0xa7ff, 0xb000..=0xbfff], PAGE);
     assert_eq!(space.unwrap().valid(), [0x2000..0x3000, 0x8000..0xa000, 0xb000..0xc000]);
