@@ -1,1 +1,63 @@
-//! A driver for AMD/Xilinx XDMA, the DMA/Bridge Subsystem for PCI Express (PG195).
+//! A driver for AMD/Xilinx XDMA, the DMA/Bridge Subsystem for PCI Express ([PG195]): an engine on an FPGA card that
+//! moves data between host memory and the card by itself.
+//!
+//! It takes a [`Card`](jitney_vfio::Card) and the number of the BAR that holds the engine's registers, and knows nothing
+//! of who owns the card: it runs alone, as the client of a broker, and in a unit test over a
+//! [`FakeCard`](jitney_vfio::FakeCard).
+//!
+//! ```no_run
+//! use jitney_vfio::{Card, DmaRequest};
+//! use jitney_xdma::{Error, Xdma};
+//! use std::sync::Arc;
+//!
+//! fn there_and_back(card: Arc<dyn Card>) -> Result<(), Error> {
+//!     let bar = Xdma::find(&*card)?.unwrap_or(2);
+//!     let xdma = Xdma::identify(Arc::clone(&card), bar)?;
+//!     let buffer = card.dma_buffer(DmaRequest::new(1 << 30))?;
+//!
+//!     let mut h2c = xdma.h2c(0)?; // leases the channel, and leaves a will that stops it
+//!     let written = h2c.write(&buffer, 0)?; // to card address 0
+//!     println!("{} bytes in {:?}", written.bytes, written.duration);
+//!
+//!     let mut c2h = xdma.c2h(0)?.aligned(4096);
+//!     let reading = c2h.start(&buffer, 0..1 << 20, 0)?; // does not wait
+//!     // ... and meanwhile something else ...
+//!     reading.wait()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # How a transfer runs
+//! [`plan`] divides it into pieces that one descriptor can describe. Up to 126 descriptors lie in a page of DMA memory,
+//! with a write-back word behind them; the last one stops the engine, which then writes the number of descriptors that
+//! it has done to that word. A longer transfer runs in several such rounds. Who waits looks at the word, and now and
+//! then at the status register, so that an error, a hung engine or a dead card ends the wait too.
+//!
+//! # Memory that an engine may still use
+//! A [`Pending`] transfer keeps its buffer; dropping it stops the engine first. An engine that does not stop within a
+//! second keeps the buffer in the channel, and for the life of the process if it does not even stop when the channel is
+//! dropped: the address must not be given to somebody else while the card may still write to it.
+//!
+//! # Limits
+//! Channels with an AXI4-Stream can be written, as one packet per transfer, and not read. Tested on fake and emulated
+//! cards, never on hardware so far.
+//!
+//! [PG195]: https://docs.amd.com/r/en-US/pg195-pcie-dma
+
+#![forbid(unsafe_code)]
+
+mod channel;
+mod engine;
+mod error;
+mod identify;
+mod pending;
+mod plan;
+mod ring;
+mod wait;
+
+pub use channel::{C2h, Channel, FromCard, H2c, ToCard};
+pub use error::{Error, Failure};
+pub use identify::{ChannelInfo, Xdma};
+pub use jitney_xdma_spec::{Alignments, ChannelStatus, Direction};
+pub use pending::{Completed, Pending};
+pub use plan::{Chunk, Limits, Plan, PlanError, Side, Transfer, plan};

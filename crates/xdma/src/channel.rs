@@ -1,0 +1,163 @@
+//! A channel as a program uses it.
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::identify::ChannelInfo;
+use crate::pending::{Completed, Pending};
+use crate::plan::{Limits, Plan, Transfer, plan};
+use jitney_vfio::{Card, DmaBuffer, Region};
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::time::Duration;
+
+/// The widest data path that the IP can have, in bytes. Within a packet a stream takes only multiples of its width.
+const WIDEST_STREAM: u64 = 64;
+
+/// No descriptor of the usual cards takes half as long.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Direction of a [`Channel`]: from the host to the card.
+#[derive(Debug)]
+pub enum ToCard {}
+
+/// Direction of a [`Channel`]: from the card to the host.
+#[derive(Debug)]
+pub enum FromCard {}
+
+/// A channel from the host to the card, see [`Xdma::h2c`](crate::Xdma::h2c).
+pub type H2c = Channel<ToCard>;
+
+/// A channel from the card to the host, see [`Xdma::c2h`](crate::Xdma::c2h).
+pub type C2h = Channel<FromCard>;
+
+/// A channel that this program has leased. One transfer runs on it at a time; different channels run side by side.
+///
+/// Dropping it stops the channel, then gives its memory back, then the lease.
+#[derive(Debug)]
+pub struct Channel<D> {
+    engine: Engine,
+    limits: Limits,
+    timeout: Duration,
+    direction: PhantomData<fn() -> D>,
+}
+
+impl<D> Channel<D> {
+    pub(crate) fn open(card: &dyn Card, bar: u8, region: &Region, info: ChannelInfo) -> Result<Self, Error> {
+        let limits = info.limits();
+        let engine = Engine::open(card, bar, region, info, &limits)?;
+        let channel = Self { engine, limits, timeout: DEFAULT_TIMEOUT, direction: PhantomData };
+        Ok(channel.aligned(1))
+    }
+
+    /// The same channel with every descriptor but the last of a transfer a multiple of `align` bytes, a power of two;
+    /// 1 if it does not matter. Checked when a transfer is planned.
+    #[must_use]
+    pub fn aligned(mut self, align: u64) -> Self {
+        let least = if self.engine.info.stream { WIDEST_STREAM } else { 1 };
+        self.limits = self.limits.aligned(if align == 1 { least } else { align });
+        self
+    }
+
+    /// The same channel with descriptors of at most `bytes` each: 0x0fff_ffff, the default, is the most that is possible.
+    #[must_use]
+    pub fn descriptors_of_at_most(mut self, bytes: u32) -> Self {
+        self.limits = self.limits.at_most(bytes);
+        self
+    }
+
+    /// The same channel with transfers that fail when no descriptor was done for `timeout`: 10 s by default. One
+    /// descriptor has up to 256 MiB.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What there is to know about the channel.
+    #[must_use]
+    pub const fn info(&self) -> &ChannelInfo {
+        &self.engine.info
+    }
+
+    /// What its descriptors may be.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The descriptors that a transfer between `range` of `buffer` and `card_address` takes, without starting it.
+    ///
+    /// # Errors
+    /// [`Error::Range`] or [`Error::Plan`].
+    pub fn plan(&self, buffer: &DmaBuffer, range: Range<u64>, card_address: u64) -> Result<Plan, Error> {
+        let size = buffer.size();
+        let channel = || self.engine.name.clone();
+        if range.start > range.end || range.end > size {
+            return Err(Error::Range { channel: channel(), range, size });
+        }
+        let host = buffer.iova().saturating_add(range.start);
+        let transfer = Transfer { host, card: card_address, length: range.end - range.start };
+        plan(transfer, &self.limits).map_err(|why| Error::Plan { channel: channel(), why })
+    }
+
+    /// Starts a transfer between `range` of `buffer`, in bytes from its start, and the card's memory from `card_address`
+    /// on, and does not wait for its end. A stream has no addresses; the transfer is one packet of it.
+    ///
+    /// # Errors
+    /// Those of [`plan`](Self::plan), before anything is touched; [`Error::StillBusy`] or [`Error::LinkDown`].
+    pub fn start(
+        &mut self,
+        buffer: &DmaBuffer,
+        range: Range<u64>,
+        card_address: u64,
+    ) -> Result<Pending<'_>, Error> {
+        let plan = self.plan(buffer, range, card_address)?;
+        Pending::start(&mut self.engine, buffer.clone(), plan, self.timeout)
+    }
+}
+
+impl H2c {
+    /// Writes all of `buffer` to the card's memory from `card_address` on, and waits for the end.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start) and [`Pending::wait`].
+    pub fn write(&mut self, buffer: &DmaBuffer, card_address: u64) -> Result<Completed, Error> {
+        self.write_range(buffer, 0..buffer.size(), card_address)
+    }
+
+    /// Writes `range` of `buffer`, likewise.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_range(
+        &mut self,
+        buffer: &DmaBuffer,
+        range: Range<u64>,
+        card_address: u64,
+    ) -> Result<Completed, Error> {
+        self.start(buffer, range, card_address)?.wait()
+    }
+}
+
+impl C2h {
+    /// Reads the card's memory from `card_address` on into all of `buffer`, and waits for the end.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start) and [`Pending::wait`].
+    pub fn read(&mut self, buffer: &DmaBuffer, card_address: u64) -> Result<Completed, Error> {
+        self.read_range(buffer, 0..buffer.size(), card_address)
+    }
+
+    /// Reads into `range` of `buffer`, likewise.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_range(
+        &mut self,
+        buffer: &DmaBuffer,
+        range: Range<u64>,
+        card_address: u64,
+    ) -> Result<Completed, Error> {
+        self.start(buffer, range, card_address)?.wait()
+    }
+}

@@ -1,0 +1,226 @@
+//! One channel's engine: starting, stopping, and what must not be freed before it has stopped.
+
+use crate::error::Error;
+use crate::identify::ChannelInfo;
+use crate::plan::{Limits, Plan};
+use crate::ring::Ring;
+use crate::wait::Backoff;
+use jitney_registers::Block;
+use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Part, Region, RegisterWrite, Will};
+use jitney_xdma_spec::descriptor::adjacent;
+use jitney_xdma_spec::{
+    ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, sgdma,
+};
+use std::time::Duration;
+
+/// How long an engine may take to become idle.
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What clearing RUN also clears: the last descriptor shall not be reported to memory that may go away.
+const HALT: ChannelControl = ChannelControl::new().with_run(true).with_poll_mode_writeback(true);
+
+/// What an engine may be doing with memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    Idle,
+    /// RUN may be set.
+    Running,
+    /// RUN was cleared, and the engine stayed busy.
+    Stuck,
+}
+
+/// A leased channel. Fields are dropped in this order: the engine has stopped, memory goes back, then the lease.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) info: ChannelInfo,
+    /// Which channel of which card, for errors.
+    pub(crate) name: String,
+    channel: Block<Region>,
+    sgdma: Block<Region>,
+    pub(crate) ring: Ring,
+    /// What [`sgdma::FIRST_DESCRIPTOR_ADJACENT`] holds.
+    adjacent: u8,
+    state: State,
+    /// The registers may not hold what [`Engine::set_up`] wrote.
+    unsettled: bool,
+    /// Buffers that an engine which does not stop may still use.
+    held: Vec<DmaBuffer>,
+    _lease: Lease,
+}
+
+impl Engine {
+    /// Leases the channel, stops whatever ran on it, and sets it up.
+    pub(crate) fn open(
+        card: &dyn Card,
+        bar: u8,
+        region: &Region,
+        info: ChannelInfo,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
+        let registers = |submodule| Block::new(region.clone(), block::offset(submodule, info.index));
+        let channel = registers(info.direction.channel_block());
+        let part: Part = info.to_string().parse()?;
+        let stop = RegisterWrite {
+            bar,
+            offset: channel.base() + u64::from(channel::CONTROL_CLEAR.offset()),
+            value: HALT.into_bits(),
+        };
+        let lease = card.lease(LeaseRequest::exclusive(part).with_will(Will(vec![stop])))?;
+        let mut engine = Self {
+            info,
+            name: format!("{info} of {}", card.identity()),
+            channel,
+            sgdma: registers(info.direction.sgdma_block()),
+            ring: Ring::new(card, limits.top())?,
+            adjacent: 0,
+            state: State::Running,
+            unsettled: true,
+            held: Vec::new(),
+            _lease: lease,
+        };
+        if let Err(error) = engine.make_ready() {
+            // It runs on an earlier user's memory and knows nothing of this ring, which may go.
+            engine.state = State::Idle;
+            return Err(error);
+        }
+        // Both belong to other ways of using the channel and would keep it from fetching descriptors.
+        let common = Block::new(region.clone(), block::offset(Submodule::SgdmaCommon, 0));
+        let own = ChannelSet::only(info.direction, info.index);
+        common.write(sgdma::common::HALT_CLEAR, own)?;
+        common.write(sgdma::common::CREDIT_MODE_CLEAR, own)?;
+        tracing::debug!(channel = engine.name, "leased");
+        Ok(engine)
+    }
+
+    /// Brings the engine to where it can be started, from wherever it is.
+    pub(crate) fn make_ready(&mut self) -> Result<(), Error> {
+        if self.state != State::Idle || self.status()?.busy() {
+            self.stop()?;
+        }
+        if self.unsettled {
+            self.set_up()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the registers that stay the same from transfer to transfer.
+    fn set_up(&mut self) -> Result<(), Error> {
+        let Self { channel, sgdma, ring, .. } = self;
+        channel.write(channel::INTERRUPT_ENABLE, InterruptEnable::new())?;
+        channel.write_pair(
+            channel::WRITEBACK_ADDRESS_LOW,
+            channel::WRITEBACK_ADDRESS_HIGH,
+            ring.writeback_address(),
+        )?;
+        sgdma.write_pair(sgdma::FIRST_DESCRIPTOR_LOW, sgdma::FIRST_DESCRIPTOR_HIGH, ring.first())?;
+        sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, 0)?;
+        self.adjacent = 0;
+        self.unsettled = false;
+        Ok(())
+    }
+
+    /// Gives the engine the next descriptors of `plan` and starts it; returns how many. It must be ready.
+    pub(crate) fn run(&mut self, plan: &mut Plan) -> Result<u64, Error> {
+        let count = self.ring.load(plan, self.info.direction, self.info.stream)?;
+        let adjacent = adjacent(self.ring.first(), count - 1);
+        if adjacent != self.adjacent {
+            self.sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, adjacent.into())?;
+            self.adjacent = adjacent;
+        }
+        self.state = State::Running;
+        self.channel.write(channel::CONTROL, ChannelControl::polled(self.info.direction).with_run(true))?;
+        Ok(count)
+    }
+
+    /// Takes RUN back from an engine that has come to the end of its descriptors.
+    pub(crate) fn end_run(&mut self) -> Result<(), Error> {
+        self.channel.write(channel::CONTROL_CLEAR, HALT)?;
+        self.state = State::Idle;
+        Ok(())
+    }
+
+    /// Stops the engine, waits until it is idle and clears its status.
+    fn stop(&mut self) -> Result<(), Error> {
+        let outcome = self.halt();
+        // An engine that cannot be reached is not waited for: its card is dead, or no longer this process's.
+        self.state = match outcome {
+            Err(Error::StillBusy { .. }) => State::Stuck,
+            _ => State::Idle,
+        };
+        if outcome.is_ok() {
+            self.held.clear();
+        }
+        outcome
+    }
+
+    fn halt(&mut self) -> Result<(), Error> {
+        self.channel.write(channel::CONTROL_CLEAR, HALT)?;
+        let mut backoff = Backoff::new();
+        loop {
+            let status = self.status()?;
+            if !status.busy() {
+                self.channel.write(channel::STATUS, status)?;
+                return Ok(());
+            }
+            if backoff.elapsed() > STOP_TIMEOUT {
+                return Err(Error::StillBusy {
+                    channel: self.name.clone(),
+                    direction: self.info.direction,
+                    status,
+                    after: STOP_TIMEOUT,
+                });
+            }
+            backoff.pause();
+        }
+    }
+
+    /// Stops the engine after a failure. Returns whether the channel can be used again.
+    pub(crate) fn recover(&mut self) -> bool {
+        // The card may have been reset meanwhile.
+        self.unsettled = true;
+        match self.stop() {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(channel = self.name, %error, "the channel could not be stopped");
+                false
+            }
+        }
+    }
+
+    /// Ends the engine's use of `buffer`: stops it, and keeps the buffer if that does not help.
+    pub(crate) fn release(&mut self, buffer: &DmaBuffer) {
+        if self.state == State::Running {
+            self.recover();
+        }
+        if self.state == State::Stuck {
+            self.held.push(buffer.clone());
+        }
+    }
+
+    pub(crate) fn status(&self) -> Result<ChannelStatus, Error> {
+        let status = self.channel.read(channel::STATUS)?;
+        if status.into_bits() == u32::MAX {
+            return Err(Error::all_ones(format_args!("the status of {}", self.name)));
+        }
+        Ok(status)
+    }
+
+    /// Descriptors that the engine has done since it was started.
+    pub(crate) fn completed(&self) -> Result<u32, Error> {
+        Ok(self.channel.read(channel::COMPLETED_COUNT)?)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if self.state != State::Idle {
+            self.recover();
+        }
+        if self.state == State::Stuck {
+            // Kept for the life of the process: if the memory went back, its IOVA would soon be another buffer's.
+            std::mem::forget(self.ring.memory().clone());
+            self.held.drain(..).for_each(std::mem::forget);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What can go wrong with an XDMA.
+
+use crate::plan::PlanError;
+use jitney_vfio::ErrorKind;
+use jitney_xdma_spec::writeback::Writeback;
+use jitney_xdma_spec::{ChannelStatus, Direction};
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+/// A failure of the driver or of the engine. Channels are named with their card, as `h2c0 of 0000:2e:00.0 (10ee:7011)`.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The card, its owner or the system refused something: memory, a lease that somebody else has, an access.
+    #[error(transparent)]
+    Card(jitney_vfio::Error),
+    /// The card answers all-ones or nothing: its link is down, it was reset, or the process that emulates it is gone.
+    #[error(transparent)]
+    LinkDown(jitney_vfio::Error),
+    /// The BAR does not hold an XDMA, or one with a block missing.
+    #[error("{bar} has no XDMA: {why}")]
+    NoXdma {
+        /// Which BAR of which card.
+        bar: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The card has fewer channels.
+    #[error("there is no channel {channel}; the card has {there} {direction} channels, counted from 0")]
+    NoChannel {
+        /// The channel that was asked for.
+        channel: String,
+        /// Its direction.
+        direction: Direction,
+        /// How many there are in this direction.
+        there: usize,
+    },
+    /// The channel carries a stream, which this driver can write and not read.
+    #[error("{channel} is an AXI4-Stream; only memory-mapped channels can be read")]
+    Stream {
+        /// The channel.
+        channel: String,
+    },
+    /// The range does not lie within the buffer.
+    #[error("{channel}: bytes {:#x} to {:#x} are not within the buffer, which has {size:#x}", range.start, range.end)]
+    Range {
+        /// The channel.
+        channel: String,
+        /// The range that was asked for, in bytes from the start of the buffer.
+        range: Range<u64>,
+        /// Size of the buffer in bytes.
+        size: u64,
+    },
+    /// The transfer cannot be described to this channel. Nothing was started.
+    #[error("{channel}: {why}")]
+    Plan {
+        /// The channel.
+        channel: String,
+        /// What is wrong, and what would fit.
+        why: PlanError,
+    },
+    /// The engine reported an error and was stopped.
+    #[error("transfer failed on {0}")]
+    Engine(Box<Failure>),
+    /// The engine made no progress for too long and was stopped.
+    #[error("no progress for {after:?} on {failure}")]
+    TimedOut {
+        /// How long nothing had happened.
+        after: Duration,
+        /// Where it stood.
+        failure: Box<Failure>,
+    },
+    /// The engine does not become idle after RUN was cleared.
+    #[error(
+        "{channel} is still busy {after:?} after it was told to stop (status {:#010x}: {}); \
+         nothing can be started on it until the card is reset",
+        status.into_bits(), status.describe(*direction)
+    )]
+    StillBusy {
+        /// The channel.
+        channel: String,
+        /// Its direction.
+        direction: Direction,
+        /// What its status register reads.
+        status: ChannelStatus,
+        /// How long it was given.
+        after: Duration,
+    },
+}
+
+impl From<jitney_vfio::Error> for Error {
+    fn from(error: jitney_vfio::Error) -> Self {
+        match error.kind() {
+            ErrorKind::LinkDown => Self::LinkDown(error),
+            _ => Self::Card(error),
+        }
+    }
+}
+
+impl Error {
+    /// `what` read as all-ones.
+    pub(crate) fn all_ones(what: impl fmt::Display) -> Self {
+        let error = jitney_vfio::Error::new(
+            ErrorKind::LinkDown,
+            format!("{what} reads as all-ones: the link is down, or the card was reset or unplugged"),
+        );
+        Self::LinkDown(error.with_remedy("see the kernel log, then reset or rescan the card"))
+    }
+}
+
+/// How a transfer stood when it failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The channel.
+    pub channel: String,
+    /// Its direction.
+    pub direction: Direction,
+    /// What its status register read, before it was stopped.
+    pub status: ChannelStatus,
+    /// The write-back word: all zero if the engine had not written it.
+    pub writeback: Writeback,
+    /// Descriptors that the engine has done, by its completed count.
+    pub descriptors_done: u64,
+    /// Descriptors that it had been given.
+    pub descriptors_started: u64,
+    /// Bytes of the descriptors that are done.
+    pub bytes_done: u64,
+    /// Bytes of the whole transfer.
+    pub bytes: u64,
+    /// Whether the engine has become idle, so that the channel can be used again. If not, the card has to be reset.
+    pub usable: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { channel, status, descriptors_done, descriptors_started, bytes_done, bytes, .. } = self;
+        write!(
+            f,
+            "{channel}: status {:#010x} ({}), ",
+            status.into_bits(),
+            self.status.describe(self.direction)
+        )?;
+        if self.writeback.error() {
+            write!(f, "write-back {:#010x} (error), ", self.writeback.into_bits())?;
+        }
+        write!(f, "{descriptors_done} of {descriptors_started} descriptors done, ")?;
+        write!(f, "{bytes_done:#x} of {bytes:#x} bytes; ")?;
+        f.write_str(if self.usable {
+            "the channel was stopped and can be used again"
+        } else {
+            "the channel did not stop: reset the card"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_where_and_what_to_do() {
+        let failure = Failure {
+            channel: "h2c0 of fake (10ee:7011)".into(),
+            direction: Direction::HostToCard,
+            status: ChannelStatus::from(0x80010),
+            writeback: Writeback::from(0x8000_0002),
+            descriptors_done: 2,
+            descriptors_started: 5,
+            bytes_done: 0x2000,
+            bytes: 0x4800,
+            usable: false,
+        };
+        assert_eq!(
+            Error::Engine(Box::new(failure)).to_string(),
+            "transfer failed on h2c0 of fake (10ee:7011): status 0x00080010 (descriptor fetch: unsupported request; \
+             bad magic), write-back 0x80000002 (error), 2 of 5 descriptors done, 0x2000 of 0x4800 bytes; the channel \
+             did not stop: reset the card"
+        );
+    }
+
+    #[test]
+    fn a_dead_link_has_its_own_variant_wherever_it_was_noticed() {
+        let vfio = jitney_vfio::Error::new(ErrorKind::LinkDown, "the board's process is gone");
+        assert!(matches!(Error::from(vfio), Error::LinkDown(_)));
+        assert!(matches!(Error::all_ones("BAR 2"), Error::LinkDown(_)));
+    }
+}

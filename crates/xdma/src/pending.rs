@@ -1,0 +1,175 @@
+//! A transfer under way.
+
+use crate::engine::Engine;
+use crate::error::{Error, Failure};
+use crate::plan::Plan;
+use crate::wait::Backoff;
+use jitney_vfio::DmaBuffer;
+use jitney_xdma_spec::writeback::Writeback;
+use std::time::{Duration, Instant};
+
+/// How often the registers are read while a transfer lasts: often enough that an error or a dead card is noticed at
+/// once for a person, seldom enough to cost nothing.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What a transfer did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Completed {
+    /// Bytes moved.
+    pub bytes: u64,
+    /// Descriptors that they took.
+    pub descriptors: u64,
+    /// From the start of the engine until its end was seen.
+    pub duration: Duration,
+}
+
+/// A transfer under way. It keeps the buffer; dropping it stops the engine first, for which it waits a second at most.
+#[derive(Debug)]
+#[must_use = "dropping it stops the transfer; call wait"]
+pub struct Pending<'channel> {
+    engine: &'channel mut Engine,
+    buffer: DmaBuffer,
+    rest: Plan,
+    timeout: Duration,
+    /// Descriptors of earlier rounds.
+    before: u64,
+    /// Descriptors of this round.
+    round: u64,
+    started: Instant,
+    looked: Instant,
+    /// The completed count when it was last seen to change, and when that was.
+    progress: (u32, Instant),
+    outcome: Option<Result<Completed, Error>>,
+}
+
+impl<'channel> Pending<'channel> {
+    /// Starts a transfer.
+    pub(crate) fn start(
+        engine: &'channel mut Engine,
+        buffer: DmaBuffer,
+        plan: Plan,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
+        engine.make_ready()?;
+        let now = Instant::now();
+        let mut pending = Self {
+            engine,
+            buffer,
+            rest: plan,
+            timeout,
+            before: 0,
+            round: 0,
+            started: now,
+            looked: now,
+            progress: (0, now),
+            outcome: None,
+        };
+        pending.run()?;
+        Ok(pending)
+    }
+
+    /// Looks whether the transfer has ended, and starts the next round of one that takes several. Does not wait.
+    ///
+    /// # Errors
+    /// [`Error::Engine`], [`Error::TimedOut`] or [`Error::LinkDown`], after the engine was stopped; the same again if
+    /// asked again.
+    pub fn poll(&mut self) -> Result<Option<Completed>, Error> {
+        if let Some(outcome) = &self.outcome {
+            return outcome.clone().map(Some);
+        }
+        let Some(outcome) = self.advance().transpose() else { return Ok(None) };
+        if outcome.is_err() {
+            self.engine.release(&self.buffer);
+        }
+        self.outcome = Some(outcome.clone());
+        outcome.map(Some)
+    }
+
+    /// Waits until the transfer has ended.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn wait(mut self) -> Result<Completed, Error> {
+        let mut backoff = Backoff::new();
+        loop {
+            if let Some(completed) = self.poll()? {
+                return Ok(completed);
+            }
+            backoff.pause();
+        }
+    }
+
+    fn run(&mut self) -> Result<(), Error> {
+        self.round = self.engine.run(&mut self.rest)?;
+        self.looked = Instant::now();
+        self.progress = (0, self.looked);
+        Ok(())
+    }
+
+    fn advance(&mut self) -> Result<Option<Completed>, Error> {
+        let writeback = self.engine.ring.writeback()?;
+        if writeback.error() {
+            return Err(self.failed(Error::Engine)?);
+        }
+        if u64::from(writeback.count()) == self.round {
+            self.engine.end_run()?;
+            if self.rest.descriptors() == 0 {
+                return Ok(Some(Completed {
+                    bytes: self.rest.bytes(),
+                    descriptors: self.before + self.round,
+                    duration: self.started.elapsed(),
+                }));
+            }
+            self.before += self.round;
+            self.round = 0;
+            self.engine.make_ready()?;
+            self.run()?;
+        } else if self.looked.elapsed() >= LOOK.min(self.timeout) {
+            self.look()?;
+        }
+        Ok(None)
+    }
+
+    /// Reads what the engine says of itself.
+    fn look(&mut self) -> Result<(), Error> {
+        self.looked = Instant::now();
+        if self.engine.status()?.has_errors(self.engine.info.direction) {
+            return Err(self.failed(Error::Engine)?);
+        }
+        let count = self.engine.completed()?;
+        if count != self.progress.0 {
+            self.progress = (count, self.looked);
+        }
+        let after = self.looked - self.progress.1;
+        if after < self.timeout || self.engine.ring.writeback()? != Writeback::new() {
+            return Ok(());
+        }
+        Err(self.failed(|failure| Error::TimedOut { after, failure })?)
+    }
+
+    /// Takes down how the transfer stands, stops the engine, and makes an error of it.
+    fn failed(&mut self, error: impl FnOnce(Box<Failure>) -> Error) -> Result<Error, Error> {
+        let status = self.engine.status()?;
+        let done = self.before + u64::from(self.engine.completed()?).min(self.round);
+        let writeback = self.engine.ring.writeback()?;
+        Ok(error(Box::new(Failure {
+            channel: self.engine.name.clone(),
+            direction: self.engine.info.direction,
+            status,
+            writeback,
+            descriptors_done: done,
+            descriptors_started: self.before + self.round,
+            bytes_done: self.rest.bytes_of_first(done),
+            bytes: self.rest.bytes(),
+            usable: self.engine.recover(),
+        })))
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if self.outcome.is_none() {
+            self.engine.release(&self.buffer);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! An XDMA with one channel in each direction, as far as this driver can tell. Written from PG195 with plain numbers, so
+//! that it checks the layouts too. Transfers run inside the register write that sets RUN, so tests do not depend on time.
+
+use jitney_vfio::{Card, FakeBar, FakeCard, FakeHost};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+pub(crate) const MEMORY: usize = 1 << 20;
+const BUSY: u32 = 1;
+
+/// What the engine does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    None,
+    /// Stops after some descriptors with these status bits, without a write-back.
+    Error {
+        after: u32,
+        status: u32,
+    },
+    /// The same with a write-back that says so.
+    ReportedError {
+        after: u32,
+        status: u32,
+    },
+    /// Stays busy after some descriptors, until RUN falls.
+    Hang {
+        after: u32,
+    },
+    /// Stays busy even then.
+    Stuck,
+    /// Does everything but the write-back.
+    NoWriteback,
+    /// Does one more descriptor at each look at its completed count.
+    Creep,
+    /// Takes the link down when it is started.
+    LinkDown,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Channel {
+    pub(crate) control: u32,
+    pub(crate) status: u32,
+    pub(crate) count: u32,
+    pub(crate) writeback: u64,
+    pub(crate) first: u64,
+    pub(crate) at: u64,
+    pub(crate) runs: u32,
+}
+
+pub(crate) struct State {
+    pub(crate) channels: [Channel; 2],
+    pub(crate) memory: Vec<u8>,
+    pub(crate) fault: Fault,
+    /// Registers that read as something else.
+    pub(crate) overrides: Vec<(u64, u32)>,
+    /// Every register write, in order.
+    pub(crate) writes: Vec<(u64, u32)>,
+    /// First words and lengths of the descriptors that ran.
+    pub(crate) ran: Vec<(u32, u32)>,
+}
+
+pub(crate) struct Model {
+    host: FakeHost,
+    state: Mutex<State>,
+}
+
+impl Model {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn set(&self, fault: Fault) {
+        self.state().fault = fault;
+    }
+
+    /// Ends what keeps a stuck engine busy.
+    pub(crate) fn unstick(&self) {
+        let mut state = self.state();
+        state.fault = Fault::None;
+        state.channels.iter_mut().for_each(|channel| channel.status &= !BUSY);
+    }
+
+    /// Runs descriptors of `channel`, at most `most`, until one has STOP.
+    fn run(&self, state: &mut State, channel: usize, most: u32) {
+        let mut own = state.channels[channel];
+        for _ in 0..most {
+            let mut bytes = [0; 32];
+            if self.host.read(own.at, &mut bytes).is_err() {
+                own.status = 0x0008_0010;
+                break;
+            }
+            let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            let pair = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
+            assert_eq!(word(0) >> 16, 0xad4b, "magic");
+            let (flags, length) = (word(0), word(4) as usize);
+            assert!((1..=0x0fff_ffff).contains(&length));
+            state.ran.push((flags, word(4)));
+            if channel == 0 {
+                let card = usize::try_from(pair(16)).unwrap();
+                self.host.read(pair(8), &mut state.memory[card..card + length]).unwrap();
+            } else {
+                let card = usize::try_from(pair(8)).unwrap();
+                self.host.write(pair(16), &state.memory[card..card + length]).unwrap();
+            }
+            own.count += 1;
+            own.at = pair(24);
+            if flags & 1 != 0 {
+                own.status &= !BUSY;
+            }
+            if flags & 2 != 0 && own.control & 1 << 26 != 0 && state.fault != Fault::NoWriteback {
+                self.host.write(own.writeback, &own.count.to_le_bytes()).unwrap();
+            }
+            if flags & 1 != 0 {
+                break;
+            }
+        }
+        state.channels[channel] = own;
+    }
+
+    fn set_control(&self, state: &mut State, channel: usize, control: u32) {
+        let own = &mut state.channels[channel];
+        let (rises, falls) = (control & !own.control & 1 != 0, own.control & !control & 1 != 0);
+        own.control = control;
+        if falls && state.fault != Fault::Stuck {
+            own.status &= !BUSY;
+        }
+        if !rises {
+            return;
+        }
+        *own = Channel { status: BUSY, count: 0, at: own.first, runs: own.runs + 1, ..*own };
+        match state.fault {
+            Fault::None | Fault::NoWriteback => self.run(state, channel, u32::MAX),
+            Fault::Hang { after } => self.run(state, channel, after),
+            Fault::Stuck | Fault::Creep => {}
+            Fault::LinkDown => self.host.set_link(false),
+            Fault::Error { after, status } | Fault::ReportedError { after, status } => {
+                self.run(state, channel, after);
+                let own = &mut state.channels[channel];
+                own.status = status;
+                if let Fault::ReportedError { .. } = state.fault {
+                    let word = 1_u32 << 31 | own.count;
+                    self.host.write(own.writeback, &word.to_le_bytes()).unwrap();
+                }
+            }
+        }
+    }
+}
+
+impl FakeBar for Model {
+    fn read32(&self, offset: u64) -> u32 {
+        let mut state = self.state();
+        if let Some((_, value)) = state.overrides.iter().find(|(at, _)| *at == offset) {
+            return *value;
+        }
+        let channel = (offset >> 12 & 1) as usize;
+        match offset {
+            0x0000 | 0x1000 | 0x2000 | 0x3000 | 0x4000 | 0x5000 | 0x6000 => {
+                0x1fc0_0006 | u32::try_from(offset >> 12).unwrap() << 16
+            }
+            0x0040 | 0x1040 => state.channels[channel].status,
+            0x0048 | 0x1048 => {
+                if state.fault == Fault::Creep {
+                    self.run(&mut state, channel, 1);
+                }
+                state.channels[channel].count
+            }
+            0x004c | 0x104c => 0x0001_0140,
+            _ => 0,
+        }
+    }
+
+    fn write32(&self, offset: u64, value: u32) {
+        let mut state = self.state();
+        state.writes.push((offset, value));
+        let channel = (offset >> 12 & 1) as usize;
+        let own = &mut state.channels[channel];
+        let low = |old: u64| old & !0xffff_ffff | u64::from(value);
+        let high = |old: u64| old & 0xffff_ffff | u64::from(value) << 32;
+        match offset {
+            0x0004 | 0x1004 => self.set_control(&mut state, channel, value),
+            0x0008 | 0x1008 => {
+                let control = own.control | value;
+                self.set_control(&mut state, channel, control);
+            }
+            0x000c | 0x100c => {
+                let control = own.control & !value;
+                self.set_control(&mut state, channel, control);
+            }
+            0x0040 | 0x1040 => own.status &= !(value & !BUSY),
+            0x0088 | 0x1088 => own.writeback = low(own.writeback),
+            0x008c | 0x108c => own.writeback = high(own.writeback),
+            0x4080 | 0x5080 => own.first = low(own.first),
+            0x4084 | 0x5084 => own.first = high(own.first),
+            0x0090 | 0x1090 | 0x4088 | 0x5088 | 0x6018 | 0x6028 => {}
+            _ => panic!("the driver wrote {value:#x} to {offset:#x}"),
+        }
+    }
+}
+
+/// A card with the model in BAR 2 and nothing useful in BAR 0, and what is around it.
+pub(crate) struct Bench {
+    pub(crate) host: FakeHost,
+    pub(crate) model: Arc<Model>,
+    pub(crate) fake: Arc<FakeCard>,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let host = FakeHost::new();
+        let state = State {
+            channels: [Channel::default(); 2],
+            memory: vec![0; MEMORY],
+            fault: Fault::None,
+            overrides: Vec::new(),
+            writes: Vec::new(),
+            ran: Vec::new(),
+        };
+        let model = Arc::new(Model { host: host.clone(), state: Mutex::new(state) });
+        let fake = FakeCard::builder(&host, 0x10ee, 0x7011)
+            .bar(0, 0x2_0000, Nothing)
+            .bar(2, 0x1_0000, Arc::clone(&model))
+            .build()
+            .unwrap();
+        Self { host, model, fake }
+    }
+
+    pub(crate) fn card(&self) -> Arc<dyn Card> {
+        Arc::clone(&self.fake) as _
+    }
+}
+
+/// A BAR with other registers.
+struct Nothing;
+
+impl FakeBar for Nothing {
+    fn read32(&self, _offset: u64) -> u32 {
+        0
+    }
+
+    fn write32(&self, offset: u64, _value: u32) {
+        panic!("the driver wrote to {offset:#x} of a BAR that is not its");
+    }
+}

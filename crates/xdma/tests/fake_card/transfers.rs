@@ -1,0 +1,326 @@
+//! Transfers, their failures, and what is left afterwards.
+
+use crate::model::{Bench, Fault};
+use jitney_vfio::{Card, DmaBuffer, ErrorKind, RegisterWrite, Will};
+use jitney_xdma::{C2h, Error, Failure, H2c, PlanError, Xdma};
+use std::time::{Duration, Instant};
+
+const SHORT: Duration = Duration::from_millis(120);
+
+fn h2c(bench: &Bench) -> H2c {
+    Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap().with_timeout(SHORT)
+}
+
+fn c2h(bench: &Bench) -> C2h {
+    Xdma::identify(bench.card(), 2).unwrap().c2h(0).unwrap().with_timeout(SHORT)
+}
+
+/// A buffer in which every byte tells its place.
+fn patterned(bench: &Bench, size: u64) -> DmaBuffer {
+    let buffer = bench.fake.dma_buffer(size.into()).unwrap();
+    let bytes: Vec<u8> = (0..buffer.size()).map(pattern).collect();
+    buffer.write(0, &bytes).unwrap();
+    buffer
+}
+
+fn pattern(place: u64) -> u8 {
+    u8::try_from(place % 251).unwrap()
+}
+
+fn contents(buffer: &DmaBuffer) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(buffer.size()).unwrap()];
+    buffer.read(0, &mut bytes).unwrap();
+    bytes
+}
+
+/// That the channel works: what it writes arrives.
+fn works(bench: &Bench, h2c: &mut H2c) {
+    bench.model.set(Fault::None);
+    bench.model.state().memory.fill(0xee);
+    let buffer = patterned(bench, 4096);
+    assert_eq!(h2c.write(&buffer, 0x100).unwrap().bytes, 4096);
+    assert_eq!(bench.model.state().memory[0x100..0x1100], contents(&buffer));
+}
+
+#[test]
+fn what_is_written_can_be_read_back() {
+    let bench = Bench::new();
+    let source = patterned(&bench, 0x8000);
+    let done = h2c(&bench).write_range(&source, 3..0x5004, 0x21).unwrap();
+    assert_eq!((done.bytes, done.descriptors), (0x5001, 1));
+    assert_eq!(bench.model.state().memory[0x20..0x23], [0, pattern(3), pattern(4)]);
+
+    let target = bench.fake.dma_buffer(0x8000.into()).unwrap();
+    c2h(&bench).read_range(&target, 0x1000..0x6001, 0x21).unwrap();
+    let (source, target) = (contents(&source), contents(&target));
+    assert_eq!(target[0x1000..0x6001], source[3..0x5004]);
+    assert!(target[..0x1000].iter().chain(&target[0x6001..]).all(|&byte| byte == 0));
+}
+
+#[test]
+fn a_transfer_of_more_descriptors_than_the_ring_holds_takes_several_rounds() {
+    let bench = Bench::new();
+    for (bytes, rounds) in [(126 * 64, 1), (126 * 64 + 1, 2), (300 * 64, 3)] {
+        let buffer = patterned(&bench, bytes);
+        bench.model.state().channels[0].runs = 0;
+        let done = h2c(&bench).descriptors_of_at_most(64).write_range(&buffer, 0..bytes, 0).unwrap();
+        assert_eq!((done.bytes, done.descriptors), (bytes, bytes.div_ceil(64)));
+        let state = bench.model.state();
+        assert_eq!(state.channels[0].runs, rounds);
+        let bytes = usize::try_from(bytes).unwrap();
+        assert_eq!(state.memory[..bytes], contents(&buffer)[..bytes]);
+    }
+}
+
+#[test]
+fn the_registers_are_written_as_a_polling_driver_does() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench).descriptors_of_at_most(1024);
+    let buffer = patterned(&bench, 4096);
+    bench.model.state().writes.clear();
+    h2c.write(&buffer, 0).unwrap();
+    let writes = bench.model.state().writes.clone();
+    assert_eq!(writes, [(0x4088, 3), (0x0004, 0x04ff_fe39), (0x000c, 0x0400_0001)]);
+    let channel = bench.model.state().channels[0];
+    assert!(channel.writeback.is_multiple_of(64) && channel.writeback - channel.first == 4096 - 64);
+    drop(h2c);
+    bench.model.state().writes.clear();
+    c2h(&bench).read(&buffer, 0).unwrap();
+    assert!(bench.model.state().writes.contains(&(0x1004, 0x04f8_3e39)));
+}
+
+#[test]
+fn a_channel_is_leased_with_a_will_that_stops_it_and_all_goes_back() {
+    let bench = Bench::new();
+    let h2c = h2c(&bench);
+    let c2h = c2h(&bench);
+    let leases = bench.fake.leases();
+    assert_eq!(leases.iter().map(|lease| lease.part.name()).collect::<Vec<_>>(), ["h2c0", "c2h0"]);
+    let stop = |offset| Will(vec![RegisterWrite { bar: 2, offset, value: 0x0400_0001 }]);
+    assert_eq!(leases[0].will, stop(0x000c));
+    assert_eq!(leases[1].will, stop(0x100c));
+    let second = Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap_err();
+    assert!(matches!(&second, Error::Card(error) if error.kind() == ErrorKind::Held), "{second:?}");
+    drop((h2c, c2h));
+    assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty());
+}
+
+#[test]
+fn what_an_earlier_user_left_running_is_stopped() {
+    let bench = Bench::new();
+    bench.model.state().channels[0].control = 1;
+    bench.model.state().channels[0].status = 1;
+    let mut h2c = h2c(&bench);
+    assert_eq!(bench.model.state().channels[0].status, 0);
+    let writes = bench.model.state().writes.clone();
+    assert!(writes.contains(&(0x6018, 1)) && writes.contains(&(0x6028, 1)), "halt and credit mode are off");
+    works(&bench, &mut h2c);
+}
+
+#[test]
+fn a_channel_that_an_earlier_user_left_stuck_is_refused() {
+    let bench = Bench::new();
+    bench.model.set(Fault::Stuck);
+    bench.model.state().channels[0].status = 1;
+    let started = Instant::now();
+    let error = Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap_err();
+    assert!(matches!(&error, Error::StillBusy { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("h2c0 of fake") && text.contains("0x00000001: busy"), "{text}");
+    assert!(started.elapsed() < Duration::from_millis(1500));
+    assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty());
+    bench.model.unstick();
+    works(&bench, &mut h2c(&bench));
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_starts() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    bench.model.state().writes.clear();
+    let mut refused = |range, card| h2c.write_range(&buffer, range, card).unwrap_err();
+    for range in [0..4097, 4096..4097, u64::MAX - 1..u64::MAX] {
+        assert!(matches!(refused(range, 0), Error::Range { size: 4096, .. }));
+    }
+    #[expect(clippy::reversed_empty_ranges, reason = "that is what is tested")]
+    let backwards = refused(8..4, 0);
+    assert!(matches!(backwards, Error::Range { .. }), "{backwards}");
+    assert!(matches!(refused(0..0, 0), Error::Plan { why: PlanError::Empty, .. }));
+    assert!(matches!(refused(0..2, u64::MAX), Error::Plan { why: PlanError::Beyond { .. }, .. }));
+    let misaligned = h2c.aligned(12).write(&buffer, 0).unwrap_err().to_string();
+    assert!(misaligned.contains("h2c0 of fake") && misaligned.contains("power of two"), "{misaligned}");
+    let written: Vec<u64> = bench.model.state().writes.iter().map(|(offset, _)| *offset).collect();
+    assert!(!written.contains(&0x0004), "nothing was started: {written:x?}");
+}
+
+#[test]
+fn an_error_of_the_engine_is_described_and_the_channel_goes_on() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench).descriptors_of_at_most(1000);
+    let buffer = patterned(&bench, 4096);
+    for fault in
+        [Fault::Error { after: 2, status: 1 << 14 }, Fault::ReportedError { after: 2, status: 1 << 14 }]
+    {
+        bench.model.set(fault);
+        let started = Instant::now();
+        let error = h2c.write(&buffer, 0).unwrap_err();
+        assert!(started.elapsed() < Duration::from_millis(500));
+        let Error::Engine(failure) = &error else { panic!("{error:?}") };
+        let Failure { descriptors_done: 2, descriptors_started: 5, bytes_done: 2000, bytes: 4096, .. } =
+            **failure
+        else {
+            panic!("{failure:?}")
+        };
+        assert!(failure.usable);
+        assert_eq!(failure.writeback.error(), matches!(fault, Fault::ReportedError { .. }));
+        assert!(error.to_string().contains("write: decode error"), "{error}");
+        assert_eq!(bench.model.state().channels[0].status, 0, "cleared");
+        works(&bench, &mut h2c);
+    }
+}
+
+#[test]
+fn a_ring_that_the_card_cannot_fetch_is_an_error_and_not_a_time_out() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    bench.model.set(Fault::Error { after: 0, status: 0x0008_0010 });
+    let error = h2c.write(&patterned(&bench, 4096), 0).unwrap_err().to_string();
+    assert!(error.contains("0x00080010 (descriptor fetch: unsupported request; bad magic)"), "{error}");
+}
+
+#[test]
+fn a_hung_engine_times_out_and_can_be_used_again() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench).descriptors_of_at_most(16);
+    let buffer = patterned(&bench, 4096);
+    bench.model.set(Fault::Hang { after: 126 });
+    let mut pending = h2c.start(&buffer, 0..4096, 0).unwrap();
+    // The first of three rounds is done; the second is to hang.
+    bench.model.set(Fault::Hang { after: 5 });
+    assert!(pending.poll().unwrap().is_none());
+    let error = pending.wait().unwrap_err();
+    let Error::TimedOut { after, failure } = &error else { panic!("{error:?}") };
+    assert!(*after >= SHORT && *after < SHORT * 5);
+    assert_eq!((failure.descriptors_done, failure.descriptors_started), (126 + 5, 252));
+    assert_eq!((failure.bytes_done, failure.bytes), (131 * 16, 4096));
+    assert!(failure.usable && error.to_string().contains("(busy)"), "{error}");
+    works(&bench, &mut h2c);
+}
+
+#[test]
+fn progress_postpones_the_time_out() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench).descriptors_of_at_most(512);
+    bench.model.set(Fault::Creep);
+    let done = h2c.write(&patterned(&bench, 4096), 0).unwrap();
+    assert_eq!(done.descriptors, 8);
+    assert!(done.duration > SHORT * 2, "each look lets the model do one: {:?}", done.duration);
+}
+
+#[test]
+fn a_lost_writeback_times_out_with_everything_done() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    bench.model.set(Fault::NoWriteback);
+    let error = h2c.write(&patterned(&bench, 4096), 0).unwrap_err();
+    assert!(matches!(error, Error::TimedOut { .. }) && error.to_string().contains("1 of 1 descriptors"));
+    works(&bench, &mut h2c);
+}
+
+#[test]
+fn a_link_that_goes_down_ends_the_wait() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench).with_timeout(Duration::from_secs(60));
+    let buffer = patterned(&bench, 4096);
+    bench.model.set(Fault::LinkDown);
+    let started = Instant::now();
+    let mut pending = h2c.start(&buffer, 0..4096, 0).unwrap();
+    let error = loop {
+        if let Err(error) = pending.poll() {
+            break error;
+        }
+    };
+    assert!(matches!(error, Error::LinkDown(_)), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(matches!(pending.wait(), Err(Error::LinkDown(_))), "asked again it says the same");
+    assert!(matches!(h2c.write(&buffer, 0), Err(Error::LinkDown(_))));
+    bench.host.set_link(true);
+    works(&bench, &mut h2c);
+    drop((h2c, buffer));
+    assert!(bench.host.mapped().is_empty(), "a dead card keeps no memory");
+}
+
+#[test]
+fn dropping_a_pending_transfer_stops_the_engine_before_the_buffer_goes() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    let iova = buffer.iova();
+    bench.model.set(Fault::Hang { after: 0 });
+    let pending = h2c.start(&buffer, 0..4096, 0).unwrap();
+    drop(buffer);
+    assert!(bench.host.mapped().iter().any(|place| place.iova == iova), "the transfer keeps it");
+    drop(pending);
+    assert!(!bench.host.mapped().iter().any(|place| place.iova == iova));
+    let channel = bench.model.state().channels[0];
+    assert_eq!((channel.control & 1, channel.status), (0, 0));
+    works(&bench, &mut h2c);
+}
+
+#[test]
+fn a_forgotten_transfer_is_stopped_by_the_next() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    bench.model.set(Fault::Hang { after: 0 });
+    std::mem::forget(h2c.start(&buffer, 0..4096, 0).unwrap());
+    works(&bench, &mut h2c);
+}
+
+#[test]
+fn an_engine_that_does_not_stop_keeps_its_memory() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    let iova = buffer.iova();
+    let mapped = |iova| bench.host.mapped().iter().any(|place| place.iova == iova);
+    bench.model.set(Fault::Stuck);
+    let error = h2c.write(&buffer, 0).unwrap_err();
+    assert!(matches!(&error, Error::TimedOut { failure, .. } if !failure.usable), "{error:?}");
+    assert!(error.to_string().contains("reset the card"), "{error}");
+    drop(buffer);
+    assert!(mapped(iova));
+
+    let other = patterned(&bench, 4096);
+    let error = h2c.write(&other, 0).unwrap_err();
+    assert!(matches!(&error, Error::StillBusy { .. }), "{error:?}");
+    let other_iova = other.iova();
+    drop(other);
+    assert!(mapped(iova) && !mapped(other_iova), "the second was never given to the engine");
+
+    bench.model.unstick();
+    works(&bench, &mut h2c);
+    assert!(!mapped(iova), "idle at last");
+
+    bench.model.set(Fault::Stuck);
+    let buffer = patterned(&bench, 4096);
+    let iova = buffer.iova();
+    drop(h2c.start(&buffer, 0..4096, 0).unwrap());
+    drop((h2c, buffer));
+    assert!(mapped(iova) && bench.host.mapped().len() == 2, "the buffer and the descriptors");
+    assert!(bench.fake.leases().is_empty());
+}
+
+#[test]
+fn polling_does_not_wait_and_remembers_the_end() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    let mut pending = h2c.start(&buffer, 0..4096, 0).unwrap();
+    let done = pending.poll().unwrap().unwrap();
+    assert_eq!(done.bytes, 4096);
+    assert_eq!(pending.poll().unwrap(), Some(done));
+    drop(pending);
+    works(&bench, &mut h2c);
+}
