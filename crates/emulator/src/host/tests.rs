@@ -1,5 +1,7 @@
 //! The host against real memory and concurrent engines.
 
+#![expect(clippy::cast_possible_truncation, reason = "sizes in tests are small")]
+
 use super::*;
 use crate::function::InterruptKind;
 use jitney_memory::{Access, Memfd, PageSize};
@@ -142,7 +144,7 @@ fn engines_and_unmaps_at_once() {
 }
 
 #[test]
-fn a_million_pages_of_one_file_are_one_mapping() {
+fn a_quarter_of_a_million_pages_of_one_file_are_one_mapping() {
     let host = BoardHost::new();
     let pages = 1 << 18;
     let (_mine, file) = memory(pages << 12);

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::msix::MsixTable;
 use crate::config_space::{self, ConfigSpace};
-use crate::function::{Function, Host, InterruptKind};
+use crate::function::{Function, InterruptKind};
 use crate::host::{BoardHost, ConnectionId, Link, Range};
 
 /// Regions of a PCI device: `VFIO_PCI_*_REGION_INDEX` of linux/vfio.h.
@@ -31,10 +31,8 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Plugs a function into a host of its own; says what is wrong with what it describes.
-    pub(crate) fn new(plug: impl FnOnce(Arc<dyn Host>) -> Arc<dyn Function>) -> Result<Self, &'static str> {
-        let host = Arc::new(BoardHost::new());
-        let function = plug(Arc::clone(&host) as Arc<dyn Host>);
+    /// A function and the host it is plugged into; says what is wrong with what the function describes.
+    pub(crate) fn new(function: Arc<dyn Function>, host: Arc<BoardHost>) -> Result<Self, &'static str> {
         let config = ConfigSpace::new(function.description())?;
         let msix = MsixTable::new(function.description());
         Ok(Self {

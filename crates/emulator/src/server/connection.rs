@@ -13,6 +13,14 @@ use crate::host::{ConnectionId, Link};
 /// A message longer than this makes the buffer grow; afterwards it is given back.
 const KEPT: u32 = 16 << 10;
 
+/// What is read at the beginning of a message, whatever its length: all of a register access of four bytes, so that it
+/// takes one system call and not one for the header and one for the rest.
+///
+/// The start of a next message may come along, and descriptors with it. Still they find theirs: the two commands that
+/// take descriptors have 48 bytes (`DMA_MAP`) and 36 or more (`DEVICE_SET_IRQS`), so only one of them can begin in what
+/// is read, and the kernel does not read on behind bytes that came with descriptors.
+const FIRST: usize = 36;
+
 /// Serves one client to its end.
 pub(crate) fn serve(board: &Board, link: &Arc<Link>) {
     let id = board.new_connection();
@@ -50,15 +58,21 @@ fn converse(board: &Board, link: &Arc<Link>, id: ConnectionId) -> Result<(), End
         };
         if let Some(message) = message {
             let size = message.header.size;
-            session.handle(message, std::mem::take(&mut descriptors))?;
-            // Messages are read one at a time, so nothing of the next is in the buffer.
-            if size > KEPT {
-                frames = Frames::new();
+            session.handle(message, &mut descriptors)?;
+            if !frames.is_partial() {
+                // What nobody took is nobody's.
+                descriptors.clear();
+                if size > KEPT {
+                    frames = Frames::new();
+                }
             }
             continue;
         }
         let room = MAX_MESSAGE_FDS as usize - descriptors.len();
-        let part = match descriptors::receive(link.socket(), frames.space(), room, Wait::Block) {
+        let mut first = [0; FIRST];
+        let at_start = !frames.is_partial();
+        let space = if at_start { &mut first[..] } else { frames.space() };
+        let part = match descriptors::receive(link.socket(), space, room, Wait::Block) {
             Ok(part) => part,
             Err(error) if error.peer_gone() => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -66,7 +80,11 @@ fn converse(board: &Board, link: &Arc<Link>, id: ConnectionId) -> Result<(), End
         if part.len == 0 {
             return Ok(());
         }
-        frames.filled(part.len);
+        if at_start {
+            frames.push(&first[..part.len]);
+        } else {
+            frames.filled(part.len);
+        }
         descriptors.extend(part.descriptors);
     }
 }

@@ -24,7 +24,7 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::function::{Function, Host};
-use crate::host::Link;
+use crate::host::{BoardHost, Link};
 use board::Board;
 use endpoint::Endpoint;
 
@@ -133,15 +133,19 @@ impl Server {
     /// as soon as [`serve`](Self::serve) runs.
     ///
     /// # Errors
-    /// A path that is too long or taken, or a function whose description cannot be.
-    pub fn bind(
+    /// What `plug` answers, a path that is too long or taken, or a function whose description cannot be; as an error of
+    /// the caller's own, so that the two can be told apart or need not be.
+    pub fn bind<E: From<ServerError>>(
         path: impl AsRef<Path>,
         options: Options,
-        plug: impl FnOnce(Arc<dyn Host>) -> Arc<dyn Function>,
-    ) -> Result<Self, ServerError> {
+        plug: impl FnOnce(Arc<dyn Host>) -> Result<Arc<dyn Function>, E>,
+    ) -> Result<Self, E> {
         let endpoint = Endpoint::bind(path.as_ref())?;
-        let board = Board::new(plug).map_err(ServerError::Description)?;
-        Ok(Self { endpoint, board, options, stop: StopHandle(Arc::new(EventFd::new()?)) })
+        let host = Arc::new(BoardHost::new());
+        let function = plug(Arc::clone(&host) as Arc<dyn Host>)?;
+        let board = Board::new(function, host).map_err(ServerError::Description)?;
+        let event = EventFd::new().map_err(ServerError::Event)?;
+        Ok(Self { endpoint, board, options, stop: StopHandle(Arc::new(event)) })
     }
 
     /// Where clients connect.

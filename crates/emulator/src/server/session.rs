@@ -79,8 +79,8 @@ impl<'a> Session<'a> {
         Self { board, link, id, open: false, out: Vec::new() }
     }
 
-    /// Does what a message asks and answers it. The descriptors came with it.
-    pub(crate) fn handle(&mut self, message: Message<'_>, descriptors: Vec<OwnedFd>) -> Result<(), End> {
+    /// Does what a message asks and answers it. A command that uses descriptors takes all of those that have come.
+    pub(crate) fn handle(&mut self, message: Message<'_>, descriptors: &mut Vec<OwnedFd>) -> Result<(), End> {
         let header = message.header;
         if header.is_reply() {
             self.link.answer(message);
@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         &mut self,
         header: &Header,
         body: &[u8],
-        descriptors: Vec<OwnedFd>,
+        descriptors: &mut Vec<OwnedFd>,
     ) -> Result<Option<BorrowedFd<'a>>, Refusal> {
         let request = Request::decode(header.command, body)?;
         if !self.open && !matches!(request, Request::Version(_)) {
@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
                 reply::region_written(header, RegionAccess { region, offset, count }, out);
             }
             Request::DmaMap(map) => {
-                self.map(&map, descriptors)?;
+                self.map(&map, &std::mem::take(descriptors))?;
                 reply::done(header, &mut self.out);
             }
             Request::DmaUnmap(unmap) => {
@@ -160,7 +160,7 @@ impl<'a> Session<'a> {
                 self.unmap(&unmap)?;
             }
             Request::SetIrqs(set) => {
-                self.set_interrupts(&set, descriptors)?;
+                self.set_interrupts(&set, std::mem::take(descriptors))?;
                 reply::done(header, &mut self.out);
             }
             Request::DeviceInfo => {
@@ -193,11 +193,11 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn map(&self, map: &DmaMap, descriptors: Vec<OwnedFd>) -> Result<(), Refusal> {
+    fn map(&self, map: &DmaMap, descriptors: &[OwnedFd]) -> Result<(), Refusal> {
         let refused = |errno| Refusal::Failed { what: "DMA_MAP", errno };
         let range = Range::new(map.address, map.size).ok_or(refused(Errno::INVAL))?;
         let allowed = Allowed { read: map.flags.read(), write: map.flags.write() };
-        match descriptors.as_slice() {
+        match descriptors {
             [] => self.board.host().map_client(range, allowed, self.id, self.link),
             [file] => self.board.host().map_file(range, allowed, self.id, file, map.offset),
             _ => Err(Errno::INVAL),

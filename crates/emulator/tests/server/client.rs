@@ -4,12 +4,11 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::{RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jitney_emulator::{InterruptKind, Options, Server, ServerError, StopHandle};
+use jitney_emulator::{InterruptKind, Options, ServerError, StopHandle};
 use jitney_memory::descriptors::{self, Wait};
 use jitney_memory::{Access, Mapping, Memfd, PageSize};
 use jitney_vfio_user::{
@@ -59,7 +58,7 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("board");
         let options = Options { patience: Duration::from_millis(500) };
-        let server = Server::bind(&path, options, |host| Arc::new(Toy::new(host, interrupts))).unwrap();
+        let server = Toy::serve(&path, options, interrupts).unwrap();
         let stop = server.stop_handle();
         let server = Some(std::thread::spawn(|| server.serve()));
         Self { path, stop, server, _folder: folder, _with_others: None }

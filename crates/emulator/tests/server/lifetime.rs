@@ -2,9 +2,8 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 
-use jitney_emulator::{InterruptKind, Options, Server, ServerError};
+use jitney_emulator::{InterruptKind, Options, ServerError};
 use jitney_memory::EventFd;
 use jitney_vfio_user::{IrqAction, IrqData};
 
@@ -73,8 +72,7 @@ fn stopping_ends_everything() {
 #[test]
 fn a_socket_of_a_live_server_is_taken() {
     let server = Fixture::new();
-    let again =
-        Server::bind(&server.path, Options::default(), |host| Arc::new(Toy::new(host, InterruptKind::None)));
+    let again = Toy::serve(&server.path, Options::default(), InterruptKind::None);
     assert!(matches!(again, Err(ServerError::Taken { .. })));
     assert_eq!(server.open().get(toy::ID), toy::ID_VALUE);
 }

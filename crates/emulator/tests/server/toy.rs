@@ -1,9 +1,12 @@
 //! A function small enough to see through: some registers, one DMA engine, a mappable BAR.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use jitney_emulator::{BarDescription, Description, Function, Host, InterruptKind};
+use jitney_emulator::{
+    BarDescription, Description, Function, Host, InterruptKind, Options, Server, ServerError,
+};
 use jitney_memory::{Mapping, Memfd, PageSize};
 
 /// Registers of BAR 0.
@@ -56,7 +59,16 @@ struct Inner {
 }
 
 impl Toy {
-    pub(crate) fn new(host: Arc<dyn Host>, interrupts: InterruptKind) -> Self {
+    /// A server with a toy in it.
+    pub(crate) fn serve(
+        path: &Path,
+        options: Options,
+        interrupts: InterruptKind,
+    ) -> Result<Server, ServerError> {
+        Server::bind(path, options, |host| Ok(Arc::new(Self::new(host, interrupts))))
+    }
+
+    fn new(host: Arc<dyn Host>, interrupts: InterruptKind) -> Self {
         let bar = |size| Some(BarDescription { size, is_64bit: false, prefetchable: false });
         let large = Some(BarDescription { size: 0x4000, is_64bit: true, prefetchable: true });
         let description = Description {
