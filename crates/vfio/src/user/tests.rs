@@ -197,6 +197,7 @@ fn regions_are_mapped_by_their_descriptor() {
     theirs.store32(0x3ffc, 7).unwrap();
     assert_eq!((ours.len(), ours.load32(0x3ffc)), (0x4000, Ok(7)));
     assert_eq!(connection.region(1).unwrap().size, 0);
+    assert_eq!(connection.region(100).unwrap().size, 0);
 }
 
 #[test]

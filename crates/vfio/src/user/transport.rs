@@ -27,6 +27,9 @@ impl Transport for Connection {
     /// afterwards is killed by SIGBUS, and a server is not trusted that far. It is reached by messages then, as is one
     /// of which only parts can be mapped.
     fn region(&self, index: u32) -> Result<RegionInfo> {
+        if index >= self.device.num_regions {
+            return Ok(RegionInfo::default());
+        }
         let (info, descriptors) = self.describe(index)?;
         Ok(RegionInfo { size: info.size, mappable: memory_of(&info, &descriptors).is_some() })
     }
