@@ -1,4 +1,24 @@
 //! Emulated FPGA boards, served over vfio-user.
+//!
+//! [`boards`] puts boards together from models of what is on them: XDMA cores that follow PG195 closely enough for any
+//! driver of that IP, card memory, AXI peripherals. A [`Server`] presents one to clients, which need not be ours.
+//! [`fault`] has what can go wrong on request. A board of one's own is an implementation of [`Function`].
+//!
+//! ```
+//! use jitney_emulator::boards::{Board, BoardOptions};
+//! use jitney_emulator::{Function, Options, Server};
+//! use std::sync::Arc;
+//!
+//! let board = BoardOptions { faults: vec!["hang:h2c0@100".parse()?], ..Default::default() };
+//! let socket = std::env::temp_dir().join(format!("nitefury-{}.sock", std::process::id()));
+//! let server = Server::bind(&socket, Options::default(), |host| -> Result<Arc<dyn Function>, Box<dyn std::error::Error>> {
+//!     Ok(Arc::new(Board::new("nitefury", &board, host)?))
+//! })?;
+//! let stop = server.stop_handle();
+//! # stop.stop()?;
+//! server.serve()?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

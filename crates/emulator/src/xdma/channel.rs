@@ -34,8 +34,10 @@ struct Inner {
     state: State,
     /// The level that the IRQ block was told of.
     line: bool,
-    /// A descriptor is accounted for, and its write-back on the way.
-    writing_back: bool,
+    /// Write-backs that were begun: their descriptors are accounted for. One may be on the way.
+    begun: u64,
+    /// Write-backs that are done.
+    ended: u64,
 }
 
 /// How long a register access waits for a write-back that is on the way.
@@ -59,7 +61,7 @@ impl Channel {
             direction,
             index,
             irq_bit,
-            inner: Mutex::new(Inner { state, line: false, writing_back: false }),
+            inner: Mutex::new(Inner { state, line: false, begun: 0, ended: 0 }),
             work: Condvar::new(),
             written_back: Condvar::new(),
             resets: AtomicU64::new(0),
@@ -85,8 +87,10 @@ impl Channel {
 
     /// Registers to their reset values. The engine abandons what it is doing within a piece of data.
     pub(super) fn reset(&self) {
-        self.resets.fetch_add(1, Ordering::Release);
-        self.update(State::reset);
+        self.update(|state| {
+            self.resets.fetch_add(1, Ordering::Release);
+            state.reset();
+        });
     }
 
     /// Looks at or changes the state, and passes on what follows from it: the interrupt request, work for the engine.
@@ -94,10 +98,15 @@ impl Channel {
     /// Who sees a write-back finds BUSY clear, because that comes first. Who sees BUSY clear finds the write-back done,
     /// because this waits for it: a driver that only looks at BUSY would else find an old count in its next run.
     pub(super) fn update<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
-        let (mut inner, _) = self
-            .written_back
-            .wait_timeout_while(self.inner(), WRITE_BACK_PATIENCE, |inner| inner.writing_back)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner();
+        if inner.ended < inner.begun {
+            // This one only: in a busy ring there is always another.
+            let until = inner.begun;
+            (inner, _) = self
+                .written_back
+                .wait_timeout_while(inner, WRITE_BACK_PATIENCE, |inner| inner.ended < until)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
         let result = change(&mut inner.state);
         self.pass_on_request(&mut inner);
         if inner.state.can_start() {
@@ -138,11 +147,11 @@ impl Channel {
 
             inner = self.inner();
             if let Some(writeback) = inner.state.finish(&job, outcome) {
-                inner.writing_back = true;
+                inner.begun += 1;
                 drop(inner);
                 self.write_back(writeback);
                 inner = self.inner();
-                inner.writing_back = false;
+                inner.ended += 1;
                 self.written_back.notify_all();
             }
             self.pass_on_request(&mut inner);
