@@ -1,0 +1,189 @@
+//! A board: a card and the design that is on it.
+
+use crate::axi_gpio::AxiGpio;
+use crate::ddr_status::DdrStatus;
+use crate::design::{Design, Dma, DmaIp, Kind, Link, Memory, Peripheral};
+use crate::error::{Error, Result};
+use crate::frame::Frame;
+use crate::sysmon::Sysmon;
+use crate::user_access::UserAccess;
+use crate::xadc::Xadc;
+use jitney_vfio::{Card, Identity};
+use jitney_xdma::Xdma;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// A card whose design is known: what it is called, and what is on it.
+#[derive(Debug, Clone)]
+pub struct Board {
+    pub(crate) card: Arc<dyn Card>,
+    pub(crate) design: Arc<Design>,
+    pub(crate) name: String,
+    pub(crate) version: Option<u32>,
+    pub(crate) memory: Option<Memory>,
+}
+
+impl Board {
+    /// The board's name: `NiteFury`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the catalogue says about its design.
+    #[must_use]
+    pub fn design(&self) -> &Arc<Design> {
+        &self.design
+    }
+
+    /// The board's version, if its design has one.
+    #[must_use]
+    pub fn version(&self) -> Option<u32> {
+        self.version
+    }
+
+    /// The memory that its DMA engine reaches; `None` for streams and designs without memory.
+    #[must_use]
+    pub fn memory(&self) -> Option<Memory> {
+        self.memory
+    }
+
+    /// The card.
+    #[must_use]
+    pub fn card(&self) -> &Arc<dyn Card> {
+        &self.card
+    }
+
+    /// Its XDMA, identified.
+    ///
+    /// # Errors
+    /// [`Error::NoXdma`] if the design has none, [`Error::Xdma`] if the card does not have what the design has.
+    pub fn xdma(&self) -> Result<Xdma> {
+        let none = |what| Error::NoXdma { card: self.address(), design: self.design.name.clone(), what };
+        let dma = self.design.dma.ok_or_else(|| none("it has no DMA engine that the host can use"))?;
+        match dma.ip {
+            DmaIp::Xdma => Ok(Xdma::identify(Arc::clone(&self.card), dma.bar.into())?),
+            DmaIp::Qdma => Err(none("its DMA engine is a QDMA, which has no driver here")),
+        }
+    }
+
+    /// Its XADC.
+    ///
+    /// # Errors
+    /// [`Error::NoPeripheral`] if it has none, [`Error::OutsideBar`] if the card's BAR is too small for it; likewise
+    /// for the other peripherals.
+    pub fn xadc(&self) -> Result<Xadc> {
+        self.peripheral(Kind::Xadc, 0).map(Xadc::new)
+    }
+
+    /// Its SYSMON.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn sysmon(&self) -> Result<Sysmon> {
+        self.peripheral(Kind::Sysmon, 0).map(Sysmon::new)
+    }
+
+    /// Its AXI GPIO number `index`, from 0 in the order of the catalogue.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn gpio(&self, index: usize) -> Result<AxiGpio> {
+        self.peripheral(Kind::AxiGpio, index).map(AxiGpio::new)
+    }
+
+    /// The time of its build.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn user_access(&self) -> Result<UserAccess> {
+        self.peripheral(Kind::UserAccess, 0).map(UserAccess::new)
+    }
+
+    /// The state of its DDR controller.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn ddr_status(&self) -> Result<DdrStatus> {
+        self.peripheral(Kind::DdrStatus, 0).map(DdrStatus::new)
+    }
+
+    /// Its peripheral number `index` of `kind`, from 0 in the order of the catalogue.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn peripheral(&self, kind: Kind, index: usize) -> Result<Frame> {
+        let mut same = self.present().filter(|peripheral| peripheral.kind == kind);
+        let peripheral = same.nth(index).ok_or_else(|| {
+            let kinds: Vec<String> = self.present().map(|peripheral| peripheral.kind.to_string()).collect();
+            let there = if kinds.is_empty() { "no peripherals".to_owned() } else { kinds.join(", ") };
+            Error::NoPeripheral { card: self.address(), design: self.design.name.clone(), kind, index, there }
+        })?;
+        self.frame(peripheral)
+    }
+
+    /// All peripherals that a card of this revision has, in the order of the catalogue. One that does not lie within
+    /// its BAR is an [`Error::OutsideBar`] in its place.
+    pub fn peripherals(&self) -> impl Iterator<Item = Result<Frame>> + '_ {
+        self.present().map(|peripheral| self.frame(peripheral))
+    }
+
+    /// What there is to tell about it without asking the card.
+    #[must_use]
+    pub fn summary(&self) -> Summary<'_> {
+        Summary {
+            card: self.card.identity(),
+            board: &self.name,
+            design: &self.design.name,
+            version: self.version,
+            memory: self.memory,
+            dma: self.design.dma,
+            peripherals: self.present().collect(),
+            link: self.design.link,
+            note: self.design.note.as_deref(),
+        }
+    }
+
+    fn present(&self) -> impl Iterator<Item = &Peripheral> {
+        let revision = self.card.identity().revision;
+        self.design.peripherals.iter().filter(move |peripheral| revision >= peripheral.from_revision)
+    }
+
+    fn frame(&self, peripheral: &Peripheral) -> Result<Frame> {
+        let Peripheral { kind, bar, offset, size: length, .. } = *peripheral;
+        let size = self.card.bars().get(usize::from(bar)).map_or(0, |bar| bar.size);
+        let end = offset.saturating_add(length);
+        if end > size {
+            let (card, design) = (self.address(), self.design.name.clone());
+            return Err(Error::OutsideBar { card, design, kind, bar, offset, end, size });
+        }
+        Ok(Frame::new(peripheral.clone(), self.card.bar(bar.into())?))
+    }
+
+    fn address(&self) -> String {
+        self.card.identity().address.clone()
+    }
+}
+
+/// What there is to tell about a board, for a program to read.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary<'a> {
+    /// Who the card is.
+    pub card: &'a Identity,
+    /// The board's name.
+    pub board: &'a str,
+    /// The design's name.
+    pub design: &'a str,
+    /// The board's version.
+    pub version: Option<u32>,
+    /// The card's memory.
+    pub memory: Option<Memory>,
+    /// The DMA engine as the catalogue has it.
+    pub dma: Option<Dma>,
+    /// The peripherals that a card of this revision has.
+    pub peripherals: Vec<&'a Peripheral>,
+    /// The PCIe link at its best.
+    pub link: Option<Link>,
+    /// What a user should know besides.
+    pub note: Option<&'a str>,
+}

@@ -1,0 +1,238 @@
+//! Boards files that are right, and files that are wrong in every way.
+
+use super::*;
+use crate::design::{Dma, DmaIp, IdWord, Interface, Kind, Link, Memory, Peripheral, Variant};
+use crate::ids::IdPattern;
+use proptest::prelude::*;
+use std::fs;
+
+const HEAD: &str =
+    "[[design]]\nname = \"mine\"\nboard = \"B\"\npci = [\"10ee:7024\"]\nsubsystem = \"1234:0001\"\n";
+
+/// What adding a file with `text` says.
+fn complaint(text: &str) -> String {
+    add(&mut Vec::new(), Path::new("my.toml"), text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_built_in_files_are_right() {
+    let mut designs = Vec::new();
+    for (name, text) in BUILT_IN {
+        add(&mut designs, Path::new(name), text).unwrap();
+    }
+    assert_eq!(designs.len(), 51);
+    assert_eq!(BUILT_IN.len(), fs::read_dir("catalogue").unwrap().count(), "every file is built in");
+}
+
+#[test]
+fn an_empty_file_is_right() {
+    add(&mut Vec::new(), Path::new("my.toml"), "# nothing yet\n").unwrap();
+}
+
+#[test]
+fn wrong_words_are_named_with_line_and_key() {
+    for (text, line, said) in [
+        ("colour = 1\n", 6, "unknown field `colour`"),
+        ("peripherals = [\n  { kind = \"xadc\", bar = 0, ofset = 0 },\n]", 7, "unknown field `ofset`"),
+        (
+            "peripherals = [\n  { kind = \"xdac\", bar = 0, offset = 0 },\n]",
+            7,
+            "peripherals[0].kind: unknown variant `xdac`",
+        ),
+        ("\nmemory = { base = 0, size = \"1G\" }", 7, "design[0].memory.size: invalid type: string"),
+        ("memory = { base = 0, size = -1 }", 6, "design[0].memory.size: invalid value"),
+        ("memory = { base = 0 }", 6, "missing field `size`"),
+        ("dma = { ip = \"xdma\", bar = 300 }", 6, "design[0].dma.bar: invalid value"),
+        ("link = {", 6, "inline table"),
+    ] {
+        let complaint = complaint(&format!("{HEAD}{text}"));
+        assert!(
+            complaint.starts_with(&format!("my.toml:{line}: ")) && complaint.contains(said),
+            "{complaint}"
+        );
+    }
+    assert!(
+        complaint("[[design]]\nname = \"a\"\nboard = \"b\"\npci = [\n\"10ee\"]\n")
+            .contains(":5: design[0].pci")
+    );
+    assert!(complaint("[[desing]]\n").contains("my.toml:1: desing: unknown field"));
+}
+
+#[test]
+fn wrong_sense_is_named_with_line_and_key() {
+    let at = |fields: &str| {
+        format!("peripherals = [\n  {{ kind = \"iic\", bar = 0, offset = 0 }},\n  {{ {fields} }},\n]")
+    };
+    for (text, line, said) in [
+        (
+            at("kind = \"xadc\", bar = 0, offset = 0xffc"),
+            8,
+            "peripherals[1].offset: the xadc at 0xffc overlaps the iic at 0x0",
+        ),
+        (at("kind = \"xadc\", bar = 6, offset = 0"), 8, "peripherals[1].bar: there is no BAR 6"),
+        (at("kind = \"xadc\", bar = 0, offset = 0x1001"), 8, "0x1001 is no multiple of 4"),
+        (at("kind = \"ram\", bar = 0, offset = 0x1000, size = 0"), 8, "peripherals[1].size: 0x0 is no"),
+        (at("kind = \"xadc\", bar = 0, offset = 0xffff_f004"), 8, "beyond 4 GiB"),
+        (at("kind = \"xadc\", bar = 0, offset = 0x7fff_ffff_ffff_fffc"), 8, "beyond 4 GiB"),
+        (at("kind = \"xadc\", bar = 0, offset = 0x1000, ports = 2"), 8, "only a stream-switch has ports"),
+        (at("kind = \"stream-switch\", bar = 0, offset = 0x1000"), 8, "say how many"),
+        (at("kind = \"xadc\", bar = 0, offset = 0x1000, slaves = 1"), 8, "only a sysmon"),
+        (at("kind = \"sysmon\", bar = 0, offset = 0x1000, slaves = 2"), 8, "3 dies need 0x1800 bytes"),
+        ("dma = { ip = \"xdma\", bar = 6 }".into(), 6, "design[0].dma: there is no BAR 6"),
+        ("dma = { ip = \"xdma\", bar = 0, h2c = 5 }".into(), 6, "4 channels"),
+        (
+            format!("dma = {{ ip = \"xdma\", bar = 0 }}\n{}", at("kind = \"ram\", bar = 1, offset = 0")),
+            8,
+            "BAR 0 is the DMA engine's",
+        ),
+        ("memory = { base = 0, size = 0 }".into(), 6, "no bytes"),
+        ("variants = [\n{ board = \"other\" }]".into(), 7, "variants[0]: it needs a condition"),
+        ("variants = [\n{ word = \"ABCD\" }]".into(), 7, "no id_word"),
+        ("variants = [\n{ h2c = 1 }]".into(), 7, "variants[0].h2c: the design has no XDMA"),
+        ("id_word = { bar = 0, offset = 0 }".into(), 6, "it needs variants"),
+        ("id_word = { bar = 0, offset = 2 }".into(), 6, "multiple of 4"),
+        ("id_word = { bar = 0, offset = 0 }\nvariants = [{ word = \"ABCDE\" }]".into(), 7, "not four ASCII"),
+    ] {
+        let complaint = complaint(&format!("{HEAD}{text}"));
+        let place = format!("my.toml:{line}: ");
+        assert!(complaint.starts_with(&place) && complaint.contains(said), "{said}: {complaint}");
+    }
+}
+
+#[test]
+fn designs_have_to_be_distinct() {
+    let second = |change: (&str, &str)| format!("{HEAD}{}", HEAD.replace(change.0, change.1));
+    let same_name = complaint(&second(("1234:0001", "1234:0002")));
+    assert!(
+        same_name.starts_with("my.toml:7: design[1].name: there is a design \"mine\" already"),
+        "{same_name}"
+    );
+    let same_ids = complaint(&second(("\"mine\"", "\"yours\"")));
+    assert!(
+        same_ids.starts_with("my.toml:9: design[1].pci: a card with these ids could be \"mine\""),
+        "{same_ids}"
+    );
+    let wild = second(("name = \"mine\"", "name = \"yours\""))
+        .replace("10ee:7024\"]\nsubsystem = \"1234:0001\"\n", "10ee:*\"]\n");
+    assert!(complaint(&wild).contains("could be \"mine\""));
+
+    let apart = format!("{HEAD}revisions = [0, 1]\n{}revisions = [2]\n", HEAD.replace("mine", "yours"));
+    add(&mut Vec::new(), Path::new("my.toml"), &apart).unwrap();
+    assert!(complaint(&apart.replace("[2]", "[1, 2]")).contains("could be"));
+}
+
+#[test]
+fn users_designs_win() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    fs::write(&file, HEAD.replace("mine", "NiteFury_dma_ddr3")).unwrap();
+    let catalogue = Catalogue::built_in().with_file(&file).unwrap();
+    assert_eq!(catalogue.designs().count(), Catalogue::built_in().designs().count());
+    assert_eq!(catalogue.design("NiteFury_dma_ddr3").unwrap().board, "B");
+
+    let again = catalogue.with_file(&file).unwrap_err().to_string();
+    assert!(again.contains("mine.toml:2") && again.contains("already"), "{again}");
+    let missing = Catalogue::built_in().with_file("/nowhere.toml").unwrap_err().to_string();
+    assert!(missing.contains("/nowhere.toml"), "{missing}");
+}
+
+fn ids() -> impl Strategy<Value = IdPattern> {
+    (any::<u16>(), any::<Option<u16>>()).prop_map(|(vendor, device)| IdPattern { vendor, device })
+}
+
+// TOML's integers have 63 bits and a sign.
+fn address() -> impl Strategy<Value = u64> {
+    0..=i64::MAX.cast_unsigned()
+}
+
+fn memory() -> impl Strategy<Value = Memory> {
+    (address(), address()).prop_map(|(base, size)| Memory { base, size })
+}
+
+fn peripheral() -> impl Strategy<Value = Peripheral> {
+    let kind = prop::sample::select(vec![Kind::AxiGpio, Kind::StreamSwitch, Kind::Cms, Kind::Other]);
+    let numbers = (any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>());
+    (kind, address(), prop_oneof![Just(0x1000), address()], numbers, any::<Option<String>>()).prop_map(
+        |(kind, offset, size, (bar, from_revision, ports, slaves), note)| Peripheral {
+            kind,
+            bar,
+            offset,
+            size,
+            from_revision,
+            ports,
+            slaves,
+            note,
+        },
+    )
+}
+
+fn dma() -> impl Strategy<Value = Dma> {
+    let ip = prop::sample::select(vec![DmaIp::Xdma, DmaIp::Qdma]);
+    let interface = prop::sample::select(vec![None, Some(Interface::Stream), Some(Interface::MemoryMapped)]);
+    (ip, any::<u8>(), any::<Option<u8>>(), any::<Option<u8>>(), interface, any::<Option<u16>>())
+        .prop_map(|(ip, bar, h2c, c2h, interface, width)| Dma { ip, bar, h2c, c2h, interface, width })
+}
+
+fn variant() -> impl Strategy<Value = Variant> {
+    let conditions = (any::<Option<String>>(), any::<Vec<u8>>(), any::<Option<u8>>(), any::<Option<u8>>());
+    (conditions, any::<Option<String>>(), prop::option::of(memory())).prop_map(
+        |((word, revisions, h2c, c2h), board, memory)| Variant { word, revisions, h2c, c2h, board, memory },
+    )
+}
+
+fn design() -> impl Strategy<Value = Design> {
+    let names = (any::<String>(), any::<Vec<String>>(), any::<String>(), any::<Option<String>>());
+    let found_by = (
+        prop::collection::vec(ids(), 0..3),
+        prop::option::of(ids()),
+        any::<Vec<u8>>(),
+        any::<Option<u16>>(),
+        prop::option::of((any::<u8>(), address(), prop::option::of(address()))),
+    );
+    let parts = (
+        prop::option::of(dma()),
+        prop::option::of(memory()),
+        prop::collection::vec(variant(), 0..3),
+        prop::collection::vec(peripheral(), 0..3),
+        prop::option::of((prop::option::of(0.0..100.0), any::<Option<u8>>())),
+    );
+    (names, found_by, parts).prop_map(|(names, found_by, parts)| {
+        let (name, aliases, board, note) = names;
+        let (pci, subsystem, revisions, usual_device, word) = found_by;
+        let (dma, memory, variants, peripherals, link) = parts;
+        let id_word = word.map(|(bar, offset, version_offset)| IdWord { bar, offset, version_offset });
+        let link = link.map(|(gt_per_s, lanes)| Link { gt_per_s, lanes });
+        Design {
+            name,
+            aliases,
+            board,
+            pci,
+            subsystem,
+            revisions,
+            usual_device,
+            id_word,
+            dma,
+            memory,
+            variants,
+            peripherals,
+            link,
+            note,
+        }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_is_read_back(design in prop::collection::vec(design(), 0..4)) {
+        let text = toml::to_string(&File { design: design.clone() }).unwrap();
+        prop_assert_eq!(toml::from_str::<File>(&text).unwrap().design, design);
+    }
+
+    #[test]
+    fn nothing_makes_a_check_panic(design in design()) {
+        let at = KeyPath::default().key("design").index(0);
+        let _ = check(&design, &at);
+    }
+}

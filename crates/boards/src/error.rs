@@ -1,0 +1,122 @@
+//! What went wrong with a board or its catalogue, where, and what to do about it.
+
+use crate::design::Kind;
+use jitney_vfio::Identity;
+use std::io;
+use std::path::PathBuf;
+
+/// The result of an operation on a board or the catalogue.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure, in words that say what, where and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The card failed. [`ErrorKind::LinkDown`](jitney_vfio::ErrorKind::LinkDown) if its registers read as all-ones.
+    #[error(transparent)]
+    Card(#[from] jitney_vfio::Error),
+
+    /// The XDMA is not there, or is not what it has to be.
+    #[error(transparent)]
+    Xdma(#[from] jitney_xdma::Error),
+
+    /// No design in the catalogue has the card's ids.
+    #[error(
+        "{card} is no board in the catalogue: subsystem {:04x}:{:04x}, revision {:#04x}{seen}; \
+         describe it in a file in ~/.config/jitney/boards/, or in one that JITNEY_BOARDS names",
+        card.subsystem_vendor, card.subsystem_device, card.revision
+    )]
+    UnknownBoard {
+        /// Who the card is.
+        card: Box<Identity>,
+        /// What its id word says, if designs with these ids have one; else empty.
+        seen: String,
+    },
+
+    /// The design has no such peripheral.
+    #[error("the {design} of {card} has no {kind} number {index}; it has {there}")]
+    NoPeripheral {
+        /// The card's address.
+        card: String,
+        /// The design's name.
+        design: String,
+        /// What was asked for.
+        kind: Kind,
+        /// Which of them, from 0.
+        index: usize,
+        /// The peripherals that it has, in words.
+        there: String,
+    },
+
+    /// A peripheral of the catalogue does not fit into the card's BAR.
+    #[error(
+        "the {kind} of {design} is at {offset:#x} to {end:#x} of BAR {bar}, but on {card} that BAR has \
+         {size:#x} bytes; the card has another design than its ids say, or the boards file is wrong"
+    )]
+    OutsideBar {
+        /// The card's address.
+        card: String,
+        /// The design's name.
+        design: String,
+        /// Which peripheral.
+        kind: Kind,
+        /// The BAR that it should be in.
+        bar: u8,
+        /// Where its frame starts, in bytes.
+        offset: u64,
+        /// Where its frame ends, in bytes.
+        end: u64,
+        /// The size of the BAR on this card in bytes, 0 if it is not there.
+        size: u64,
+    },
+
+    /// The design has no DMA engine that this project drives.
+    #[error("the {design} of {card} has no XDMA: {what}")]
+    NoXdma {
+        /// The card's address.
+        card: String,
+        /// The design's name.
+        design: String,
+        /// What it has instead.
+        what: &'static str,
+    },
+
+    /// A register access outside of a peripheral's frame.
+    #[error("offset {offset:#x} is outside of the {kind}, which has {size:#x} bytes of registers")]
+    OutsideFrame {
+        /// Which peripheral.
+        kind: Kind,
+        /// The offset in the frame, in bytes.
+        offset: u64,
+        /// The size of the frame in bytes.
+        size: u64,
+    },
+
+    /// A boards file or folder cannot be read.
+    #[error("{}: {source}{remedy}", path.display())]
+    File {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+        /// What to do about it; may be empty.
+        remedy: &'static str,
+    },
+
+    /// A boards file is wrong.
+    #[error("{}:{line}: {key}{message}", path.display(), key = prefix(key))]
+    Catalogue {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Which key, as `design[0].peripherals[2].offset`; empty if the file is no TOML at that place.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+fn prefix(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("{key}: ") }
+}

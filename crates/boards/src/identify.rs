@@ -1,0 +1,112 @@
+//! Which board a card is. Registers are only read, so it can be done while others use the card.
+
+use crate::board::Board;
+use crate::catalogue::Catalogue;
+use crate::design::{Design, DmaIp, Variant};
+use crate::error::{Error, Result};
+use jitney_vfio::{Card, ErrorKind};
+use jitney_xdma::{Direction, Xdma};
+use std::sync::Arc;
+
+/// Which board `card` is, by the built-in catalogue and the user's files.
+///
+/// # Errors
+/// [`Error::UnknownBoard`] if no design has its ids, and what [`Catalogue::load`] answers.
+pub fn identify(card: &Arc<dyn Card>) -> Result<Board> {
+    Catalogue::load()?.identify(card)
+}
+
+/// The XDMA on `card` whatever its ids are: the first BAR whose identifier registers say so. For a card that no
+/// catalogue knows.
+///
+/// # Errors
+/// What reading a register of the card answers.
+pub fn probe(card: &Arc<dyn Card>) -> Result<Option<Xdma>> {
+    let Some(bar) = Xdma::find(&**card)? else { return Ok(None) };
+    Ok(Some(Xdma::identify(Arc::clone(card), bar)?))
+}
+
+impl Catalogue {
+    /// Which board `card` is: by its PCI ids, and where designs share those, by a word in a register.
+    ///
+    /// # Errors
+    /// [`Error::UnknownBoard`] if no design has its ids; [`Error::Card`] or [`Error::Xdma`] if a register that tells
+    /// variants of the design apart cannot be read.
+    pub fn identify(&self, card: &Arc<dyn Card>) -> Result<Board> {
+        let mut seen = String::new();
+        for design in self.candidates(card.identity()) {
+            let word = design.id_word.map(|place| register(card, place.bar, place.offset)).transpose()?;
+            let facts = Facts { word, channels: channels(card, design)?, revision: card.identity().revision };
+            let variant = design.variants.iter().find(|variant| facts.fit(variant));
+            if let (Some(word), None) = (word, variant) {
+                seen = format!(", and its id word reads {word:#010x}{}", in_quotes(word));
+                continue;
+            }
+            let version_offset =
+                design.id_word.and_then(|place| place.version_offset.map(|at| (place.bar, at)));
+            return Ok(Board {
+                card: Arc::clone(card),
+                name: variant.and_then(|variant| variant.board.as_ref()).unwrap_or(&design.board).clone(),
+                version: version_offset.map(|(bar, at)| register(card, bar, at)).transpose()?,
+                memory: variant.and_then(|variant| variant.memory).or(design.memory),
+                design: Arc::clone(design),
+            });
+        }
+        Err(Error::UnknownBoard { card: Box::new(card.identity().clone()), seen })
+    }
+}
+
+/// What tells the variants of a design apart on this card.
+struct Facts {
+    word: Option<u32>,
+    channels: Option<[usize; 2]>,
+    revision: u8,
+}
+
+impl Facts {
+    fn fit(&self, variant: &Variant) -> bool {
+        let word =
+            |expected: &String| self.word.is_some_and(|word| word.to_be_bytes() == *expected.as_bytes());
+        let channels = |expected: Option<u8>, direction: usize| {
+            expected
+                .is_none_or(|expected| self.channels.is_some_and(|is| is[direction] == usize::from(expected)))
+        };
+        variant.word.as_ref().is_none_or(word)
+            && (variant.revisions.is_empty() || variant.revisions.contains(&self.revision))
+            && channels(variant.h2c, 0)
+            && channels(variant.c2h, 1)
+    }
+}
+
+/// The channels that the XDMA has, H2C and C2H, if a variant of the design asks for them.
+fn channels(card: &Arc<dyn Card>, design: &Design) -> Result<Option<[usize; 2]>> {
+    let asked = design.variants.iter().any(|variant| variant.h2c.is_some() || variant.c2h.is_some());
+    match design.dma {
+        Some(dma) if asked && dma.ip == DmaIp::Xdma => {
+            let xdma = Xdma::identify(Arc::clone(card), dma.bar.into())?;
+            Ok(Some(Direction::ALL.map(|direction| xdma.channels(direction).len())))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn register(card: &Arc<dyn Card>, bar: u8, offset: u64) -> Result<u32> {
+    let region = card.bar(bar.into())?;
+    let value = region.read32(offset)?;
+    if value == u32::MAX {
+        let what = format!(
+            "{} reads as all-ones at {offset:#x}: its link is down or the card was reset",
+            region.name()
+        );
+        return Err(jitney_vfio::Error::new(ErrorKind::LinkDown, what).into());
+    }
+    Ok(value)
+}
+
+/// The word as text, if it is text.
+fn in_quotes(word: u32) -> String {
+    match std::str::from_utf8(&word.to_be_bytes()) {
+        Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => format!(" ({text:?})"),
+        _ => String::new(),
+    }
+}
