@@ -95,12 +95,15 @@ impl Engine {
 
     /// Brings the engine to where it can be started, from wherever it is.
     pub(crate) fn make_ready(&mut self) -> Result<(), Error> {
+        // Until all of this has worked: a card that is away for a moment comes back with its registers reset.
+        let unsettled = std::mem::replace(&mut self.unsettled, true);
         if self.state != State::Idle || self.status()?.busy() {
             self.stop()?;
         }
-        if self.unsettled {
+        if unsettled {
             self.set_up()?;
         }
+        self.unsettled = false;
         Ok(())
     }
 
@@ -116,7 +119,6 @@ impl Engine {
         sgdma.write_pair(sgdma::FIRST_DESCRIPTOR_LOW, sgdma::FIRST_DESCRIPTOR_HIGH, ring.first())?;
         sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, 0)?;
         self.adjacent = 0;
-        self.unsettled = false;
         Ok(())
     }
 
