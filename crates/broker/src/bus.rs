@@ -86,7 +86,7 @@ impl Bus {
             Ok(socket) => Self::client(Link::new(socket)?),
             // Nobody named this one, so that nobody is there is no failure.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
-                Self::alone(&runtime::boards()?)
+                Self::alone(&runtime::visible_cards()?)
             }
             Err(error) => Err(error),
         }

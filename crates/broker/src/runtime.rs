@@ -54,6 +54,14 @@ pub fn make_private(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The cards that can be owned without being named: this user's emulated boards.
+///
+/// # Errors
+/// As [`boards`].
+pub fn visible_cards() -> Result<Vec<CardAddress>> {
+    boards()
+}
+
 /// The sockets of this user's emulated boards, in the order of their names.
 ///
 /// # Errors

@@ -1,0 +1,236 @@
+//! The command line.
+
+use super::size;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jitney_emulator::fault::{Fault, FaultKind};
+use jitney_vfio::CardAddress;
+use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
+
+const STATUSES: &str = "\
+Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 nothing was tested.
+
+Environment: JITNEY_BROKER names the broker to use, JITNEY_CARDS the cards to own (separated by commas),
+JITNEY_BOARDS files or folders with boards of your own, JITNEY_LOG what to log (as jitney_broker=debug).";
+
+/// Several processes drive the same PCIe cards from user space, at the same time and safely.
+#[derive(Debug, Parser)]
+#[command(name = "jitney", version, after_help = STATUSES, max_term_width = 110)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Print JSON for programs instead of lines for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more, to standard error; twice for everything.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Two emulated boards and three programs at once: what jitney is for, in 20 seconds.
+    Demo(Demo),
+    /// Own the cards, and start programs that share them.
+    #[command(after_help = "\
+Examples:
+  jitney run --emulate nitefury --emulate tef1001-dma-blkram \"jitney test ddr\" \"jitney time blkram\"
+  jitney run --card vfio-user:/tmp/nf.sock \"./my-program --fast\" \"jitney test general\"")]
+    Run(Run),
+    /// Own the cards for programs that are started elsewhere, until told to stop.
+    #[command(after_help = "\
+Example:
+  jitney broker --emulate nitefury &
+  jitney test general        # finds the broker at its well-known socket")]
+    Broker(Broker),
+    /// Test boards.
+    #[command(subcommand)]
+    Test(Test),
+    /// Measure boards.
+    #[command(subcommand)]
+    Time(Time),
+    /// The cards and boards that can be seen, and who uses them.
+    List(Source),
+    /// A card's BARs, IP, channels, peripherals and memory.
+    Info(Info),
+    /// Serve an emulated board over vfio-user, to any client, until told to stop.
+    #[command(after_help = emulate_help())]
+    Emulate(Emulate),
+}
+
+fn emulate_help() -> String {
+    let boards: Vec<String> = jitney_emulator::boards::models()
+        .iter()
+        .map(|model| format!("  {:22} {}", model.name, model.summary))
+        .collect();
+    format!(
+        "Boards:\n{}\n\nFaults, each as NAME[:CHANNEL][@N], at the Nth descriptor or at once:\n  {}\n\nExample:\n  \
+         jitney emulate nitefury --socket /tmp/nf.sock --fault hang:h2c0@3",
+        boards.join("\n"),
+        FaultKind::ALL.map(FaultKind::name).join(", ")
+    )
+}
+
+/// Where cards come from.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Source {
+    /// Own this card: a board's socket as vfio-user:/path, or a PCI address. Can be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) card: Vec<CardAddress>,
+    /// Start an emulated board for as long as this runs, and own it. Can be repeated; see `jitney emulate --help`.
+    #[arg(long, value_name = "BOARD")]
+    pub(crate) emulate: Vec<String>,
+}
+
+/// Which cards a program uses.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Selection {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Be the client of the broker at this socket.
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["card", "emulate"])]
+    pub(crate) broker: Option<PathBuf>,
+    /// Use only this one of the cards: its address, or VENDOR:DEVICE.
+    #[arg(long, value_name = "CARD")]
+    pub(crate) only: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// All 16 passes over 1 GiB and all 14170 transfers, which takes minutes.
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Show every open descriptor of this process and of each program.
+    #[arg(long)]
+    pub(crate) fds: bool,
+    /// The programs, each with its arguments as one word.
+    #[arg(required = true, value_name = "PROGRAM ARGS")]
+    pub(crate) programs: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Broker {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Listen here instead of at the well-known place.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Let the processes of the socket's group in as well, not only this user's.
+    #[arg(long)]
+    pub(crate) group: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Test {
+    /// Identify each NiteFury and LiteFury and read its sensors.
+    General(General),
+    /// Write all of a card's memory by DMA, read it back, compare every word.
+    #[command(after_help = "\
+Examples:
+  jitney test ddr --emulate nitefury --passes 2
+  jitney test ddr --align 4096 --buffer huge --only 10ee:7011")]
+    Ddr(Ddr),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Time {
+    /// Many transfers of a block RAM's whole size each way, each verified.
+    Blkram(Blkram),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct General {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pages {
+    /// Pages of 4 KiB.
+    Normal,
+    /// Pages of 2 MiB, which have to be reserved.
+    Huge,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Ddr {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Test this much of the memory, from its start, instead of all: 4096, 0x128000, 64K, 8M, 1G.
+    #[arg(long, value_parser = size::parse_nonzero)]
+    pub(crate) size: Option<u64>,
+    /// How often to write and read all of it.
+    #[arg(long, default_value = "16")]
+    pub(crate) passes: NonZeroU32,
+    /// Make descriptors of whole multiples of this many bytes.
+    #[arg(long, value_name = "BYTES", value_parser = size::parse_alignment)]
+    pub(crate) align: Option<u64>,
+    /// Which pages to make the buffers of.
+    #[arg(long, value_enum, default_value = "normal")]
+    pub(crate) buffer: Pages,
+    /// Which DMA channel of each direction to use.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) channel: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Blkram {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// How many transfers each way.
+    #[arg(long, default_value = "14170")]
+    pub(crate) transfers: NonZeroU64,
+    /// Which DMA channel of each direction to use.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) channel: u8,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Which card: its address, or VENDOR:DEVICE.
+    #[arg(value_name = "CARD", conflicts_with = "only")]
+    pub(crate) named: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Emulate {
+    /// Which board; see below.
+    pub(crate) board: String,
+    /// Where clients connect. Without it the board is put where `jitney list` and other commands find it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// How much card memory, as 512M; what nobody touches costs nothing.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_nonzero)]
+    pub(crate) memory: Option<u64>,
+    /// Which build of the design.
+    #[arg(long, value_name = "N")]
+    pub(crate) revision: Option<u32>,
+    /// How the card interrupts: msix, msi, intx or none.
+    #[arg(long, value_name = "KIND")]
+    pub(crate) interrupts: Option<jitney_emulator::InterruptKind>,
+    /// Something that goes wrong; can be repeated.
+    #[arg(long, value_name = "FAULT")]
+    pub(crate) fault: Vec<Fault>,
+    /// Stop when standard input ends, as it does when the process that started this one is gone.
+    #[arg(long, hide = true)]
+    pub(crate) with_parent: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Options::command().debug_assert();
+    }
+}

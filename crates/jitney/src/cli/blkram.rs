@@ -1,0 +1,71 @@
+//! `jitney time blkram`: many transfers of a block RAM's whole size each way, each verified.
+
+use super::args::Blkram;
+use super::cards::Session;
+use super::rates::{Rates, Summary};
+use super::report::Report;
+use super::status::Status;
+use super::targets::{self, has_block_ram, nothing_tested};
+use anyhow::bail;
+use jitney_boards::Board;
+use jitney_pattern::Pattern;
+use serde::Serialize;
+
+/// How it went on one board.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    card: String,
+    board: String,
+    failure: Option<String>,
+    host_to_card: Summary,
+    card_to_host: Summary,
+}
+
+pub(crate) fn blkram(args: &Blkram, json: bool) -> anyhow::Result<Status> {
+    let mut report = Report::new(json);
+    let session = Session::open(&args.selection)?;
+    let boards = targets::boards(&session, &args.selection, &report, has_block_ram)?;
+    if boards.is_empty() {
+        nothing_tested("board with block RAM and DMA");
+        return Ok(Status::NothingTested);
+    }
+    let mut outcomes = Vec::new();
+    for board in &boards {
+        outcomes.push(time(board, args, &session, &mut report)?);
+    }
+    report.finish(&outcomes)?;
+    let failed = outcomes.iter().any(|outcome| outcome.failure.is_some());
+    Ok(if failed { Status::Failed } else { Status::Passed })
+}
+
+fn time(board: &Board, args: &Blkram, session: &Session, report: &mut Report) -> anyhow::Result<Outcome> {
+    let card = board.card().identity().to_string();
+    let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
+    let (base, size, transfers) = (memory.base, memory.size, args.transfers.get());
+    let xdma = board.xdma()?;
+    let (mut h2c, mut c2h) = (xdma.h2c(args.channel)?, xdma.c2h(args.channel)?);
+    let (sent, received) = (session.bus.dma_buffer(size)?, session.bus.dma_buffer(size)?);
+    report.line(format!("Testing {} with {size:#x} bytes of memory at {card}", board.name()));
+
+    let (mut to_card, mut from_card) = (Rates::of(size), Rates::of(size));
+    let mut pattern = Pattern::starting_at(0);
+    let mut failure = None;
+    report.start(board.name(), size.saturating_mul(transfers));
+    for transfer in 1..=transfers {
+        // New data each time, so that what an earlier transfer left cannot pass for it.
+        let mut expected = pattern.clone();
+        pattern.fill(sent.view(), 0, size)?;
+        to_card.add(h2c.write_range(&sent, 0..size, base)?.duration);
+        from_card.add(c2h.read_range(&received, 0..size, base)?.duration);
+        if let Some(mismatch) = expected.compare(received.view(), 0, size)? {
+            failure = Some(format!("transfer {transfer} of {transfers}: {mismatch}"));
+            break;
+        }
+        report.advance(size);
+    }
+    let (host_to_card, card_to_host) = (to_card.summary(), from_card.summary());
+    report.line(failure.clone().unwrap_or_else(|| format!("all {transfers} transfers each way match")));
+    report.line(host_to_card.describe("host to card"));
+    report.line(card_to_host.describe("card to host"));
+    Ok(Outcome { card, board: board.name().to_owned(), failure, host_to_card, card_to_host })
+}

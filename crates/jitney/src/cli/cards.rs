@@ -1,0 +1,42 @@
+//! The bus that a command uses, and the boards that it started for it.
+
+use super::args::{Selection, Source};
+use super::emulated::EmulatedBoards;
+use jitney_broker::Bus;
+use jitney_vfio::{Card, CardAddress};
+use std::sync::Arc;
+
+/// The bus, and emulated boards that live as long as it is used.
+#[derive(Debug)]
+pub(crate) struct Session {
+    // In this order: cards are closed before their boards end.
+    pub(crate) bus: Bus,
+    _boards: EmulatedBoards,
+}
+
+impl Session {
+    /// Opens what `selection` names, or what [`Bus::open`] finds.
+    pub(crate) fn open(selection: &Selection) -> anyhow::Result<Self> {
+        if let Some(path) = &selection.broker {
+            let bus = Bus::options().broker(path).open()?;
+            return Ok(Self { bus, _boards: EmulatedBoards::default() });
+        }
+        let boards = EmulatedBoards::start(&selection.source.emulate)?;
+        let addresses = named(&selection.source, &boards);
+        let bus = if addresses.is_empty() { Bus::open()? } else { Bus::alone(&addresses)? };
+        Ok(Self { bus, _boards: boards })
+    }
+
+    /// The cards to use: the one that is named, or all.
+    pub(crate) fn cards(&self, only: Option<&str>) -> anyhow::Result<Vec<Arc<dyn Card>>> {
+        match only {
+            Some(selector) => Ok(vec![self.bus.card(selector)?]),
+            None => Ok(self.bus.open_cards()?),
+        }
+    }
+}
+
+/// The cards that `source` names, emulated ones last.
+pub(crate) fn named(source: &Source, boards: &EmulatedBoards) -> Vec<CardAddress> {
+    source.card.iter().cloned().chain(boards.addresses()).collect()
+}

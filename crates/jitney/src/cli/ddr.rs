@@ -1,0 +1,176 @@
+//! `jitney test ddr`: write all of a card's memory by DMA, read it back, compare every word.
+
+use super::args::{Ddr, Pages};
+use super::cards::Session;
+use super::rates::{Rates, Summary};
+use super::report::Report;
+use super::size::human;
+use super::status::Status;
+use super::targets::{self, has_ddr, nothing_tested};
+use anyhow::bail;
+use jitney_boards::Board;
+use jitney_memory::PageSize;
+use jitney_pattern::{Mismatch, Pattern};
+use jitney_vfio::{DmaBuffer, DmaRequest};
+use jitney_xdma::{C2h, H2c};
+use serde::Serialize;
+
+/// How it went on one board.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    card: String,
+    board: String,
+    bytes: u64,
+    h2c_descriptors: Vec<u32>,
+    c2h_descriptors: Vec<u32>,
+    passes: u32,
+    failures: Vec<String>,
+    host_to_card: Summary,
+    card_to_host: Summary,
+}
+
+pub(crate) fn ddr(args: &Ddr, json: bool) -> anyhow::Result<Status> {
+    let mut report = Report::new(json);
+    let session = Session::open(&args.selection)?;
+    let boards = targets::boards(&session, &args.selection, &report, has_ddr)?;
+    if boards.is_empty() {
+        nothing_tested("board with DDR memory and DMA");
+        return Ok(Status::NothingTested);
+    }
+    let mut outcomes = Vec::new();
+    for board in &boards {
+        outcomes.push(test(board, args, &session, &mut report)?);
+    }
+    report.finish(&outcomes)?;
+    let failed = outcomes.iter().any(|outcome| !outcome.failures.is_empty());
+    Ok(if failed { Status::Failed } else { Status::Passed })
+}
+
+/// A board's memory, a channel each way, and a buffer for each.
+struct Bench {
+    base: u64,
+    size: u64,
+    h2c: H2c,
+    c2h: C2h,
+    sent: DmaBuffer,
+    received: DmaBuffer,
+}
+
+fn test(board: &Board, args: &Ddr, session: &Session, report: &mut Report) -> anyhow::Result<Outcome> {
+    let card = board.card().identity().to_string();
+    let mut bench = Bench::new(board, args, session)?;
+    report.line(format!("Testing {} with {} of memory at {card}", board.name(), human(bench.size)));
+    let h2c_descriptors = lengths(bench.h2c.plan(&bench.sent, 0..bench.size, bench.base)?);
+    let c2h_descriptors = lengths(bench.c2h.plan(&bench.received, 0..bench.size, bench.base)?);
+    report.line(sizes("h2c", &h2c_descriptors));
+    report.line(sizes("c2h", &c2h_descriptors));
+
+    let (mut to_card, mut from_card) = (Rates::of(bench.size), Rates::of(bench.size));
+    let mut pattern = Pattern::starting_at(0);
+    let mut failures = Vec::new();
+    // Filled, written, read and compared.
+    report.start(board.name(), bench.size.saturating_mul(4 * u64::from(args.passes.get())));
+    for pass in 1..=args.passes.get() {
+        match bench.pass(&mut pattern, &mut to_card, &mut from_card, report)? {
+            None => report.line(format!("pass {pass} of {}: test pattern matches", args.passes)),
+            Some(mismatch) => {
+                let failure = format!("pass {pass} of {}: {mismatch}", args.passes);
+                report.line(&failure);
+                failures.push(failure);
+            }
+        }
+    }
+    let (host_to_card, card_to_host) = (to_card.summary(), from_card.summary());
+    report.line(host_to_card.describe("host to card"));
+    report.line(card_to_host.describe("card to host"));
+    Ok(Outcome {
+        card,
+        board: board.name().to_owned(),
+        bytes: bench.size,
+        h2c_descriptors,
+        c2h_descriptors,
+        passes: args.passes.get(),
+        failures,
+        host_to_card,
+        card_to_host,
+    })
+}
+
+impl Bench {
+    fn new(board: &Board, args: &Ddr, session: &Session) -> anyhow::Result<Self> {
+        let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
+        let size = args.size.unwrap_or(memory.size);
+        if size > memory.size {
+            bail!("{} has {:#x} bytes of memory, fewer than --size {size:#x}", board.name(), memory.size);
+        }
+        let xdma = board.xdma()?;
+        let align = args.align.unwrap_or(1);
+        let (h2c, c2h) = (xdma.h2c(args.channel)?.aligned(align), xdma.c2h(args.channel)?.aligned(align));
+        let pages = match args.buffer {
+            Pages::Normal => PageSize::Normal,
+            Pages::Huge => PageSize::Huge2M,
+        };
+        let top = h2c.limits().top().min(c2h.limits().top());
+        let request = DmaRequest::new(size).of(pages).aligned(align).below(top);
+        let (sent, received) = (session.bus.dma_buffer(request)?, session.bus.dma_buffer(request)?);
+        Ok(Self { base: memory.base, size, h2c, c2h, sent, received })
+    }
+
+    /// Fills, writes, reads back and compares all of the memory once; the pattern goes on from the last pass.
+    fn pass(
+        &mut self,
+        pattern: &mut Pattern,
+        to_card: &mut Rates,
+        from_card: &mut Rates,
+        report: &Report,
+    ) -> anyhow::Result<Option<Mismatch>> {
+        let all = 0..self.size;
+        let mut expected = pattern.clone();
+        pattern.fill(self.sent.view(), 0, self.size)?;
+        report.advance(self.size);
+        to_card.add(self.h2c.write_range(&self.sent, all.clone(), self.base)?.duration);
+        report.advance(self.size);
+        from_card.add(self.c2h.read_range(&self.received, all, self.base)?.duration);
+        report.advance(self.size);
+        let mismatch = expected.compare(self.received.view(), 0, self.size)?;
+        report.advance(self.size);
+        Ok(mismatch)
+    }
+}
+
+/// The lengths of a plan's descriptors.
+fn lengths(plan: jitney_xdma::Plan) -> Vec<u32> {
+    plan.map(|chunk| chunk.length).collect()
+}
+
+/// `Size of DMA descriptors used for h2c: [0]=0xfffffff …`, the first and last few of many.
+fn sizes(direction: &str, lengths: &[u32]) -> String {
+    const SHOWN: usize = 8;
+    let mut line = format!("Size of DMA descriptors used for {direction}:");
+    for (index, length) in lengths.iter().enumerate() {
+        if index + 1 == lengths.len() || index < SHOWN {
+            line += &format!(" [{index}]={length:#x}");
+        } else if index == SHOWN {
+            line += " …";
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jitney_xdma::{Limits, Transfer, plan};
+
+    #[test]
+    fn the_sizes_of_1_gib() {
+        let transfer = Transfer { host: 0, card: 0, length: 1 << 30 };
+        let any = lengths(plan(transfer, &Limits::ANY).unwrap());
+        assert_eq!(
+            sizes("h2c", &any),
+            "Size of DMA descriptors used for h2c: [0]=0xfffffff [1]=0xfffffff [2]=0xfffffff [3]=0xfffffff [4]=0x4"
+        );
+        let aligned = lengths(plan(transfer, &Limits::ANY.aligned(4096)).unwrap());
+        assert_eq!(aligned, [0x0fff_f000, 0x0fff_f000, 0x0fff_f000, 0x0fff_f000, 0x4000]);
+    }
+}

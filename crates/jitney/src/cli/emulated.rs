@@ -1,0 +1,108 @@
+//! Emulated boards that a command starts for itself, each in a process of its own.
+
+use anyhow::{Context, bail};
+use jitney_broker::runtime;
+use jitney_vfio::CardAddress;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The first line that a board's process prints once clients can connect.
+pub(crate) const READY: &str = "serving";
+/// How long a board's process may take to end once it was told to.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// Boards that live as long as this value.
+#[derive(Debug, Default)]
+pub(crate) struct EmulatedBoards {
+    // In this order: the processes end before their folder goes.
+    boards: Vec<BoardProcess>,
+    folder: Option<RunFolder>,
+}
+
+#[derive(Debug)]
+struct BoardProcess {
+    child: Child,
+    /// The process ends when this is closed, also if we are killed.
+    stdin: Option<ChildStdin>,
+    address: CardAddress,
+}
+
+/// A private folder for this process's sockets.
+#[derive(Debug)]
+struct RunFolder(PathBuf);
+
+impl EmulatedBoards {
+    /// Starts a board of each name and waits until all can be used.
+    pub(crate) fn start(names: &[String]) -> anyhow::Result<Self> {
+        // All names are checked before anything is started.
+        for name in names {
+            jitney_emulator::boards::find(name)?;
+        }
+        let mut started = Self::default();
+        if names.is_empty() {
+            return Ok(started);
+        }
+        let folder = runtime::directory().join(format!("run-{}", std::process::id()));
+        runtime::make_private(&folder)?;
+        started.folder = Some(RunFolder(folder.clone()));
+        for (index, name) in names.iter().enumerate() {
+            let board = BoardProcess::start(name, &folder.join(format!("{index}-{name}.sock")))?;
+            started.boards.push(board);
+        }
+        Ok(started)
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = CardAddress> {
+        self.boards.iter().map(|board| board.address.clone())
+    }
+}
+
+impl BoardProcess {
+    fn start(name: &str, socket: &Path) -> anyhow::Result<Self> {
+        let program = std::env::current_exe().context("this program's own path")?;
+        let mut child = Command::new(program)
+            .args(["emulate", name, "--with-parent", "--socket"])
+            .arg(socket)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start a process for the emulated board {name}"))?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take();
+        let board = Self { child, stdin, address: CardAddress::VfioUser(socket.to_path_buf()) };
+        let mut line = String::new();
+        if let Some(stdout) = stdout {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        if !line.starts_with(READY) {
+            bail!("the emulated board {name} did not start; see its message above");
+        }
+        Ok(board)
+    }
+}
+
+impl Drop for BoardProcess {
+    fn drop(&mut self) {
+        self.stdin.take();
+        let told = Instant::now();
+        while told.elapsed() < END_LIMIT {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // It hangs, as it may have been asked to by a fault. Either call fails only if it has ended meanwhile.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("jitney: the folder {} could not be removed: {error}", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `jitney test general`: which NiteFury or LiteFury it is, and its sensors.
+
+use super::args::General;
+use super::cards::Session;
+use super::report::Report;
+use super::status::Status;
+use super::targets::{self, nothing_tested};
+use jitney_boards::{Board, xadc};
+use serde::Serialize;
+
+/// What is printed of a board.
+#[derive(Debug, Serialize)]
+struct Found {
+    card: String,
+    board: String,
+    version: Option<u32>,
+    readings: xadc::Readings,
+}
+
+pub(crate) fn general(args: &General, json: bool) -> anyhow::Result<Status> {
+    let report = Report::new(json);
+    let session = Session::open(&args.selection)?;
+    let boards = targets::boards(&session, &args.selection, &report, |board| board.version().is_some())?;
+    if boards.is_empty() {
+        nothing_tested("NiteFury or LiteFury");
+        return Ok(Status::NothingTested);
+    }
+    let mut found = Vec::new();
+    for board in &boards {
+        found.push(look_at(board, &report)?);
+    }
+    report.finish(&found)?;
+    Ok(Status::Passed)
+}
+
+fn look_at(board: &Board, report: &Report) -> anyhow::Result<Found> {
+    let card = board.card().identity().to_string();
+    let version = board.version();
+    let readings = board.xadc()?.readings()?;
+    report.line(format!("Found {} version {:#x} at {card}", board.name(), version.unwrap_or(0)));
+    report.line(format!("  temperature {:6.1} °C", readings.temperature.now));
+    for (name, supply) in
+        [("VCCINT", readings.vccint), ("VCCAUX", readings.vccaux), ("VBRAM", readings.vbram)]
+    {
+        report.line(format!("  {name:11} {:6.2} V", supply.now));
+    }
+    Ok(Found { card, board: board.name().to_owned(), version, readings })
+}

@@ -1,0 +1,107 @@
+//! `jitney list`: the cards and boards that can be seen, and who uses them.
+
+use super::args::{Selection, Source};
+use super::cards::Session;
+use super::report::print_line;
+use super::status::Status;
+use jitney_boards::Catalogue;
+use jitney_vfio::Identity;
+use jitney_vfio::sysfs::{PciFunction, Sysfs};
+use serde::Serialize;
+
+/// A row of the list.
+#[derive(Debug, Serialize)]
+struct Row {
+    card: String,
+    id: String,
+    board: Option<String>,
+    /// Who has it: programs under a broker, or a kernel driver.
+    users: Vec<String>,
+}
+
+pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
+    let selection = Selection { source: source.clone(), ..Selection::default() };
+    let session = Session::open(&selection)?;
+    let mut rows = bus_rows(&session)?;
+    let catalogue = Catalogue::load()?;
+    let functions = Sysfs::default().functions()?;
+    rows.extend(functions.iter().filter(|function| is_interesting(function, &catalogue)).map(function_row));
+    if json {
+        print_line(&serde_json::to_string(&rows)?);
+        return Ok(Status::Passed);
+    }
+    if rows.is_empty() {
+        print_line("There is no card. An emulated one: jitney emulate nitefury &");
+        return Ok(Status::Passed);
+    }
+    if let Some(broker) = session.bus.broker() {
+        print_line(&format!("as the client of a broker (pid {broker}):"));
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["card", "id", "board", "used by"]);
+    for row in rows {
+        let users = if row.users.is_empty() { "nobody".into() } else { row.users.join("\n") };
+        table.add_row([row.card, row.id, row.board.unwrap_or_else(|| "unknown".into()), users]);
+    }
+    print_line(&table.to_string());
+    Ok(Status::Passed)
+}
+
+/// The cards of the bus, each with its users.
+fn bus_rows(session: &Session) -> anyhow::Result<Vec<Row>> {
+    let usage = session.bus.usage()?;
+    let own = std::process::id();
+    let mut rows = Vec::new();
+    for (index, card) in (0u32..).zip(session.bus.open_cards()?) {
+        let users = usage.iter().filter(|client| client.pid != own && client.cards.contains(&index));
+        let users = users.map(|client| {
+            let parts: Vec<&str> =
+                client.leases.iter().filter(|(card, _)| *card == index).map(|(_, part)| &**part).collect();
+            format!("pid {} ({}) {}", client.pid, client.program, parts.join(" ")).trim_end().to_owned()
+        });
+        let board = jitney_boards::identify(&card).ok().map(|board| board.name().to_owned());
+        rows.push(Row {
+            card: card.identity().address.clone(),
+            id: id(card.identity()),
+            board,
+            users: users.collect(),
+        });
+    }
+    Ok(rows)
+}
+
+fn id(card: &Identity) -> String {
+    format!("{:04x}:{:04x}", card.vendor, card.device)
+}
+
+/// Whether a PCI function could be one of ours: it is in the catalogue, or was handed to vfio-pci.
+fn is_interesting(function: &PciFunction, catalogue: &Catalogue) -> bool {
+    let identity = identity(function);
+    function.driver.as_deref() == Some("vfio-pci")
+        || catalogue.designs().any(|design| design.matches(&identity))
+}
+
+fn identity(function: &PciFunction) -> Identity {
+    Identity {
+        address: function.address.to_string(),
+        vendor: function.vendor,
+        device: function.device,
+        subsystem_vendor: function.subsystem_vendor,
+        subsystem_device: function.subsystem_device,
+        revision: function.revision,
+        class: function.class,
+    }
+}
+
+fn function_row(function: &PciFunction) -> Row {
+    let driver = function.driver.as_deref().map(|driver| format!("driver {driver}"));
+    let group = function.iommu_group.map(|group| format!("IOMMU group {group}"));
+    let identity = identity(function);
+    Row {
+        id: id(&identity),
+        card: identity.address,
+        board: None,
+        users: driver.into_iter().chain(group).collect(),
+    }
+}

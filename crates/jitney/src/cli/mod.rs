@@ -1,0 +1,64 @@
+//! The `jitney` command: what it says to people and to programs, and how it ends.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a person sees")]
+
+mod args;
+mod blkram;
+mod broker;
+mod cards;
+mod ddr;
+mod demo;
+mod descriptors;
+mod emulate;
+mod emulated;
+mod general;
+mod info;
+mod list;
+mod nearest;
+mod programs;
+mod rates;
+mod report;
+mod run;
+mod runner;
+mod signals;
+mod size;
+mod status;
+mod targets;
+
+use args::{Command, Options, Test, Time};
+use clap::Parser;
+use status::Status;
+use std::process::ExitCode;
+
+/// Runs the command that the arguments name.
+pub(crate) fn main() -> ExitCode {
+    let options = Options::parse();
+    let level = match options.verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("JITNEY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+
+    let json = options.json;
+    let outcome = match options.command {
+        Command::Demo(demo) => demo::demo(&demo, json),
+        Command::Run(run) => run::run(run, json),
+        Command::Broker(broker) => broker::broker(&broker, json),
+        Command::Test(Test::General(general)) => general::general(&general, json),
+        Command::Test(Test::Ddr(ddr)) => ddr::ddr(&ddr, json),
+        Command::Time(Time::Blkram(blkram)) => blkram::blkram(&blkram, json),
+        Command::List(source) => list::list(&source, json),
+        Command::Info(info) => info::info(&info, json),
+        Command::Emulate(emulate) => emulate::emulate(&emulate, json),
+    };
+    match outcome {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("jitney: {error:#}");
+            Status::Failed.into()
+        }
+    }
+}

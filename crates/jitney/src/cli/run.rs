@@ -1,0 +1,122 @@
+//! `jitney run`: own the cards, and start programs that share them.
+
+use super::args::{Run, Source};
+use super::broker::owned_addresses;
+use super::descriptors;
+use super::emulated::EmulatedBoards;
+use super::programs::{Ended, Program, overall};
+use super::report::print_line;
+use super::runner::Running;
+use super::status::Status;
+use anyhow::Context;
+use console::{Color, Style};
+use jitney_broker::Broker;
+use jitney_vfio::{OpenedCard, open_all};
+use serde_json::json;
+use std::thread;
+
+const COLORS: [Color; 6] =
+    [Color::Cyan, Color::Yellow, Color::Green, Color::Magenta, Color::Blue, Color::Red];
+
+pub(crate) fn run(args: Run, json: bool) -> anyhow::Result<Status> {
+    let (status, _) = run_programs(&args.source, &args.programs, args.fds, json)?;
+    Ok(status)
+}
+
+/// Runs `lines` under a broker of the cards that `source` names; returns how it went as a whole, and how each did.
+pub(crate) fn run_programs(
+    source: &Source,
+    lines: &[String],
+    all_descriptors: bool,
+    json: bool,
+) -> anyhow::Result<(Status, Vec<Ended>)> {
+    let programs = Program::parse_all(lines)?;
+    let running = Running::default();
+    running.pass_signals_on()?;
+    let boards = EmulatedBoards::start(&source.emulate)?;
+    let addresses = owned_addresses(source, &boards)?;
+    if addresses.is_empty() {
+        eprintln!("jitney: nothing tested: there is no card to own; name one with --card or --emulate");
+        return Ok((Status::NothingTested, Vec::new()));
+    }
+    let (cards, space) = open_all(&addresses)?;
+    for card in &cards {
+        describe(card, json);
+    }
+    let mut broker = Broker::new(cards, space)?;
+    let door = broker.door()?;
+    let stop = broker.stop_handle();
+    let serving = thread::Builder::new().name("broker".into()).spawn(move || broker.run())?;
+    show_descriptors("jitney", std::process::id(), all_descriptors, json);
+
+    let width = programs.iter().map(|program| program.mark.len()).max().unwrap_or(0);
+    let mut ended = Vec::new();
+    let mut started = Vec::new();
+    for (program, color) in programs.iter().zip(COLORS.into_iter().cycle()) {
+        match running.start(program, &door, &Style::new().fg(color), width, json) {
+            Ok(program) => started.push(program),
+            Err(end) => ended.push(Ended::new(program, None, std::time::Duration::ZERO, end)),
+        }
+    }
+    if all_descriptors {
+        for program in &started {
+            show_descriptors(program.mark(), program.pid(), true, json);
+        }
+    }
+    thread::scope(|scope| {
+        let waiting: Vec<_> = started.into_iter().map(|one| scope.spawn(|| running.wait(one))).collect();
+        ended.extend(waiting.into_iter().filter_map(|one| one.join().ok()));
+    });
+    drop(door);
+    stop.stop()?;
+    serving.join().ok().context("the broker's thread panicked")??;
+    drop(boards);
+    summarize(&ended, json)?;
+    let status = if running.was_stopped() { Status::Failed } else { overall(&ended) };
+    Ok((status, ended))
+}
+
+fn describe(card: &OpenedCard, json: bool) {
+    let identity = card.identity();
+    if json {
+        print_line(&json!({ "card": identity }).to_string());
+    } else {
+        print_line(&format!(
+            "card {identity}, subsystem {:04x}:{:04x}, revision {:02x}",
+            identity.subsystem_vendor, identity.subsystem_device, identity.revision
+        ));
+    }
+}
+
+fn show_descriptors(name: &str, pid: u32, all: bool, json: bool) {
+    let mut descriptors = descriptors::of(pid);
+    descriptors.retain(|descriptor| all || descriptor.matters());
+    if json {
+        print_line(&json!({ "process": name, "pid": pid, "descriptors": descriptors }).to_string());
+        return;
+    }
+    print_line(&format!("open in {name} (pid {pid}):"));
+    for descriptor in descriptors {
+        print_line(&format!("  fd {} -> {}", descriptor.number, descriptor.target));
+    }
+}
+
+fn summarize(ended: &[Ended], json: bool) -> anyhow::Result<()> {
+    if json {
+        print_line(&serde_json::to_string(&json!({ "ended": ended }))?);
+        return Ok(());
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["program", "pid", "seconds", "result"]);
+    for program in ended {
+        table.add_row([
+            program.program.clone(),
+            program.pid.map_or_else(|| "-".into(), |pid| pid.to_string()),
+            format!("{:.1}", program.seconds),
+            program.end.to_string(),
+        ]);
+    }
+    print_line(&table.to_string());
+    Ok(())
+}
