@@ -45,7 +45,12 @@ impl Cache {
 
     fn at(root: PathBuf) -> Result<Self, Error> {
         fs::create_dir_all(&root).map_err(Error::io("make the cache folder", &root))?;
-        Ok(Self { root })
+        let cache = Self { root };
+        let lock = cache.lock_file()?;
+        if lock.try_lock().is_ok() {
+            cache.remove_unfinished()?;
+        }
+        Ok(cache)
     }
 
     /// The folder that holds entry `name` as made from `ingredients`, if it has been made.
@@ -87,17 +92,21 @@ impl Cache {
 
     /// Held until the file is dropped, also by the kernel when the process is killed.
     fn lock(&self) -> Result<File, Error> {
-        let path = self.root.join("lock");
-        let file = File::create(&path).map_err(Error::io("open the lock", &path))?;
+        let file = self.lock_file()?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 let _step = Step::start("waiting for another run that fills the cache");
-                file.lock().map_err(Error::io("lock", &path))?;
+                file.lock().map_err(Error::io("lock", &self.root))?;
             }
-            Err(fs::TryLockError::Error(source)) => return Err(Error::io("lock", &path)(source)),
+            Err(fs::TryLockError::Error(source)) => return Err(Error::io("lock", &self.root)(source)),
         }
         Ok(file)
+    }
+
+    fn lock_file(&self) -> Result<File, Error> {
+        let path = self.root.join("lock");
+        File::create(&path).map_err(Error::io("open the lock", &path))
     }
 
     /// With the lock held, whatever is unfinished belongs to a run that is gone.
@@ -156,8 +165,9 @@ mod tests {
     #[test]
     fn a_failed_or_interrupted_build_leaves_no_entry() {
         let folder = tempfile::tempdir().unwrap();
-        let cache = Cache::at(folder.path().to_owned()).unwrap();
         fs::create_dir(folder.path().join(format!("{UNFINISHED}dead"))).unwrap();
+        let cache = Cache::at(folder.path().to_owned()).unwrap();
+        assert!(!folder.path().join(format!("{UNFINISHED}dead")).exists());
         let failed = cache.entry("thing", "a", |_| Err(Error::NoMirror));
         assert!(matches!(failed, Err(Error::NoMirror)));
         let left: Vec<_> =

@@ -57,7 +57,9 @@ impl Archive<'_> {
         let sources: String =
             SUITES.iter().map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n")).collect();
         write(&root.join("etc/apt/sources.list"), sources)?;
-        output(self.apt_get().arg("update"), "to read Debian's package lists").map(drop)
+        // Without this, apt takes a mirror that cannot be reached for a mirror without news.
+        let strict = "APT::Update::Error-Mode=any";
+        output(self.apt_get().args(["update", "-o", strict]), "to read Debian's package lists").map(drop)
     }
 
     /// Unpacks packages with all that they depend on. `preferred` is the suite to take them from where several have them.
