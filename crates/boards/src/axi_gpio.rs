@@ -33,7 +33,7 @@ impl AxiGpio {
         Self { frame }
     }
 
-    /// The level of each pin.
+    /// The level of each pin that is an input; outputs read as zero (PG144, "GPIO Data Register").
     ///
     /// # Errors
     /// [`ErrorKind::LinkDown`](jitney_vfio::ErrorKind::LinkDown) if nobody answers; pins that are all high are told

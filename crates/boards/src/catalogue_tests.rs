@@ -51,10 +51,8 @@ fn wrong_words_are_named_with_line_and_key() {
             "{complaint}"
         );
     }
-    assert!(
-        complaint("[[design]]\nname = \"a\"\nboard = \"b\"\npci = [\n\"10ee\"]\n")
-            .contains(":5: design[0].pci")
-    );
+    let short = complaint("[[design]]\nname = \"a\"\nboard = \"b\"\npci = [\n\"10ee\"]\n");
+    assert!(short.starts_with("my.toml:4: design[0].pci: \"10ee\" is no pair of ids"), "{short}");
     assert!(complaint("[[desing]]\n").contains("my.toml:1: desing: unknown field"));
 }
 

@@ -194,13 +194,11 @@ impl Peripheral {
         0x1000
     }
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_frame(size: &u64) -> bool {
         *size == Self::frame()
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn is_zero(value: &u8) -> bool {
     *value == 0
 }

@@ -1,6 +1,6 @@
 //! The registers of one peripheral.
 
-use crate::design::{Kind, Peripheral};
+use crate::design::Peripheral;
 use crate::error::{Error, Result};
 use jitney_registers::{Block, Readable, Register, RegisterSpace};
 use jitney_vfio::{ErrorKind, Region};
@@ -52,12 +52,6 @@ impl Frame {
         } else {
             Err(Error::OutsideFrame { kind, offset, size })
         }
-    }
-
-    /// Its kind.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        self.peripheral.kind
     }
 }
 

@@ -1,5 +1,7 @@
 //! Every design of the table that the catalogue was made from, written down a second time in another form.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
+
 use jitney_boards::{Catalogue, Design, DmaIp, Interface, Kind};
 use std::fmt::Write;
 

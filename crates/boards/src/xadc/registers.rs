@@ -48,7 +48,6 @@ impl From<u32> for Sample {
 
 impl Sample {
     /// The code, 0 to 4095.
-    #[expect(clippy::cast_possible_truncation, reason = "12 bits are left")]
     pub(super) fn code(self) -> u16 {
         (self.0 >> 4 & 0xfff) as u16
     }
