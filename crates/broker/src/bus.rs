@@ -1,8 +1,9 @@
 //! `Bus`: the one door that programs use, alone or under a broker.
 
-use crate::client::{self, Link};
+use crate::client::Link;
 use crate::protocol::ClientUsage;
 use crate::runtime;
+use crate::socket;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, Owner, Result};
 use rustix::io::Errno;
@@ -82,7 +83,7 @@ impl Bus {
             let cards = cards.split(',').map(str::trim).filter(|card| !card.is_empty());
             return Self::alone(&cards.map(str::parse).collect::<Result<Vec<_>>>()?);
         }
-        match client::connect(&runtime::broker_socket()) {
+        match socket::connect(&runtime::broker_socket()) {
             Ok(socket) => Self::client(Link::new(socket)?),
             // Nobody named this one, so that nobody is there is no failure.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
@@ -197,7 +198,7 @@ impl Bus {
     }
 
     fn named(path: &Path) -> Result<Self> {
-        let socket = client::connect(path).map_err(|error| {
+        let socket = socket::connect(path).map_err(|error| {
             error.with_remedy(format!("start a broker there: jitney broker --socket {}", path.display()))
         })?;
         Self::client(Link::new(socket)?)

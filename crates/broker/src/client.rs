@@ -1,7 +1,7 @@
 //! A client's link to its broker, and a card as a client has it.
 
 use crate::protocol::{self, ClientUsage, Reply, Request};
-use crate::server::{door, listener};
+use crate::server::door;
 use jitney_memory::descriptors::{self, Wait};
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
@@ -9,7 +9,6 @@ use jitney_vfio::{
     Interrupt, Keeper, Lease, LeaseRequest, Part, Region, Result,
 };
 use rustix::io::Errno;
-use rustix::net::SocketFlags;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -29,14 +28,6 @@ struct Line {
     socket: OwnedFd,
     next_number: u64,
     buffer: Vec<u8>,
-}
-
-/// Connects to the broker whose socket is at `path`.
-pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
-    let socket = listener::new_socket(SocketFlags::CLOEXEC)?;
-    rustix::net::connect(&socket, &listener::address_of(path)?)
-        .map_err(|errno| Error::from_errno(errno, format!("broker at {}", path.display())))?;
-    Ok(socket)
 }
 
 impl Link {

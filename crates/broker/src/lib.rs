@@ -24,6 +24,7 @@ pub mod machine;
 pub mod protocol;
 pub mod runtime;
 mod server;
+mod socket;
 
 pub use bus::{BROKER_VARIABLE, Bus, BusOptions, CARDS_VARIABLE};
 pub use client::{ClientCard, Link};

@@ -3,9 +3,9 @@
 //! A child does not talk over it, since it may share it with its own children. It makes a pair of connected sockets and
 //! sends one end through the door; that end is a client's connection, and the kernel says which process made it.
 
+use crate::socket;
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, Result};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
@@ -21,7 +21,7 @@ pub struct Door(OwnedFd);
 
 impl Door {
     pub(super) fn new() -> Result<(OwnedFd, Self)> {
-        let (inside, outside) = connected_pair()?;
+        let (inside, outside) = socket::pair()?;
         Ok((inside, Self(outside)))
     }
 
@@ -70,12 +70,7 @@ pub(super) fn admit(inside: impl AsFd) -> Knock {
 
 /// Connects through the outside of a door.
 pub(crate) fn knock(outside: impl AsFd) -> Result<OwnedFd> {
-    let (ours, theirs) = connected_pair()?;
+    let (ours, theirs) = socket::pair()?;
     descriptors::send(outside, &[IoSlice::new(&[KNOCK])], &[theirs.as_fd()], Wait::Block)?;
     Ok(ours)
-}
-
-fn connected_pair() -> Result<(OwnedFd, OwnedFd)> {
-    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-        .map_err(|errno| Error::from_errno(errno, "a pair of sockets"))
 }

@@ -1,11 +1,10 @@
 //! The socket with a name that clients of a broker connect to.
 
+use crate::socket;
 use jitney_vfio::{Error, ErrorKind, Result};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, listen, socket_with,
-};
+use rustix::net::{SocketFlags, accept_with, bind, listen};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +17,7 @@ pub(super) struct Listener {
 impl Listener {
     /// Binds a socket at `path` with permission bits `mode`. One that a dead broker left there is replaced.
     pub(super) fn bind(path: &Path, mode: u32) -> Result<Self> {
-        if crate::client::connect(path).is_ok() {
+        if socket::connect(path).is_ok() {
             return Err(Error::new(
                 ErrorKind::Held,
                 format!("a broker is listening at {} already", path.display()),
@@ -27,12 +26,12 @@ impl Listener {
             .with_remedy("use that one, stop it, or give another --socket"));
         }
         let system = |errno| Error::from_errno(errno, format!("socket {}", path.display()));
-        let socket = new_socket(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        let socket = socket::create(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         // Bound under another name and moved, so that nobody can connect before its mode is set.
         let mut name = path.file_name().unwrap_or_default().to_os_string();
         name.push(format!(".{}", std::process::id()));
         let unfinished = path.with_file_name(name);
-        bind(&socket, &address_of(&unfinished)?).map_err(system)?;
+        bind(&socket, &socket::address_of(&unfinished)?).map_err(system)?;
         let placed = rustix::fs::chmod(&unfinished, Mode::from_raw_mode(mode))
             .and_then(|()| listen(&socket, 64))
             .and_then(|()| rustix::fs::rename(&unfinished, path));
@@ -68,17 +67,4 @@ impl Drop for Listener {
             tracing::warn!(path = %self.path.display(), %error, "the broker's socket could not be removed");
         }
     }
-}
-
-pub(crate) fn new_socket(flags: SocketFlags) -> Result<OwnedFd> {
-    socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
-        .map_err(|errno| Error::from_errno(errno, "a new socket"))
-}
-
-pub(crate) fn address_of(path: &Path) -> Result<SocketAddrUnix> {
-    SocketAddrUnix::new(path).map_err(|errno| {
-        let length = path.as_os_str().len();
-        Error::from_errno(errno, format!("socket {}: its path has {length} bytes", path.display()))
-            .with_remedy("choose one of at most 107 bytes")
-    })
 }

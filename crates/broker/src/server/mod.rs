@@ -6,7 +6,7 @@
 mod connection;
 pub(crate) mod door;
 mod jobs;
-pub(crate) mod listener;
+mod listener;
 
 use crate::machine::{CardDescription, ClientId, Effect, Event, Machine, Outcome, Peer, TaskId, Work};
 use crate::protocol;
