@@ -1,5 +1,10 @@
 # For tests that are shell scripts: `. /lab/lib.sh`. Each function says what it met and ends the test when it is not what it should be.
 
+# The cards of the lab's machine, each as VENDOR:DEVICE.
+edu=1234:11e8
+nvme=1b36:0010
+boards="10ee:7011 10ee:7024"
+
 fail() {
     echo "$*"
     exit 1
@@ -11,20 +16,44 @@ skip() {
     exit 77
 }
 
-# card VENDOR DEVICE: prints the address of the first such PCI function.
+has_iommu() {
+    [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]
+}
+
+# card VENDOR:DEVICE: prints the address of the first such PCI function.
 card() {
     for folder in /sys/bus/pci/devices/*; do
-        if [ "$(cat "$folder/vendor") $(cat "$folder/device")" = "0x$1 0x$2" ]; then
+        if [ "$(cat "$folder/vendor"):$(cat "$folder/device")" = "0x${1%:*}:0x${1#*:}" ]; then
             basename "$folder"
             return
         fi
     done
-    fail "no PCI function $1:$2; there are: $(cat /sys/bus/pci/devices/*/uevent | grep PCI_ID)"
+    fail "no PCI function $1; there are: $(cat /sys/bus/pci/devices/*/uevent | grep PCI_ID)"
 }
 
 # driver ADDRESS: prints the name of the driver that has the function, or nothing.
 driver() {
     [ ! -e "/sys/bus/pci/devices/$1/driver" ] || basename "$(readlink "/sys/bus/pci/devices/$1/driver")"
+}
+
+# group ADDRESS: prints the number of the function's IOMMU group.
+group() {
+    basename "$(readlink "/sys/bus/pci/devices/$1/iommu_group")"
+}
+
+# bind ADDRESS DRIVER: takes the function from the driver that has it and gives it to another.
+bind() {
+    echo "$2" >"/sys/bus/pci/devices/$1/driver_override"
+    [ -z "$(driver "$1")" ] || echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"
+    echo "$1" >/sys/bus/pci/drivers_probe
+    [ "$(driver "$1")" = "$2" ] || fail "the driver of $1 is '$(driver "$1")', not $2"
+    # Whoever probes next may choose again; the driver that has the function keeps it.
+    echo >"/sys/bus/pci/devices/$1/driver_override"
+}
+
+# release ADDRESS: takes the function from its driver.
+release() {
+    echo "$1" >"/sys/bus/pci/devices/$1/driver/unbind"
 }
 
 # await SECONDS COMMAND...: waits until the command succeeds.

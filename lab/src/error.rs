@@ -58,15 +58,13 @@ pub enum Error {
         /// The lines, separated by commas.
         lines: String,
     },
-    /// The guest did not come up or did not get to its end.
-    #[error("{what}\nthe guest's last console lines:\n{console}\nQEMU said:\n{qemu}")]
+    /// The guest or one of its boards did not come up, or did not get to its end.
+    #[error("{what}\n{logs}")]
     Guest {
         /// What was missed, and after how long.
         what: String,
-        /// The end of its serial console.
-        console: String,
-        /// The end of QEMU's own messages.
-        qemu: String,
+        /// The ends of the guest's console, of QEMU's messages, and of the boards' messages.
+        logs: String,
     },
     /// There is no kernel row of that name.
     #[error("no kernel row is called {name:?}; there are: {known}")]

@@ -12,6 +12,7 @@
 //! # Ok::<(), jitney_lab::Error>(())
 //! ```
 
+mod boards;
 mod boot;
 mod cache;
 mod command;
@@ -20,6 +21,8 @@ mod debian;
 mod error;
 mod initramfs;
 mod kernel;
+mod lines;
+mod logs;
 mod machine;
 mod programs;
 mod progress;

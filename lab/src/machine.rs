@@ -1,16 +1,16 @@
 //! The virtual machine: QEMU's command line and its life.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Instant;
 
 use crate::Error;
 use crate::cache::write;
-use crate::command::tail;
 use crate::kernel::Kernel;
+use crate::lines;
+use crate::logs;
 use crate::qemu::Qemu;
 
 /// A PCI function of the machine.
@@ -98,8 +98,7 @@ impl Card {
 pub(crate) struct Guest {
     qemu: Child,
     lines: Receiver<String>,
-    console: PathBuf,
-    messages: PathBuf,
+    folder: PathBuf,
 }
 
 impl Guest {
@@ -111,11 +110,8 @@ impl Guest {
         let mut command = machine.command(&console);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut qemu = command.spawn().map_err(start_error)?;
-        let (sender, lines) = mpsc::channel();
-        if let Some(output) = qemu.stdout.take() {
-            std::thread::spawn(move || read_lines(BufReader::new(output), &sender));
-        }
-        Ok(Self { qemu, lines, console, messages })
+        let lines = lines::of(qemu.stdout.take());
+        Ok(Self { qemu, lines, folder: folder.to_owned() })
     }
 
     /// The next line of the second serial line; none when the time is over or the machine has ended.
@@ -128,11 +124,9 @@ impl Guest {
         )
     }
 
-    /// An error with the end of the guest's console and of QEMU's messages.
+    /// An error with the end of every log: the guest's console, QEMU's messages, and those of the boards.
     pub(crate) fn error(&self, what: String) -> Error {
-        let read =
-            |path| fs::read(path).map(|bytes| tail(&String::from_utf8_lossy(&bytes))).unwrap_or_default();
-        Error::Guest { what, console: read(&self.console), qemu: read(&self.messages) }
+        Error::Guest { what, logs: logs::ends(&self.folder) }
     }
 }
 
@@ -159,25 +153,11 @@ pub(crate) fn run_on_terminal(machine: &Machine<'_>, folder: &Path) -> Result<()
     if status.success() {
         return Ok(());
     }
-    let text = fs::read(&console).unwrap_or_default();
-    let what = format!("QEMU ended with {status}");
-    Err(Error::Guest { what, console: tail(&String::from_utf8_lossy(&text)), qemu: "see above".to_owned() })
+    Err(Error::Guest { what: format!("QEMU ended with {status}"), logs: logs::ends(folder) })
 }
 
 fn start_error(source: std::io::Error) -> Error {
     Error::Start { program: "QEMU".to_owned(), what: "to boot the guest".to_owned(), source }
-}
-
-/// Passes on lines, which may hold any bytes, until the machine ends or nobody listens.
-fn read_lines(mut output: impl BufRead, to: &mpsc::Sender<String>) {
-    let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
-        if to.send(text).is_err() {
-            return;
-        }
-        line.clear();
-    }
 }
 
 #[cfg(test)]
@@ -192,13 +172,5 @@ mod tests {
         let device: serde_json::Value = serde_json::from_str(&options[3]).unwrap();
         assert_eq!(device["bus"], "port3");
         assert_eq!(device["socket"]["path"], "/tmp/a \"b\".sock");
-    }
-
-    #[test]
-    fn lines_survive_odd_bytes_and_a_missing_end() {
-        let (sender, lines) = mpsc::channel();
-        read_lines(&b"one\r\n\xff\ntail"[..], &sender);
-        drop(sender);
-        assert_eq!(lines.iter().collect::<Vec<_>>(), ["one", "\u{fffd}", "tail"]);
     }
 }

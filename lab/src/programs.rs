@@ -27,7 +27,10 @@ pub(crate) struct Target {
 }
 
 /// What the tests need.
-pub(crate) const TARGETS: [Target; 1] = [Target { package: "jitney", kind: "--bin", name: "jitney" }];
+pub(crate) const TARGETS: [Target; 1] = [Target { package: "jitney", kind: "--bin", name: JITNEY }];
+
+/// The command that tests run in the guest, and the lab on the host, where it serves the boards.
+pub(crate) const JITNEY: &str = "jitney";
 
 /// The instructions that QEMU's software emulation is certain to have, whatever the host's processor has.
 const FLAGS: &str = "-C target-feature=+crt-static -C target-cpu=x86-64-v2";
@@ -44,7 +47,8 @@ pub(crate) fn build(targets: &[Target]) -> Result<Vec<Program>, Error> {
     let _step = Step::start("building programs for the guest");
     let build_one = |target: &Target| {
         let mut command = Command::new(&cargo);
-        command.current_dir(workspace).env("RUSTFLAGS", FLAGS);
+        // The guest unpacks them into its memory: they are smaller without debug information, and sooner built.
+        command.current_dir(workspace).env("RUSTFLAGS", FLAGS).env("CARGO_PROFILE_DEV_DEBUG", "0");
         command.args(["build", "--quiet", "--message-format", "json-render-diagnostics", "--target", TRIPLE]);
         command.arg("--target-dir").arg(&folder).args([
             "--package",

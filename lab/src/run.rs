@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::Error;
+use crate::boards::Board;
 use crate::boot::{Outcome, Report, await_ready, follow};
 use crate::cache::Cache;
 use crate::debian::Debian;
@@ -82,8 +83,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
         say(out, row.name)?;
         let mut summary = Summary::default();
         for (suite, tests) in &suites {
-            let cards = [suite.cards, &options.cards].concat();
-            summary.add(lab.run_suite(row, &kernel, &cards, tests, out)?);
+            summary.add(lab.run_suite(row, &kernel, suite, &options.cards, tests, out)?);
         }
         say(out, &format!("{}: {summary}\n", row.name))?;
         total.add(summary);
@@ -105,7 +105,7 @@ pub fn shell(options: &Options) -> Result<(), Error> {
     let folder = boot_folder()?;
     let initramfs = folder.path().join("initramfs");
     initramfs::pack(&initramfs, &lab.busybox, &kernel, &lab.programs, Task::Shell)?;
-    let cards = [&[Card::Edu, Card::Nvme], options.cards.as_slice()].concat();
+    let (_boards, cards) = lab.cards(&SUITES[0], &options.cards, folder.path())?;
     run_on_terminal(&lab.machine(row, &kernel, &initramfs, &cards), folder.path())
 }
 
@@ -127,6 +127,16 @@ impl Lab {
         Ok(Self { cache, debian, qemu, busybox, programs })
     }
 
+    /// Starts a suite's boards and lists all cards of the machine. It ends before the boards do: keep them for longer.
+    fn cards(&self, suite: &Suite, more: &[Card], folder: &Path) -> Result<(Vec<Board>, Vec<Card>), Error> {
+        let jitney = self.programs.iter().find(|program| program.name == programs::JITNEY);
+        let jitney = jitney.map_or(Path::new(programs::JITNEY), |program| &program.path);
+        let start = |(number, name): (usize, &&str)| Board::start(jitney, name, number, folder);
+        let boards = suite.boards.iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
+        let served: Vec<Card> = boards.iter().map(Board::card).collect();
+        Ok((boards, [suite.cards, &served, more].concat()))
+    }
+
     fn machine<'a>(
         &'a self,
         row: &Row,
@@ -142,7 +152,8 @@ impl Lab {
         &self,
         row: &Row,
         kernel: &Kernel,
-        cards: &[Card],
+        suite: &Suite,
+        more: &[Card],
         tests: &[&'static Test],
         out: &mut dyn Write,
     ) -> Result<Summary, Error> {
@@ -154,7 +165,8 @@ impl Lab {
             let initramfs = folder.path().join("initramfs");
             initramfs::pack(&initramfs, &self.busybox, kernel, &self.programs, Task::Tests(left))?;
             let step = Step::start(format!("booting {}", row.name));
-            let guest = Guest::start(&self.machine(row, kernel, &initramfs, cards), folder.path())?;
+            let (_boards, cards) = self.cards(suite, more, folder.path())?;
+            let guest = Guest::start(&self.machine(row, kernel, &initramfs, &cards), folder.path())?;
             await_ready(&guest)?;
             drop(step);
             let ran = follow(&guest, left, |report| {

@@ -27,8 +27,10 @@ pub(crate) const ROWS: [Row; 4] = [
 /// Tests that share a machine. They run in order, in one boot.
 #[derive(Debug)]
 pub(crate) struct Suite {
-    /// What the machine has.
+    /// QEMU's own cards that the machine has.
     pub(crate) cards: &'static [Card],
+    /// The emulated boards it has, by the names that `jitney emulate` knows.
+    pub(crate) boards: &'static [&'static str],
     /// The tests.
     pub(crate) tests: &'static [Test],
 }
@@ -58,15 +60,18 @@ macro_rules! test {
 /// Everything that runs in the guest.
 pub(crate) const SUITES: [Suite; 1] = [Suite {
     cards: &[Card::Edu, Card::Nvme],
+    boards: &["nitefury", "tef1001-dma-blkram"],
     tests: &[
         test!("kernel-boots", 10),
         test!("cards-visible", 10),
+        test!("boards-visible", 10),
         test!("jitney-starts", 10),
         test!("iommu-groups", 10),
         test!("vfio-nodes", 10),
         test!("iommufd-node", 10),
         test!("bind-edu", 20),
         test!("bind-nvme", 30),
+        test!("bind-boards", 60),
         test!("bind-noiommu", 20),
     ],
 }];

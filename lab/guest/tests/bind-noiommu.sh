@@ -1,14 +1,11 @@
-# Without an IOMMU a card can be had only unsafely: the group is called noiommu and the kernel is tainted.
+# Without an IOMMU a card can be had only unsafely: its group's node is called noiommu.
 . /lab/lib.sh
-[ -z "$(ls /sys/class/iommu)" ] || skip "this machine has an IOMMU"
+! has_iommu || skip "this machine has an IOMMU"
 unsafe=/sys/module/vfio/parameters/enable_unsafe_noiommu_mode
 [ -e "$unsafe" ] || skip "this kernel has no NOIOMMU"
 echo 1 >"$unsafe"
-address=$(card 1234 11e8) || fail "$address"
-device=/sys/bus/pci/devices/$address
-echo vfio-pci >"$device/driver_override"
-echo "$address" >/sys/bus/pci/drivers_probe
-await 2 [ -e "$device/iommu_group" ]
-await 2 [ -c "/dev/vfio/noiommu-$(basename "$(readlink "$device/iommu_group")")" ]
-echo "$address" >"$device/driver/unbind"
-echo >"$device/driver_override"
+address=$(card $edu) || fail "$address"
+bind "$address" vfio-pci
+await 2 [ -e "/sys/bus/pci/devices/$address/iommu_group" ]
+await 2 [ -c "/dev/vfio/noiommu-$(group "$address")" ]
+release "$address"

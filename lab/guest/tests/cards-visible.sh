@@ -1,6 +1,6 @@
 # QEMU's edu and NVMe are on the bus, and answer with more than all-ones.
 . /lab/lib.sh
-for id in "1234 11e8" "1b36 0010"; do
+for id in $edu $nvme; do
     address=$(card $id) || fail "$address"
     class=$(cat "/sys/bus/pci/devices/$address/class")
     echo "$address $id class $class"
