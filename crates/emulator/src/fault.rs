@@ -1,5 +1,6 @@
 //! Faults that an emulated board produces on request.
 
+use crate::nearest::nearest;
 use jitney_xdma_spec::{Direction, MAX_CHANNELS};
 use std::fmt;
 use std::str::FromStr;
@@ -136,7 +137,7 @@ impl FromStr for Fault {
             None => (rest, None),
         };
         let kind = FaultKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-            let nearest = crate::boards::nearest(name, FaultKind::ALL.iter().map(|kind| kind.name()));
+            let nearest = nearest(name, FaultKind::ALL.iter().map(|kind| kind.name()));
             FaultError::Kind { given: name.to_owned(), nearest }
         })?;
         let channel = channel.map(parse_channel).transpose()?;

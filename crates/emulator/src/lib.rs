@@ -29,6 +29,7 @@ mod config_space;
 pub mod fault;
 mod function;
 mod host;
+mod nearest;
 mod server;
 mod xdma;
 

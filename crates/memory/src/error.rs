@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rustix::io::Errno;
 
 use crate::errno::Explained;
-use crate::memfd::PageSize;
+use crate::pages::PageSize;
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -23,13 +23,16 @@ pub mod descriptors;
 mod errno;
 mod error;
 mod event;
+mod hugetlb;
 mod inherited;
 mod mapping;
 mod memfd;
+mod pages;
 
 pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
 pub use event::EventFd;
 pub use inherited::inherited_socket;
 pub use mapping::{Access, Cell32, Mapping};
-pub use memfd::{Memfd, PageSize};
+pub use memfd::Memfd;
+pub use pages::PageSize;

@@ -13,7 +13,8 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::{AccessError, Error, Result};
-use crate::memfd::PageSize;
+use crate::hugetlb::pages_of;
+use crate::pages::PageSize;
 
 // Lengths travel as u64 and are used as usize.
 const _: () = assert!(usize::BITS == 64);
@@ -82,7 +83,7 @@ impl Mapping {
                     found: format!("one of {size:#x} bytes"),
                 });
             }
-            pages = PageSize::of(file.as_fd())?;
+            pages = pages_of(file.as_fd())?;
         }
         let mapped = whole_pages(len, pages)?;
         let protection = match access {
@@ -147,6 +148,13 @@ impl Mapping {
     #[must_use]
     pub fn access(&self) -> Access {
         self.access
+    }
+
+    /// Where it is in this process: a number for calls that have the kernel pin or map the memory, such as VFIO's
+    /// `MAP_DMA`. It is no way to the memory itself, and means nothing once the mapping is dropped.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.base.addr().get() as u64
     }
 
     /// Copies the bytes from `offset` on into `buffer`.

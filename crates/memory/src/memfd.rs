@@ -4,7 +4,6 @@
 //! from everybody who holds the descriptor, its maker included; who receives such a file checks the seals and can
 //! then map it without trusting the sender. See `memfd_create(2)` and `fcntl(2)`, "File Sealing".
 
-use std::fmt;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -12,67 +11,9 @@ use rustix::fs::{FileType, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::hugetlb::pages_of;
 use crate::mapping::{Access, Mapping};
-
-/// `f_type` of files on huge pages, from linux/magic.h.
-const HUGETLBFS_MAGIC: u64 = 0x9584_58F6;
-
-/// The pages that memory is made of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PageSize {
-    /// The pages every machine has: 4 KiB on x86-64.
-    Normal,
-    /// Huge pages of 2 MiB, which have to be reserved.
-    Huge2M,
-    /// Huge pages of 1 GiB, which have to be reserved.
-    Huge1G,
-}
-
-impl PageSize {
-    /// Size of a page in bytes.
-    #[must_use]
-    pub fn bytes(self) -> u64 {
-        match self {
-            Self::Normal => rustix::param::page_size() as u64,
-            Self::Huge2M => 2 << 20,
-            Self::Huge1G => 1 << 30,
-        }
-    }
-
-    /// The least multiple of the page size that is not below `size`, or nothing if 64 bits do not hold it.
-    #[must_use]
-    pub fn round_up(self, size: u64) -> Option<u64> {
-        size.checked_next_multiple_of(self.bytes())
-    }
-
-    /// The pages of an open file: huge ones if it lives on hugetlbfs.
-    pub(crate) fn of(file: BorrowedFd<'_>) -> Result<Self> {
-        let system =
-            rustix::fs::fstatfs(file).map_err(|errno| Error::system("fstatfs", "of a file to map", errno))?;
-        // The magic number is 32 bits wide; the field is signed and as wide as the machine's words.
-        if system.f_type as u64 & 0xFFFF_FFFF != HUGETLBFS_MAGIC {
-            return Ok(Self::Normal);
-        }
-        match system.f_bsize as u64 {
-            0x20_0000 => Ok(Self::Huge2M),
-            0x4000_0000 => Ok(Self::Huge1G),
-            other => Err(Error::Descriptor {
-                expected: "pages of 2 MiB or 1 GiB".into(),
-                found: format!("huge pages of {other:#x} bytes"),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for PageSize {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Normal => write!(f, "{} KiB", self.bytes() / 1024),
-            Self::Huge2M => f.write_str("2 MiB"),
-            Self::Huge1G => f.write_str("1 GiB"),
-        }
-    }
-}
+use crate::pages::PageSize;
 
 /// An anonymous file that is sealed against shrinking: memory that can be handed to others by its descriptor.
 #[derive(Debug)]
@@ -149,7 +90,7 @@ impl Memfd {
         if size != expected_size {
             return Err(refuse(format!("memory of {size:#x} bytes")));
         }
-        let pages = PageSize::of(file.as_fd())?;
+        let pages = pages_of(file.as_fd())?;
         Ok(Self { file, size, pages })
     }
 

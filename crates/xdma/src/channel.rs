@@ -1,8 +1,8 @@
 //! A channel as a program uses it.
 
+use crate::channel_info::ChannelInfo;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::identify::ChannelInfo;
 use crate::pending::{Completed, Pending};
 use crate::plan::{Limits, Plan, Transfer, plan};
 use jitney_vfio::{Card, DmaBuffer, Region};

@@ -1,7 +1,7 @@
 //! One channel's engine: starting, stopping, and what must not be freed before it has stopped.
 
+use crate::channel_info::ChannelInfo;
 use crate::error::Error;
-use crate::identify::ChannelInfo;
 use crate::plan::{Limits, Plan};
 use crate::ring::Ring;
 use crate::wait::Backoff;

@@ -1,37 +1,13 @@
 //! Finding out what an XDMA has. Registers are only read, so it can be done while others use the channels.
 
 use crate::channel::{C2h, Channel, H2c};
+use crate::channel_info::ChannelInfo;
 use crate::error::Error;
-use crate::plan::Limits;
 use jitney_registers::Block;
 use jitney_vfio::{Card, Region};
 use jitney_xdma_spec::identifier::{IDENTIFIER, SUBSYSTEM};
-use jitney_xdma_spec::{
-    Alignments, DMA_BAR_SIZE, Direction, Identifier, MAX_CHANNELS, Submodule, block, channel,
-};
-use std::fmt;
+use jitney_xdma_spec::{DMA_BAR_SIZE, Direction, Identifier, MAX_CHANNELS, Submodule, block, channel};
 use std::sync::Arc;
-
-/// What there is to know about a channel. Displayed as its name: `h2c0`, `c2h1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChannelInfo {
-    /// Which way it moves data.
-    pub direction: Direction,
-    /// Its number, from 0 in each direction.
-    pub index: u8,
-    /// It has an AXI4-Stream on the card's side, not memory-mapped AXI4.
-    pub stream: bool,
-    /// What it asks of addresses and lengths.
-    pub alignments: Alignments,
-    /// Version of the IP: 6 for 4.x.
-    pub version: u8,
-}
-
-impl fmt::Display for ChannelInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.direction, self.index)
-    }
-}
 
 /// An XDMA that was identified. It holds no lease.
 #[derive(Debug, Clone)]
@@ -146,14 +122,6 @@ impl Xdma {
             direction,
             there: channels.len(),
         })
-    }
-}
-
-impl ChannelInfo {
-    /// What its descriptors may be.
-    #[must_use]
-    pub const fn limits(&self) -> Limits {
-        Limits::of(self.alignments)
     }
 }
 

@@ -47,6 +47,7 @@
 #![forbid(unsafe_code)]
 
 mod channel;
+mod channel_info;
 mod engine;
 mod error;
 mod identify;
@@ -56,8 +57,9 @@ mod ring;
 mod wait;
 
 pub use channel::{C2h, Channel, FromCard, H2c, ToCard};
+pub use channel_info::ChannelInfo;
 pub use error::{Error, Failure};
-pub use identify::{ChannelInfo, Xdma};
+pub use identify::Xdma;
 pub use jitney_xdma_spec::{Alignments, ChannelStatus, Direction};
 pub use pending::{Completed, Pending};
 pub use plan::{Chunk, Limits, Plan, PlanError, Side, Transfer, plan};

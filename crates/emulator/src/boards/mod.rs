@@ -10,6 +10,7 @@ mod tef1001;
 #[cfg(test)]
 mod tests;
 
+use crate::nearest::nearest;
 pub use board::Board;
 pub use options::{BoardError, BoardOptions};
 
@@ -50,14 +51,4 @@ pub fn find(name: &str) -> Result<&'static Model, BoardError> {
         .iter()
         .find(|model| model.name == name)
         .ok_or_else(|| BoardError::Unknown { given: name.to_owned(), nearest: nearest(name, names()) })
-}
-
-/// The name that is most like what was given: one that contains it, else the one that is spelled most like it.
-pub(crate) fn nearest(given: &str, names: impl Iterator<Item = &'static str>) -> &'static str {
-    let given = given.to_lowercase();
-    let likeness = |name: &&str| {
-        let contains = !given.is_empty() && name.contains(&given);
-        strsim::jaro_winkler(&given, name) + f64::from(u8::from(contains))
-    };
-    names.max_by(|a, b| likeness(a).total_cmp(&likeness(b))).unwrap_or_default()
 }
