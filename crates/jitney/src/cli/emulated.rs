@@ -4,7 +4,8 @@ use anyhow::{Context, bail};
 use jitney_broker::runtime;
 use jitney_vfio::CardAddress;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,11 +16,7 @@ const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Boards that live as long as this value.
 #[derive(Debug, Default)]
-pub(crate) struct EmulatedBoards {
-    // In this order: the processes end before their folder goes.
-    boards: Vec<BoardProcess>,
-    folder: Option<RunFolder>,
-}
+pub(crate) struct EmulatedBoards(Vec<BoardProcess>);
 
 #[derive(Debug)]
 struct BoardProcess {
@@ -29,10 +26,6 @@ struct BoardProcess {
     address: CardAddress,
 }
 
-/// A private folder for this process's sockets.
-#[derive(Debug)]
-struct RunFolder(PathBuf);
-
 impl EmulatedBoards {
     /// Starts a board of each name and waits until all can be used.
     pub(crate) fn start(names: &[String]) -> anyhow::Result<Self> {
@@ -40,22 +33,20 @@ impl EmulatedBoards {
         for name in names {
             jitney_emulator::boards::find(name)?;
         }
-        let mut started = Self::default();
-        if names.is_empty() {
-            return Ok(started);
+        let folder = runtime::directory();
+        if !names.is_empty() {
+            runtime::make_private(&folder)?;
         }
-        let folder = runtime::directory().join(format!("run-{}", std::process::id()));
-        runtime::make_private(&folder)?;
-        started.folder = Some(RunFolder(folder.clone()));
-        for (index, name) in names.iter().enumerate() {
-            let board = BoardProcess::start(name, &folder.join(format!("{index}-{name}.sock")))?;
-            started.boards.push(board);
-        }
-        Ok(started)
+        // No folder of our own, which nobody would remove if we were killed: each board removes its own socket.
+        let own = std::process::id();
+        let start = |(index, name): (usize, &String)| {
+            BoardProcess::start(name, &folder.join(format!("run-{own}-{index}-{name}.sock")))
+        };
+        Ok(Self(names.iter().enumerate().map(start).collect::<anyhow::Result<_>>()?))
     }
 
     pub(crate) fn addresses(&self) -> impl Iterator<Item = CardAddress> {
-        self.boards.iter().map(|board| board.address.clone())
+        self.0.iter().map(|board| board.address.clone())
     }
 }
 
@@ -67,6 +58,8 @@ impl BoardProcess {
             .arg(socket)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Ctrl-C is not for it: it ends after those who use it.
+            .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start a process for the emulated board {name}"))?;
         let stdin = child.stdin.take();
@@ -96,13 +89,5 @@ impl Drop for BoardProcess {
         // It hangs, as it may have been asked to by a fault. Either call fails only if it has ended meanwhile.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-impl Drop for RunFolder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("jitney: the folder {} could not be removed: {error}", self.0.display());
-        }
     }
 }
