@@ -5,7 +5,9 @@ use crate::protocol::ClientUsage;
 use crate::runtime;
 use crate::socket;
 use jitney_memory::inherited_socket;
-use jitney_vfio::{Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, Owner, Result};
+use jitney_vfio::{
+    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, OwnedCard, Owner, Result,
+};
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,8 +28,12 @@ pub struct Bus {
 
 #[derive(Debug)]
 enum Inner {
-    Alone(Owner),
-    Client { link: Arc<Link>, cards: Vec<Identity> },
+    /// `None` if there is no card.
+    Alone(Option<Owner>),
+    Client {
+        link: Arc<Link>,
+        cards: Vec<Identity>,
+    },
 }
 
 /// How to open a [`Bus`] otherwise than by looking around.
@@ -99,19 +105,20 @@ impl Bus {
         BusOptions::default()
     }
 
-    /// Owns `cards`, alone.
+    /// Owns `cards`, alone. There may be none.
     ///
     /// # Errors
     /// What opening one of them says; then none stays open.
     pub fn alone(cards: &[CardAddress]) -> Result<Self> {
-        Ok(Self { inner: Inner::Alone(Owner::open(cards)?) })
+        let owner = if cards.is_empty() { None } else { Some(Owner::open(cards)?) };
+        Ok(Self { inner: Inner::Alone(owner) })
     }
 
     /// The cards that can be used.
     #[must_use]
     pub fn cards(&self) -> Vec<Identity> {
         match &self.inner {
-            Inner::Alone(owner) => owner.cards().iter().map(|card| card.identity().clone()).collect(),
+            Inner::Alone(owner) => owned(owner).iter().map(|card| card.identity().clone()).collect(),
             Inner::Client { cards, .. } => cards.clone(),
         }
     }
@@ -128,8 +135,7 @@ impl Bus {
         };
         match matching[..] {
             [index] => self.open_card(index),
-            [] if cards.is_empty() => Err(Error::new(ErrorKind::NotFound, format!("no card {selector:?}: there is no card at all"))
-                .with_remedy("start an emulated one: jitney emulate nitefury --socket PATH, then name it: --card vfio-user:PATH")),
+            [] if cards.is_empty() => Err(no_card(format!("no card {selector:?}"))),
             [] => Err(Error::new(
                 ErrorKind::NotFound,
                 format!("no card {selector:?}; there is {}", list(&mut cards.iter())),
@@ -156,7 +162,7 @@ impl Bus {
 
     fn open_card(&self, index: usize) -> Result<Arc<dyn Card>> {
         match &self.inner {
-            Inner::Alone(owner) => Ok(Arc::clone(&owner.cards()[index]) as _),
+            Inner::Alone(owner) => Ok(Arc::clone(&owned(owner)[index]) as _),
             Inner::Client { link, cards } => Ok(Arc::new(link.open(index, &cards[index])?)),
         }
     }
@@ -164,10 +170,11 @@ impl Bus {
     /// Memory that this process and every card see.
     ///
     /// # Errors
-    /// As [`Card::dma_buffer`].
+    /// As [`Card::dma_buffer`]; [`ErrorKind::NotFound`] if there is no card.
     pub fn dma_buffer(&self, request: impl Into<DmaRequest>) -> Result<DmaBuffer> {
         match &self.inner {
-            Inner::Alone(owner) => owner.dma_buffer(request),
+            Inner::Alone(Some(owner)) => owner.dma_buffer(request),
+            Inner::Alone(None) => Err(no_card("a DMA buffer")),
             Inner::Client { link, .. } => link.dma_buffer(request.into()),
         }
     }
@@ -213,6 +220,16 @@ impl Bus {
         let outside = inherited_socket(number).map_err(|error| wrong(error.to_string()))?;
         Self::client(Link::through(outside)?)
     }
+}
+
+fn owned(owner: &Option<Owner>) -> &[Arc<OwnedCard>] {
+    owner.as_ref().map_or(&[], Owner::cards)
+}
+
+fn no_card(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::NotFound, format!("{what}: there is no card at all")).with_remedy(
+        "start an emulated one: jitney emulate nitefury --socket PATH, then name it: --card vfio-user:PATH",
+    )
 }
 
 fn variable(name: &str) -> Result<Option<String>> {

@@ -9,13 +9,18 @@ use jitney_vfio::{
     Interrupt, Keeper, Lease, LeaseRequest, Part, Region, Result,
 };
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The longest command line that a client tells its broker, in bytes.
 const MAX_PROGRAM: usize = 120;
+
+/// How long whoever is at the other end may take to show that it is a broker.
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
 
 /// A client's link to its broker. It says goodbye when the last user of it is gone.
 pub struct Link {
@@ -32,13 +37,18 @@ struct Line {
 
 impl Link {
     /// Introduces this process to the broker at the other end of `socket`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if there is no answer within 10 seconds: whoever is there is no broker.
     pub(crate) fn new(socket: OwnedFd) -> Result<Self> {
+        limit_waiting(&socket, Some(HELLO_LIMIT))?;
         let line = Line { socket, next_number: 1, buffer: vec![0; protocol::MAX_MESSAGE] };
         let mut link = Self { line: Mutex::new(line), broker: 0 };
         match link.ask(&Request::Hello { program: command_line() })? {
             Reply::Welcome { broker } => link.broker = broker,
             other => return Err(unexpected(&other)),
         }
+        limit_waiting(&link.line().socket, None)?;
         Ok(link)
     }
 
@@ -247,6 +257,11 @@ impl Keeper for CardKeeper {
         };
         self.link.done(&request, None)
     }
+}
+
+fn limit_waiting(socket: impl AsFd, limit: Option<Duration>) -> Result<()> {
+    rustix::net::sockopt::set_socket_timeout(socket, Timeout::Recv, limit)
+        .map_err(|errno| Error::from_errno(errno, "the time limit of the link to the broker"))
 }
 
 fn unexpected(reply: &Reply) -> Error {

@@ -1,8 +1,8 @@
 //! Sockets between clients and brokers: `SOCK_SEQPACKET`, closed on exec.
 
 use jitney_vfio::{Error, Result};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, socketpair};
-use std::os::fd::OwnedFd;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, socketpair, sockopt};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// A socket that is not connected yet.
@@ -15,6 +15,12 @@ pub(crate) fn create(flags: SocketFlags) -> Result<OwnedFd> {
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(|errno| Error::from_errno(errno, "a pair of sockets"))
+}
+
+/// Whether a descriptor that somebody sent is such a socket, and not another file.
+pub(crate) fn is_ours(descriptor: impl AsFd) -> bool {
+    sockopt::socket_domain(&descriptor) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(&descriptor) == Ok(SocketType::SEQPACKET)
 }
 
 /// Connects to the broker whose socket is at `path`.

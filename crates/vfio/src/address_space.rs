@@ -1,32 +1,44 @@
 //! One IOVA space that one or more cards share.
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::transport::Mapper;
 use jitney_memory::Memfd;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One IOVA space that one or more cards share: a container, an IOAS, or the same map repeated to vfio-user servers.
 ///
 /// It maps where it is told. Which addresses are free is for its one allocator to know: the [`Owner`](crate::Owner)'s,
 /// or a broker's.
+///
+/// A card that dies does not take the others with it: from the moment when its mapper cannot reach it any more it is
+/// left out, for good, since memory that was mapped meanwhile is unknown to it.
 #[derive(Debug, Clone, Default)]
 pub struct AddressSpace {
-    mappers: Vec<Arc<dyn Mapper>>,
+    members: Arc<[Member]>,
+}
+
+/// A mapper, and whether what it maps for is gone.
+#[derive(Debug)]
+struct Member {
+    mapper: Arc<dyn Mapper>,
+    gone: AtomicBool,
 }
 
 impl AddressSpace {
     /// The space that `mappers` make together.
     #[must_use]
     pub fn new(mappers: Vec<Arc<dyn Mapper>>) -> Self {
-        Self { mappers }
+        let member = |mapper| Member { mapper, gone: AtomicBool::new(false) };
+        Self { members: mappers.into_iter().map(member).collect() }
     }
 
     /// The IOVA ranges that every card of the space can use, ascending.
     #[must_use]
     pub fn ranges(&self) -> Vec<RangeInclusive<u64>> {
         let mut common = vec![0..=u64::MAX];
-        for mapper in &self.mappers {
+        for mapper in self.mappers() {
             let ranges = mapper.ranges();
             common = common.iter().flat_map(|a| ranges.iter().filter_map(|b| intersection(a, b))).collect();
         }
@@ -36,33 +48,74 @@ impl AddressSpace {
     /// The smallest page that every card of the space can map, in bytes.
     #[must_use]
     pub fn granule(&self) -> u64 {
-        self.mappers.iter().map(|mapper| mapper.granule()).max().unwrap_or(4096)
+        self.mappers().map(|mapper| mapper.granule()).max().unwrap_or(4096)
     }
 
     /// The most bytes that one map should cover, so that it does not hold up others.
     #[must_use]
     pub fn piece(&self) -> u64 {
-        self.mappers.iter().map(|mapper| mapper.piece()).min().unwrap_or(u64::MAX)
+        self.mappers().map(|mapper| mapper.piece()).min().unwrap_or(u64::MAX)
     }
 
-    /// Maps `size` bytes of `memory` from `offset` on at `iova` for every card. On an error none has it mapped.
+    /// Maps `size` bytes of `memory` from `offset` on at `iova` for every card that is still there. On an error none has
+    /// it mapped.
+    ///
+    /// # Errors
+    /// What a mapper says. That a card is gone is an error only if all are.
     pub fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
-        for (done, mapper) in self.mappers.iter().enumerate() {
-            if let Err(error) = mapper.map(memory, offset, iova, size) {
-                for earlier in &self.mappers[..done] {
+        let mut last_gone = None;
+        let mut reached = self.members.is_empty();
+        for (done, member) in self.members.iter().enumerate() {
+            if let Err(error) = member.mapper.map(memory, offset, iova, size) {
+                if member.is_gone(&error) {
+                    last_gone = Some(error);
+                    continue;
+                }
+                for earlier in &self.members[..done] {
                     if let Err(second) = earlier.unmap(iova, size) {
                         tracing::warn!(iova, size, error = %second, "a map could not be undone");
                     }
                 }
                 return Err(error);
             }
+            reached = true;
         }
-        Ok(())
+        match last_gone {
+            Some(error) if !reached => Err(error),
+            _ => Ok(()),
+        }
     }
 
-    /// Unmaps exactly `size` bytes at `iova` for every card. All are tried; the first error is returned.
+    /// Unmaps exactly `size` bytes at `iova` for every card. All are tried; the first error is returned. Of a card that
+    /// is gone nothing is left to unmap.
+    ///
+    /// # Errors
+    /// What a mapper says.
     pub fn unmap(&self, iova: u64, size: u64) -> Result<()> {
-        self.mappers.iter().map(|mapper| mapper.unmap(iova, size)).fold(Ok(()), Result::and)
+        self.members.iter().map(|member| member.unmap(iova, size)).fold(Ok(()), Result::and)
+    }
+
+    fn mappers(&self) -> impl Iterator<Item = &Arc<dyn Mapper>> {
+        self.members.iter().map(|member| &member.mapper)
+    }
+}
+
+impl Member {
+    /// A mapper that reached nobody has hung up, and the card's side of its maps ends with that.
+    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+        match self.mapper.unmap(iova, size) {
+            Err(error) if self.is_gone(&error) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Whether `error` says that what this mapper maps for is gone; told once.
+    fn is_gone(&self, error: &Error) -> bool {
+        let gone = matches!(error.kind(), ErrorKind::LinkDown | ErrorKind::TimedOut);
+        if gone && !self.gone.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "a card is gone; memory is no longer mapped for it");
+        }
+        gone
     }
 }
 
@@ -74,6 +127,79 @@ fn intersection(a: &RangeInclusive<u64>, b: &RangeInclusive<u64>) -> Option<Rang
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jitney_memory::PageSize;
+    use std::sync::Mutex;
+
+    /// Fails with `error`, or keeps account.
+    #[derive(Debug, Default)]
+    struct Scripted {
+        error: Option<ErrorKind>,
+        mapped: Mutex<Vec<u64>>,
+    }
+
+    impl Scripted {
+        fn failing(kind: ErrorKind) -> Arc<Self> {
+            Arc::new(Self { error: Some(kind), ..Self::default() })
+        }
+
+        fn outcome(&self) -> Result<()> {
+            self.error.map_or(Ok(()), |kind| Err(Error::new(kind, "the test says no")))
+        }
+    }
+
+    impl Mapper for Scripted {
+        fn ranges(&self) -> Vec<RangeInclusive<u64>> {
+            vec![0..=u64::MAX]
+        }
+
+        fn granule(&self) -> u64 {
+            4096
+        }
+
+        fn map(&self, _: &Memfd, _: u64, iova: u64, _: u64) -> Result<()> {
+            self.outcome()?;
+            self.mapped.lock().unwrap().push(iova);
+            Ok(())
+        }
+
+        fn unmap(&self, iova: u64, _: u64) -> Result<()> {
+            self.outcome()?;
+            self.mapped.lock().unwrap().retain(|other| *other != iova);
+            Ok(())
+        }
+    }
+
+    fn page() -> Memfd {
+        Memfd::create("test", 4096, PageSize::Normal).unwrap()
+    }
+
+    #[test]
+    fn a_dead_card_does_not_take_the_others_with_it() {
+        for kind in [ErrorKind::LinkDown, ErrorKind::TimedOut] {
+            let healthy = Arc::new(Scripted::default());
+            let space = AddressSpace::new(vec![Scripted::failing(kind), Arc::clone(&healthy) as _]);
+            space.map(&page(), 0, 0x1000, 4096).unwrap();
+            assert_eq!(*healthy.mapped.lock().unwrap(), [0x1000]);
+            space.unmap(0x1000, 4096).unwrap();
+            assert!(healthy.mapped.lock().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn when_all_cards_are_dead_nothing_can_be_mapped() {
+        let space = AddressSpace::new(vec![Scripted::failing(ErrorKind::LinkDown)]);
+        assert_eq!(space.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::LinkDown);
+        space.unmap(0, 4096).unwrap();
+    }
+
+    #[test]
+    fn a_card_that_refuses_undoes_the_map_of_the_others() {
+        let healthy = Arc::new(Scripted::default());
+        let space =
+            AddressSpace::new(vec![Arc::clone(&healthy) as _, Scripted::failing(ErrorKind::Exhausted)]);
+        assert_eq!(space.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::Exhausted);
+        assert!(healthy.mapped.lock().unwrap().is_empty());
+    }
 
     #[test]
     fn ranges_intersect() {

@@ -77,6 +77,9 @@ impl Machine {
         }
         self.clients.remove(&client);
         effects.push(Effect::Disconnect { client });
+        for card in 0..self.cards.len() {
+            self.retry_deferred(card, effects);
+        }
     }
 
     /// Counts one user's open of a card down; the last one out resets it.

@@ -64,13 +64,18 @@ impl Machine {
                         }
                     }
                 }
-                for deferred in std::mem::take(&mut self.cards[card].deferred) {
-                    self.request(deferred.client, deferred.number, deferred.request, false, effects);
-                }
+                self.retry_deferred(card, effects);
             }
         }
         if let Some(client) = owner {
             self.finish_departure(client, effects);
+        }
+    }
+
+    /// Takes up again the requests that have waited for a card. Those that still have to wait go on waiting.
+    pub(super) fn retry_deferred(&mut self, card: usize, effects: &mut Vec<Effect>) {
+        for deferred in std::mem::take(&mut self.cards[card].deferred) {
+            self.request(deferred.client, deferred.number, deferred.request, false, effects);
         }
     }
 

@@ -163,6 +163,8 @@ pub enum Work {
     Reset {
         /// Which card.
         card: usize,
+        /// Nobody uses it any more: afterwards it cannot start DMA until somebody opens it again.
+        unused: bool,
     },
 }
 
@@ -201,8 +203,8 @@ struct Card {
     /// Who has opened it, and how often.
     users: BTreeMap<ClientId, u32>,
     wired: BTreeMap<u16, ClientId>,
-    /// While it is being reset, requests for it wait here.
     resetting: bool,
+    /// Requests that wait until it has been reset, or until somebody who is gone holds nothing of it any more.
     deferred: Vec<Deferred>,
 }
 

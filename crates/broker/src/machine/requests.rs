@@ -5,7 +5,10 @@ use super::{
     Work, invalid,
 };
 use crate::protocol::{ClientUsage, Reply, Request};
-use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Part};
+use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseRequest, Mode, Part};
+
+/// The longest name of a program that is kept, in characters.
+const MAX_PROGRAM: usize = 120;
 
 /// A request's answer: at once, or when the work that was started is finished.
 type Answer = Result<Option<Reply>, Error>;
@@ -22,9 +25,8 @@ impl Machine {
         if !self.is_present(client) {
             return;
         }
-        if let Some(card) = request.card().and_then(|card| self.cards.get_mut(card))
-            && card.resetting
-        {
+        if let Some(index) = request.card().filter(|&card| self.has_to_wait(client, card, &request)) {
+            let card = &mut self.cards[index];
             if card.deferred.iter().filter(|deferred| deferred.client == client).count() < MAX_PENDING {
                 // A descriptor is not kept: only `Wire` has one, and a client with a lease on a vector excludes a reset.
                 card.deferred.push(Deferred { client, number, request });
@@ -66,7 +68,7 @@ impl Machine {
             Request::Hello { program } => {
                 let broker = self.broker_pid;
                 if let Some(client) = self.clients.get_mut(&client) {
-                    client.program = Some(program);
+                    client.program = Some(presentable(&program));
                 }
                 Ok(Some(Reply::Welcome { broker }))
             }
@@ -111,6 +113,22 @@ impl Machine {
             Request::Usage => Ok(Some(Reply::Usage(self.usage()))),
             Request::Goodbye => unreachable!("handled before"),
         }
+    }
+
+    /// Whether a request for a card cannot be decided yet: the card is being reset, or whoever stands in the way is gone
+    /// and only has to be cleared away, so that "taken by a process that is dead" is never the answer.
+    fn has_to_wait(&self, client: ClientId, card: usize, request: &Request) -> bool {
+        let Some(card) = self.cards.get(card) else { return false };
+        if card.resetting {
+            return true;
+        }
+        let in_the_way = |lease: &&Granted<ClientId>| match request {
+            Request::Lease { request, .. } => excludes(&lease.request, request),
+            Request::Reset { .. } => lease.holder != client,
+            _ => false,
+        };
+        let mut holders = card.leases.iter().filter(in_the_way).map(|lease| lease.holder).peekable();
+        holders.peek().is_some() && !holders.any(|holder| self.is_present(holder))
     }
 
     fn card_index(&self, card: u32) -> Result<usize, Error> {
@@ -226,17 +244,23 @@ impl Machine {
     }
 
     fn take_lease(&mut self, client: ClientId, card: usize, request: LeaseRequest) -> Result<LeaseId, Error> {
-        let id = LeaseId(self.next_lease);
+        let leases = &self.cards[card].leases;
+        // Of somebody who is gone nobody has to be told: it is those who are there that stand in the way.
+        let clash = leases
+            .iter()
+            .find(|lease| excludes(&lease.request, &request) && self.is_present(lease.holder))
+            .map(|lease| (lease.holder, lease.request.part.clone()));
         let part = request.part.clone();
-        let holder = match self.cards[card].leases.grant(id, client, request) {
-            Ok(()) => {
+        let id = LeaseId(self.next_lease);
+        let (holder, its_part) = match (clash, self.cards[card].leases.grant(id, client, request)) {
+            (_, Ok(())) => {
                 self.next_lease += 1;
                 return Ok(id);
             }
-            Err(clash) => (clash.holder, clash.request.part.clone()),
+            (Some(clash), Err(_)) => clash,
+            (None, Err(other)) => (other.holder, other.request.part.clone()),
         };
-        let (holder, its_part) = (self.name_of(holder.0), holder.1);
-        let card = &self.cards[card].description.identity;
+        let (holder, card) = (self.name_of(holder), &self.cards[card].description.identity);
         Err(Error::new(ErrorKind::Held, format!("{part} of card {card}: {its_part} is held by {holder}"))
             .with_errno(rustix::io::Errno::BUSY)
             .with_remedy("wait until it ends, or use another channel or card"))
@@ -253,8 +277,8 @@ impl Machine {
 
     fn reset(&mut self, client: ClientId, number: u64, card: u32, effects: &mut Vec<Effect>) -> Answer {
         let card = self.opened(client, card)?;
-        let others = self.cards[card].leases.iter().find(|lease| lease.holder != client);
-        if let Some(lease) = others {
+        let others = |lease: &&Granted<ClientId>| lease.holder != client && self.is_present(lease.holder);
+        if let Some(lease) = self.cards[card].leases.iter().find(others) {
             let (part, holder) = (lease.request.part.clone(), self.name_of(lease.holder));
             let card = &self.cards[card].description.identity;
             return Err(Error::new(
@@ -275,7 +299,8 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         self.cards[card].resetting = true;
-        self.start(Task::Reset { card, answer }, Work::Reset { card }, effects);
+        let unused = answer.is_none();
+        self.start(Task::Reset { card, answer }, Work::Reset { card, unused }, effects);
     }
 
     fn usage(&self) -> Vec<ClientUsage> {
@@ -317,6 +342,16 @@ impl Request {
             | Self::Goodbye => None,
         }
     }
+}
+
+/// What a client calls itself, as others may be shown it: not long, and no control characters for their terminals.
+fn presentable(program: &str) -> String {
+    program.chars().take(MAX_PROGRAM).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Whether somebody who has been granted `granted` excludes somebody else who asks for `asked`.
+fn excludes(granted: &LeaseRequest, asked: &LeaseRequest) -> bool {
+    granted.part.overlaps(&asked.part) && (granted.mode == Mode::Exclusive || asked.mode == Mode::Exclusive)
 }
 
 fn too_many(what: &str, most: usize) -> Error {

@@ -21,6 +21,8 @@ pub(super) struct Connection {
     /// socket open.
     process: Option<OwnedFd>,
     waiting: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    /// What epoll watches the socket for.
+    watched: epoll::EventFlags,
 }
 
 pub(super) enum Incoming {
@@ -45,7 +47,7 @@ impl Connection {
             epoll::add(&poll, process, epoll::EventData::new_u64(client.0 | PROCESS), flags)
                 .map_err(system)?;
         }
-        Ok((Self { socket, client, process, waiting: VecDeque::new() }, peer))
+        Ok((Self { socket, client, process, waiting: VecDeque::new(), watched: flags }, peer))
     }
 
     /// Takes the next message, if there is one.
@@ -67,16 +69,43 @@ impl Connection {
     }
 
     /// Sends a reply, or lets it wait until the client has read others. False if the client has to be dropped.
-    pub(super) fn reply(&mut self, number: u64, reply: &Result<Reply>, descriptor: Option<OwnedFd>) -> bool {
+    pub(super) fn reply(
+        &mut self,
+        poll: impl AsFd,
+        number: u64,
+        reply: &Result<Reply>,
+        descriptor: Option<OwnedFd>,
+    ) -> bool {
         let message = protocol::encode_reply(number, reply)
             .or_else(|error| protocol::encode_reply(number, &Err(error)));
         let Ok(message) = message else { return false };
         self.waiting.push_back((message, descriptor));
-        self.flush() && self.waiting.len() <= MAX_WAITING
+        self.flush(poll) && self.waiting.len() <= MAX_WAITING
+    }
+
+    /// Sends what waits, as far as the client takes it, and watches for when it takes more. False if it is gone.
+    pub(super) fn flush(&mut self, poll: impl AsFd) -> bool {
+        let alive = self.send_waiting();
+        let wanted = match self.waiting.is_empty() {
+            true => epoll::EventFlags::IN,
+            false => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        };
+        if wanted == self.watched {
+            return alive;
+        }
+        self.watched = wanted;
+        let data = epoll::EventData::new_u64(self.client.0);
+        match epoll::modify(&poll, &self.socket, data, wanted) {
+            Ok(()) => alive,
+            Err(errno) => {
+                tracing::error!(client = self.client.0, %errno, "a connection cannot be watched");
+                false
+            }
+        }
     }
 
     /// Sends what waits, as far as the client takes it. False if it is gone.
-    pub(super) fn flush(&mut self) -> bool {
+    fn send_waiting(&mut self) -> bool {
         while let Some((message, descriptor)) = self.waiting.front() {
             let with: &[BorrowedFd<'_>] = match descriptor {
                 Some(descriptor) => &[descriptor.as_fd()],
@@ -95,7 +124,7 @@ impl Connection {
 
     /// Ends the connection.
     pub(super) fn close(mut self, poll: impl AsFd) {
-        self.flush();
+        self.send_waiting();
         // Another process may have a copy of the socket, and epoll would go on reporting it.
         for descriptor in [Some(&self.socket), self.process.as_ref()].into_iter().flatten() {
             if let Err(errno) = epoll::delete(&poll, descriptor) {

@@ -6,6 +6,7 @@
 use crate::socket;
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
@@ -52,10 +53,15 @@ pub(super) enum Knock {
 /// Takes in the next client at the `inside` of a door.
 pub(super) fn admit(inside: impl AsFd) -> Knock {
     let mut byte = [0; 16];
-    match descriptors::receive(inside, &mut byte, 1, Wait::Never) {
-        Ok(received) if received.len == 0 => Knock::Closed,
+    match descriptors::receive(&inside, &mut byte, 1, Wait::Never) {
+        // The end, or an empty message, which anybody can send and which must not shut the others out.
+        Ok(received) if received.len == 0 && hung_up(&inside) => Knock::Closed,
         Ok(received) => match received.descriptors.into_iter().next() {
-            Some(socket) => Knock::Client(socket),
+            Some(socket) if socket::is_ours(&socket) => Knock::Client(socket),
+            Some(_) => {
+                tracing::warn!("somebody knocked with something else than a socket for a client");
+                Knock::Nothing
+            }
             None => Knock::Nothing,
         },
         Err(error) if error.peer_gone() => Knock::Closed,
@@ -66,6 +72,15 @@ pub(super) fn admit(inside: impl AsFd) -> Knock {
             Knock::Nothing
         }
     }
+}
+
+/// Whether nobody can knock any more.
+fn hung_up(inside: impl AsFd) -> bool {
+    let mut poll = [PollFd::new(&inside, PollFlags::RDHUP)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // If that fails the next message shows it.
+    rustix::event::poll(&mut poll, Some(&now)).is_ok()
+        && poll[0].revents().intersects(PollFlags::HUP | PollFlags::RDHUP)
 }
 
 /// Connects through the outside of a door.

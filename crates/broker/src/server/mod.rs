@@ -234,7 +234,9 @@ impl Broker {
 
     fn read(&mut self, client: ClientId) {
         let Some(connection) = self.clients.get_mut(&client) else { return };
-        connection.flush();
+        if !connection.flush(&self.epoll) {
+            return self.feed(Event::Left { client });
+        }
         match connection.receive(&mut self.buffer) {
             Incoming::Nothing => {}
             Incoming::Gone => self.feed(Event::Left { client }),
@@ -258,7 +260,7 @@ impl Broker {
                 Effect::Reply { client, number, reply, attach } => {
                     let attached = attach.and_then(|task| self.made.remove(&task));
                     let Some(connection) = self.clients.get_mut(&client) else { continue };
-                    if !connection.reply(number, &reply, attached) {
+                    if !connection.reply(&self.epoll, number, &reply, attached) {
                         waiting.extend(self.machine.handle(Event::Left { client }));
                     }
                 }
@@ -300,7 +302,7 @@ impl Broker {
             }
             Work::Silence { card, vector } => done(self.cards[card].wire(vector, None)),
             Work::CarryOut { card, will } => done(carry_out(&self.cards[card], &will)),
-            Work::Reset { card } => self.begin_reset(task, card).err().map(Err),
+            Work::Reset { card, unused } => self.begin_reset(task, card, unused).err().map(Err),
         }
     }
 
@@ -314,11 +316,13 @@ impl Broker {
     }
 
     /// A reset takes up to a second on a real card, so it has a thread of its own.
-    fn begin_reset(&mut self, task: TaskId, card: usize) -> Result<()> {
+    fn begin_reset(&mut self, task: TaskId, card: usize, unused: bool) -> Result<()> {
         let (card, finished, wake) =
             (Arc::clone(&self.cards[card]), self.resets.0.clone(), Arc::clone(&self.wake));
         let reset = move || {
-            let outcome = card.reset().map(|()| Outcome::Done);
+            // A reset leaves bus mastering as it was; `grant` switches it on again.
+            let quiet = if unused { card.device.set_bus_master(false) } else { Ok(()) };
+            let outcome = quiet.and_then(|()| card.reset()).map(|()| Outcome::Done);
             // The broker may have stopped meanwhile; then nobody waits for this.
             if finished.send((task, outcome)).is_ok()
                 && let Err(error) = wake.signal()
