@@ -1,0 +1,3 @@
+//! Getting a PC ready for VFIO.
+
+#![forbid(unsafe_code)]
