@@ -1,1 +1,51 @@
-fn main() {}
+//! The development tasks: `cargo xtask --help` lists them.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a developer sees")]
+
+mod bench;
+mod fuzz;
+mod lab;
+mod process;
+mod test;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// What a developer of jitney does besides building it.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 110)]
+struct Options {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Check everything: formatting, lints, tests, documentation, fuzz targets, and the lab.
+    #[command(after_help = test::HELP)]
+    Test(test::Options),
+    /// Measure how fast things are, each as a ratio, and compare with the bars.
+    #[command(after_help = bench::HELP)]
+    Bench(bench::Options),
+    /// Feed decoders and state machines with what nobody would send.
+    #[command(after_help = fuzz::HELP)]
+    Fuzz(fuzz::Options),
+    /// Test on real kernels in a virtual machine; lab/README.md says more.
+    #[command(after_help = lab::HELP)]
+    Lab(lab::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Options::parse().task {
+        Task::Test(options) => test::run(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
+        Task::Lab(options) => lab::run(options),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}

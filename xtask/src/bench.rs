@@ -1,0 +1,41 @@
+//! `cargo xtask bench`: build the bench program and run it.
+
+use crate::{process, workspace};
+use clap::Args;
+use std::process::ExitCode;
+
+pub(crate) const HELP: &str = "\
+Examples:
+  cargo xtask bench                 all rows
+  cargo xtask bench iova            the rows with \"iova\" in their name
+  cargo xtask bench --quick --json  fewer rounds, for programs
+
+Each figure is a ratio within one run, so that it says something on any machine; a busy machine
+still adds noise. Exit status: 0 all bars are met, 1 one is missed or could not be measured.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Print JSON for programs instead of a table for people.
+    #[arg(long)]
+    json: bool,
+    /// Fewer rounds.
+    #[arg(long)]
+    quick: bool,
+    /// Only the rows with this in their name.
+    row: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    // The emulated boards and the broker of the measurements are `jitney` itself.
+    process::must(&mut workspace::cargo([
+        "build",
+        "--release",
+        "--package=jitney",
+        "--package=jitney-bench",
+    ]))?;
+    let mut bench = std::process::Command::new(workspace::target().join("release/jitney-bench"));
+    bench.args(options.json.then_some("--json"));
+    bench.args(options.quick.then_some("--quick"));
+    bench.args(&options.row);
+    process::hand_over(&mut bench)
+}

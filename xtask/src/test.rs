@@ -1,0 +1,105 @@
+//! `cargo xtask test`: everything that has to be right.
+
+mod lab;
+mod libtest;
+mod parts;
+mod tally;
+
+use clap::Args;
+use parts::{PARTS, Part, Ran, Wish};
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use tally::Tally;
+
+pub(crate) const HELP: &str = "\
+Examples:
+  cargo xtask test              everything, the lab included
+  cargo xtask test --no-lab     without real kernels: minutes less
+  cargo xtask test lease        the tests with \"lease\" in their name, here and in the lab
+
+A test that cannot run here says why and is counted as skipped. Exit status: 0 all passed, 1
+something failed, or nothing was tested, or with --fail-on-skip something was skipped that every
+machine without a card can run.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Without the lab.
+    #[arg(long)]
+    no_lab: bool,
+    /// Fail if anything is skipped that needs neither a card nor reserved huge pages.
+    #[arg(long)]
+    fail_on_skip: bool,
+    /// Show what each part says, not only that of those that fail.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Only tests with this in their name, and no other checks.
+    filter: Option<String>,
+}
+
+/// A part that is over.
+struct Done {
+    name: &'static str,
+    time: Duration,
+    tally: Tally,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let wish = Wish { filter: options.filter.as_deref(), echo: options.verbose };
+    let chosen = |part: &&Part| {
+        (wish.filter.is_none() || part.has_names) && !(options.no_lab && part.name == lab::NAME)
+    };
+    let done =
+        PARTS.iter().filter(chosen).map(|part| carry_out(part, wish)).collect::<Result<Vec<_>, _>>()?;
+    print_table(&done);
+    let mut total = Tally::default();
+    done.into_iter().for_each(|part| total.add(part.tally));
+    let unexpected = print_skips(&total, options.fail_on_skip);
+    if total.passed == 0 && total.failed == 0 {
+        println!("nothing was tested");
+    }
+    println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped.len());
+    let success = total.failed == 0 && total.passed > 0 && (unexpected == 0 || !options.fail_on_skip);
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a part and says how it went. What cannot be run at all has failed; the others go on.
+fn carry_out(part: &Part, wish: Wish<'_>) -> anyhow::Result<Done> {
+    print!("{} … {}", part.name, if wish.echo { "\n" } else { "" });
+    std::io::stdout().flush()?;
+    let start = Instant::now();
+    let ran = (part.run)(wish).unwrap_or_else(|error| Ran {
+        tally: Tally { failed: 1, ..Tally::default() },
+        text: format!("{error:#}\n"),
+    });
+    let time = start.elapsed();
+    let verdict = if ran.tally.failed > 0 { "FAILED" } else { "ok" };
+    println!("{verdict} ({:.1} s)", time.as_secs_f64());
+    if ran.tally.failed > 0 && !wish.echo {
+        println!("{}", ran.text.trim_end());
+    }
+    Ok(Done { name: part.name, time, tally: ran.tally })
+}
+
+fn print_table(done: &[Done]) {
+    println!("\n{:30}{:>10}{:>9}{:>9}{:>9}", "", "time", "passed", "failed", "skipped");
+    for Done { name, time, tally } in done {
+        let count = |count: usize| if count > 0 { count.to_string() } else { "-".to_owned() };
+        let [passed, failed, skipped] = [tally.passed, tally.failed, tally.skipped.len()].map(count);
+        println!("{name:30}{:>8.1} s{passed:>9}{failed:>9}{skipped:>9}", time.as_secs_f64());
+    }
+    println!();
+}
+
+/// Says what was skipped and why, and returns how much of it was not to be expected.
+fn print_skips(total: &Tally, fail: bool) -> usize {
+    for skip in &total.skipped {
+        let mark = if fail && !skip.is_expected() { "SKIPPED" } else { "skipped" };
+        println!("{mark} {}: {}", skip.test, skip.reasons.join("; "));
+    }
+    let unexpected = total.skipped.iter().filter(|skip| !skip.is_expected()).count();
+    if fail && unexpected > 0 {
+        println!("{unexpected} of them could have run on this kind of machine, and --fail-on-skip was given");
+    }
+    unexpected
+}

@@ -1,0 +1,124 @@
+//! What there is to check, in the order in which it is: what fails soonest comes first.
+
+use super::lab;
+use super::libtest;
+use super::tally::Tally;
+use crate::process::{self, Said};
+use crate::{fuzz, workspace};
+use std::process::Command;
+
+/// How long a fuzz target runs: a target that breaks at once is noticed, the rest is for `cargo xtask fuzz`.
+const FUZZ_SECONDS: u64 = 5;
+
+/// Which tests to run, and how much to show of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) filter: Option<&'a str>,
+    pub(crate) echo: bool,
+}
+
+/// What came of a part.
+#[derive(Debug, Default)]
+pub(crate) struct Ran {
+    pub(crate) tally: Tally,
+    /// What was said about it, to be shown if it failed.
+    pub(crate) text: String,
+}
+
+/// Something to check.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    /// Whether it consists of tests with names, from which a filter chooses.
+    pub(crate) has_names: bool,
+    pub(crate) run: fn(Wish<'_>) -> anyhow::Result<Ran>,
+}
+
+pub(crate) const PARTS: [Part; 9] = [
+    Part { name: "formatting", has_names: false, run: formatting },
+    Part { name: "lints", has_names: false, run: lints },
+    Part { name: "library without the command", has_names: false, run: library_alone },
+    Part { name: "examples", has_names: false, run: examples },
+    Part { name: "documentation", has_names: false, run: documentation },
+    Part { name: "tests", has_names: true, run: tests },
+    Part { name: "tests in documentation", has_names: true, run: doc_tests },
+    Part { name: "fuzz targets", has_names: false, run: fuzz_targets },
+    Part { name: lab::NAME, has_names: true, run: lab::run },
+];
+
+fn formatting(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    let mut fuzz = workspace::cargo(["fmt", "--check"]);
+    fuzz.current_dir(workspace::fuzz());
+    checks([workspace::cargo(["fmt", "--all", "--check"]), fuzz], wish)
+}
+
+fn lints(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    checks([workspace::cargo(clippy)], wish)
+}
+
+fn library_alone(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    checks([workspace::cargo(["build", "--package=jitney", "--no-default-features"])], wish)
+}
+
+fn examples(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    checks([workspace::cargo(["build", "--workspace", "--examples"])], wish)
+}
+
+fn documentation(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    let mut doc = workspace::cargo(["doc", "--workspace", "--no-deps"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    checks([doc], wish)
+}
+
+fn tests(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    cargo_test("--all-targets", wish)
+}
+
+fn doc_tests(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    cargo_test("--doc", wish)
+}
+
+fn fuzz_targets(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    if let Some(missing) = fuzz::missing() {
+        return Ok(Ran { tally: Tally::skip("fuzz targets", missing), text: String::new() });
+    }
+    let targets = fuzz::targets()?;
+    let mut ran = checks([fuzz::build(&targets)], wish)?;
+    if ran.tally.failed > 0 {
+        return Ok(ran);
+    }
+    for target in targets {
+        let Said { success, text } = fuzz::run_target(&target, FUZZ_SECONDS, wish.echo)?;
+        if success {
+            ran.tally.passed += 1;
+        } else {
+            ran.tally.failed += 1;
+            ran.text += &format!("{target}:\n{text}");
+        }
+    }
+    Ok(ran)
+}
+
+/// Runs programs that are content or not. They are no tests: only a failure counts.
+fn checks(commands: impl IntoIterator<Item = Command>, wish: Wish<'_>) -> anyhow::Result<Ran> {
+    let mut ran = Ran::default();
+    for mut command in commands {
+        let Said { success, text } = process::run(&mut command, wish.echo)?;
+        ran.tally.failed += usize::from(!success);
+        ran.text += &text;
+    }
+    Ok(ran)
+}
+
+fn cargo_test(which: &str, wish: Wish<'_>) -> anyhow::Result<Ran> {
+    let mut command = workspace::cargo(["test", "--workspace", "--no-fail-fast", which]);
+    // Read below, whatever the environment says about colours.
+    command.env("CARGO_TERM_COLOR", "never").args(wish.filter).args(["--", "--show-output"]);
+    let Said { success, text } = process::run(&mut command, wish.echo)?;
+    let mut tally = libtest::count(&text);
+    if !success && tally.failed == 0 {
+        // It did not compile, or a test took its whole process down.
+        tally.failed = 1;
+    }
+    Ok(Ran { tally, text })
+}
