@@ -1,0 +1,40 @@
+//! What is measured.
+
+mod buffer;
+mod instructions;
+mod iova;
+mod memory;
+mod pattern;
+mod register;
+mod transfer;
+
+use crate::figure::Figure;
+
+/// How thoroughly to measure.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish {
+    pub(crate) quick: bool,
+}
+
+impl Wish {
+    /// A number of rounds, fewer if there is no time.
+    pub(crate) fn rounds(self, thorough: usize) -> usize {
+        if self.quick { thorough.div_ceil(4) } else { thorough }
+    }
+}
+
+/// Figures that are measured together.
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
+}
+
+pub(crate) const ROWS: [Row; 7] = [
+    Row { name: "transfer", measure: transfer::measure },
+    Row { name: "pattern", measure: pattern::measure },
+    Row { name: "register", measure: register::measure },
+    Row { name: "buffer", measure: buffer::measure },
+    Row { name: "iova", measure: iova::measure },
+    Row { name: "instructions", measure: instructions::measure },
+    Row { name: "memory", measure: memory::measure },
+];
