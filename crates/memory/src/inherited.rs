@@ -1,10 +1,10 @@
-//! Sockets that a process was started with.
+//! Descriptors that a process was started with.
 
 #![expect(unsafe_code, reason = "a descriptor that came with the process is known by its number alone")]
 
 use crate::error::{Error, Result};
 use rustix::fs::FileType;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags};
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A copy, closed on exec, of the socket that this process was started with under `number`. The original stays open for
@@ -35,11 +35,49 @@ pub fn inherited_socket(number: i32) -> Result<OwnedFd> {
     }
 }
 
+/// Marks every descriptor from 3 on that this process was started with as closed on exec, so that the programs that it
+/// starts get only what they are handed. For the start of a process that has something to hand on: what it opens itself
+/// is closed on exec anyway.
+///
+/// # Errors
+/// What reading /proc/self/fd or marking a descriptor says.
+pub fn keep_from_children() -> Result<()> {
+    let failed = |error: std::io::Error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Error::system("readdir", "/proc/self/fd", errno)
+    };
+    for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let Some(number) =
+            name.to_str().and_then(|name| name.parse::<i32>().ok()).filter(|number| *number > 2)
+        else {
+            continue;
+        };
+        // SAFETY: the number is not -1, and the borrow lasts for one call that sets a flag of whatever is open under it
+        // at that moment, and a flag that every descriptor of this process has anyway; if nothing is, it says EBADF.
+        let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+        match rustix::io::fcntl_setfd(inherited, FdFlags::CLOEXEC) {
+            // The folder's own is closed by now, or another thread's.
+            Ok(()) | Err(Errno::BADF) => {}
+            Err(errno) => return Err(Error::system("fcntl", format!("of descriptor {number}"), errno)),
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
     use std::os::fd::AsRawFd;
+
+    #[test]
+    fn what_was_inherited_is_kept_from_children() {
+        let file = std::fs::File::open("/proc/self/status").unwrap();
+        rustix::io::fcntl_setfd(&file, FdFlags::empty()).unwrap();
+        keep_from_children().unwrap();
+        assert_eq!(rustix::io::fcntl_getfd(&file), Ok(FdFlags::CLOEXEC));
+    }
 
     #[test]
     fn a_socket_is_copied_and_anything_else_refused() {

@@ -32,7 +32,7 @@ mod pages;
 pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
 pub use event::EventFd;
-pub use inherited::inherited_socket;
+pub use inherited::{inherited_socket, keep_from_children};
 pub use mapping::{Access, Cell32, Mapping};
 pub use memfd::Memfd;
 pub use pages::PageSize;

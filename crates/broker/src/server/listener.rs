@@ -2,7 +2,7 @@
 
 use crate::socket;
 use jitney_vfio::{Error, ErrorKind, Result};
-use rustix::fs::Mode;
+use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, bind, listen};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,31 +15,20 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Binds a socket at `path` with permission bits `mode`. One that a dead broker left there is replaced.
+    /// Binds a socket at `path` with permission bits `mode`. One that a dead broker left there is replaced, and nothing
+    /// else.
     pub(super) fn bind(path: &Path, mode: u32) -> Result<Self> {
-        if socket::connect(path).is_ok() {
-            return Err(Error::new(
-                ErrorKind::Held,
-                format!("a broker is listening at {} already", path.display()),
-            )
-            .with_errno(Errno::ADDRINUSE)
-            .with_remedy("use that one, stop it, or give another --socket"));
-        }
+        let address = socket::address_of(path)?;
+        make_room(path)?;
         let system = |errno| Error::from_errno(errno, format!("socket {}", path.display()));
         let socket = socket::create(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
-        // Bound under another name and moved, so that nobody can connect before its mode is set.
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}", std::process::id()));
-        let unfinished = path.with_file_name(name);
-        bind(&socket, &socket::address_of(&unfinished)?).map_err(system)?;
-        let placed = rustix::fs::chmod(&unfinished, Mode::from_raw_mode(mode))
-            .and_then(|()| listen(&socket, 64))
-            .and_then(|()| rustix::fs::rename(&unfinished, path));
-        if let Err(errno) = placed {
-            let _ = std::fs::remove_file(&unfinished);
-            return Err(system(errno));
-        }
-        Ok(Self { socket, path: path.to_path_buf() })
+        bind(&socket, &address).map_err(system)?;
+        let listener = Self { socket, path: path.to_path_buf() };
+        // Nobody can connect before it listens, so its mode is set in time.
+        rustix::fs::chmod(path, Mode::from_raw_mode(mode))
+            .and_then(|()| listen(&listener.socket, 64))
+            .map_err(system)?;
+        Ok(listener)
     }
 
     /// The next client, if one waits.
@@ -66,5 +55,31 @@ impl Drop for Listener {
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the broker's socket could not be removed");
         }
+    }
+}
+
+/// Removes the socket that a dead broker has left at `path`.
+fn make_room(path: &Path) -> Result<()> {
+    let taken = |what: &str, remedy: &str| {
+        Error::new(ErrorKind::Held, format!("{what} {}", path.display()))
+            .with_errno(Errno::ADDRINUSE)
+            .with_remedy(remedy)
+    };
+    match rustix::fs::lstat(path) {
+        Ok(file) if FileType::from_raw_mode(file.st_mode) != FileType::Socket => {
+            return Err(taken("something that is not a socket is at", "give another --socket"));
+        }
+        Ok(_) => {}
+        // If it cannot be looked at, binding says why.
+        Err(_) => return Ok(()),
+    }
+    match socket::connect(path) {
+        Ok(_) => Err(taken("a broker is listening at", "use that one, stop it, or give another --socket")),
+        Err(error) if error.errno() == Some(Errno::CONNREFUSED) => {
+            std::fs::remove_file(path).map_err(|error| {
+                super::io(&error).context(format!("the socket of a dead broker at {}", path.display()))
+            })
+        }
+        Err(_) => Err(taken("somebody else's socket is at", "give another --socket")),
     }
 }

@@ -6,6 +6,7 @@ use jitney_emulator::fault::{Fault, FaultKind};
 use jitney_vfio::CardAddress;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const STATUSES: &str = "\
 Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 nothing was tested.
@@ -71,6 +72,11 @@ fn emulate_help() -> String {
     )
 }
 
+/// The name of a board that can be emulated.
+fn board(name: &str) -> Result<&'static str, jitney_emulator::boards::BoardError> {
+    jitney_emulator::boards::find(name).map(|model| model.name)
+}
+
 /// Where cards come from.
 #[derive(Debug, Args, Clone, Default)]
 pub(crate) struct Source {
@@ -78,8 +84,8 @@ pub(crate) struct Source {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) card: Vec<CardAddress>,
     /// Start an emulated board for as long as this runs, and own it. Can be repeated; see `jitney emulate --help`.
-    #[arg(long, value_name = "BOARD")]
-    pub(crate) emulate: Vec<String>,
+    #[arg(long, value_name = "BOARD", value_parser = board)]
+    pub(crate) emulate: Vec<&'static str>,
 }
 
 /// Which cards a program uses.
@@ -150,6 +156,42 @@ pub(crate) struct General {
     pub(crate) selection: Selection,
 }
 
+/// How to transfer.
+#[derive(Debug, Args, Clone, Copy)]
+pub(crate) struct Dma {
+    /// Which DMA channel of each direction to use.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) channel: u8,
+    /// Give a transfer up when nothing of it was done for this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+fn passes(text: &str) -> Result<NonZeroU32, String> {
+    NonZeroU32::try_from(count(text)?).map_err(|_| format!("at most {} are possible", u32::MAX))
+}
+
+fn transfers(text: &str) -> Result<NonZeroU64, String> {
+    count(text)
+}
+
+/// How often to do something.
+fn count(text: &str) -> Result<NonZeroU64, String> {
+    match text.parse::<u64>() {
+        Ok(count) => NonZeroU64::new(count).ok_or_else(|| "nothing would be tested; give at least 1".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// A time that is not zero and ends some day.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "give a number of seconds, as 10 or 0.5".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if time >= Duration::from_millis(1) && time <= Duration::from_secs(86_400) => Ok(time),
+        _ => Err("give something from 0.001 to 86400".into()),
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pages {
     /// Pages of 4 KiB.
@@ -166,7 +208,7 @@ pub(crate) struct Ddr {
     #[arg(long, value_parser = size::parse_nonzero)]
     pub(crate) size: Option<u64>,
     /// How often to write and read all of it.
-    #[arg(long, default_value = "16")]
+    #[arg(long, default_value = "16", value_parser = passes)]
     pub(crate) passes: NonZeroU32,
     /// Make descriptors of whole multiples of this many bytes.
     #[arg(long, value_name = "BYTES", value_parser = size::parse_alignment)]
@@ -174,9 +216,8 @@ pub(crate) struct Ddr {
     /// Which pages to make the buffers of.
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) buffer: Pages,
-    /// Which DMA channel of each direction to use.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) channel: u8,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
 }
 
 #[derive(Debug, Args)]
@@ -184,11 +225,10 @@ pub(crate) struct Blkram {
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// How many transfers each way.
-    #[arg(long, default_value = "14170")]
+    #[arg(long, default_value = "14170", value_parser = transfers)]
     pub(crate) transfers: NonZeroU64,
-    /// Which DMA channel of each direction to use.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) channel: u8,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
 }
 
 #[derive(Debug, Args)]
@@ -203,11 +243,13 @@ pub(crate) struct Info {
 #[derive(Debug, Args)]
 pub(crate) struct Emulate {
     /// Which board; see below.
-    pub(crate) board: String,
+    #[arg(value_parser = board)]
+    pub(crate) board: &'static str,
     /// Where clients connect. Without it the board is put where `jitney list` and other commands find it.
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// How much card memory, as 512M; what nobody touches costs nothing.
+    /// How much card memory, as 512M; what nobody touches costs nothing. The catalogue goes on to say how much a board of
+    /// its kind has.
     #[arg(long, value_name = "SIZE", value_parser = size::parse_nonzero)]
     pub(crate) memory: Option<u64>,
     /// Which build of the design.
@@ -226,11 +268,23 @@ pub(crate) struct Emulate {
 
 #[cfg(test)]
 mod tests {
-    use super::Options;
+    use super::*;
     use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_and_nonsense_are_no_counts_and_no_times() {
+        assert_eq!(passes("16").unwrap().get(), 16);
+        for text in ["0", "-1", "4294967296", "x", ""] {
+            assert!(passes(text).is_err(), "{text}");
+        }
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["0", "-1", "nan", "inf", "1e99", "soon", ""] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `jitney time blkram`: many transfers of a block RAM's whole size each way, each verified.
 
-use super::args::Blkram;
+use super::args::{Blkram, Dma};
 use super::cards::Session;
 use super::rates::{Rates, Summary};
 use super::report::Report;
@@ -24,18 +24,17 @@ struct Outcome {
 pub(crate) fn blkram(args: &Blkram, json: bool) -> anyhow::Result<Status> {
     let mut report = Report::new(json);
     let session = Session::open(&args.selection)?;
-    let boards = targets::boards(&session, &args.selection, &report, has_block_ram)?;
-    if boards.is_empty() {
-        nothing_tested("board with block RAM and DMA");
-        return Ok(Status::NothingTested);
+    let targets = targets::find(&session, &args.selection, &report, has_block_ram)?;
+    if targets.boards.is_empty() {
+        return Ok(nothing_tested("board with block RAM and DMA", json));
     }
     let mut outcomes = Vec::new();
-    for board in &boards {
+    for board in &targets.boards {
         outcomes.push(time(board, args, &session, &mut report)?);
     }
     report.finish(&outcomes)?;
     let failed = outcomes.iter().any(|outcome| outcome.failure.is_some());
-    Ok(if failed { Status::Failed } else { Status::Passed })
+    Ok(targets.status(failed))
 }
 
 fn time(board: &Board, args: &Blkram, session: &Session, report: &mut Report) -> anyhow::Result<Outcome> {
@@ -43,7 +42,9 @@ fn time(board: &Board, args: &Blkram, session: &Session, report: &mut Report) ->
     let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
     let (base, size, transfers) = (memory.base, memory.size, args.transfers.get());
     let xdma = board.xdma()?;
-    let (mut h2c, mut c2h) = (xdma.h2c(args.channel)?, xdma.c2h(args.channel)?);
+    let Dma { channel, timeout } = args.dma;
+    let mut h2c = xdma.h2c(channel)?.with_timeout(timeout);
+    let mut c2h = xdma.c2h(channel)?.with_timeout(timeout);
     let (sent, received) = (session.bus.dma_buffer(size)?, session.bus.dma_buffer(size)?);
     report.line(format!("Testing {} with {size:#x} bytes of memory at {card}", board.name()));
 

@@ -10,6 +10,7 @@ use jitney_vfio::{CardAddress, Identity, OpenedCard, open_all};
 use serde_json::json;
 
 pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> {
+    jitney_memory::keep_from_children()?;
     let boards = EmulatedBoards::start(&args.source.emulate)?;
     let addresses = owned_addresses(&args.source, &boards)?;
     if addresses.is_empty() {

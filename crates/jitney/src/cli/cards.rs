@@ -3,7 +3,7 @@
 use super::args::{Selection, Source};
 use super::emulated::EmulatedBoards;
 use jitney_broker::Bus;
-use jitney_vfio::{Card, CardAddress};
+use jitney_vfio::{Card, CardAddress, Error, ErrorKind};
 use std::sync::Arc;
 
 /// The bus, and emulated boards that live as long as it is used.
@@ -28,12 +28,33 @@ impl Session {
     }
 
     /// The cards to use: the one that is named, or all.
-    pub(crate) fn cards(&self, only: Option<&str>) -> anyhow::Result<Vec<Arc<dyn Card>>> {
-        match only {
-            Some(selector) => Ok(vec![self.bus.card(selector)?]),
-            None => Ok(self.bus.open_cards()?),
+    pub(crate) fn cards(&self, only: Option<&str>) -> anyhow::Result<Cards> {
+        if let Some(selector) = only {
+            return Ok(Cards { there: vec![self.bus.card(selector)?], gone: Vec::new() });
         }
+        let mut cards = Cards::default();
+        for identity in self.bus.cards() {
+            match self.bus.card(&identity.address) {
+                Ok(card) => cards.there.push(card),
+                Err(error) if is_gone(&error) => cards.gone.push(error),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(cards)
     }
+}
+
+/// The cards of a bus. One that is dead does not keep anybody from using the others.
+#[derive(Debug, Default)]
+pub(crate) struct Cards {
+    pub(crate) there: Vec<Arc<dyn Card>>,
+    /// What each card said that does not answer any more.
+    pub(crate) gone: Vec<Error>,
+}
+
+/// Whether `error` says that the card itself is dead, so that another may well be usable.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::LinkDown | ErrorKind::TimedOut)
 }
 
 /// The cards that `source` names, emulated ones last.

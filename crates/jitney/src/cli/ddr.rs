@@ -1,6 +1,6 @@
 //! `jitney test ddr`: write all of a card's memory by DMA, read it back, compare every word.
 
-use super::args::{Ddr, Pages};
+use super::args::{Ddr, Dma, Pages};
 use super::cards::Session;
 use super::rates::{Rates, Summary};
 use super::report::Report;
@@ -32,18 +32,17 @@ struct Outcome {
 pub(crate) fn ddr(args: &Ddr, json: bool) -> anyhow::Result<Status> {
     let mut report = Report::new(json);
     let session = Session::open(&args.selection)?;
-    let boards = targets::boards(&session, &args.selection, &report, has_ddr)?;
-    if boards.is_empty() {
-        nothing_tested("board with DDR memory and DMA");
-        return Ok(Status::NothingTested);
+    let targets = targets::find(&session, &args.selection, &report, has_ddr)?;
+    if targets.boards.is_empty() {
+        return Ok(nothing_tested("board with DDR memory and DMA", json));
     }
     let mut outcomes = Vec::new();
-    for board in &boards {
+    for board in &targets.boards {
         outcomes.push(test(board, args, &session, &mut report)?);
     }
     report.finish(&outcomes)?;
     let failed = outcomes.iter().any(|outcome| !outcome.failures.is_empty());
-    Ok(if failed { Status::Failed } else { Status::Passed })
+    Ok(targets.status(failed))
 }
 
 /// A board's memory, a channel each way, and a buffer for each.
@@ -105,7 +104,9 @@ impl Bench {
         }
         let xdma = board.xdma()?;
         let align = args.align.unwrap_or(1);
-        let (h2c, c2h) = (xdma.h2c(args.channel)?.aligned(align), xdma.c2h(args.channel)?.aligned(align));
+        let Dma { channel, timeout } = args.dma;
+        let h2c = xdma.h2c(channel)?.aligned(align).with_timeout(timeout);
+        let c2h = xdma.c2h(channel)?.aligned(align).with_timeout(timeout);
         let pages = match args.buffer {
             Pages::Normal => PageSize::Normal,
             Pages::Huge => PageSize::Huge2M,

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
-    let model = jitney_emulator::boards::find(&args.board)?;
     let options = BoardOptions {
         memory: args.memory,
         revision: args.revision,
@@ -24,10 +23,10 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
     };
     let socket = match &args.socket {
         Some(path) => path.clone(),
-        None => default_socket(model.name)?,
+        None => default_socket(args.board)?,
     };
     let server = Server::bind(&socket, Options::default(), |host| {
-        let board = Board::new(model.name, &options, host)?;
+        let board = Board::new(args.board, &options, host)?;
         anyhow::Ok(Arc::new(board) as Arc<dyn Function>)
     })?;
 
@@ -42,9 +41,9 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         })?;
     }
     if json {
-        print_line(&serde_json::json!({ READY: model.name, "socket": socket }).to_string());
+        print_line(&serde_json::json!({ READY: args.board, "socket": socket }).to_string());
     } else {
-        print_line(&format!("{READY} {} at vfio-user:{}", model.name, socket.display()));
+        print_line(&format!("{READY} {} at vfio-user:{}", args.board, socket.display()));
     }
     server.serve()?;
     Ok(Status::Passed)

@@ -28,18 +28,14 @@ struct BoardProcess {
 
 impl EmulatedBoards {
     /// Starts a board of each name and waits until all can be used.
-    pub(crate) fn start(names: &[String]) -> anyhow::Result<Self> {
-        // All names are checked before anything is started.
-        for name in names {
-            jitney_emulator::boards::find(name)?;
-        }
+    pub(crate) fn start(names: &[&str]) -> anyhow::Result<Self> {
         let folder = runtime::directory();
         if !names.is_empty() {
             runtime::make_private(&folder)?;
         }
         // No folder of our own, which nobody would remove if we were killed: each board removes its own socket.
         let own = std::process::id();
-        let start = |(index, name): (usize, &String)| {
+        let start = |(index, name): (usize, &&str)| {
             BoardProcess::start(name, &folder.join(format!("run-{own}-{index}-{name}.sock")))
         };
         Ok(Self(names.iter().enumerate().map(start).collect::<anyhow::Result<_>>()?))

@@ -20,17 +20,16 @@ struct Found {
 pub(crate) fn general(args: &General, json: bool) -> anyhow::Result<Status> {
     let report = Report::new(json);
     let session = Session::open(&args.selection)?;
-    let boards = targets::boards(&session, &args.selection, &report, |board| board.version().is_some())?;
-    if boards.is_empty() {
-        nothing_tested("NiteFury or LiteFury");
-        return Ok(Status::NothingTested);
+    let targets = targets::find(&session, &args.selection, &report, |board| board.version().is_some())?;
+    if targets.boards.is_empty() {
+        return Ok(nothing_tested("NiteFury or LiteFury", json));
     }
     let mut found = Vec::new();
-    for board in &boards {
+    for board in &targets.boards {
         found.push(look_at(board, &report)?);
     }
     report.finish(&found)?;
-    Ok(Status::Passed)
+    Ok(targets.status(false))
 }
 
 fn look_at(board: &Board, report: &Report) -> anyhow::Result<Found> {

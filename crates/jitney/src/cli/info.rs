@@ -17,12 +17,14 @@ pub(crate) fn info(args: &args::Info, json: bool) -> anyhow::Result<Status> {
     let selection = Selection { only, ..args.selection.clone() };
     let session = Session::open(&selection)?;
     let cards = session.cards(selection.only.as_deref())?;
-    if cards.is_empty() {
-        nothing_tested("card");
-        return Ok(Status::NothingTested);
+    for error in &cards.gone {
+        eprintln!("jitney: passed over: {error}");
+    }
+    if cards.there.is_empty() && cards.gone.is_empty() {
+        return Ok(nothing_tested("card", json));
     }
     let mut values = Vec::new();
-    for card in &cards {
+    for card in &cards.there {
         let facts = Facts::of(card)?;
         if json {
             values.push(facts.value());
@@ -33,7 +35,7 @@ pub(crate) fn info(args: &args::Info, json: bool) -> anyhow::Result<Status> {
     if json {
         print_line(&Value::Array(values).to_string());
     }
-    Ok(Status::Passed)
+    Ok(if cards.gone.is_empty() { Status::Passed } else { Status::Failed })
 }
 
 /// What is to be told about a card.

@@ -53,20 +53,23 @@ fn bus_rows(session: &Session) -> anyhow::Result<Vec<Row>> {
     let usage = session.bus.usage()?;
     let own = std::process::id();
     let mut rows = Vec::new();
-    for (index, card) in (0u32..).zip(session.bus.open_cards()?) {
+    for (index, identity) in (0u32..).zip(session.bus.cards()) {
         let users = usage.iter().filter(|client| client.pid != own && client.cards.contains(&index));
         let users = users.map(|client| {
             let parts: Vec<&str> =
                 client.leases.iter().filter(|(card, _)| *card == index).map(|(_, part)| &**part).collect();
             format!("pid {} ({}) {}", client.pid, client.program, parts.join(" ")).trim_end().to_owned()
         });
-        let board = jitney_boards::identify(&card).ok().map(|board| board.name().to_owned());
-        rows.push(Row {
-            card: card.identity().address.clone(),
-            id: id(card.identity()),
-            board,
-            users: users.collect(),
-        });
+        let mut users: Vec<String> = users.collect();
+        let board = match session.bus.card(&identity.address) {
+            Ok(card) => jitney_boards::identify(&card).ok().map(|board| board.name().to_owned()),
+            // What cannot be used is listed all the same, with the reason.
+            Err(error) => {
+                users.push(error.to_string());
+                None
+            }
+        };
+        rows.push(Row { id: id(&identity), card: identity.address, board, users });
     }
     Ok(rows)
 }

@@ -28,6 +28,7 @@ mod targets;
 use args::{Command, Options, Test, Time};
 use clap::Parser;
 use status::Status;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Runs the command that the arguments name.
@@ -40,7 +41,12 @@ pub(crate) fn main() -> ExitCode {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("JITNEY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 
     let json = options.json;
     let outcome = match options.command {

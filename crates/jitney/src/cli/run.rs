@@ -31,12 +31,16 @@ pub(crate) fn run_programs(
     json: bool,
 ) -> anyhow::Result<(Status, Vec<Ended>)> {
     let programs = Program::parse_all(lines)?;
+    jitney_memory::keep_from_children()?;
     let running = Running::default();
     running.pass_signals_on()?;
     let boards = EmulatedBoards::start(&source.emulate)?;
     let addresses = owned_addresses(source, &boards)?;
     if addresses.is_empty() {
         eprintln!("jitney: nothing tested: there is no card to own; name one with --card or --emulate");
+        if json {
+            summarize(&[], true)?;
+        }
         return Ok((Status::NothingTested, Vec::new()));
     }
     let (cards, space) = open_all(&addresses)?;
@@ -44,7 +48,8 @@ pub(crate) fn run_programs(
         describe(card, json);
     }
     let mut broker = Broker::new(cards, space)?;
-    let door = broker.door()?;
+    // A door for each, so that what one does to its own is nothing to the others.
+    let doors = programs.iter().map(|_| broker.door()).collect::<Result<Vec<_>, _>>()?;
     let stop = broker.stop_handle();
     let serving = thread::Builder::new().name("broker".into()).spawn(move || broker.run())?;
     show_descriptors("jitney", std::process::id(), all_descriptors, json);
@@ -52,7 +57,7 @@ pub(crate) fn run_programs(
     let width = programs.iter().map(|program| program.mark.len()).max().unwrap_or(0);
     let mut ended = Vec::new();
     let mut started = Vec::new();
-    for (program, color) in programs.iter().zip(COLORS.into_iter().cycle()) {
+    for ((program, door), color) in programs.iter().zip(doors).zip(COLORS.into_iter().cycle()) {
         match running.start(program, &door, &Style::new().fg(color), width, json) {
             Ok(program) => started.push(program),
             Err(end) => ended.push(Ended::new(program, None, std::time::Duration::ZERO, end)),
@@ -67,7 +72,6 @@ pub(crate) fn run_programs(
         let waiting: Vec<_> = started.into_iter().map(|one| scope.spawn(|| running.wait(one))).collect();
         ended.extend(waiting.into_iter().filter_map(|one| one.join().ok()));
     });
-    drop(door);
     stop.stop()?;
     serving.join().ok().context("the broker's thread panicked")??;
     drop(boards);

@@ -13,7 +13,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the output of a program is waited for when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The process groups of the programs that run.
 #[derive(Debug, Clone, Default)]
@@ -109,9 +112,16 @@ impl Running {
             // What it left behind would keep its output open.
             send(group, Signal::TERM);
         }
+        let since = Instant::now();
         for thread in started.shown {
-            // It only prints; if it panicked, the panic has been shown.
-            let _ = thread.join();
+            // A process that left the group and goes on may keep the output open for ever.
+            while !thread.is_finished() && since.elapsed() < LAST_WORDS {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // It only prints; if it panicked, the panic has been shown.
+                let _ = thread.join();
+            }
         }
         Ended::new(&started.program, Some(pid), time, end)
     }

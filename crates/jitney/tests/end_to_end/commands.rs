@@ -1,0 +1,176 @@
+//! Every command, alone with the boards that it starts or is told of.
+
+use crate::support::Ground;
+use serde_json::{Value, json};
+
+const NITEFURY: &str = "--emulate nitefury";
+const TEF1001: &str = "--emulate tef1001-dma-blkram";
+
+#[test]
+fn general_says_which_board_it_is_and_how_warm() {
+    let ground = Ground::new();
+    for board in ["nitefury", "litefury"] {
+        let outcome = ground.run(&format!("test general --emulate {board}")).exits(0);
+        for text in ["Fury version 0x", " at vfio-user:", "temperature", "VCCINT", "VCCAUX", "VBRAM"] {
+            assert!(outcome.out.contains(text), "{text}: {outcome}");
+        }
+    }
+    let json = ground.run(&format!("test general {NITEFURY} --json")).exits(0).json();
+    assert_eq!(json[0]["board"], "NiteFury");
+    let warm = json[0]["readings"]["temperature"]["now"].as_f64().unwrap();
+    assert!((10.0..100.0).contains(&warm), "{warm}");
+}
+
+#[test]
+fn ddr_says_what_it_does_and_measures() {
+    let ground = Ground::new();
+    let outcome = ground.run(&format!("test ddr {NITEFURY} --size 4M --passes 2")).exits(0);
+    let lines: Vec<&str> = outcome.out.lines().collect();
+    assert!(lines[0].starts_with("Testing NiteFury with 4 MiB of memory at vfio-user:"), "{outcome}");
+    assert_eq!(lines[1], "Size of DMA descriptors used for h2c: [0]=0x400000");
+    assert_eq!(lines[2], "Size of DMA descriptors used for c2h: [0]=0x400000");
+    assert_eq!(lines[3], "pass 1 of 2: test pattern matches");
+    assert_eq!(lines[4], "pass 2 of 2: test pattern matches");
+    assert!(lines[5].starts_with("host to card: 2 transfers of 4194304 bytes: min "), "{outcome}");
+    assert!(lines[6].starts_with("card to host: 2 transfers of 4194304 bytes: min "), "{outcome}");
+
+    let json = ground.run(&format!("test ddr {NITEFURY} --size 64K --passes 3 --json")).exits(0).json();
+    assert_eq!(json[0]["passes"], 3);
+    assert_eq!(json[0]["bytes"], 0x1_0000);
+    assert_eq!(json[0]["failures"], json!([]));
+    assert_eq!(json[0]["host_to_card"]["transfers"], 3);
+    let rate = |way: &str, which: &str| json[0][way][which].as_f64().unwrap();
+    for way in ["host_to_card", "card_to_host"] {
+        assert!(rate(way, "min_mb_per_s") > 0.0);
+        assert!(rate(way, "min_mb_per_s") <= rate(way, "mean_mb_per_s"));
+        assert!(rate(way, "mean_mb_per_s") <= rate(way, "max_mb_per_s"));
+    }
+}
+
+#[test]
+fn descriptors_are_as_long_as_possible_and_as_aligned_as_asked() {
+    let ground = Ground::new();
+    // A byte more than two descriptors take. Nothing of the rest of the card's 1 GiB is touched.
+    let size = 2 * 0x0fff_ffff + 1;
+    let run = |options: &str| ground.run(&format!("test ddr {NITEFURY} --size {size} --passes 1 {options}"));
+    let outcome = run("").exits(0);
+    for way in ["h2c", "c2h"] {
+        let line = format!("descriptors used for {way}: [0]=0xfffffff [1]=0xfffffff [2]=0x1\n");
+        assert!(outcome.out.contains(&line), "{outcome}");
+    }
+    let outcome = run("--align 4096").exits(0);
+    assert!(outcome.out.contains("h2c: [0]=0xffff000 [1]=0xffff000 [2]=0x1fff\n"), "{outcome}");
+}
+
+#[test]
+fn a_card_with_less_memory_than_its_kind_answers_beyond_it_with_an_error() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 32M");
+    let ddr = |size| ground.run(&format!("test ddr --size {size} --passes 1 --card {}", board.address()));
+    ddr("32M").exits(0);
+    ddr("33M").exits(1).complains("decode error").complains("the channel was stopped and can be used again");
+    ddr("32M").exits(0);
+}
+
+#[test]
+fn blkram_moves_all_of_it_each_time() {
+    let ground = Ground::new();
+    ground
+        .run(&format!("time blkram {TEF1001} --transfers 20"))
+        .exits(0)
+        .says("with 0x128000 bytes of memory at vfio-user:")
+        .says("all 20 transfers each way match")
+        .says("host to card: 20 transfers of 1212416 bytes: min ")
+        .says("card to host: 20 transfers of 1212416 bytes: min ");
+    let json = ground.run(&format!("time blkram {TEF1001} --transfers 5 --json")).exits(0).json();
+    assert_eq!(json[0]["host_to_card"]["bytes"], 0x12_8000);
+    assert_eq!(json[0]["card_to_host"]["transfers"], 5);
+    assert_eq!(json[0]["failure"], Value::Null);
+}
+
+#[test]
+fn a_board_is_used_by_its_address_one_program_after_the_other() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 64M");
+    let card = format!("--card {}", board.address());
+    for _ in 0..3 {
+        ground.run(&format!("test general {card}")).exits(0).says(&board.address());
+        ground.run(&format!("test ddr {card} --size 1M --passes 1")).exits(0);
+    }
+}
+
+#[test]
+fn every_board_that_can_be_emulated_can_be_described() {
+    let ground = Ground::new();
+    for model in jitney_emulator::boards::models() {
+        let json = ground.run(&format!("info --emulate {} --json", model.name)).exits(0).json();
+        assert!(json[0]["board"]["board"].is_string(), "{}: {json}", model.name);
+        assert!(!json[0]["bars"].as_array().unwrap().is_empty(), "{json}");
+        ground.run(&format!("info --emulate {}", model.name)).exits(0).says("  board: ").says("  BAR ");
+    }
+}
+
+#[test]
+fn info_tells_what_is_where() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --revision 2");
+    ground
+        .run(&format!("info {} --card {}", board.address(), board.address()))
+        .exits(0)
+        .says("(10ee:7011), subsystem ")
+        .says("  BAR 0: 128 KiB (0x20000)")
+        .says("  BAR 2: 64 KiB (0x10000)")
+        .says("  memory: 1 GiB at card address 0x0")
+        .says("xadc          in BAR 0 at 0x03000")
+        .says("h2c0: memory mapped, addresses of 64 bits");
+    let json = ground.run(&format!("info 10ee:7011 --card {} --json", board.address())).exits(0).json();
+    assert_eq!(json[0]["card"]["vendor"], 0x10ee);
+    assert_eq!(json[0]["board"]["memory"], json!({ "base": 0, "size": 1 << 30 }));
+    let channels = json[0]["xdma"]["channels"].as_array().unwrap();
+    let names: Vec<_> = channels.iter().map(|channel| channel["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["h2c0", "c2h0"]);
+    assert_eq!(channels[0]["address_alignment"], 1);
+    let kinds: Vec<_> =
+        json[0]["board"]["peripherals"].as_array().unwrap().iter().map(|p| &p["kind"]).collect();
+    assert_eq!(kinds, ["axi-gpio", "axi-gpio", "axi-gpio", "xadc", "quad-spi"]);
+}
+
+#[test]
+fn list_shows_boards_that_put_themselves_where_it_looks() {
+    let ground = Ground::new();
+    ground.run("list").exits(0).says("There is no card.");
+    assert_eq!(ground.run("list --json").exits(0).json(), json!([]));
+
+    let mut first = ground.start("emulate nitefury");
+    let mut second = ground.start("emulate tef1001-dma-blkram");
+    first.wait_for_line("serving nitefury at vfio-user:");
+    second.wait_for_line("serving tef1001-dma-blkram at vfio-user:");
+    let json = ground.run("list --json").exits(0).json();
+    let boards: Vec<_> = json.as_array().unwrap().iter().map(|row| &row["board"]).collect();
+    assert_eq!(boards[0], "NiteFury");
+    assert!(boards[1].as_str().unwrap().starts_with("TEF1001"), "{json}");
+    ground.run("list").exits(0).says("10ee:7011").says("nobody");
+    // A program without any option finds them, too.
+    ground.run("test general").exits(0).says("Found NiteFury");
+    ground.run("time blkram --transfers 2").exits(0);
+}
+
+#[test]
+fn the_demo_passes() {
+    let ground = Ground::new();
+    let before = ground.files();
+    let outcome = ground.run("demo").exits(0).says("All three programs passed");
+    for mark in ["general | Found NiteFury", "ddr     | pass 2 of 2", "blkram  | all 1000 transfers"] {
+        assert!(outcome.out.contains(mark), "{mark}: {outcome}");
+    }
+    assert!(outcome.time.as_secs() < 20, "{:?}", outcome.time);
+    ground.assert_nothing_left(&before);
+}
+
+#[test]
+fn help_and_version_are_no_failures() {
+    let ground = Ground::new();
+    ground.run("--help").exits(0).says("Exit status: 0 all passed, 1 something failed, 2 ");
+    ground.run("--version").exits(0).says("jitney ");
+    ground.run("emulate --help").exits(0).says("nitefury-dma-ddr3").says("lost-interrupt");
+}

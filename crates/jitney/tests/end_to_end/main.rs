@@ -1,0 +1,17 @@
+//! The command from its outside: real processes, sockets and signals, on emulated boards.
+//!
+//! Each test has surroundings of its own ([`support::Ground`]), so they run side by side and never meet the machine's
+//! own sockets; each of its processes has a time limit, and none outlives its test.
+
+#![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
+
+mod bad_input;
+mod commands;
+mod dead_boards;
+mod faults;
+mod kills;
+mod programs;
+mod rude_clients;
+mod sharing;
+mod signals;
+mod support;

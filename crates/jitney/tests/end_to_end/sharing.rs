@@ -1,0 +1,154 @@
+//! Programs as clients of a broker: one that is named, one at its well-known place, one that started them.
+
+use crate::support::{Ground, Process};
+use serde_json::Value;
+
+#[test]
+fn every_program_is_also_a_client_of_a_named_broker() {
+    let ground = Ground::new();
+    let boards = [ground.board("nitefury --memory 64M"), ground.board("tef1001-dma-blkram")];
+    let broker = ground.broker(&[&boards[0], &boards[1]]);
+    let option = broker.option();
+    let mut programs = Vec::new();
+    for program in [
+        "test general",
+        "test ddr --size 16M --passes 2",
+        "time blkram --transfers 50",
+        "info",
+        "info --json",
+    ] {
+        programs.push(ground.start(&format!("{program} {option}")));
+    }
+    for program in programs {
+        program.wait().exits(0);
+    }
+    let named = Process::start({
+        let mut command = ground.jitney(["list", "--json"]);
+        command.env("JITNEY_BROKER", &broker.socket);
+        command
+    });
+    let list = named.wait().exits(0).json();
+    assert_eq!(list.as_array().unwrap().len(), 2, "{list}");
+}
+
+#[test]
+fn a_broker_at_its_well_known_place_is_found() {
+    let ground = Ground::new();
+    let before = ground.files();
+    let mut broker = ground.start("broker --emulate nitefury --emulate tef1001-dma-blkram");
+    let line = broker.wait_for_line("listening at ");
+    assert!(line.ends_with("run/jitney/broker.sock"), "{line}");
+    ground.run("test general").exits(0).says("Found NiteFury");
+    ground.run("test ddr --size 1M --passes 1").exits(0);
+    ground.run("time blkram --transfers 3").exits(0);
+    ground.run("list").exits(0).says(&format!("as the client of a broker (pid {}):", broker.pid()));
+    ground.run("info 10ee:7011 --json").exits(0);
+    // Whoever wants cards of their own still gets them.
+    ground.run("test general --emulate litefury").exits(0).says("Found LiteFury");
+    broker.signal(rustix::process::Signal::TERM);
+    broker.wait().exits(0);
+    ground.assert_nothing_left(&before);
+}
+
+#[test]
+fn two_brokers_at_one_place_are_not_possible() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury");
+    let mut broker = ground.start(&format!("broker --json --card {}", board.address()));
+    let line: Value = serde_json::from_str(&broker.wait_for_line("broker.sock")).unwrap();
+    assert_eq!(line["pid"], broker.pid());
+    assert_eq!(line["cards"][0]["device"], 0x7011);
+    ground
+        .run("broker --emulate litefury")
+        .exits(1)
+        .complains("is listening at")
+        .complains("another --socket");
+    ground.run("test general").exits(0).says("Found NiteFury");
+}
+
+#[test]
+fn what_a_dead_broker_left_is_replaced() {
+    let ground = Ground::new();
+    let mut broker = ground.start("broker --emulate nitefury");
+    broker.wait_for_line("listening at ");
+    broker.signal(rustix::process::Signal::KILL);
+    broker.wait();
+    assert!(ground.runtime().join("broker.sock").exists());
+    // It is no broker that was named, so being alone is no failure; there is just nothing to test.
+    ground.run("test general").exits(3);
+    let mut broker = ground.start("broker --emulate nitefury");
+    broker.wait_for_line("listening at ");
+    ground.run("test general").exits(0);
+}
+
+#[test]
+fn several_programs_on_two_boards_and_two_on_one() {
+    let ground = Ground::new();
+    let before = ground.files();
+    let outcome = ground
+        .run_args([
+            "run",
+            "--emulate",
+            "nitefury",
+            "--emulate",
+            "tef1001-dma-blkram",
+            "jitney test general",
+            "jitney test ddr --size 8M --passes 3",
+            "jitney time blkram --transfers 30",
+            "jitney info",
+            "sh -c 'echo $JITNEY_BROKER; echo to-stderr >&2'",
+        ])
+        .exits(0);
+    for text in [
+        "(10ee:7011), subsystem ",
+        "general | Found NiteFury",
+        "ddr     | pass 3 of 3: test pattern matches",
+        "blkram  | all 30 transfers each way match",
+        "sh      | fd:3",
+        "sh      | to-stderr",
+        " passed",
+    ] {
+        assert!(outcome.out.contains(text), "{text}: {outcome}");
+    }
+    ground.assert_nothing_left(&before);
+}
+
+#[test]
+fn run_tells_programs_all_of_it_in_json() {
+    let ground = Ground::new();
+    let lines = ground
+        .run_args(["run", "--json", "--emulate", "nitefury", "jitney test general --json", "sh -c 'exit 7'"])
+        .exits(1)
+        .json_lines();
+    let find = |key: &str| lines.iter().find(|line| line.get(key).is_some()).unwrap();
+    assert_eq!(find("card")["card"]["vendor"], 0x10ee);
+    assert!(!find("descriptors")["descriptors"].as_array().unwrap().is_empty());
+    let inner: Value = serde_json::from_str(find("stdout")["stdout"].as_str().unwrap()).unwrap();
+    assert_eq!(inner[0]["board"], "NiteFury");
+    let ended = find("ended")["ended"].as_array().unwrap();
+    assert_eq!(ended[0]["program"], "general");
+    assert_eq!(ended[0]["status"], 0);
+    assert_eq!((&ended[1]["how"], &ended[1]["status"]), (&"exited".into(), &7.into()));
+}
+
+#[test]
+fn a_program_may_start_programs_of_its_own() {
+    let ground = Ground::new();
+    let own = env!("CARGO_BIN_EXE_jitney");
+    let script = format!("sh -c '{own} test general && {own} test ddr --size 64K --passes 1 & wait'");
+    ground.run_args(["run", "--emulate", "nitefury", &script]).exits(0).says("pass 1 of 1");
+}
+
+#[test]
+fn a_hundred_clients_at_once_are_not_too_many() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 16M");
+    let broker = ground.broker(&[&board]);
+    let bus = || jitney::Bus::options().broker(&broker.socket).open().unwrap();
+    let crowd: Vec<_> = (0..100).map(|_| bus()).collect();
+    let buffers: Vec<_> = crowd.iter().map(|bus| bus.dma_buffer(4096).unwrap()).collect();
+    assert_eq!(bus().usage().unwrap().len(), 101);
+    ground.run(&format!("test ddr --size 16M --passes 1 {}", broker.option())).exits(0);
+    drop((buffers, crowd));
+    assert_eq!(bus().usage().unwrap().len(), 1, "a goodbye is over when it is answered");
+}
