@@ -8,6 +8,7 @@ use crate::plan::{Limits, Plan, Transfer, plan};
 use jitney_vfio::{Card, DmaBuffer, Region};
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The widest data path that the IP can have, in bytes. Within a packet a stream takes only multiples of its width.
@@ -42,7 +43,12 @@ pub struct Channel<D> {
 }
 
 impl<D> Channel<D> {
-    pub(crate) fn open(card: &dyn Card, bar: u8, region: &Region, info: ChannelInfo) -> Result<Self, Error> {
+    pub(crate) fn open(
+        card: &Arc<dyn Card>,
+        bar: u8,
+        region: &Region,
+        info: ChannelInfo,
+    ) -> Result<Self, Error> {
         let limits = info.limits();
         let engine = Engine::open(card, bar, region, info, &limits)?;
         let channel = Self { engine, limits, timeout: DEFAULT_TIMEOUT, direction: PhantomData };
@@ -71,6 +77,26 @@ impl<D> Channel<D> {
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// The same channel with an interrupt to announce the end of a transfer, by the vector of the same number as the
+    /// channel's [bit](ChannelInfo::interrupt) in the IRQ block, instead of a word in memory that has to be polled.
+    ///
+    /// # Errors
+    /// As [`by_vector`](Self::by_vector).
+    pub fn by_interrupt(self) -> Result<Self, Error> {
+        let vector = self.info().interrupt.into();
+        self.by_vector(vector)
+    }
+
+    /// The same by another vector. It is leased (`irq3`), so no other channel can have the same one.
+    ///
+    /// # Errors
+    /// [`Error::Card`]: the card has no such vector, or none at all and has to be polled, or somebody else has it, which
+    /// says who; or somebody did not end changing vector numbers (`irq-vectors`) within a second. [`Error::LinkDown`].
+    pub fn by_vector(mut self, vector: u16) -> Result<Self, Error> {
+        self.engine.complete_by(vector)?;
+        Ok(self)
     }
 
     /// What there is to know about the channel.

@@ -2,6 +2,7 @@
 
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
+use crate::interrupt::{self, ChannelInterrupt};
 use crate::plan::{Limits, Plan};
 use crate::ring::Ring;
 use crate::wait::Backoff;
@@ -11,6 +12,8 @@ use jitney_xdma_spec::descriptor::adjacent;
 use jitney_xdma_spec::{
     ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, sgdma,
 };
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an engine may take to become idle.
@@ -30,7 +33,8 @@ enum State {
     Stuck,
 }
 
-/// A leased channel. Fields are dropped in this order: the engine has stopped, memory goes back, then the lease.
+/// A leased channel. Fields are dropped in this order: the engine has stopped, the interrupt goes back, then memory, then
+/// the lease.
 #[derive(Debug)]
 pub(crate) struct Engine {
     pub(crate) info: ChannelInfo,
@@ -38,6 +42,10 @@ pub(crate) struct Engine {
     pub(crate) name: String,
     channel: Block<Region>,
     sgdma: Block<Region>,
+    /// What announces the end of a round; without it the engine writes a word back.
+    interrupt: Option<ChannelInterrupt>,
+    /// What the status said in this round and was cleared by reading it.
+    logged: ChannelStatus,
     pub(crate) ring: Ring,
     /// What [`sgdma::FIRST_DESCRIPTOR_ADJACENT`] holds.
     adjacent: u8,
@@ -47,12 +55,13 @@ pub(crate) struct Engine {
     /// Buffers that an engine which does not stop may still use.
     held: Vec<DmaBuffer>,
     _lease: Lease,
+    card: Arc<dyn Card>,
 }
 
 impl Engine {
     /// Leases the channel, stops whatever ran on it, and sets it up.
     pub(crate) fn open(
-        card: &dyn Card,
+        card: &Arc<dyn Card>,
         bar: u8,
         region: &Region,
         info: ChannelInfo,
@@ -66,18 +75,22 @@ impl Engine {
             offset: channel.base() + u64::from(channel::CONTROL_CLEAR.offset()),
             value: HALT.into_bits(),
         };
-        let lease = card.lease(LeaseRequest::exclusive(part).with_will(Will(vec![stop])))?;
+        let will = [stop].into_iter().chain(interrupt::silence(bar, &info)).collect();
+        let lease = card.lease(LeaseRequest::exclusive(part).with_will(Will(will)))?;
         let mut engine = Self {
             info,
             name: format!("{info} of {}", card.identity()),
             channel,
             sgdma: registers(info.direction.sgdma_block()),
-            ring: Ring::new(card, limits.top())?,
+            interrupt: None,
+            logged: ChannelStatus::new(),
+            ring: Ring::new(&**card, limits.top())?,
             adjacent: 0,
             state: State::Running,
             unsettled: true,
             held: Vec::new(),
             _lease: lease,
+            card: Arc::clone(card),
         };
         if let Err(error) = engine.make_ready() {
             // It runs on an earlier user's memory and knows nothing of this ring, which may go.
@@ -91,6 +104,16 @@ impl Engine {
         common.write(sgdma::common::CREDIT_MODE_CLEAR, own)?;
         tracing::debug!(channel = engine.name, "leased");
         Ok(engine)
+    }
+
+    /// From now on, has `vector` announce the end of a round.
+    pub(crate) fn complete_by(&mut self, vector: u16) -> Result<(), Error> {
+        // First, because it may have the same vector.
+        self.interrupt = None;
+        let interrupt = ChannelInterrupt::take(&*self.card, self.channel.space(), self.info, vector)?;
+        self.interrupt = Some(interrupt);
+        self.unsettled = true;
+        self.make_ready()
     }
 
     /// Brings the engine to where it can be started, from wherever it is.
@@ -110,7 +133,10 @@ impl Engine {
     /// Writes the registers that stay the same from transfer to transfer.
     fn set_up(&mut self) -> Result<(), Error> {
         let Self { channel, sgdma, ring, .. } = self;
-        channel.write(channel::INTERRUPT_ENABLE, InterruptEnable::new())?;
+        match &self.interrupt {
+            None => channel.write(channel::INTERRUPT_ENABLE, InterruptEnable::new())?,
+            Some(interrupt) => interrupt.enable(&*self.card)?,
+        }
         channel.write_pair(
             channel::WRITEBACK_ADDRESS_LOW,
             channel::WRITEBACK_ADDRESS_HIGH,
@@ -130,8 +156,13 @@ impl Engine {
             self.sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, adjacent.into())?;
             self.adjacent = adjacent;
         }
+        let control = match self.interrupt {
+            None => ChannelControl::polled(self.info.direction),
+            Some(_) => interrupt::control(self.info.direction),
+        };
+        self.logged = ChannelStatus::new();
         self.state = State::Running;
-        self.channel.write(channel::CONTROL, ChannelControl::polled(self.info.direction).with_run(true))?;
+        self.channel.write(channel::CONTROL, control.with_run(true))?;
         Ok(count)
     }
 
@@ -203,9 +234,33 @@ impl Engine {
     pub(crate) fn status(&self) -> Result<ChannelStatus, Error> {
         let status = self.channel.read(channel::STATUS)?;
         if status.into_bits() == u32::MAX {
-            return Err(Error::all_ones(format_args!("the status of {}", self.name)));
+            return Err(self.all_ones());
         }
         Ok(status)
+    }
+
+    fn all_ones(&self) -> Error {
+        Error::all_ones(format_args!("the status of {}", self.name))
+    }
+
+    /// The status of this round: what it says now and what it said before it was cleared. Clears it.
+    pub(crate) fn take_status(&mut self) -> Result<ChannelStatus, Error> {
+        let status = self.channel.read(channel::STATUS_READ_CLEAR)?;
+        if status.into_bits() == u32::MAX {
+            return Err(self.all_ones());
+        }
+        self.logged = (self.logged.into_bits() | status.with_busy(false).into_bits()).into();
+        Ok(self.logged.with_busy(status.busy()))
+    }
+
+    /// For a channel that completes by interrupt: waits at most `timeout` for it; whether it has come.
+    pub(crate) fn interrupted(&self, timeout: Duration) -> Result<Option<bool>, Error> {
+        self.interrupt.as_ref().map(|interrupt| interrupt.fired(timeout)).transpose()
+    }
+
+    /// Readable when the channel has interrupted, if it does.
+    pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.interrupt.as_ref().map(ChannelInterrupt::event)
     }
 
     /// Descriptors that the engine has done since it was started.

@@ -6,7 +6,9 @@ use crate::error::Error;
 use jitney_registers::Block;
 use jitney_vfio::{Card, Region};
 use jitney_xdma_spec::identifier::{IDENTIFIER, SUBSYSTEM};
-use jitney_xdma_spec::{DMA_BAR_SIZE, Direction, Identifier, MAX_CHANNELS, Submodule, block, channel};
+use jitney_xdma_spec::{
+    DMA_BAR_SIZE, Direction, Identifier, MAX_CHANNELS, PackedChannels, Submodule, block, channel,
+};
 use std::sync::Arc;
 
 /// An XDMA that was identified. It holds no lease.
@@ -52,12 +54,12 @@ impl Xdma {
         if size < DMA_BAR_SIZE {
             return Err(none(format!("it has {size:#x} bytes, and an XDMA takes {DMA_BAR_SIZE:#x}")));
         }
-        let h2c = channels(&region, Direction::HostToCard)?;
+        let h2c = channels(&region, Direction::HostToCard, 0)?;
         if h2c.is_empty() {
             let found = identifier(&region, Submodule::H2cChannel, 0)?;
             return Err(none(unexpected("H2C channel 0", found, Submodule::H2cChannel, 0)));
         }
-        let c2h = channels(&region, Direction::CardToHost)?;
+        let c2h = channels(&region, Direction::CardToHost, u8::try_from(h2c.len()).unwrap_or(MAX_CHANNELS))?;
         for (submodule, name) in [
             (Submodule::SgdmaCommon, "the SGDMA common block"),
             (Submodule::Irq, "the IRQ block"),
@@ -100,7 +102,7 @@ impl Xdma {
     /// [`Error::StillBusy`] if the channel does not become idle within a second.
     pub fn h2c(&self, index: u8) -> Result<H2c, Error> {
         let info = self.channel(Direction::HostToCard, index)?;
-        Channel::open(&*self.card, self.bar, &self.region, info)
+        Channel::open(&self.card, self.bar, &self.region, info)
     }
 
     /// Channel `index` from the card to the host, likewise (`c2h0`).
@@ -112,7 +114,7 @@ impl Xdma {
         if info.stream {
             return Err(Error::Stream { channel: format!("{info} of {}", self.card.identity()) });
         }
-        Channel::open(&*self.card, self.bar, &self.region, info)
+        Channel::open(&self.card, self.bar, &self.region, info)
     }
 
     fn channel(&self, direction: Direction, index: u8) -> Result<ChannelInfo, Error> {
@@ -125,8 +127,8 @@ impl Xdma {
     }
 }
 
-/// The channels of one direction, counted upwards to the first that is not there.
-fn channels(region: &Region, direction: Direction) -> Result<Vec<ChannelInfo>, Error> {
+/// The channels of one direction, counted upwards to the first that is not there. `h2c_channels` matters to the others.
+fn channels(region: &Region, direction: Direction, h2c_channels: u8) -> Result<Vec<ChannelInfo>, Error> {
     let (own, sgdma) = (direction.channel_block(), direction.sgdma_block());
     let mut found = Vec::new();
     for index in 0..MAX_CHANNELS {
@@ -153,6 +155,7 @@ fn channels(region: &Region, direction: Direction) -> Result<Vec<ChannelInfo>, E
             stream: identifier.stream(),
             alignments: registers.read(channel::ALIGNMENTS)?,
             version: identifier.version(),
+            interrupt: PackedChannels::bit(direction, index, h2c_channels),
         });
     }
     Ok(found)

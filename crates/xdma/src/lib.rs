@@ -33,6 +33,17 @@
 //! it has done to that word. A longer transfer runs in several such rounds. Who waits looks at the word, and now and
 //! then at the status register, so that an error, a hung engine or a dead card ends the wait too.
 //!
+//! # By interrupt
+//! `xdma.h2c(0)?.by_interrupt()?` is the same channel with an interrupt (MSI or MSI-X) in the place of that word: waiting
+//! takes no processor time, and some microseconds longer to notice. A channel takes the vector of the number that its bit
+//! in the IRQ block has, or [another one](Channel::by_vector), for itself alone. All else is the same: the registers are
+//! looked at every 50 ms all the same, so a lost interrupt delays a transfer by as much, is logged, and fails nothing.
+//!
+//! # Waiting for several things
+//! [`Pending::wait`] blocks. A loop of the caller's own calls [`Pending::poll`] when [`Pending::event`] is readable, and
+//! at [`Pending::next_look`] at the latest. With the feature `tokio` a task awaits `Pending::finished()`, on a
+//! channel of either kind.
+//!
 //! # Memory that an engine may still use
 //! A [`Pending`] transfer keeps its buffer; dropping it stops the engine first. An engine that does not stop within a
 //! second keeps the buffer in the channel, and for the life of the process if it does not even stop when the channel is
@@ -50,7 +61,10 @@ mod channel;
 mod channel_info;
 mod engine;
 mod error;
+#[cfg(feature = "tokio")]
+mod finished;
 mod identify;
+mod interrupt;
 mod pending;
 mod plan;
 mod ring;

@@ -6,6 +6,7 @@ use crate::plan::Plan;
 use crate::wait::Backoff;
 use jitney_vfio::DmaBuffer;
 use jitney_xdma_spec::writeback::Writeback;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// How often the registers are read while a transfer lasts: often enough that an error or a dead card is noticed at
@@ -68,21 +69,16 @@ impl<'channel> Pending<'channel> {
         Ok(pending)
     }
 
-    /// Looks whether the transfer has ended, and starts the next round of one that takes several. Does not wait.
+    /// Looks whether the transfer has ended, and starts the next round of one that takes several. Does not wait, but for
+    /// an engine that failed to become idle, a second at most.
+    ///
+    /// A channel that completes by interrupt is looked at when the interrupt has come, and every 50 ms without one.
     ///
     /// # Errors
     /// [`Error::Engine`], [`Error::TimedOut`] or [`Error::LinkDown`], after the engine was stopped; the same again if
     /// asked again.
     pub fn poll(&mut self) -> Result<Option<Completed>, Error> {
-        if let Some(outcome) = &self.outcome {
-            return outcome.clone().map(Some);
-        }
-        let Some(outcome) = self.advance().transpose() else { return Ok(None) };
-        if outcome.is_err() {
-            self.engine.release(&self.buffer);
-        }
-        self.outcome = Some(outcome.clone());
-        outcome.map(Some)
+        self.attend(Duration::ZERO)
     }
 
     /// Waits until the transfer has ended.
@@ -92,11 +88,41 @@ impl<'channel> Pending<'channel> {
     pub fn wait(mut self) -> Result<Completed, Error> {
         let mut backoff = Backoff::new();
         loop {
-            if let Some(completed) = self.poll()? {
+            let left = self.next_look().saturating_duration_since(Instant::now());
+            if let Some(completed) = self.attend(left)? {
                 return Ok(completed);
             }
-            backoff.pause();
+            if self.event().is_none() {
+                backoff.pause();
+            }
         }
+    }
+
+    /// For an event loop of the caller's own: readable when the channel has interrupted, if it completes by interrupt.
+    /// [`poll`](Self::poll) is to be called then, which makes it unreadable again.
+    #[must_use]
+    pub fn event(&self) -> Option<BorrowedFd<'_>> {
+        self.engine.event()
+    }
+
+    /// When [`poll`](Self::poll) is to be called at the latest, whether or not there was an [`event`](Self::event): only
+    /// by looking does it notice a dead card, a hung engine or a lost interrupt.
+    #[must_use]
+    pub fn next_look(&self) -> Instant {
+        self.looked + LOOK.min(self.timeout)
+    }
+
+    /// [`poll`](Self::poll), after it has waited for the interrupt for `patience` at most; if there is none it does not wait.
+    fn attend(&mut self, patience: Duration) -> Result<Option<Completed>, Error> {
+        if let Some(outcome) = &self.outcome {
+            return outcome.clone().map(Some);
+        }
+        let Some(outcome) = self.advance(patience).transpose() else { return Ok(None) };
+        if outcome.is_err() {
+            self.engine.release(&self.buffer);
+        }
+        self.outcome = Some(outcome.clone());
+        outcome.map(Some)
     }
 
     fn run(&mut self) -> Result<(), Error> {
@@ -106,27 +132,63 @@ impl<'channel> Pending<'channel> {
         Ok(())
     }
 
-    fn advance(&mut self) -> Result<Option<Completed>, Error> {
+    fn advance(&mut self, patience: Duration) -> Result<Option<Completed>, Error> {
+        let interrupted = self.engine.interrupted(patience)?;
+        let due = Instant::now() >= self.next_look();
+        let ended = match interrupted {
+            None => self.is_written_back()?,
+            Some(interrupted) => (interrupted || due) && self.is_reported(interrupted)?,
+        };
+        if ended {
+            return self.end_round();
+        }
+        if due {
+            self.look()?;
+        }
+        Ok(None)
+    }
+
+    /// Whether the engine has written back that the round has ended.
+    fn is_written_back(&mut self) -> Result<bool, Error> {
         let writeback = self.engine.ring.writeback()?;
         if writeback.error() {
             return Err(self.failed(Error::Engine)?);
         }
-        if u64::from(writeback.count()) == self.round {
-            self.engine.end_run()?;
-            if self.rest.descriptors() == 0 {
-                return Ok(Some(Completed {
-                    bytes: self.rest.bytes(),
-                    descriptors: self.before + self.round,
-                    duration: self.started.elapsed(),
-                }));
-            }
-            self.before += self.round;
-            self.round = 0;
-            self.engine.make_ready()?;
-            self.run()?;
-        } else if self.looked.elapsed() >= LOOK.min(self.timeout) {
-            self.look()?;
+        Ok(u64::from(writeback.count()) == self.round)
+    }
+
+    /// Whether the engine's status says that the round has ended.
+    fn is_reported(&mut self, interrupted: bool) -> Result<bool, Error> {
+        let status = self.engine.take_status()?;
+        if status.has_errors(self.engine.info.direction) {
+            return Err(self.failed(Error::Engine)?);
         }
+        let ended = status.descriptor_stopped();
+        if ended && !interrupted {
+            let channel = &self.engine.name;
+            tracing::warn!(channel, "a transfer had ended without an interrupt: it is late or was lost");
+        }
+        Ok(ended)
+    }
+
+    /// Takes the engine out of a round that has ended; starts the next one if there is any.
+    fn end_round(&mut self) -> Result<Option<Completed>, Error> {
+        self.engine.end_run()?;
+        // A word that was written back has the count in it; a status only says that a descriptor with STOP has ended.
+        if self.event().is_some() && u64::from(self.engine.completed()?) != self.round {
+            return Err(self.failed(Error::Engine)?);
+        }
+        if self.rest.descriptors() == 0 {
+            return Ok(Some(Completed {
+                bytes: self.rest.bytes(),
+                descriptors: self.before + self.round,
+                duration: self.started.elapsed(),
+            }));
+        }
+        self.before += self.round;
+        self.round = 0;
+        self.engine.make_ready()?;
+        self.run()?;
         Ok(None)
     }
 
@@ -149,7 +211,7 @@ impl<'channel> Pending<'channel> {
 
     /// Takes down how the transfer stands, stops the engine, and makes an error of it.
     fn failed(&mut self, error: impl FnOnce(Box<Failure>) -> Error) -> Result<Error, Error> {
-        let status = self.engine.status()?;
+        let status = self.engine.take_status()?;
         let done = self.before + u64::from(self.engine.completed()?).min(self.round);
         let writeback = self.engine.ring.writeback()?;
         Ok(error(Box::new(Failure {

@@ -17,11 +17,13 @@ fn an_xdma_is_found_and_described_without_a_write() {
             index: 0,
             stream: false,
             alignments: Alignments::ANY,
-            version: 6
+            version: 6,
+            interrupt: 0,
         }
     );
     assert_eq!(xdma.channels(Direction::CardToHost).len(), 1);
     assert_eq!(xdma.channels(Direction::CardToHost)[0].to_string(), "c2h0");
+    assert_eq!(xdma.channels(Direction::CardToHost)[0].interrupt, 1);
     assert!(bench.model.state().writes.is_empty());
     assert!(bench.fake.granted().is_empty(), "others may be using the channels");
 }
@@ -55,6 +57,7 @@ fn channels_are_counted_to_the_first_that_is_not_there() {
     }
     let xdma = Xdma::identify(bench.card(), 2).unwrap();
     assert_eq!(xdma.channels(Direction::HostToCard).len(), 2, "the fourth is behind a gap");
+    assert_eq!(xdma.channels(Direction::CardToHost)[0].interrupt, 2, "behind those of the other direction");
     let error = xdma.h2c(2).unwrap_err().to_string();
     assert!(error.contains("h2c2 of fake") && error.contains("has 2 h2c channels"), "{error}");
     assert!(matches!(xdma.c2h(u8::MAX), Err(Error::NoChannel { there: 1, .. })));

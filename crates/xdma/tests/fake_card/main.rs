@@ -2,6 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+#[cfg(feature = "tokio")]
+mod finished;
 mod identify;
+mod interrupts;
+mod irq;
 mod model;
 mod transfers;

@@ -1,11 +1,14 @@
 //! An XDMA with one channel in each direction, as far as this driver can tell. Written from PG195 with plain numbers, so
 //! that it checks the layouts too. Transfers run inside the register write that sets RUN, so tests do not depend on time.
 
+use crate::irq::IrqBlock;
 use jitney_vfio::{Card, FakeBar, FakeCard, FakeHost};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub(crate) const MEMORY: usize = 1 << 20;
 const BUSY: u32 = 1;
+const STOPPED: u32 = 1 << 1;
+const COMPLETED: u32 = 1 << 2;
 
 /// What the engine does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,8 @@ pub(crate) enum Fault {
     NoWriteback,
     /// Does one more descriptor at each look at its completed count.
     Creep,
+    /// Reports the last descriptor as completed, and as stopped only after the status was looked at once.
+    StopsLate,
     /// Takes the link down when it is started.
     LinkDown,
 }
@@ -39,6 +44,7 @@ pub(crate) enum Fault {
 pub(crate) struct Channel {
     pub(crate) control: u32,
     pub(crate) status: u32,
+    pub(crate) interrupt_enable: u32,
     pub(crate) count: u32,
     pub(crate) writeback: u64,
     pub(crate) first: u64,
@@ -48,6 +54,7 @@ pub(crate) struct Channel {
 
 pub(crate) struct State {
     pub(crate) channels: [Channel; 2],
+    pub(crate) irq: IrqBlock,
     pub(crate) memory: Vec<u8>,
     pub(crate) fault: Fault,
     /// Registers that read as something else.
@@ -79,6 +86,27 @@ impl Model {
         state.channels.iter_mut().for_each(|channel| channel.status &= !BUSY);
     }
 
+    /// Lets the engine of `channel` go on that hangs.
+    pub(crate) fn go_on(&self, channel: usize) {
+        let mut state = self.state();
+        self.run(&mut state, channel, u32::MAX);
+        self.request(&mut state);
+    }
+
+    /// What a reset of the card leaves: registers that are zero.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state();
+        state.channels = Default::default();
+        state.irq = IrqBlock::default();
+    }
+
+    /// Tells the IRQ block what the channels request.
+    fn request(&self, state: &mut State) {
+        let requests = |channel: &Channel| channel.status & channel.interrupt_enable & !BUSY != 0;
+        let lines = u32::from(requests(&state.channels[0])) | u32::from(requests(&state.channels[1])) << 1;
+        state.irq.set_lines(lines, &self.host);
+    }
+
     /// Runs descriptors of `channel`, at most `most`, until one has STOP.
     fn run(&self, state: &mut State, channel: usize, most: u32) {
         let mut own = state.channels[channel];
@@ -103,8 +131,12 @@ impl Model {
             }
             own.count += 1;
             own.at = pair(24);
-            if flags & 1 != 0 {
+            if flags & 2 != 0 {
+                own.status |= own.control & COMPLETED;
+            }
+            if flags & 1 != 0 && state.fault != Fault::StopsLate {
                 own.status &= !BUSY;
+                own.status |= own.control & STOPPED;
             }
             if flags & 2 != 0 && own.control & 1 << 26 != 0 && state.fault != Fault::NoWriteback {
                 self.host.write(own.writeback, &own.count.to_le_bytes()).unwrap();
@@ -128,7 +160,7 @@ impl Model {
         }
         *own = Channel { status: BUSY, count: 0, at: own.first, runs: own.runs + 1, ..*own };
         match state.fault {
-            Fault::None | Fault::NoWriteback => self.run(state, channel, u32::MAX),
+            Fault::None | Fault::NoWriteback | Fault::StopsLate => self.run(state, channel, u32::MAX),
             Fault::Hang { after } => self.run(state, channel, after),
             Fault::Stuck | Fault::Creep => {}
             Fault::LinkDown => self.host.set_link(false),
@@ -157,6 +189,20 @@ impl FakeBar for Model {
                 0x1fc0_0006 | u32::try_from(offset >> 12).unwrap() << 16
             }
             0x0040 | 0x1040 => state.channels[channel].status,
+            0x0044 | 0x1044 => {
+                let late = state.fault == Fault::StopsLate;
+                let own = &mut state.channels[channel];
+                let status = own.status;
+                own.status &= BUSY;
+                // Lowered first: what comes next is a request of its own.
+                self.request(&mut state);
+                let own = &mut state.channels[channel];
+                if late && status & COMPLETED != 0 {
+                    own.status = own.control & STOPPED;
+                }
+                self.request(&mut state);
+                status
+            }
             0x0048 | 0x1048 => {
                 if state.fault == Fault::Creep {
                     self.run(&mut state, channel, 1);
@@ -164,6 +210,7 @@ impl FakeBar for Model {
                 state.channels[channel].count
             }
             0x004c | 0x104c => 0x0001_0140,
+            0x2004..0x2100 => state.irq.read(offset),
             _ => 0,
         }
     }
@@ -190,9 +237,13 @@ impl FakeBar for Model {
             0x008c | 0x108c => own.writeback = high(own.writeback),
             0x4080 | 0x5080 => own.first = low(own.first),
             0x4084 | 0x5084 => own.first = high(own.first),
-            0x0090 | 0x1090 | 0x4088 | 0x5088 | 0x6018 | 0x6028 => {}
+            0x0090 | 0x1090 => own.interrupt_enable = value,
+            0x0098 | 0x1098 => own.interrupt_enable &= !value,
+            0x2004..0x2100 => state.irq.write(offset, value),
+            0x4088 | 0x5088 | 0x6018 | 0x6028 => {}
             _ => panic!("the driver wrote {value:#x} to {offset:#x}"),
         }
+        self.request(&mut state);
     }
 }
 
@@ -205,9 +256,14 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
+        Self::with_vectors(2)
+    }
+
+    pub(crate) fn with_vectors(vectors: u16) -> Self {
         let host = FakeHost::new();
         let state = State {
             channels: [Channel::default(); 2],
+            irq: IrqBlock::default(),
             memory: vec![0; MEMORY],
             fault: Fault::None,
             overrides: Vec::new(),
@@ -218,6 +274,7 @@ impl Bench {
         let fake = FakeCard::builder(&host, 0x10ee, 0x7011)
             .bar(0, 0x2_0000, Nothing)
             .bar(2, 0x1_0000, Arc::clone(&model))
+            .vectors(vectors)
             .build()
             .unwrap();
         Self { host, model, fake }

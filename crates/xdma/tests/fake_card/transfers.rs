@@ -5,7 +5,7 @@ use jitney_vfio::{Card, DmaBuffer, ErrorKind, RegisterWrite, Will};
 use jitney_xdma::{C2h, Error, Failure, H2c, PlanError, Xdma};
 use std::time::{Duration, Instant};
 
-const SHORT: Duration = Duration::from_millis(120);
+pub(crate) const SHORT: Duration = Duration::from_millis(120);
 
 fn h2c(bench: &Bench) -> H2c {
     Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap().with_timeout(SHORT)
@@ -16,7 +16,7 @@ fn c2h(bench: &Bench) -> C2h {
 }
 
 /// A buffer in which every byte tells its place.
-fn patterned(bench: &Bench, size: u64) -> DmaBuffer {
+pub(crate) fn patterned(bench: &Bench, size: u64) -> DmaBuffer {
     let buffer = bench.fake.dma_buffer(size.into()).unwrap();
     let bytes: Vec<u8> = (0..buffer.size()).map(pattern).collect();
     buffer.write(0, &bytes).unwrap();
@@ -27,14 +27,14 @@ fn pattern(place: u64) -> u8 {
     u8::try_from(place % 251).unwrap()
 }
 
-fn contents(buffer: &DmaBuffer) -> Vec<u8> {
+pub(crate) fn contents(buffer: &DmaBuffer) -> Vec<u8> {
     let mut bytes = vec![0; usize::try_from(buffer.size()).unwrap()];
     buffer.read(0, &mut bytes).unwrap();
     bytes
 }
 
 /// That the channel works: what it writes arrives.
-fn works(bench: &Bench, h2c: &mut H2c) {
+pub(crate) fn works(bench: &Bench, h2c: &mut H2c) {
     bench.model.set(Fault::None);
     bench.model.state().memory.fill(0xee);
     let buffer = patterned(bench, 4096);
@@ -96,9 +96,11 @@ fn a_channel_is_leased_with_a_will_that_stops_it_and_all_goes_back() {
     let c2h = c2h(&bench);
     let leases = bench.fake.leases();
     assert_eq!(leases.iter().map(|lease| lease.part.name()).collect::<Vec<_>>(), ["h2c0", "c2h0"]);
-    let stop = |offset| Will(vec![RegisterWrite { bar: 2, offset, value: 0x0400_0001 }]);
-    assert_eq!(leases[0].will, stop(0x000c));
-    assert_eq!(leases[1].will, stop(0x100c));
+    let will = |writes: [(u64, u32); 3]| {
+        Will(writes.map(|(offset, value)| RegisterWrite { bar: 2, offset, value }).to_vec())
+    };
+    assert_eq!(leases[0].will, will([(0x000c, 0x0400_0001), (0x0098, 0x00f8_fe3e), (0x2018, 1)]));
+    assert_eq!(leases[1].will, will([(0x100c, 0x0400_0001), (0x1098, 0x00f8_063e), (0x2018, 2)]));
     let second = Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap_err();
     assert!(matches!(&second, Error::Card(error) if error.kind() == ErrorKind::Held), "{second:?}");
     drop((h2c, c2h));

@@ -1,0 +1,162 @@
+//! A channel's interrupt: from the channel's status through the IRQ block to a vector of the card (PG195, "IRQ Block
+//! Registers (0x2)" and "Channel Interrupt Enable Mask (0x90)").
+//!
+//! # Why none is lost
+//! A channel requests its interrupt by a level: as long as its status has a bit that its mask lets through. The vector
+//! fires when a request rises behind the IRQ block's enable bit, also if that is because the bit is set under a request
+//! which was up before. The driver takes the bits with the status register that is cleared by reading, so the request
+//! falls; whatever the engine logs later raises it again. The enable bit therefore stays set between transfers: no
+//! moment is left between looking and enabling. An interrupt that finds nothing new costs a look, and one that never
+//! comes is made up for by the look at the registers that a wait takes now and then.
+
+use crate::channel_info::ChannelInfo;
+use crate::error::Error;
+use crate::wait::Backoff;
+use jitney_registers::Block;
+use jitney_vfio::{Card, ErrorKind, Interrupt, Lease, LeaseRequest, Part, Region, RegisterWrite};
+use jitney_xdma_spec::{
+    ChannelControl, ChannelStatus, Direction, InterruptEnable, PackedChannels, Submodule, block, channel, irq,
+};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+/// The part of a card that who changes vector numbers leases: a register holds those of four channels, each of which may
+/// be another process's. It takes two register accesses.
+const VECTOR_NUMBERS: &str = "irq-vectors";
+/// How long others may take for theirs.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What an engine that completes by interrupt is told when it is started, without RUN.
+pub(crate) const fn control(direction: Direction) -> ChannelControl {
+    ChannelControl::report_errors(direction)
+        .with_report_descriptor_stopped(true)
+        .with_report_descriptor_completed(true)
+}
+
+/// What a channel requests its interrupt for: the end of its descriptors, and every error.
+const fn reasons(direction: Direction) -> InterruptEnable {
+    let bits = ChannelStatus::error_mask(direction)
+        .with_descriptor_stopped(true)
+        .with_descriptor_completed(true)
+        .into_bits();
+    InterruptEnable::from_bits(bits)
+}
+
+/// What silences the channel at both of its masks, for a will.
+pub(crate) fn silence(bar: u8, info: &ChannelInfo) -> [RegisterWrite; 2] {
+    let write = |submodule, index, register: u32, value| RegisterWrite {
+        bar,
+        offset: block::offset(submodule, index) + u64::from(register),
+        value,
+    };
+    let all = reasons(info.direction).into_bits();
+    let (own, clear) = (info.direction.channel_block(), channel::INTERRUPT_ENABLE_CLEAR.offset());
+    [
+        write(own, info.index, clear, all),
+        write(Submodule::Irq, 0, irq::CHANNEL_ENABLE_CLEAR.offset(), bit(info).into()),
+    ]
+}
+
+/// The channel's bit in the IRQ block.
+fn bit(info: &ChannelInfo) -> PackedChannels {
+    PackedChannels::from(1 << (info.interrupt % irq::CHANNEL_INTERRUPTS))
+}
+
+/// A channel's interrupt, delivered to this process. Dropping it masks it and gives the vector back.
+#[derive(Debug)]
+pub(crate) struct ChannelInterrupt {
+    info: ChannelInfo,
+    /// As the IRQ block takes it.
+    vector: u8,
+    channel: Block<Region>,
+    irq: Block<Region>,
+    interrupt: Interrupt,
+}
+
+impl ChannelInterrupt {
+    /// Takes `vector` of `card` for the channel. It fires after [`enable`](Self::enable).
+    pub(crate) fn take(
+        card: &dyn Card,
+        region: &Region,
+        info: ChannelInfo,
+        vector: u16,
+    ) -> Result<Self, Error> {
+        let most = irq::MSIX_VECTORS;
+        let number = u8::try_from(vector).ok().filter(|_| vector < most).ok_or_else(|| {
+            let what = format!("{info} of {} cannot use interrupt vector {vector}", card.identity());
+            jitney_vfio::Error::new(ErrorKind::Invalid, what)
+                .with_remedy(format!("an XDMA has at most {most}, counted from 0"))
+        })?;
+        let registers = |submodule, index| Block::new(region.clone(), block::offset(submodule, index));
+        Ok(Self {
+            info,
+            vector: number,
+            channel: registers(info.direction.channel_block(), info.index),
+            irq: registers(Submodule::Irq, 0),
+            interrupt: card.interrupt(vector)?,
+        })
+    }
+
+    /// Has the channel request its interrupt, directs that to the vector, and lets it pass.
+    pub(crate) fn enable(&self, card: &dyn Card) -> Result<(), Error> {
+        self.channel.write(channel::INTERRUPT_ENABLE, reasons(self.info.direction))?;
+        let (register, place) = irq::channel_vectors(self.info.interrupt);
+        // Nobody else changes this channel's own number: what reads right stays right.
+        if self.irq.read(register)?.get(place) != self.vector {
+            let _alone = alone(card)?;
+            let all = self.irq.read(register)?;
+            self.irq.write(register, all.with(place, self.vector))?;
+        }
+        Ok(self.irq.write(irq::CHANNEL_ENABLE_SET, bit(&self.info))?)
+    }
+
+    fn disable(&self) -> Result<(), Error> {
+        self.channel.write(channel::INTERRUPT_ENABLE_CLEAR, reasons(self.info.direction))?;
+        Ok(self.irq.write(irq::CHANNEL_ENABLE_CLEAR, bit(&self.info))?)
+    }
+
+    /// Waits at most `timeout` for the vector to fire; whether it has since it was last asked.
+    pub(crate) fn fired(&self, timeout: Duration) -> Result<bool, Error> {
+        Ok(self.interrupt.wait(Some(timeout))?)
+    }
+
+    /// Readable when the vector has fired.
+    pub(crate) fn event(&self) -> BorrowedFd<'_> {
+        self.interrupt.as_fd()
+    }
+}
+
+impl Drop for ChannelInterrupt {
+    fn drop(&mut self) {
+        if let Err(error) = self.disable() {
+            // Nobody hears it any more, and the channel's next user writes both masks.
+            tracing::debug!(channel = %self.info, %error, "a channel's interrupt could not be masked");
+        }
+    }
+}
+
+/// The right to change vector numbers, for as long as the lease lives.
+fn alone(card: &dyn Card) -> Result<Lease, Error> {
+    let part: Part = VECTOR_NUMBERS.parse()?;
+    let mut backoff = Backoff::new();
+    loop {
+        match card.lease(LeaseRequest::exclusive(part.clone())) {
+            Err(error) if error.kind() == ErrorKind::Held && backoff.elapsed() < PATIENCE => backoff.pause(),
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Direction::{CardToHost, HostToCard};
+
+    #[test]
+    fn the_words_are_those_of_an_interrupt_driven_driver() {
+        assert_eq!(control(HostToCard).into_bits(), 0x00ff_fe3e);
+        assert_eq!(control(CardToHost).into_bits(), 0x00f8_3e3e);
+        assert_eq!(reasons(HostToCard).into_bits(), 0x00f8_fe3e);
+        assert_eq!(reasons(CardToHost).into_bits(), 0x00f8_063e);
+    }
+}

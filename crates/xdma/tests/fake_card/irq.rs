@@ -1,0 +1,51 @@
+//! The IRQ block of the model, for two channels: a request that rises behind its enable bit fires its vector, once.
+
+use jitney_vfio::FakeHost;
+
+#[derive(Debug, Default)]
+pub(crate) struct IrqBlock {
+    pub(crate) enable: u32,
+    pub(crate) vectors: [u32; 2],
+    /// How many interrupts are to be lost.
+    pub(crate) lose: u32,
+    lines: u32,
+    requests: u32,
+}
+
+impl IrqBlock {
+    /// The channels request these interrupts.
+    pub(crate) fn set_lines(&mut self, lines: u32, host: &FakeHost) {
+        let requests = lines & self.enable;
+        for bit in (0..2).filter(|bit| requests & !self.requests & 1 << bit != 0) {
+            if self.lose > 0 {
+                self.lose -= 1;
+            } else {
+                let vector = self.vectors[0].to_le_bytes()[bit];
+                assert!(host.fire(vector.into()), "nobody gets vector {vector}");
+            }
+        }
+        self.lines = lines;
+        self.requests = requests;
+    }
+
+    pub(crate) fn read(&self, offset: u64) -> u32 {
+        match offset {
+            0x2010 => self.enable,
+            0x2044 => self.requests,
+            0x204c => self.lines,
+            0x20a0 => self.vectors[0],
+            0x20a4 => self.vectors[1],
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn write(&mut self, offset: u64, value: u32) {
+        match offset {
+            0x2014 => self.enable |= value & 3,
+            0x2018 => self.enable &= !value,
+            0x20a0 => self.vectors[0] = value & 0x1f1f_1f1f,
+            0x20a4 => self.vectors[1] = value & 0x1f1f_1f1f,
+            _ => panic!("the driver wrote {value:#x} to {offset:#x} of the IRQ block"),
+        }
+    }
+}
