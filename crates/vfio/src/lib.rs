@@ -33,11 +33,41 @@
 //!
 //! # How a card is reached
 //!
-//! A [`Transport`] reaches one card, a [`Mapper`] maps memory for it; [`open`] makes both for a [`CardAddress`]. In this
-//! version there is one: **vfio-user** ([`user`]), the socket of a process that emulates a card, in the protocol that
-//! QEMU speaks too. The two interfaces of the Linux kernel, by group and container (`/dev/vfio/86`) and by device and
-//! iommufd (`/dev/vfio/devices/vfio0`), come next; until then a PCI address is refused. [`sysfs`] lists the cards that
-//! the machine has.
+//! A [`Transport`] reaches one card, a [`Mapper`] maps memory for it; [`open`] makes both for a [`CardAddress`]. There are
+//! three ways, and everything above them is the same:
+//!
+//! | Address | Way | What this process opens |
+//! |---|---|---|
+//! | `0000:2e:00.0` | the kernel's VFIO, by group and container (type1) | `/dev/vfio/vfio`, `/dev/vfio/86` |
+//! | `0000:2e:00.0` | the kernel's VFIO, by device and iommufd, where the kernel has it | `/dev/iommu`, `/dev/vfio/devices/vfio0` |
+//! | `vfio-user:/run/board.sock` | **vfio-user** ([`user`]), as QEMU speaks it: a process emulates the card | the socket |
+//!
+//! Which of the kernel's two is used is decided when cards are opened: [`open_all_with`], [`choose_interface`].
+//! [`sysfs`] lists the cards that the machine has, [`holders`] tells which process has one.
+//!
+//! # A card in this machine
+//!
+//! 1. **The IOMMU is on**: in the BIOS (VT-d, AMD-Vi) and, on Intel, on the kernel's command line (`intel_iommu=on`). It
+//!    confines the card's DMA to the memory that was mapped for it. Then `/sys/kernel/iommu_groups` is not empty.
+//! 2. **The card is bound to `vfio-pci`**. `jitney bind 0000:2e:00.0` does it, or by hand as root:
+//!    ```text
+//!    modprobe vfio-pci
+//!    echo vfio-pci > /sys/bus/pci/devices/0000:2e:00.0/driver_override
+//!    echo 0000:2e:00.0 > /sys/bus/pci/drivers_probe
+//!    ```
+//! 3. **Its whole IOMMU group is**: what the IOMMU cannot tell apart can be handed out only together. Opening a group that
+//!    holds another driver's device fails and names it; another slot of the machine may have a group of its own.
+//! 4. **The user may open the nodes.** They belong to root at first. One udev rule gives them to the group `vfio` for good
+//!    (`/etc/udev/rules.d/70-vfio.rules`, then `udevadm trigger`):
+//!    ```text
+//!    SUBSYSTEM=="vfio|vfio-dev|misc", KERNEL=="[0-9]*|vfio[0-9]*|iommu", GROUP="vfio", MODE="0660"
+//!    ```
+//! 5. **The user may lock memory**: what a card may reach is pinned, and counts against `RLIMIT_MEMLOCK` of the process that
+//!    maps it (`LimitMEMLOCK=infinity` in a service, `@vfio - memlock unlimited` in `/etc/security/limits.conf`).
+//!
+//! Clients of a broker (crate `jitney-broker`) need neither 4 nor 5. Without an IOMMU no card is opened.
+//!
+//! Two examples drive cards of QEMU's with nothing but this crate: `edu` its teaching device, `nvme_identify` an NVMe.
 //!
 //! # What to know
 //!
@@ -49,8 +79,6 @@
 //!   Nothing here prints, and nothing panics on what a peer or the user chose.
 //! - What cannot be reported, as a failure in a destructor, is a [`tracing`] event.
 
-#![forbid(unsafe_code)]
-
 mod address;
 mod address_space;
 mod buffers;
@@ -60,8 +88,10 @@ mod dma;
 mod error;
 pub mod fake;
 mod grant;
+pub mod holders;
 mod interrupt;
 mod keeper;
+mod kernel;
 mod lease;
 mod open;
 mod opened;
@@ -83,7 +113,9 @@ pub use grant::Grant;
 pub use interrupt::Interrupt;
 pub use keeper::{Handed, Keeper};
 pub use lease::{Granted, Lease, LeaseId, LeaseRequest, LeaseTable, Mode, Part, RegisterWrite, Will};
-pub use open::{open, open_all};
+pub use open::{
+    Choice, IommuInterface, OpenOptions, OpenedSpace, choose_interface, open, open_all, open_all_with,
+};
 pub use opened::OpenedCard;
 pub use owned::OwnedCard;
 pub use owner::Owner;

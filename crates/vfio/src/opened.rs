@@ -5,7 +5,8 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use crate::transport::{InterruptKind, Mapper};
-use std::os::fd::BorrowedFd;
+use jitney_memory::EventFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A card that this process has opened and owns. Every BAR that can be mapped is mapped as long as it lives.
@@ -72,6 +73,27 @@ impl OpenedCard {
             *enabled = true;
         }
         self.device.wire(kind, vector, event)
+    }
+
+    /// An event for what may happen to the card as a whole: [`InterruptKind::Request`], it is wanted back (being unplugged
+    /// or unbound; the kernel asks again every 10 seconds until all have let go of it), or [`InterruptKind::Error`], it
+    /// has reported an error that it may not recover from. `None` if it cannot tell.
+    ///
+    /// There is one such event per card: a second call takes it from the first.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for another kind; what the transport says.
+    pub fn watch(&self, kind: InterruptKind) -> Result<Option<EventFd>> {
+        if !matches!(kind, InterruptKind::Error | InterruptKind::Request) {
+            return Err(Error::new(ErrorKind::Invalid, format!("{kind:?} interrupts are those of a driver")));
+        }
+        let transport = self.device.transport();
+        if transport.interrupt_count(kind)? == 0 {
+            return Ok(None);
+        }
+        let event = EventFd::new()?;
+        transport.arm(kind, 0, &[Some(event.as_fd())])?;
+        Ok(Some(event))
     }
 
     /// The kind and number of vectors, if `vector` is one of them.

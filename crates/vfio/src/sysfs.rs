@@ -3,6 +3,10 @@
 //! Read from `/sys/bus/pci/devices` (kernel documentation: ABI/testing/sysfs-bus-pci). Nothing is opened or changed, and
 //! no permission is needed.
 
+#[cfg(test)]
+pub(crate) mod fake;
+mod vfio;
+
 use crate::error::{Error, ErrorKind, Result};
 use jitney_pci::Address;
 use rustix::io::Errno;

@@ -1,6 +1,6 @@
 //! What a transport has to do: reach a card's regions and interrupts, and map memory for it.
 //!
-//! Three are foreseen (kernel group, kernel cdev, vfio-user); everything above this file is the same for all of them.
+//! There are three (kernel group, kernel cdev, vfio-user); everything above this file is the same for all of them.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
@@ -34,6 +34,14 @@ pub trait Transport: fmt::Debug + Send + Sync {
 
     /// Disables interrupts of `kind`.
     fn disarm(&self, kind: InterruptKind) -> Result<()>;
+
+    /// Lets a vector fire again that masks itself each time, as the interrupt line ([`InterruptKind::Intx`]) does.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] unless the transport says otherwise.
+    fn unmask(&self, kind: InterruptKind, vector: u32) -> Result<()> {
+        Err(Error::new(ErrorKind::Unsupported, format!("{self:?} cannot unmask {kind:?} interrupt {vector}")))
+    }
 
     /// Resets the card and waits until it can be used again.
     fn reset(&self) -> Result<()>;

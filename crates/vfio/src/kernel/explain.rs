@@ -1,0 +1,192 @@
+//! Why the kernel did not map memory, in words: what its errno means here, with the numbers that matter.
+
+use crate::error::{Error, ErrorKind};
+use rustix::io::Errno;
+use rustix::process::Resource;
+use std::ops::RangeInclusive;
+
+/// Bit 14 of a capability set: no limit of locked memory (capabilities(7), CAP_IPC_LOCK).
+const IPC_LOCK: u64 = 1 << 14;
+
+/// A map that failed, and what is known of the address space that it was for.
+pub(super) struct FailedMap<'a> {
+    /// What maps: `the container of groups 86, 87`.
+    pub(super) space: &'a str,
+    pub(super) iova: u64,
+    pub(super) size: u64,
+    pub(super) granule: u64,
+    pub(super) ranges: &'a [RangeInclusive<u64>],
+    /// How many more maps there can be, where the kernel says so.
+    pub(super) available: Option<u32>,
+}
+
+impl FailedMap<'_> {
+    /// The error for `errno`.
+    pub(super) fn explain(&self, errno: Errno) -> Error {
+        let Self { space, iova, size, granule, .. } = self;
+        let what = format!("mapping {size:#x} bytes at IOVA {iova:#x} in {space}");
+        match errno {
+            Errno::EXIST | Errno::ADDRINUSE => {
+                Error::new(ErrorKind::Held, format!("{what}: something is mapped there already"))
+                    .with_errno(errno)
+                    .with_remedy(
+                        "have one owner for all programs that use these cards: start them under one broker",
+                    )
+            }
+            Errno::INVAL if !self.aligned() => {
+                let why = format!("addresses and sizes have to be multiples of {granule:#x}");
+                Error::from_errno(errno, format!("{what}: {why}"))
+            }
+            Errno::INVAL if !self.inside() => {
+                let ranges: Vec<String> = self
+                    .ranges
+                    .iter()
+                    .map(|range| format!("[{:#x}, {:#x}]", range.start(), range.end()))
+                    .collect();
+                let why = format!("the IOMMU maps only within {}", ranges.join(" and "));
+                Error::from_errno(errno, format!("{what}: {why}"))
+            }
+            Errno::NOSPC => {
+                let left = match self.available {
+                    Some(left) => format!("{left} more are possible"),
+                    None => "no more are possible".to_owned(),
+                };
+                Error::from_errno(errno, format!("{what}: too many maps, {left}")).with_remedy(
+                    "use fewer, larger buffers, or raise /sys/module/vfio_iommu_type1/parameters/dma_entry_limit",
+                )
+            }
+            Errno::NOMEM => Memlock::of_this_process().explain(&what, *size),
+            // An interrupted or refused map says nothing of the cards: `TimedOut` would.
+            Errno::AGAIN | Errno::TIMEDOUT => Error::new(ErrorKind::System, what).with_errno(errno),
+            _ => Error::from_errno(errno, what),
+        }
+    }
+
+    fn aligned(&self) -> bool {
+        self.iova.is_multiple_of(self.granule) && self.size.is_multiple_of(self.granule) && self.size > 0
+    }
+
+    fn inside(&self) -> bool {
+        let last = self.size.checked_sub(1).and_then(|more| self.iova.checked_add(more));
+        last.is_some_and(|last| {
+            self.ranges.iter().any(|range| range.contains(&self.iova) && range.contains(&last))
+        })
+    }
+}
+
+/// How much memory this process may lock, and how much it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Memlock {
+    /// In bytes; none if there is no limit, or none that holds for this process.
+    limit: Option<u64>,
+    /// In bytes, as far as the process can tell: iommufd counts for all processes of a user together.
+    locked: u64,
+}
+
+impl Memlock {
+    fn of_this_process() -> Self {
+        // Capabilities are the thread's.
+        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+        Self::of(rustix::process::getrlimit(Resource::Memlock).current, &status)
+    }
+
+    /// As `/proc/PID/status` says (proc_pid_status(5)).
+    fn of(limit: Option<u64>, status: &str) -> Self {
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let kilobytes = |name| {
+            let number = field(name)
+                .and_then(|text| text.strip_suffix(" kB"))
+                .and_then(|text| text.parse::<u64>().ok());
+            number.unwrap_or(0).saturating_mul(1024)
+        };
+        let capabilities = field("CapEff:").and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
+        Self {
+            limit: limit.filter(|_| capabilities & IPC_LOCK == 0),
+            locked: kilobytes("VmLck:").max(kilobytes("VmPin:")),
+        }
+    }
+
+    fn explain(self, what: &str, size: u64) -> Error {
+        let Some(limit) = self.limit else {
+            return Error::from_errno(
+                Errno::NOMEM,
+                format!("{what}: the machine has not enough free memory"),
+            );
+        };
+        let locked = self.locked;
+        let needed = locked.saturating_add(size);
+        let kilobytes = needed.div_ceil(1024);
+        let why = format!(
+            "this process may lock {limit:#x} bytes of memory (RLIMIT_MEMLOCK), has locked {locked:#x} and needs {needed:#x}"
+        );
+        Error::from_errno(Errno::NOMEM, format!("{what}: {why}")).with_remedy(format!(
+            "put \"LimitMEMLOCK=infinity\" into its service, or \"@vfio - memlock unlimited\" into \
+             /etc/security/limits.conf and log in again, or for now: sudo prlimit --pid $$ --memlock={}; clients of a \
+             broker that runs as root need no limit",
+            kilobytes.saturating_mul(1024)
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff];
+
+    fn failed(iova: u64, size: u64) -> FailedMap<'static> {
+        FailedMap {
+            space: "the container of group 86",
+            iova,
+            size,
+            granule: 4096,
+            ranges: &RANGES,
+            available: Some(0),
+        }
+    }
+
+    #[test]
+    fn each_errno_has_its_meaning() {
+        let text = failed(0x1000, 0x1000).explain(Errno::EXIST).to_string();
+        assert!(text.contains("0x1000 bytes at IOVA 0x1000 in the container of group 86"), "{text}");
+        assert!(text.contains("already: EEXIST"), "{text}");
+
+        let text = failed(0xfedf_f000, 0x2000).explain(Errno::INVAL).to_string();
+        assert!(text.contains("[0x0, 0xfedfffff] and [0xfef00000, 0x7fffffffff]: EINVAL"), "{text}");
+        let text = failed(0x800, 0x1000).explain(Errno::INVAL).to_string();
+        assert!(text.contains("multiples of 0x1000: EINVAL"), "{text}");
+        for (iova, size) in [(u64::MAX - 4095, 8192), (0x80_0000_0000, 4096)] {
+            let text = failed(iova, size).explain(Errno::INVAL).to_string();
+            assert!(text.contains("maps only within"), "{text}");
+        }
+        // Nothing wrong that could be seen from here.
+        assert!(failed(0, 4096).explain(Errno::INVAL).to_string().ends_with("EINVAL (Invalid argument)"));
+
+        let error = failed(0, 4096).explain(Errno::NOSPC);
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert!(error.to_string().contains("0 more are possible: ENOSPC"), "{error}");
+        assert_eq!(failed(0, 4096).explain(Errno::AGAIN).kind(), ErrorKind::System);
+    }
+
+    #[test]
+    fn a_limit_of_locked_memory_is_explained_with_its_numbers() {
+        let status = "Name:\tx\nVmLck:\t    1024 kB\nVmPin:\t       0 kB\nCapEff:\t0000000000000000\n";
+        let memlock = Memlock::of(Some(8 << 20), status);
+        assert_eq!(memlock, Memlock { limit: Some(8 << 20), locked: 1 << 20 });
+        let text = memlock.explain("mapping", 16 << 20).to_string();
+        assert!(
+            text.contains("may lock 0x800000 bytes of memory (RLIMIT_MEMLOCK), has locked 0x100000"),
+            "{text}"
+        );
+        assert!(text.contains("needs 0x1100000: ENOMEM"), "{text}");
+        assert!(text.contains("LimitMEMLOCK=infinity") && text.contains("--memlock=17825792"), "{text}");
+    }
+
+    #[test]
+    fn who_may_lock_any_amount_is_not_told_of_a_limit() {
+        let status = "CapEff:\t0000000000004000\n";
+        assert_eq!(Memlock::of(Some(4096), status), Memlock { limit: None, locked: 0 });
+        assert_eq!(Memlock::of(None, ""), Memlock { limit: None, locked: 0 });
+        assert!(Memlock::of(None, "").explain("x", 1).to_string().contains("free memory"));
+    }
+}

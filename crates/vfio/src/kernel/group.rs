@@ -1,0 +1,320 @@
+//! Group, container and the type1 IOMMU: the interface that every kernel with VFIO has.
+//!
+//! The order is the kernel's: a group joins the container, the first one's arrival allows the container to get its IOMMU,
+//! and only then can the group's devices be opened. Documentation: <https://docs.kernel.org/driver-api/vfio.html>.
+
+use super::device::{Origin, VfioDevice};
+use super::explain::FailedMap;
+use super::info::Iommu;
+use super::ioctl::{Container, Group};
+use super::{PIECE, view};
+use crate::error::{Error, ErrorKind, Result};
+use crate::holders;
+use crate::sysfs::{PciFunction, Sysfs};
+use crate::transport::Mapper;
+use jitney_memory::Memfd;
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use vfio_bindings::bindings::vfio::{VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU};
+
+const CONTAINER: &str = "/dev/vfio/vfio";
+
+/// What an x86 machine with 39 address bits has, for kernels before 5.4, which do not say: all but the window of its
+/// message-signalled interrupts.
+const USUAL_RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=(1 << 39) - 1];
+
+/// A container with the groups that share its address space.
+#[derive(Debug)]
+pub(crate) struct Type1 {
+    name: String,
+    container: Container,
+    groups: Vec<(u32, Group)>,
+    ranges: Vec<RangeInclusive<u64>>,
+    granule: u64,
+}
+
+/// Opens `functions`, all in one container.
+///
+/// # Errors
+/// [`ErrorKind::Held`] if somebody else has a group, with who; [`ErrorKind::Invalid`] if a group is not viable or cannot
+/// share the others' address space; what the kernel says. Nothing stays open.
+pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<VfioDevice>, Arc<Type1>)> {
+    let mut numbers = functions.iter().map(number).collect::<Result<Vec<_>>>()?;
+    numbers.sort_unstable();
+    numbers.dedup();
+    let container = open_container()?;
+    let mut groups: Vec<(u32, Group)> = Vec::new();
+    for number in numbers {
+        let group = open_group(number, functions, sysfs)?;
+        join(&container, &groups, number, &group)?;
+        groups.push((number, group));
+    }
+    let container = Arc::new(Type1::new(container, groups)?);
+    let devices = functions.iter().map(|function| container.device(function)).collect::<Result<_>>()?;
+    Ok((devices, container))
+}
+
+fn number(function: &PciFunction) -> Result<u32> {
+    function.iommu_group.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("card {} has no IOMMU group: the IOMMU is off", function.address),
+        )
+        .with_remedy(
+            "switch it on in the BIOS (VT-d, AMD-Vi) and on the kernel's command line: intel_iommu=on or \
+                 amd_iommu=on",
+        )
+    })
+}
+
+fn open_container() -> Result<Container> {
+    let container = Container::open(Path::new(CONTAINER)).map_err(|errno| {
+        let error = Error::from_errno(errno, format!("opening {CONTAINER}"));
+        match errno {
+            Errno::NOENT | Errno::NODEV => error.with_remedy("load the module: sudo modprobe vfio-pci"),
+            Errno::ACCESS | Errno::PERM => error.with_remedy(format!("sudo chmod 666 {CONTAINER}")),
+            _ => error,
+        }
+    })?;
+    let failed = |errno| Error::from_errno(errno, format!("asking {CONTAINER} what it can do"));
+    let version = container.api_version().map_err(failed)?;
+    if u32::try_from(version) != Ok(VFIO_API_VERSION) {
+        let what =
+            format!("{CONTAINER} speaks version {version} of VFIO's interface, not {VFIO_API_VERSION}");
+        return Err(Error::new(ErrorKind::Unsupported, what));
+    }
+    if !container.has_extension(VFIO_TYPE1v2_IOMMU).map_err(failed)? {
+        let what = format!("{CONTAINER} has no type1 IOMMU");
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .with_remedy("load the module: sudo modprobe vfio_iommu_type1"));
+    }
+    Ok(container)
+}
+
+fn open_group(number: u32, functions: &[PciFunction], sysfs: &Sysfs) -> Result<Group> {
+    let path = PathBuf::from(format!("/dev/vfio/{number}"));
+    let mine = || functions.iter().find(|function| function.iommu_group == Some(number));
+    let group = Group::open(&path).map_err(|errno| {
+        let error = Error::from_errno(errno, format!("opening group {number} ({})", path.display()));
+        match errno {
+            Errno::BUSY => {
+                let cdev = mine().and_then(|function| sysfs.cdev(function.address).ok().flatten());
+                let files: Vec<PathBuf> = std::iter::once(path.clone()).chain(cdev).collect();
+                let holder = holders::explain(&files);
+                Error::new(ErrorKind::Held, format!("group {number} is held by {holder}"))
+                    .with_errno(errno)
+                    .with_remedy("end it, or start both programs under one broker")
+            }
+            Errno::NOENT if Path::new(&format!("/dev/vfio/noiommu-{number}")).exists() => Error::new(
+                ErrorKind::Unsupported,
+                format!("group {number} has no IOMMU, only the unsafe NOIOMMU mode"),
+            )
+            .with_remedy("switch the IOMMU on in the BIOS and on the kernel's command line"),
+            Errno::NOENT => error.with_remedy("bind its card to vfio-pci first: jitney bind"),
+            Errno::ACCESS | Errno::PERM => error.with_remedy(format!(
+                "sudo chown $USER {}, or for good the udev rule of this crate's documentation",
+                path.display()
+            )),
+            _ => error,
+        }
+    })?;
+    let status = group
+        .status()
+        .map_err(|errno| Error::from_errno(errno, format!("asking for the state of group {number}")))?;
+    if status & VFIO_GROUP_FLAGS_VIABLE == 0 {
+        return Err(not_viable(number, sysfs));
+    }
+    Ok(group)
+}
+
+/// Names who keeps the group from being used.
+fn not_viable(number: u32, sysfs: &Sysfs) -> Error {
+    let blockers = sysfs.blockers(number).unwrap_or_default();
+    let names: Vec<String> = blockers
+        .iter()
+        .map(|function| {
+            format!("{} (driver {})", function.address, function.driver.as_deref().unwrap_or("?"))
+        })
+        .collect();
+    let commands: Vec<String> =
+        blockers.iter().map(|function| format!("jitney bind {}", function.address)).collect();
+    let what = format!("group {number} cannot be used: its other devices are in the kernel's hands");
+    match names.is_empty() {
+        true => Error::new(ErrorKind::Invalid, what).with_remedy(format!(
+            "see /sys/kernel/iommu_groups/{number}/devices; all have to be bound to vfio-pci"
+        )),
+        false => {
+            Error::new(ErrorKind::Invalid, format!("{what}: {}", names.join(", "))).with_remedy(format!(
+                "give them to vfio-pci as well ({}), or put the card into another slot",
+                commands.join("; ")
+            ))
+        }
+    }
+}
+
+/// Puts a group into the container, and gives the container its IOMMU when the first one has come.
+fn join(container: &Container, others: &[(u32, Group)], number: u32, group: &Group) -> Result<()> {
+    group.set_container(container).map_err(|errno| {
+        let what = format!("group {number} joining the container");
+        match (others, errno) {
+            ([], _) => Error::from_errno(errno, what),
+            (others, _) => {
+                let with = list(others.iter().map(|(number, _)| *number));
+                let what = format!("{what} of {with}: the IOMMU does not let them share one address space");
+                Error::new(ErrorKind::Unsupported, what)
+                    .with_errno(errno)
+                    .with_remedy("give each its own (isolate)")
+            }
+        }
+    })?;
+    if !others.is_empty() {
+        return Ok(());
+    }
+    container.set_iommu(VFIO_TYPE1v2_IOMMU).map_err(|errno| {
+        let error = Error::from_errno(errno, format!("setting the type1 IOMMU for group {number}"));
+        match errno {
+            Errno::PERM => error.with_remedy(
+                "the machine has no interrupt remapping; switch it on in the BIOS (x2APIC, VT-d), or accept that cards \
+                 can forge interrupts: echo 1 | sudo tee /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
+            ),
+            _ => error,
+        }
+    })
+}
+
+impl Type1 {
+    /// The container with all its groups, which decide what can be mapped.
+    fn new(container: Container, groups: Vec<(u32, Group)>) -> Result<Self> {
+        let name = format!("the container of {}", list(groups.iter().map(|(number, _)| *number)));
+        let iommu = read_info(&container, &name)?;
+        Ok(Self {
+            ranges: iommu.ranges.unwrap_or_else(|| USUAL_RANGES.to_vec()),
+            granule: smallest_page(iommu.page_sizes),
+            name,
+            container,
+            groups,
+        })
+    }
+
+    fn device(self: &Arc<Self>, function: &PciFunction) -> Result<VfioDevice> {
+        let address = function.address.to_string();
+        let number = number(function)?;
+        let group = self.group(number).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("card {address}: group {number} is not open"))
+        })?;
+        // An address has no zero byte in it.
+        let name = CString::new(address.as_str()).unwrap_or_default();
+        let file = group.device(&name).map_err(|errno| {
+            let error = Error::from_errno(errno, format!("opening card {address} of group {number}"));
+            match errno {
+                Errno::NODEV => {
+                    error.with_remedy(format!("bind it to vfio-pci first: jitney bind {address}"))
+                }
+                _ => error,
+            }
+        })?;
+        VfioDevice::new(address, file, Origin::Group(Arc::clone(self)))
+    }
+
+    /// An open group, by its number.
+    pub(super) fn group(&self, number: u32) -> Option<&Group> {
+        self.groups.iter().find(|(other, _)| *other == number).map(|(_, group)| group)
+    }
+
+    fn failed(&self, iova: u64, size: u64, errno: Errno) -> Error {
+        let available = match errno {
+            Errno::NOSPC => read_info(&self.container, &self.name).ok().and_then(|iommu| iommu.available),
+            _ => None,
+        };
+        let (space, granule, ranges) = (self.name.as_str(), self.granule, &self.ranges[..]);
+        FailedMap { space, iova, size, granule, ranges, available }.explain(errno)
+    }
+}
+
+impl Mapper for Type1 {
+    fn ranges(&self) -> Vec<RangeInclusive<u64>> {
+        self.ranges.clone()
+    }
+
+    fn granule(&self) -> u64 {
+        self.granule
+    }
+
+    fn piece(&self) -> u64 {
+        PIECE
+    }
+
+    /// The pages are pinned through a view that is gone when this returns.
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+        let (view, start) = view(memory, offset, size)?;
+        self.container.map(&view, start, iova, size).map_err(|errno| self.failed(iova, size, errno))
+    }
+
+    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+        let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {}", self.name);
+        match self.container.unmap(iova, size) {
+            Ok(unmapped) if unmapped == size => Ok(()),
+            // Linux before 6.0 unmaps nothing for another process than the one that mapped, and calls that a success.
+            Ok(unmapped) => Err(Error::new(
+                ErrorKind::System,
+                format!("{}: only {unmapped:#x} bytes were unmapped", what()),
+            )),
+            Err(errno) => Err(Error::from_errno(errno, what())),
+        }
+    }
+}
+
+fn read_info(container: &Container, name: &str) -> Result<Iommu> {
+    let what = || format!("asking for the addresses of {name}");
+    let answer = container.info().map_err(|errno| Error::from_errno(errno, what()))?;
+    Iommu::parse(&answer).map_err(|error| Error::new(ErrorKind::Protocol, format!("{}: {error}", what())))
+}
+
+/// The smallest of the page sizes, each a bit; no smaller than those of the processor.
+pub(super) fn smallest_page(sizes: u64) -> u64 {
+    (sizes & sizes.wrapping_neg()).max(rustix::param::page_size() as u64)
+}
+
+/// `group 3`, or `groups 3, 5`.
+fn list(numbers: impl Iterator<Item = u32>) -> String {
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    let word = if numbers.len() == 1 { "group" } else { "groups" };
+    format!("{word} {}", numbers.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_page_is_the_granule() {
+        assert_eq!(smallest_page(0x4020_1000), 0x1000);
+        assert_eq!(smallest_page(0x4020_0000), 0x20_0000);
+        // The kernel sets all bits above its own page size's when the IOMMU could do less.
+        assert_eq!(smallest_page(0), 0x1000);
+        assert_eq!(smallest_page(u64::MAX), 0x1000);
+    }
+
+    #[test]
+    fn groups_are_listed() {
+        assert_eq!(list([3].into_iter()), "group 3");
+        assert_eq!(list([3, 5].into_iter()), "groups 3, 5");
+    }
+
+    #[test]
+    fn what_blocks_a_group_is_named_with_the_remedy() {
+        let sysfs = crate::sysfs::fake::Machine::new();
+        sysfs.add("0000:01:00.0", Some("vfio-pci"), Some(9));
+        sysfs.add("0000:01:00.1", Some("snd_hda_intel"), Some(9));
+        sysfs.add("0000:00:01.0", Some("pcieport"), Some(9));
+        let error = not_viable(9, &sysfs.sysfs());
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let text = error.to_string();
+        assert!(text.contains("group 9") && text.contains("0000:01:00.1 (driver snd_hda_intel)"), "{text}");
+        assert!(text.contains("jitney bind 0000:01:00.1"), "{text}");
+        assert!(!text.contains("0000:00:01.0") && !text.contains("0000:01:00.0"), "{text}");
+    }
+}

@@ -1,0 +1,185 @@
+//! Device cdev and iommufd: the newer interface, in kernels that are built with it (Linux 6.6).
+//!
+//! A device is bound to the iommufd first, before which it can do nothing, then attached to an address space.
+//! Documentation: <https://docs.kernel.org/userspace-api/iommufd.html> and
+//! <https://docs.kernel.org/driver-api/vfio.html#vfio-device-cdev>.
+
+use super::device::{Origin, VfioDevice};
+use super::explain::FailedMap;
+use super::info::ascending;
+use super::ioctl::{DeviceFile, Iommufd};
+use super::{PIECE, view};
+use crate::error::{Error, ErrorKind, Result};
+use crate::holders;
+use crate::sysfs::{PciFunction, Sysfs};
+use crate::transport::Mapper;
+use jitney_memory::Memfd;
+use rustix::io::Errno;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The node of iommufd.
+pub(crate) const IOMMU: &str = "/dev/iommu";
+
+/// An address space of an iommufd.
+#[derive(Debug)]
+pub(crate) struct Ioas {
+    iommufd: Iommufd,
+    id: u32,
+    name: String,
+    ranges: Vec<RangeInclusive<u64>>,
+    granule: u64,
+    /// Whether this kernel has turned out to map no files.
+    views_only: AtomicBool,
+}
+
+/// Opens `functions`, all in one address space.
+///
+/// # Errors
+/// [`ErrorKind::Held`] if somebody else has a card, with who; [`ErrorKind::Unsupported`] if the kernel has no iommufd;
+/// what the kernel says. Nothing stays open.
+pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<VfioDevice>, Arc<Ioas>)> {
+    let iommufd = Iommufd::open(Path::new(IOMMU)).map_err(|errno| {
+        let error = Error::from_errno(errno, format!("opening {IOMMU}"));
+        match errno {
+            Errno::NOENT | Errno::NODEV => {
+                Error::new(ErrorKind::Unsupported, format!("{IOMMU} is not there"))
+                    .with_errno(errno)
+                    .with_remedy(
+                        "load the module (sudo modprobe iommufd), or use groups: this kernel may not have it",
+                    )
+            }
+            Errno::ACCESS | Errno::PERM => error.with_remedy(format!("sudo chown $USER {IOMMU}")),
+            _ => error,
+        }
+    })?;
+    let id = iommufd
+        .make_ioas()
+        .map_err(|errno| Error::from_errno(errno, "making an address space of iommufd"))?;
+    let files =
+        functions.iter().map(|function| attach(&iommufd, id, function, sysfs)).collect::<Result<Vec<_>>>()?;
+    let ioas = Arc::new(Ioas::new(iommufd, id, functions)?);
+    let devices = functions.iter().zip(files);
+    let devices = devices
+        .map(|(function, file)| VfioDevice::new(function.address.to_string(), file, Origin::Cdev))
+        .collect::<Result<_>>()?;
+    Ok((devices, ioas))
+}
+
+/// Opens a card's cdev, binds it and gives it the address space `id`.
+fn attach(iommufd: &Iommufd, id: u32, function: &PciFunction, sysfs: &Sysfs) -> Result<DeviceFile> {
+    let address = function.address;
+    let path = sysfs.cdev(address)?.ok_or_else(|| {
+        Error::new(ErrorKind::Unsupported, format!("card {address} has no device node of its own"))
+            .with_remedy("use groups: this kernel was built without VFIO_DEVICE_CDEV")
+    })?;
+    let file = DeviceFile::open(&path).map_err(|errno| {
+        let error = Error::from_errno(errno, format!("opening {} (card {address})", path.display()));
+        match errno {
+            Errno::ACCESS | Errno::PERM => error.with_remedy(format!(
+                "sudo chown $USER {}, or for good the udev rule of this crate's documentation",
+                path.display()
+            )),
+            _ => error,
+        }
+    })?;
+    if let Err(errno) = file.bind(iommufd) {
+        // Ours is closed first, so that it is not found as one of the holders.
+        drop(file);
+        return Err(not_bound(function, path, errno));
+    }
+    file.attach(id).map_err(|errno| {
+        let error = Error::from_errno(errno, format!("giving card {address} its address space"));
+        match errno {
+            Errno::INVAL | Errno::BUSY => error.with_remedy(
+                "if the IOMMU does not let the cards share one address space, give each its own (isolate)",
+            ),
+            Errno::PERM => {
+                error.with_remedy("the machine has no interrupt remapping; switch it on in the BIOS")
+            }
+            _ => error,
+        }
+    })?;
+    Ok(file)
+}
+
+/// A card that somebody else has is EINVAL here, or EBUSY if they have it by its group.
+fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno) -> Error {
+    let address = function.address;
+    let files: Vec<PathBuf> = function
+        .iommu_group
+        .map(|group| PathBuf::from(format!("/dev/vfio/{group}")))
+        .into_iter()
+        .chain([path])
+        .collect();
+    match errno {
+        Errno::INVAL | Errno::BUSY => {
+            let holder = holders::explain(&files);
+            Error::new(ErrorKind::Held, format!("card {address} is already owned by {holder}"))
+                .with_errno(errno)
+                .with_remedy("end it, or start both programs under one broker")
+        }
+        _ => Error::from_errno(errno, format!("binding card {address} to iommufd")),
+    }
+}
+
+impl Ioas {
+    /// The address space with all its cards, which decide what can be mapped.
+    fn new(iommufd: Iommufd, id: u32, functions: &[PciFunction]) -> Result<Self> {
+        let cards: Vec<String> = functions.iter().map(|function| function.address.to_string()).collect();
+        let name = format!("the address space of {}", cards.join(", "));
+        let what = || format!("asking for the addresses of {name}");
+        let (ranges, alignment) = iommufd.ranges(id).map_err(|errno| Error::from_errno(errno, what()))?;
+        let ranges = ascending(ranges)
+            .map_err(|error| Error::new(ErrorKind::Protocol, format!("{}: {error}", what())))?;
+        let granule = alignment.max(rustix::param::page_size() as u64);
+        Ok(Self { iommufd, id, name, ranges, granule, views_only: AtomicBool::new(false) })
+    }
+
+    fn try_map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+        let failed = |errno| {
+            let (space, granule, ranges) = (self.name.as_str(), self.granule, &self.ranges[..]);
+            FailedMap { space, iova, size, granule, ranges, available: None }.explain(errno)
+        };
+        if !self.views_only.load(Ordering::Relaxed) {
+            match self.iommufd.map_file(self.id, memory, offset, iova, size) {
+                // Linux before 6.13.
+                Err(Errno::NOTTY) => self.views_only.store(true, Ordering::Relaxed),
+                outcome => return outcome.map_err(failed),
+            }
+        }
+        let (view, start) = view(memory, offset, size)?;
+        self.iommufd.map(self.id, &view, start, iova, size).map_err(failed)
+    }
+}
+
+impl Mapper for Ioas {
+    fn ranges(&self) -> Vec<RangeInclusive<u64>> {
+        self.ranges.clone()
+    }
+
+    fn granule(&self) -> u64 {
+        self.granule
+    }
+
+    fn piece(&self) -> u64 {
+        PIECE
+    }
+
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+        self.try_map(memory, offset, iova, size)
+    }
+
+    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+        let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {}", self.name);
+        match self.iommufd.unmap(self.id, iova, size) {
+            Ok(unmapped) if unmapped == size => Ok(()),
+            Ok(unmapped) => {
+                Err(Error::new(ErrorKind::System, format!("{}: {unmapped:#x} bytes were unmapped", what())))
+            }
+            Err(errno) => Err(Error::from_errno(errno, what())),
+        }
+    }
+}

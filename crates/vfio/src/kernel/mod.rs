@@ -1,0 +1,33 @@
+//! The kernel's own VFIO: cards that are bound to `vfio-pci`.
+//!
+//! Two interfaces lead to the same device file and differ in who holds the address space:
+//!
+//! | | files | since | address space |
+//! |---|---|---|---|
+//! | [group](group) | `/dev/vfio/vfio`, `/dev/vfio/86` | always | a container with the type1 IOMMU, version 2 |
+//! | [iommufd](iommufd) | `/dev/iommu`, `/dev/vfio/devices/vfio0` | Linux 6.6, where it is built in | an IOAS |
+//!
+//! What a card can do, its registers, interrupts and reset, is the same behind both: [`VfioDevice`].
+
+mod device;
+mod explain;
+pub(crate) mod group;
+mod info;
+mod ioctl;
+pub(crate) mod iommufd;
+
+pub(crate) use device::VfioDevice;
+
+use jitney_memory::{Access, Mapping, Memfd};
+
+/// The most bytes that one map covers: pinning normal pages takes some milliseconds for each 64 MiB on hardware.
+const PIECE: u64 = 64 << 20;
+
+/// A short-lived view of a part of `memory`, for the kernel to pin; where in the view the part begins.
+///
+/// A view of huge pages has to begin at one.
+fn view(memory: &Memfd, offset: u64, size: u64) -> jitney_memory::Result<(Mapping, u64)> {
+    let before = offset % memory.page_size().bytes();
+    let length = usize::try_from(size.saturating_add(before)).unwrap_or(usize::MAX);
+    Ok((Mapping::shared(memory, offset - before, length, Access::ReadWrite)?, before))
+}
