@@ -1,0 +1,221 @@
+//! Handing a PCI function to `vfio-pci`, and giving it back.
+//!
+//! What is written, and in which order, is in the kernel's documentation of `driver_override`, `unbind` and
+//! `drivers_probe` (ABI/testing/sysfs-bus-pci). A function that could not be handed over is put back as it was.
+
+mod function;
+mod in_use;
+mod writes;
+
+#[cfg(test)]
+mod tests;
+
+pub use in_use::Use;
+
+use crate::accounts;
+use crate::error::{Error, Result, system};
+use crate::holders::{self, Wanted};
+use crate::neighbours::{in_the_way, sysfs};
+use crate::nodes::{self, Nodes};
+use crate::root::Root;
+use crate::udev;
+use function::Function;
+use jitney_pci::Address;
+use jitney_vfio::sysfs::PciFunction;
+use serde::Serialize;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use writes::{Kernel, Writes};
+
+/// How to hand a function over.
+#[derive(Debug, Clone)]
+pub struct BindOptions {
+    /// The user that the node is to belong to, by name or number; as the system makes it if none.
+    pub owner: Option<String>,
+    /// The mode of the node, as `0o660`; as the system makes it if none.
+    pub mode: Option<u32>,
+    /// Take the function even from what uses it.
+    pub force: bool,
+    /// Hand over the other functions of the IOMMU group too.
+    pub with_group: bool,
+    /// How long to wait for the driver and for the node.
+    pub patience: Duration,
+}
+
+impl Default for BindOptions {
+    fn default() -> Self {
+        let patience = Duration::from_secs(5);
+        Self { owner: None, mode: None, force: false, with_group: false, patience }
+    }
+}
+
+/// A function that `vfio-pci` has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Bound {
+    /// The functions that `vfio-pci` was given: the card, and with it others of its group.
+    pub functions: Vec<String>,
+    /// The node that programs open: `/dev/vfio/86`.
+    pub node: PathBuf,
+    /// The node of the newer interface, if the kernel has it: `/dev/vfio/devices/vfio0`.
+    pub cdev: Option<PathBuf>,
+    /// What, as a file in `/etc/udev/rules.d`, does the same at every start of the machine.
+    pub udev_rule: String,
+}
+
+/// A function that was given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Released {
+    /// The driver that took it; none if the kernel has none for it, as for most FPGA boards.
+    pub driver: Option<String>,
+}
+
+/// Hands the function at `address` to `vfio-pci` and waits for its node. One that `vfio-pci` has already only gets the
+/// owner and mode. Needs root.
+///
+/// # Errors
+/// [`Error::InUse`] unless forced, [`Error::SharedGroup`] unless asked to take the group too, [`Error::NoGroup`],
+/// [`Error::NoDriver`], [`Error::Refused`], [`Error::NoNode`], [`Error::NoUser`], [`Error::System`]. All is then as it
+/// was; if that could not be done, [`Error::NotRestored`] says so.
+pub fn bind(root: &Root, address: Address, options: &BindOptions) -> Result<Bound> {
+    bind_through(&Kernel, root, address, options)
+}
+
+/// Takes the function at `address` from `vfio-pci`, and lets the kernel give it to its own driver. Needs root.
+///
+/// # Errors
+/// [`Error::Held`] if a process has it open: the kernel would wait for that process. [`Error::System`] as in [`bind`].
+pub fn unbind(root: &Root, address: Address) -> Result<Released> {
+    unbind_through(&Kernel, root, address)
+}
+
+fn bind_through(writes: &dyn Writes, root: &Root, address: Address, options: &BindOptions) -> Result<Bound> {
+    let function = sysfs(root).function(address)?;
+    let owner = match &options.owner {
+        Some(name) => {
+            Some(accounts::user_id(root, name).ok_or_else(|| Error::NoUser { name: name.clone() })?)
+        }
+        None => None,
+    };
+    let candidates = candidates(root, &function, options)?;
+    if !options.force {
+        for address in &candidates {
+            let uses = in_use::uses(root, *address)?;
+            if !uses.is_empty() {
+                return Err(Error::InUse { address: *address, uses });
+            }
+        }
+    }
+
+    let mut taken = Vec::new();
+    let attempt = take_all(writes, root, &candidates, &mut taken, options)
+        .and_then(|()| settle(root, address, owner, options));
+    let nodes = match attempt {
+        Ok(nodes) => nodes,
+        Err(failure) => return Err(put_back(writes, taken, failure)),
+    };
+    let functions: Vec<Address> = if candidates.is_empty() { vec![address] } else { candidates };
+    Ok(Bound {
+        udev_rule: udev::rule(&functions, options.owner.as_deref(), options.mode),
+        functions: functions.iter().map(Address::to_string).collect(),
+        node: nodes.group,
+        cdev: nodes.cdev,
+    })
+}
+
+/// The functions to be handed over; none if `vfio-pci` has the one that was asked for.
+fn candidates(root: &Root, function: &PciFunction, options: &BindOptions) -> Result<Vec<Address>> {
+    let address = function.address;
+    if !root.exists("sys/bus/pci/drivers/vfio-pci") {
+        return Err(Error::NoDriver);
+    }
+    let Some(group) = function.iommu_group else {
+        return if nodes::no_iommu_mode(root)? { Ok(vec![address]) } else { Err(Error::NoGroup { address }) };
+    };
+    let neighbours = in_the_way(root, group, address)?;
+    if !options.with_group && !neighbours.is_empty() {
+        return Err(Error::SharedGroup { address, group, neighbours });
+    }
+    let card = (!function.bound_to_vfio()).then_some(address);
+    Ok(card.into_iter().chain(neighbours.iter().map(|neighbour| neighbour.address)).collect())
+}
+
+/// Hands over one function after the other; `taken` has those that have to be put back if something fails.
+fn take_all<'a>(
+    writes: &'a dyn Writes,
+    root: &'a Root,
+    candidates: &[Address],
+    taken: &mut Vec<Function<'a>>,
+    options: &BindOptions,
+) -> Result<()> {
+    for address in candidates {
+        let function = Function::remember(root, *address)?;
+        taken.push(function.clone());
+        function.hand_over(writes)?;
+        wait(options.patience, || Ok(function.driver()?.filter(|driver| driver == "vfio-pci")))?
+            .ok_or(Error::Refused { address: *address })?;
+    }
+    Ok(())
+}
+
+/// Waits for the node, and gives it its owner and mode.
+fn settle(root: &Root, address: Address, owner: Option<u32>, options: &BindOptions) -> Result<Nodes> {
+    let patience = options.patience;
+    let nodes = wait(patience, || Nodes::of(root, address))?
+        .ok_or_else(|| Error::NoNode { node: Nodes::expected(root, address), seconds: patience.as_secs() })?;
+    for node in [Some(&nodes.group), nodes.cdev.as_ref()].into_iter().flatten() {
+        let file = root.path(nodes::inside(node));
+        if let Some(owner) = owner {
+            chown(&file, Some(owner), None)
+                .map_err(|error| system(format_args!("giving {} to user {owner}", node.display()), &error))?;
+        }
+        if let Some(mode) = options.mode {
+            std::fs::set_permissions(&file, Permissions::from_mode(mode))
+                .map_err(|error| system(format_args!("setting the mode of {}", node.display()), &error))?;
+        }
+    }
+    Ok(nodes)
+}
+
+/// Puts functions back as they were, the last one first, and says what failed.
+fn put_back(writes: &dyn Writes, taken: Vec<Function<'_>>, mut failure: Error) -> Error {
+    for function in taken.iter().rev() {
+        if let Err(restoring) = function.put_back(writes) {
+            let (failed, restoring) = (Box::new(failure), Box::new(restoring));
+            failure = Error::NotRestored { failure: failed, address: function.address(), restoring };
+        }
+    }
+    failure
+}
+
+fn unbind_through(writes: &dyn Writes, root: &Root, address: Address) -> Result<Released> {
+    let before = sysfs(root).function(address)?;
+    if before.bound_to_vfio() {
+        let seen = holders::who_holds(root, &Wanted::Card(address))?;
+        let holders: Vec<_> = seen.holders.into_iter().filter(|holder| holder.card_is_certain).collect();
+        if !holders.is_empty() {
+            return Err(Error::Held { address, holders });
+        }
+    }
+    let function = Function::remember(root, address)?;
+    if let Err(failure) = function.give_back(writes) {
+        return Err(put_back(writes, vec![function], failure));
+    }
+    Ok(Released { driver: function.driver()? })
+}
+
+/// Asks again and again, for as long as it is patient.
+fn wait<T>(patience: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(Some(answer));
+        }
+        if start.elapsed() >= patience {
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

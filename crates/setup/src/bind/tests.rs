@@ -1,0 +1,290 @@
+//! Binding and unbinding on folders that imitate a machine, with a kernel that does what ours does.
+
+use super::writes::Writes;
+use super::*;
+use crate::imitation::{CARD, Tree, address, device};
+use std::cell::RefCell;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// Does what the kernel does when sysfs is written to.
+struct Imitated<'a> {
+    tree: &'a Tree,
+    /// The end of the path of a write that fails, which of them (0 is the first), and the errno.
+    failure: RefCell<Option<(&'static str, usize, i32)>>,
+    /// Does `vfio-pci` take devices?
+    takes: bool,
+}
+
+impl<'a> Imitated<'a> {
+    fn of(tree: &'a Tree) -> Self {
+        for driver in ["vfio-pci", "xdma", "e1000e"] {
+            tree.folder(&format!("sys/bus/pci/drivers/{driver}"));
+        }
+        Self { tree, failure: RefCell::new(None), takes: true }
+    }
+
+    fn failing(self, file: &'static str, after: usize, errno: i32) -> Self {
+        *self.failure.borrow_mut() = Some((file, after, errno));
+        self
+    }
+
+    fn driver(&self, address: &str) -> Option<String> {
+        self.tree.root.link_name(format!("{}/driver", device(address))).unwrap()
+    }
+
+    fn chosen(&self, address: &str) -> String {
+        self.tree.root.text(format!("{}/driver_override", device(address))).unwrap().unwrap()
+    }
+
+    /// Which driver the kernel has of its own for a function.
+    fn own_driver(&self, address: &str) -> Option<String> {
+        self.tree.root.text(format!("{}/own_driver", device(address))).unwrap()
+    }
+
+    fn attach(&self, address: &str, driver: &str) -> io::Result<()> {
+        if self.driver(address).is_some() || (driver == "vfio-pci" && !self.takes) {
+            return Ok(());
+        }
+        self.tree.driver(address, driver);
+        if driver == "vfio-pci" {
+            let group = self.tree.root.link_name(format!("{}/iommu_group", device(address)))?.unwrap();
+            self.tree.file(&format!("dev/vfio/{group}"), "");
+        }
+        Ok(())
+    }
+}
+
+impl Writes for Imitated<'_> {
+    fn write(&self, file: &Path, text: &str) -> io::Result<()> {
+        let mut failure = self.failure.borrow_mut();
+        if let Some((end, after, errno)) = failure.as_mut()
+            && file.ends_with(&*end)
+        {
+            if *after == 0 {
+                return Err(io::Error::from_raw_os_error(*errno));
+            }
+            *after -= 1;
+        }
+        let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+        let parent = name(file.parent().unwrap());
+        match &*name(file) {
+            "driver_override" => {
+                let chosen = if text == "\n" { "(null)\n".to_owned() } else { text.to_owned() };
+                fs::write(file, chosen)
+            }
+            "unbind" => {
+                assert_eq!(self.driver(text), Some(parent));
+                self.tree.without(&format!("{}/driver", device(text)));
+                Ok(())
+            }
+            "bind" => self.attach(text, &parent),
+            "drivers_probe" => match &*self.chosen(text) {
+                "(null)" => self.own_driver(text).map_or(Ok(()), |driver| self.attach(text, &driver)),
+                chosen => self.attach(text, chosen),
+            },
+            other => panic!("nobody writes to {other}"),
+        }
+    }
+}
+
+/// A card that the kernel's own driver has, if any, in a PC with an IOMMU.
+fn pc(driver: Option<&str>) -> Tree {
+    let tree = Tree::new();
+    tree.pc();
+    tree.function(CARD, 0x05_8000, driver, Some(86));
+    if let Some(driver) = driver {
+        tree.file(&format!("{}/own_driver", device(CARD)), driver);
+    }
+    tree
+}
+
+fn quick() -> BindOptions {
+    BindOptions { patience: Duration::from_millis(30), ..BindOptions::default() }
+}
+
+fn try_bind(kernel: &Imitated<'_>, options: &BindOptions) -> Result<Bound> {
+    bind_through(kernel, &kernel.tree.root, address(CARD), options)
+}
+
+#[test]
+fn there_and_back_without_a_driver_of_its_own() {
+    let tree = pc(None);
+    let kernel = Imitated::of(&tree);
+    let bound = try_bind(&kernel, &quick()).unwrap();
+    assert_eq!(
+        (bound.node, bound.cdev, bound.functions),
+        ("/dev/vfio/86".into(), None, vec![CARD.to_owned()])
+    );
+    assert!(bound.udev_rule.contains(CARD), "{}", bound.udev_rule);
+    assert_eq!(kernel.driver(CARD).as_deref(), Some("vfio-pci"));
+
+    let released = unbind_through(&kernel, &tree.root, address(CARD)).unwrap();
+    assert_eq!((released.driver, kernel.driver(CARD), &*kernel.chosen(CARD)), (None, None, "(null)"));
+}
+
+#[test]
+fn from_a_driver_and_back_to_it() {
+    let tree = pc(Some("xdma"));
+    let kernel = Imitated::of(&tree);
+    try_bind(&kernel, &quick()).unwrap();
+    assert_eq!(kernel.driver(CARD).as_deref(), Some("vfio-pci"));
+    let released = unbind_through(&kernel, &tree.root, address(CARD)).unwrap();
+    assert_eq!(released.driver.as_deref(), Some("xdma"));
+    // Once more changes nothing.
+    assert_eq!(unbind_through(&kernel, &tree.root, address(CARD)).unwrap(), released);
+}
+
+#[test]
+fn owner_and_mode_also_of_a_card_that_is_bound_already() {
+    use std::os::unix::fs::MetadataExt;
+    let tree = pc(None);
+    let kernel = Imitated::of(&tree);
+    try_bind(&kernel, &quick()).unwrap();
+    let mine = tree.root.metadata("dev/vfio/86").unwrap().unwrap().uid();
+    let options = BindOptions { owner: Some(mine.to_string()), mode: Some(0o640), ..quick() };
+    let bound = try_bind(&kernel, &options).unwrap();
+    assert_eq!(tree.root.metadata("dev/vfio/86").unwrap().unwrap().mode() & 0o777, 0o640);
+    assert!(bound.udev_rule.contains("MODE=\"0640\""), "{}", bound.udev_rule);
+}
+
+#[test]
+fn whatever_fails_all_is_as_it_was() {
+    for driver in [None, Some("xdma")] {
+        for (file, after) in [("driver_override", 0), ("unbind", 0), ("drivers_probe", 0)] {
+            let tree = pc(driver);
+            let kernel = Imitated::of(&tree).failing(file, after, 13);
+            if file == "unbind" && driver.is_none() {
+                continue;
+            }
+            let error = try_bind(&kernel, &quick()).unwrap_err().to_string();
+            assert!(error.contains("EACCES") && error.contains("sudo") && error.contains(CARD), "{error}");
+            assert_eq!(kernel.driver(CARD).as_deref(), driver, "{file}");
+            assert_eq!(kernel.chosen(CARD), "(null)", "{file}");
+        }
+    }
+}
+
+#[test]
+fn a_driver_that_does_not_take_it_gives_it_back() {
+    let tree = pc(Some("xdma"));
+    let kernel = Imitated { takes: false, ..Imitated::of(&tree) };
+    assert!(matches!(try_bind(&kernel, &quick()), Err(Error::Refused { .. })));
+    assert_eq!((kernel.driver(CARD).as_deref(), &*kernel.chosen(CARD)), (Some("xdma"), "(null)"));
+}
+
+#[test]
+fn an_unbind_that_fails_leaves_it_with_vfio() {
+    let tree = pc(Some("xdma"));
+    try_bind(&Imitated::of(&tree), &quick()).unwrap();
+    let kernel = Imitated::of(&tree).failing("drivers_probe", 0, 5);
+    let error = unbind_through(&kernel, &tree.root, address(CARD)).unwrap_err().to_string();
+    assert!(error.contains("EIO"), "{error}");
+    assert_eq!((kernel.driver(CARD).as_deref(), &*kernel.chosen(CARD)), (Some("vfio-pci"), "vfio-pci"));
+}
+
+#[test]
+fn what_cannot_be_put_back_is_said() {
+    let tree = pc(Some("xdma"));
+    // The second write is the one that clears it again.
+    let kernel = Imitated { takes: false, ..Imitated::of(&tree) }.failing("driver_override", 1, 5);
+    let error = try_bind(&kernel, &quick()).unwrap_err();
+    assert!(matches!(error, Error::NotRestored { .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("did not take") && text.contains("could not be put back"), "{text}");
+}
+
+#[test]
+fn a_node_that_does_not_come() {
+    let tree = pc(None);
+    tree.without(&format!("{}/iommu_group", device(CARD)));
+    tree.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+    tree.link(&format!("{}/vfio-dev", device(CARD)), "nowhere");
+    struct NoNodes<'a>(&'a Tree);
+    impl Writes for NoNodes<'_> {
+        fn write(&self, file: &Path, text: &str) -> io::Result<()> {
+            if file.ends_with("drivers_probe") {
+                self.0.driver(text, "vfio-pci");
+            }
+            if file.ends_with("unbind") {
+                self.0.without(&format!("{}/driver", device(text)));
+            }
+            Ok(())
+        }
+    }
+    let error = bind_through(&NoNodes(&tree), &tree.root, address(CARD), &quick()).unwrap_err();
+    assert!(matches!(error, Error::NoNode { .. }), "{error}");
+    assert_eq!(tree.root.link_name(format!("{}/driver", device(CARD))).unwrap(), None);
+}
+
+#[test]
+fn no_iommu_no_driver_no_card_no_user() {
+    let tree = pc(None);
+    let options = BindOptions { owner: Some("nobody-here".to_owned()), ..quick() };
+    let error = try_bind(&Imitated::of(&tree), &options).unwrap_err();
+    assert!(error.to_string().contains("nobody-here"), "{error}");
+
+    tree.without(&format!("{}/iommu_group", device(CARD)));
+    let error = try_bind(&Imitated::of(&tree), &quick()).unwrap_err();
+    assert!(matches!(error, Error::NoGroup { .. }), "{error}");
+
+    tree.without("sys/bus/pci/drivers/vfio-pci");
+    let error = bind(&tree.root, address(CARD), &quick()).unwrap_err();
+    assert!(error.to_string().contains("modprobe vfio-pci"), "{error}");
+
+    let error = bind(&tree.root, address("0000:77:00.0"), &quick()).unwrap_err();
+    assert!(error.to_string().contains("0000:77:00.0"), "{error}");
+}
+
+#[test]
+fn a_group_with_others_is_refused_or_taken_as_a_whole() {
+    const OTHER: &str = "0000:2e:00.1";
+    let tree = pc(None);
+    tree.function(OTHER, 0x02_0000, Some("e1000e"), Some(86));
+    tree.function("0000:00:01.0", 0x06_0400, Some("pcieport"), Some(86));
+    let kernel = Imitated::of(&tree);
+    let error = try_bind(&kernel, &quick()).unwrap_err().to_string();
+    assert!(error.contains("0000:2e:00.1 (network interface, driver e1000e)"), "{error}");
+    assert!(!error.contains("pcieport"), "{error}");
+    assert_eq!(kernel.driver(CARD), None);
+
+    let whole = BindOptions { with_group: true, ..quick() };
+    tree.below(OTHER, "net", "eth7", &[("flags", "0x1003")]);
+    let error = try_bind(&kernel, &whole).unwrap_err().to_string();
+    assert!(error.contains("eth7 is up"), "{error}");
+
+    tree.file("sys/class/net/eth7/flags", "0x1002");
+    // The second one fails: the first is given back as well.
+    let failing = Imitated::of(&tree).failing("drivers_probe", 1, 19);
+    assert!(try_bind(&failing, &whole).is_err());
+    assert_eq!((kernel.driver(CARD), kernel.driver(OTHER).as_deref()), (None, Some("e1000e")));
+
+    let bound = try_bind(&kernel, &whole).unwrap();
+    assert_eq!(bound.functions, [CARD, OTHER]);
+    assert_eq!(kernel.driver(OTHER).as_deref(), Some("vfio-pci"));
+    assert_eq!(kernel.driver("0000:00:01.0").as_deref(), Some("pcieport"));
+}
+
+#[test]
+fn what_is_in_use_is_taken_only_by_force() {
+    let tree = pc(Some("xdma"));
+    tree.below(CARD, "block", "sda", &[("dev", "8:0")]);
+    tree.file("proc/self/mountinfo", "22 1 8:0 / /data rw - ext4 /dev/sda rw\n");
+    let kernel = Imitated::of(&tree);
+    let error = try_bind(&kernel, &quick()).unwrap_err().to_string();
+    assert!(error.contains("/dev/sda is mounted on /data") && error.contains("--force"), "{error}");
+    assert_eq!(kernel.driver(CARD).as_deref(), Some("xdma"));
+    try_bind(&kernel, &BindOptions { force: true, ..quick() }).unwrap();
+}
+
+#[test]
+fn a_card_that_is_held_is_not_taken_away() {
+    let tree = pc(None);
+    let kernel = Imitated::of(&tree);
+    try_bind(&kernel, &quick()).unwrap();
+    tree.process(4211, "/usr/bin/dpdk-testpmd", 1000, &["/dev/vfio/86"]);
+    let error = unbind_through(&kernel, &tree.root, address(CARD)).unwrap_err().to_string();
+    assert!(error.contains("pid 4211 (/usr/bin/dpdk-testpmd"), "{error}");
+    assert_eq!(kernel.driver(CARD).as_deref(), Some("vfio-pci"));
+}

@@ -1,0 +1,96 @@
+//! May the caller open the nodes of a card? By their owner, group and mode; access control lists are not looked at.
+
+use super::cards::bind_command;
+use super::machine::{Machine, unseen};
+use super::report::Check;
+use crate::accounts::{self, Caller};
+use crate::nodes::{CONTAINER, IOMMUFD, Nodes, inside};
+use jitney_vfio::sysfs::PciFunction;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+const NAME: &str = "permissions";
+
+pub(super) fn check(machine: &Machine<'_>, card: &PciFunction) -> Check {
+    look(machine, card).unwrap_or_else(|why| Check::unknown(NAME, why)).of(card.address)
+}
+
+/// Whether one of the two ways to the card is open, or why that could not be seen.
+fn look(machine: &Machine<'_>, card: &PciFunction) -> Result<Check, String> {
+    if !card.bound_to_vfio() {
+        return Err("its node is made when it is bound to vfio-pci".to_owned());
+    }
+    let caller = machine.caller.as_ref().map_err(Clone::clone)?;
+    let Some(nodes) = Nodes::of(machine.root, card.address).map_err(|error| error.to_string())? else {
+        let node = Nodes::expected(machine.root, card.address);
+        let remedy = "sudo udevadm trigger --subsystem-match=vfio; then ls -l /dev/vfio";
+        return Ok(Check::missing(NAME, format!("bound to vfio-pci, but there is no {node}"), remedy));
+    };
+    let by_group = Way::look(machine, caller, CONTAINER, &nodes.group)?;
+    let by_device = match &nodes.cdev {
+        Some(cdev) => Some(Way::look(machine, caller, IOMMUFD, cdev)?),
+        None => None,
+    };
+    let ways: Vec<Way<'_>> = [Some(by_group), by_device].into_iter().flatten().collect();
+    if let Some(way) = ways.iter().find(|way| way.problems().is_empty()) {
+        return Ok(Check::good(NAME, format!("this user may open {} and {}", way.space, way.node.display())));
+    }
+    let problems: Vec<&str> = ways.iter().flat_map(Way::problems).collect();
+    let what =
+        format!("this user may not open {} (for clients of a broker: not needed)", problems.join(", "));
+    Ok(Check::missing(NAME, what, remedy(machine, card, &ways)))
+}
+
+/// The two nodes that have to be opened together.
+struct Way<'a> {
+    space: &'a str,
+    space_problem: Option<String>,
+    node: &'a Path,
+    node_problem: Option<String>,
+}
+
+impl<'a> Way<'a> {
+    fn look(machine: &Machine<'_>, caller: &Caller, space: &'a str, node: &'a Path) -> Result<Self, String> {
+        let space_problem = problem(machine, caller, Path::new(space))?;
+        Ok(Self { space, space_problem, node, node_problem: problem(machine, caller, node)? })
+    }
+
+    fn problems(&self) -> Vec<&str> {
+        [&self.space_problem, &self.node_problem].into_iter().filter_map(Option::as_deref).collect()
+    }
+}
+
+/// Why the caller may not use a node; nothing if it may.
+fn problem(machine: &Machine<'_>, caller: &Caller, node: &Path) -> Result<Option<String>, String> {
+    let file = inside(node);
+    let name = node.display();
+    let metadata = match machine.root.metadata(file) {
+        Ok(Some(metadata)) => metadata,
+        Ok(None) => return Ok(Some(format!("{name} (not there)"))),
+        Err(error) => return Err(unseen(&file.display().to_string(), &error)),
+    };
+    if caller.may_use(&metadata) {
+        return Ok(None);
+    }
+    let owner =
+        accounts::user_name(machine.root, metadata.uid()).unwrap_or_else(|| metadata.uid().to_string());
+    let group =
+        accounts::group_name(machine.root, metadata.gid()).unwrap_or_else(|| metadata.gid().to_string());
+    Ok(Some(format!("{name} (owner {owner}, group {group}, mode {:04o})", metadata.mode() & 0o7777)))
+}
+
+/// What opens the first way whose own part of the kernel is there.
+fn remedy(machine: &Machine<'_>, card: &PciFunction, ways: &[Way<'_>]) -> String {
+    match ways.iter().find(|way| machine.root.exists(inside(Path::new(way.space)))) {
+        None => "sudo modprobe vfio_iommu_type1".to_owned(),
+        Some(way) if way.node_problem.is_some() => {
+            format!("{} (it prints the udev rule that keeps it so)", bind_command(machine, card.address))
+        }
+        // Whoever has only this file can do nothing with it; systemd's own rules make it so.
+        Some(way) if way.space == CONTAINER => format!("sudo chmod 666 {CONTAINER}"),
+        Some(way) => {
+            let user = machine.user().unwrap_or_else(|| "root".to_owned());
+            format!("sudo chown {user} {}", way.space)
+        }
+    }
+}

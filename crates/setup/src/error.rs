@@ -1,0 +1,108 @@
+//! Why a card was not handed over or given back.
+
+use crate::bind::Use;
+use crate::holders::Holder;
+use crate::neighbours::describe;
+use jitney_pci::Address;
+use jitney_vfio::sysfs::PciFunction;
+use rustix::io::Errno;
+use std::fmt::Display;
+use std::io;
+
+/// The result of handing a card over or giving it back.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure. Each says what is in the way and what to do about it; nothing was changed, except where it says so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something of this machine depends on the function: a mounted disk, an interface that is up, the console.
+    #[error(
+        "{address} is in use: {}; stop using it first (--force takes it away all the same, and what uses it breaks)",
+        listed(uses)
+    )]
+    InUse {
+        /// Which function.
+        address: Address,
+        /// What uses it.
+        uses: Vec<Use>,
+    },
+    /// Other functions of the IOMMU group have drivers of this machine.
+    #[error(
+        "IOMMU group {group} of {address} also has {}: a group is handed over as a whole or not at all; \
+         --with-group hands these over too, or put the card in another slot",
+        listed(&neighbours.iter().map(describe).collect::<Vec<_>>())
+    )]
+    SharedGroup {
+        /// Which function was to be handed over.
+        address: Address,
+        /// Its group.
+        group: u32,
+        /// Those that are in the way.
+        neighbours: Vec<PciFunction>,
+    },
+    /// The function has no IOMMU group.
+    #[error("{address} is in no IOMMU group, so the IOMMU is off; jitney doctor says how to switch it on")]
+    NoGroup {
+        /// Which function.
+        address: Address,
+    },
+    /// The driver `vfio-pci` is not loaded.
+    #[error("the driver vfio-pci is not there; sudo modprobe vfio-pci")]
+    NoDriver,
+    /// The kernel did not let `vfio-pci` have the function.
+    #[error("vfio-pci did not take {address}; sudo dmesg | tail says why")]
+    Refused {
+        /// Which function.
+        address: Address,
+    },
+    /// The function went to `vfio-pci`, but its node did not appear.
+    #[error("{node} did not appear within {seconds} s; ls -l /dev/vfio, and see whether udev runs")]
+    NoNode {
+        /// The node.
+        node: String,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// A process has the function open.
+    #[error("{address} is held by {}; end it first", listed(holders))]
+    Held {
+        /// Which function.
+        address: Address,
+        /// The processes.
+        holders: Vec<Holder>,
+    },
+    /// There is no such account on this machine.
+    #[error(
+        "there is no user {name:?} in /etc/passwd; give a name that is there, or the number (id -u NAME)"
+    )]
+    NoUser {
+        /// The name as it was given.
+        name: String,
+    },
+    /// Something failed, and what was before could not be restored either.
+    #[error("{failure}; and {address} could not be put back as it was: {restoring}")]
+    NotRestored {
+        /// What failed first.
+        failure: Box<Error>,
+        /// Which function is not as it was.
+        address: Address,
+        /// What failed then.
+        restoring: Box<Error>,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    System(#[from] jitney_vfio::Error),
+}
+
+fn listed<T: Display>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A failed operation on a file, with the errno by name.
+pub(crate) fn system(what: impl Display, error: &io::Error) -> jitney_vfio::Error {
+    match Errno::from_io_error(error) {
+        Some(errno) => jitney_vfio::Error::from_errno(errno, what.to_string()),
+        None => jitney_vfio::Error::new(jitney_vfio::ErrorKind::System, format!("{what}: {error}")),
+    }
+}

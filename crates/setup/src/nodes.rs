@@ -1,0 +1,56 @@
+//! The files in `/dev` by which programs reach a card.
+
+use crate::error::{Result, system};
+use crate::neighbours::sysfs;
+use crate::root::Root;
+use jitney_pci::Address;
+use std::path::{Path, PathBuf};
+
+/// The container of the interface by group.
+pub(crate) const CONTAINER: &str = "/dev/vfio/vfio";
+/// The other interface's file for address spaces.
+pub(crate) const IOMMUFD: &str = "/dev/iommu";
+
+/// The nodes of a card that `vfio-pci` has, as programs name them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Nodes {
+    /// `/dev/vfio/86`; `/dev/vfio/noiommu-0` without an IOMMU.
+    pub(crate) group: PathBuf,
+    /// `/dev/vfio/devices/vfio0`, if the kernel makes such nodes.
+    pub(crate) cdev: Option<PathBuf>,
+}
+
+impl Nodes {
+    /// The nodes of the card at `address`; nothing if they are not there, or not there yet.
+    pub(crate) fn of(root: &Root, address: Address) -> Result<Option<Self>> {
+        let Some(group) = sysfs(root).function(address)?.iommu_group else { return Ok(None) };
+        let cdev = sysfs(root).cdev(address)?;
+        let is_missing = |node: &PathBuf| !root.exists(inside(node));
+        if cdev.as_ref().is_some_and(is_missing) {
+            return Ok(None);
+        }
+        let names = [format!("/dev/vfio/{group}"), format!("/dev/vfio/noiommu-{group}")];
+        let group = names.into_iter().map(PathBuf::from).find(|node| !is_missing(node));
+        Ok(group.map(|group| Self { group, cdev }))
+    }
+
+    /// The node that is waited for, in words.
+    pub(crate) fn expected(root: &Root, address: Address) -> String {
+        match sysfs(root).function(address).ok().and_then(|function| function.iommu_group) {
+            Some(group) => format!("/dev/vfio/{group}"),
+            None => format!("the node of {address} in /dev/vfio"),
+        }
+    }
+}
+
+/// Where a node is below the root: `dev/vfio/86`.
+pub(crate) fn inside(node: &Path) -> &Path {
+    node.strip_prefix("/").unwrap_or(node)
+}
+
+/// Whether the kernel was told to hand out cards without an IOMMU.
+pub(crate) fn no_iommu_mode(root: &Root) -> Result<bool> {
+    const FILE: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+    let mode = root.text(FILE).map_err(|error| system(format_args!("reading /{FILE}"), &error))?;
+    Ok(mode.as_deref() == Some("Y"))
+}
