@@ -100,8 +100,14 @@ impl Pattern {
         let mut actual = [0u32; BLOCK];
         let mut mismatch: Option<Mismatch> = None;
         for (at, bytes) in blocks(offset, length) {
-            self.next_block(&mut expected, bytes);
             memory.read(at, &mut actual.as_mut_bytes()[..bytes])?;
+            if bytes == BLOCK_BYTES
+                && let Some(next) = check_block(self.next, &actual)
+            {
+                self.next = next;
+                continue;
+            }
+            self.next_block(&mut expected, bytes);
             if expected.as_bytes()[..bytes] != actual.as_bytes()[..bytes] {
                 let wrong = mismatch.get_or_insert_default();
                 wrong.note(at - offset, &expected.as_bytes()[..bytes], &actual.as_bytes()[..bytes]);
@@ -124,22 +130,47 @@ impl Pattern {
     }
 }
 
+// The loops over lanes below are written so that the compiler keeps the lanes in vector registers: both run as fast as
+// the first-level cache. Copying a whole chunk of lanes at once, for instance, takes them through memory and is five
+// times slower.
+
 /// Fills `block` with the words from `first` on and returns the one after them.
 #[multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2", "x86_64+sse4.1"))]
 fn make_block(first: u32, block: &mut [u32; BLOCK]) -> u32 {
-    let mut lanes = [0u32; LANES];
-    let mut word = first;
-    for lane in &mut lanes {
-        *lane = word;
-        word = word.wrapping_mul(MULTIPLIER).wrapping_add(INCREMENT);
-    }
+    let mut lanes = first_lanes(first);
     for chunk in block.as_chunks_mut::<LANES>().0 {
-        *chunk = lanes;
-        for lane in &mut lanes {
+        for (word, lane) in chunk.iter_mut().zip(&mut lanes) {
+            *word = *lane;
             *lane = lane.wrapping_mul(LEAP.0).wrapping_add(LEAP.1);
         }
     }
     lanes[0]
+}
+
+/// The word after those of `block`, as it was read, if they are the ones from `first` on.
+#[multiversion(targets("x86_64+avx512f+avx512dq", "x86_64+avx2", "x86_64+sse4.1"))]
+fn check_block(first: u32, block: &[u32; BLOCK]) -> Option<u32> {
+    let mut lanes = first_lanes(first);
+    let mut differences = [0u32; LANES];
+    for chunk in block.as_chunks::<LANES>().0 {
+        for ((word, lane), difference) in chunk.iter().zip(&mut lanes).zip(&mut differences) {
+            *difference |= u32::from_le(*word) ^ *lane;
+            *lane = lane.wrapping_mul(LEAP.0).wrapping_add(LEAP.1);
+        }
+    }
+    differences.iter().all(|&difference| difference == 0).then_some(lanes[0])
+}
+
+/// The words from `first` on.
+const fn first_lanes(first: u32) -> [u32; LANES] {
+    let mut pattern = Pattern::starting_at(first);
+    let mut lanes = [0; LANES];
+    let mut index = 0;
+    while index < LANES {
+        lanes[index] = pattern.next_word();
+        index += 1;
+    }
+    lanes
 }
 
 fn check(memory: &Mapping, offset: u64, length: u64) -> Result<(), AccessError> {
@@ -180,7 +211,10 @@ mod tests {
     #[test]
     fn the_first_words_are_the_generator_s() {
         let mut pattern = Pattern::starting_at(0);
-        assert_eq!([0; 4].map(|_: u32| pattern.next_word()), [0, 1_013_904_223, 1_196_435_762, 3_519_870_697]);
+        assert_eq!(
+            [0; 4].map(|_: u32| pattern.next_word()),
+            [0, 1_013_904_223, 1_196_435_762, 3_519_870_697]
+        );
     }
 
     proptest! {
