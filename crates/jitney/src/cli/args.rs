@@ -1,5 +1,6 @@
 //! The command line.
 
+use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jitney_emulator::fault::{Fault, FaultKind};
@@ -57,6 +58,17 @@ Example:
     /// Serve an emulated board over vfio-user, to any client, until told to stop.
     #[command(after_help = emulate_help())]
     Emulate(Emulate),
+    /// What this PC lacks for cards of its own, and the command that mends it.
+    Doctor(Doctor),
+    /// Which process holds which file of VFIO.
+    Who(Who),
+    /// Hand a PCI card to vfio-pci, for programs to use. Needs root.
+    #[command(after_help = "\
+Example:
+  sudo jitney bind 0000:2e:00.0 --owner $USER --mode 0600")]
+    Bind(Bind),
+    /// Give a PCI card back to its own driver. Needs root.
+    Unbind(Unbind),
 }
 
 fn emulate_help() -> String {

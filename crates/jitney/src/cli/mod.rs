@@ -20,6 +20,7 @@ mod rates;
 mod report;
 mod run;
 mod runner;
+mod setup;
 mod signals;
 mod size;
 mod status;
@@ -59,6 +60,10 @@ pub(crate) fn main() -> ExitCode {
         Command::List(source) => list::list(&source, json),
         Command::Info(info) => info::info(&info, json),
         Command::Emulate(emulate) => emulate::emulate(&emulate, json),
+        Command::Doctor(doctor) => setup::doctor(&doctor, json),
+        Command::Who(who) => setup::who(&who, json),
+        Command::Bind(bind) => setup::bind(&bind, json),
+        Command::Unbind(unbind) => setup::unbind(&unbind, json),
     };
     match outcome {
         Ok(status) => status.into(),

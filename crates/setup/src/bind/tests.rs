@@ -60,7 +60,7 @@ impl Writes for Imitated<'_> {
     fn write(&self, file: &Path, text: &str) -> io::Result<()> {
         let mut failure = self.failure.borrow_mut();
         if let Some((end, after, errno)) = failure.as_mut()
-            && file.ends_with(&*end)
+            && file.ends_with(*end)
         {
             if *after == 0 {
                 return Err(io::Error::from_raw_os_error(*errno));

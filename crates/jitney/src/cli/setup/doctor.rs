@@ -1,0 +1,18 @@
+//! `jitney doctor`: what is missing, and the command that mends it.
+
+use super::args::Doctor;
+use crate::cli::report::print_line;
+use crate::cli::status::Status;
+use jitney_setup::Root;
+use jitney_vfio::sysfs::Sysfs;
+
+pub(crate) fn doctor(args: &Doctor, json: bool) -> anyhow::Result<Status> {
+    let card = args.card.map(|card| card.address(&Sysfs::default())).transpose()?;
+    let report = jitney_setup::Doctor::new(Root::default()).examine(card);
+    if json {
+        print_line(&serde_json::to_string(&report)?);
+    } else {
+        print_line(&report.to_string());
+    }
+    Ok(if report.is_ready() { Status::Passed } else { Status::Failed })
+}
