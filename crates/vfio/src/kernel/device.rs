@@ -8,6 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use crate::transport::{InterruptKind, RegionInfo, Transport};
 use jitney_memory::{Access, Mapping};
+use jitney_pci::Address;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -33,6 +34,8 @@ pub(crate) struct VfioDevice {
     interrupt_kinds: u32,
     regions: Vec<Region>,
     origin: Origin,
+    /// The functions that were opened along with it, which a reset of a common bus must not meet.
+    neighbours: Vec<Address>,
 }
 
 /// How this process came to the device file, which decides how a bus reset is justified.
@@ -48,7 +51,12 @@ pub(super) enum Origin {
 
 impl VfioDevice {
     /// The card at `address` behind `file`.
-    pub(super) fn new(address: String, file: DeviceFile, origin: Origin) -> Result<Self> {
+    pub(super) fn new(
+        address: String,
+        file: DeviceFile,
+        origin: Origin,
+        neighbours: Vec<Address>,
+    ) -> Result<Self> {
         let failed = |errno, what: &str| failure(&address, errno, what);
         let info = file.info().map_err(|errno| failed(errno, "asking what it is"))?;
         if info.flags & VFIO_DEVICE_FLAGS_PCI == 0 {
@@ -63,7 +71,15 @@ impl VfioDevice {
             }
         });
         let regions = regions.collect::<Result<_>>()?;
-        Ok(Self { file, flags: info.flags, interrupt_kinds: info.num_irqs, regions, origin, address })
+        Ok(Self {
+            file,
+            flags: info.flags,
+            interrupt_kinds: info.num_irqs,
+            regions,
+            origin,
+            neighbours,
+            address,
+        })
     }
 
     /// The card behind a descriptor that its owner sent.
@@ -72,7 +88,7 @@ impl VfioDevice {
     /// [`ErrorKind::Protocol`] if it is no VFIO device's.
     pub(crate) fn received(file: OwnedFd, address: String) -> Result<Self> {
         match DeviceFile::received(file) {
-            Ok(file) => Self::new(address, file, Origin::Received),
+            Ok(file) => Self::new(address, file, Origin::Received, Vec::new()),
             Err(found) => Err(Error::new(
                 ErrorKind::Protocol,
                 format!("card {address}: its owner sent a descriptor that is no VFIO device's: {found}"),
@@ -111,7 +127,7 @@ impl VfioDevice {
         }
     }
 
-    /// Resets the bus of the card, if that resets no other card.
+    /// Resets the bus of the card, if that resets no other card that is in use.
     fn hot_reset(&self) -> Result<()> {
         let failed = |errno, what| failure(&self.address, errno, what);
         let unable = |why: String| {
@@ -126,11 +142,14 @@ impl VfioDevice {
         };
         let (flags, functions) =
             info::dependents(&answer).map_err(|error| nonsense(&self.address, &error))?;
-        let mine = self.address.rsplit_once('.').map(|(device, _)| device);
+        let device = |address: &str| address.rsplit_once('.').map(|(device, _)| device.to_owned());
         for function in functions.iter().filter_map(|function| function.address) {
-            if function.to_string().rsplit_once('.').map(|(device, _)| device) != mine {
+            let name = function.to_string();
+            // Other functions of this card have no life of their own, unless somebody has opened one.
+            let stranger = device(&name) != device(&self.address);
+            if stranger || (name != self.address && self.neighbours.contains(&function)) {
                 return Err(unable(format!(
-                    "it has no function-level reset, and a reset of its bus would also reset {function}"
+                    "it has no function-level reset, and a reset of its bus would also reset {name}"
                 )));
             }
         }

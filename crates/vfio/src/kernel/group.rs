@@ -13,6 +13,7 @@ use crate::holders;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::Mapper;
 use jitney_memory::Memfd;
+use jitney_pci::Address;
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::ops::RangeInclusive;
@@ -53,7 +54,8 @@ pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<Vfio
         groups.push((number, group));
     }
     let container = Arc::new(Type1::new(container, groups)?);
-    let devices = functions.iter().map(|function| container.device(function)).collect::<Result<_>>()?;
+    let all: Vec<_> = functions.iter().map(|function| function.address).collect();
+    let devices = functions.iter().map(|function| container.device(function, &all)).collect::<Result<_>>()?;
     Ok((devices, container))
 }
 
@@ -131,7 +133,7 @@ fn open_group(number: u32, functions: &[PciFunction], sysfs: &Sysfs) -> Result<G
 }
 
 /// Names who keeps the group from being used.
-fn not_viable(number: u32, sysfs: &Sysfs) -> Error {
+pub(super) fn not_viable(number: u32, sysfs: &Sysfs) -> Error {
     let blockers = sysfs.blockers(number).unwrap_or_default();
     let names: Vec<String> = blockers
         .iter()
@@ -199,7 +201,7 @@ impl Type1 {
         })
     }
 
-    fn device(self: &Arc<Self>, function: &PciFunction) -> Result<VfioDevice> {
+    fn device(self: &Arc<Self>, function: &PciFunction, all: &[Address]) -> Result<VfioDevice> {
         let address = function.address.to_string();
         let number = number(function)?;
         let group = self.group(number).ok_or_else(|| {
@@ -216,7 +218,7 @@ impl Type1 {
                 _ => error,
             }
         })?;
-        VfioDevice::new(address, file, Origin::Group(Arc::clone(self)))
+        VfioDevice::new(address, file, Origin::Group(Arc::clone(self)), all.to_vec())
     }
 
     /// An open group, by its number.

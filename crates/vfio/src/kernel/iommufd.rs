@@ -6,6 +6,7 @@
 
 use super::device::{Origin, VfioDevice};
 use super::explain::FailedMap;
+use super::group::not_viable;
 use super::info::ascending;
 use super::ioctl::{DeviceFile, Iommufd};
 use super::{PIECE, view};
@@ -61,9 +62,12 @@ pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<Vfio
     let files =
         functions.iter().map(|function| attach(&iommufd, id, function, sysfs)).collect::<Result<Vec<_>>>()?;
     let ioas = Arc::new(Ioas::new(iommufd, id, functions)?);
+    let all: Vec<_> = functions.iter().map(|function| function.address).collect();
     let devices = functions.iter().zip(files);
     let devices = devices
-        .map(|(function, file)| VfioDevice::new(function.address.to_string(), file, Origin::Cdev))
+        .map(|(function, file)| {
+            VfioDevice::new(function.address.to_string(), file, Origin::Cdev, all.clone())
+        })
         .collect::<Result<_>>()?;
     Ok((devices, ioas))
 }
@@ -88,7 +92,7 @@ fn attach(iommufd: &Iommufd, id: u32, function: &PciFunction, sysfs: &Sysfs) -> 
     if let Err(errno) = file.bind(iommufd) {
         // Ours is closed first, so that it is not found as one of the holders.
         drop(file);
-        return Err(not_bound(function, path, errno));
+        return Err(not_bound(function, path, errno, sysfs));
     }
     file.attach(id).map_err(|errno| {
         let error = Error::from_errno(errno, format!("giving card {address} its address space"));
@@ -105,8 +109,9 @@ fn attach(iommufd: &Iommufd, id: u32, function: &PciFunction, sysfs: &Sysfs) -> 
     Ok(file)
 }
 
-/// A card that somebody else has is EINVAL here, or EBUSY if they have it by its group.
-fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno) -> Error {
+/// A card that somebody else has is EINVAL here, or EBUSY if they have it by its group; one whose group is not viable is
+/// EPERM.
+fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno, sysfs: &Sysfs) -> Error {
     let address = function.address;
     let files: Vec<PathBuf> = function
         .iommu_group
@@ -114,8 +119,9 @@ fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno) -> Error {
         .into_iter()
         .chain([path])
         .collect();
-    match errno {
-        Errno::INVAL | Errno::BUSY => {
+    match (errno, function.iommu_group) {
+        (Errno::PERM, Some(group)) => not_viable(group, sysfs).with_errno(errno),
+        (Errno::INVAL | Errno::BUSY, _) => {
             let holder = holders::explain(&files);
             Error::new(ErrorKind::Held, format!("card {address} is already owned by {holder}"))
                 .with_errno(errno)
