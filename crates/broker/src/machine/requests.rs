@@ -185,10 +185,13 @@ impl Machine {
         else {
             return Err(invalid(format!("a DMA buffer cannot have {size} bytes")));
         };
-        let request = jitney_iova::Request { size, align: align.max(page), top };
-        let iova = self.space.allocate(request).map_err(|error| {
-            Error::new(ErrorKind::Exhausted, format!("a DMA buffer of {size:#x} bytes: {error}"))
-        })?;
+        // One that is no power of two is left for the allocator to refuse.
+        let align = if align.is_power_of_two() { align.max(page) } else { align };
+        let request = jitney_iova::Request { size, align, top };
+        let iova = self
+            .space
+            .allocate(request)
+            .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
         state.buffers.insert(iova, Buffer { size, state: BufferState::Mapping });
         self.start(Task::Map { client, number, iova }, Work::Map { iova, size, page_shift }, effects);
         Ok(None)

@@ -1,0 +1,14 @@
+//! A broker with real clients: on an emulated board, and on a fake one that maps memory slowly.
+//!
+//! The clients are connections of this one process: to the broker each is a client of its own. What takes processes,
+//! as being killed, is tested with the command.
+
+#![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
+
+mod buffers;
+mod departures;
+mod interrupts;
+mod leases;
+mod raw;
+mod rig;
+mod same_program;

@@ -1,0 +1,69 @@
+//! A client that speaks the protocol itself, and can go without a goodbye.
+
+use jitney_broker::protocol::{self, Reply, Request};
+use jitney_memory::descriptors::{self, Wait};
+use jitney_vfio::Error;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// A connection that says what a test wants. Dropping it is what the death of a process is to the broker.
+pub(crate) struct Raw {
+    socket: OwnedFd,
+    number: u64,
+}
+
+impl Raw {
+    /// Connects and says hello.
+    pub(crate) fn new(broker: &Path) -> Self {
+        let socket =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        connect(&socket, &SocketAddrUnix::new(broker).unwrap()).unwrap();
+        let mut raw = Self { socket, number: 0 };
+        raw.ask(&Request::Hello { program: "a raw client".into() }).unwrap();
+        raw
+    }
+
+    /// Sends a request and does not wait for its reply.
+    pub(crate) fn say(&mut self, request: &Request) {
+        self.number += 1;
+        let message = protocol::encode_request(self.number, request).unwrap();
+        descriptors::send(&self.socket, &[IoSlice::new(&message)], &[], Wait::Block).unwrap();
+    }
+
+    /// The next reply and what came with it.
+    pub(crate) fn hear(&mut self) -> Result<(Reply, Option<OwnedFd>), Error> {
+        let mut buffer = vec![0; protocol::MAX_MESSAGE];
+        let received = descriptors::receive(&self.socket, &mut buffer, 1, Wait::Block).unwrap();
+        let (number, reply) = protocol::decode_reply(&buffer[..received.len]).unwrap();
+        assert_eq!(number, self.number);
+        Ok((reply?, received.descriptors.into_iter().next()))
+    }
+
+    /// Asks and waits for the answer; what comes with it is closed.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Reply, Error> {
+        self.say(request);
+        Ok(self.hear()?.0)
+    }
+}
+
+impl Raw {
+    /// Wires a vector to `event`.
+    pub(crate) fn wire(&mut self, vector: u16, event: &jitney_memory::EventFd) {
+        use std::os::fd::AsFd;
+        self.number += 1;
+        let request = Request::Wire { card: 0, vector };
+        let message = protocol::encode_request(self.number, &request).unwrap();
+        let with = [event.as_fd()];
+        descriptors::send(&self.socket, &[IoSlice::new(&message)], &with, Wait::Block).unwrap();
+        assert_eq!(self.hear().unwrap().0, Reply::Done);
+    }
+}
+
+impl Raw {
+    /// Sends something that is no message.
+    pub(crate) fn talk_nonsense(&mut self) {
+        descriptors::send(&self.socket, &[IoSlice::new(b"nonsense")], &[], Wait::Block).unwrap();
+    }
+}
