@@ -177,6 +177,17 @@ pub(crate) struct Dma {
     /// Give a transfer up when nothing of it was done for this many seconds.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(crate) timeout: Duration,
+    /// How to learn of a transfer's end.
+    #[arg(long, value_enum, default_value = "poll")]
+    pub(crate) completion: Completion,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Completion {
+    /// By looking at a word that the card writes to memory.
+    Poll,
+    /// By the card's interrupts, one vector for each channel.
+    Interrupt,
 }
 
 fn passes(text: &str) -> Result<NonZeroU32, String> {

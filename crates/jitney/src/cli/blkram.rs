@@ -1,7 +1,8 @@
 //! `jitney time blkram`: many transfers of a block RAM's whole size each way, each verified.
 
-use super::args::{Blkram, Dma};
+use super::args::Blkram;
 use super::cards::Session;
+use super::channels;
 use super::rates::{Rates, Summary};
 use super::report::Report;
 use super::status::Status;
@@ -42,9 +43,7 @@ fn time(board: &Board, args: &Blkram, session: &Session, report: &mut Report) ->
     let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
     let (base, size, transfers) = (memory.base, memory.size, args.transfers.get());
     let xdma = board.xdma()?;
-    let Dma { channel, timeout } = args.dma;
-    let mut h2c = xdma.h2c(channel)?.with_timeout(timeout);
-    let mut c2h = xdma.c2h(channel)?.with_timeout(timeout);
+    let (mut h2c, mut c2h) = channels::open(&xdma, args.dma)?;
     let (sent, received) = (session.bus.dma_buffer(size)?, session.bus.dma_buffer(size)?);
     report.line(format!("Testing {} with {size:#x} bytes of memory at {card}", board.name()));
 

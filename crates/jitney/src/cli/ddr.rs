@@ -1,7 +1,8 @@
 //! `jitney test ddr`: write all of a card's memory by DMA, read it back, compare every word.
 
-use super::args::{Ddr, Dma, Pages};
+use super::args::{Ddr, Pages};
 use super::cards::Session;
+use super::channels;
 use super::rates::{Rates, Summary};
 use super::report::Report;
 use super::size::human;
@@ -104,9 +105,8 @@ impl Bench {
         }
         let xdma = board.xdma()?;
         let align = args.align.unwrap_or(1);
-        let Dma { channel, timeout } = args.dma;
-        let h2c = xdma.h2c(channel)?.aligned(align).with_timeout(timeout);
-        let c2h = xdma.c2h(channel)?.aligned(align).with_timeout(timeout);
+        let (h2c, c2h) = channels::open(&xdma, args.dma)?;
+        let (h2c, c2h) = (h2c.aligned(align), c2h.aligned(align));
         let pages = match args.buffer {
             Pages::Normal => PageSize::Normal,
             Pages::Huge => PageSize::Huge2M,

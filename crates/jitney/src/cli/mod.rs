@@ -6,6 +6,7 @@ mod args;
 mod blkram;
 mod broker;
 mod cards;
+mod channels;
 mod ddr;
 mod demo;
 mod descriptors;
