@@ -52,7 +52,10 @@ impl<'a> Function<'a> {
             self.take_from_driver(writes)?;
         }
         self.choose(writes, "")?;
-        self.probe(writes)
+        match self.driver()? {
+            None => self.probe(writes),
+            Some(_) => Ok(()),
+        }
     }
 
     /// To what it was when it was remembered.

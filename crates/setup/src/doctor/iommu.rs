@@ -5,6 +5,8 @@ use super::machine::{Machine, unseen};
 use super::report::Check;
 
 const NAME: &str = "IOMMU";
+const ON_THE_HOST: &str =
+    "give it one; QEMU: -machine q35,kernel-irqchip=split -device intel-iommu,intremap=on";
 
 pub(super) fn check(machine: &Machine<'_>) -> Check {
     let units = match machine.root.names("sys/class/iommu") {
@@ -42,15 +44,22 @@ fn off(machine: &Machine<'_>) -> Check {
     let is_described = machine.root.exists(format!("sys/firmware/acpi/tables/{table}"));
     let is_built = !machine.config.as_ref().is_ok_and(|config| config.lacks(option));
     match (is_described, is_virtual) {
-        _ if !is_built => Check::missing(
-            NAME,
-            format!("off: this kernel was built without CONFIG_{option}"),
-            "start a kernel that has it, as those of Debian, Ubuntu, RHEL and Fedora",
-        ),
+        _ if !is_built => {
+            let what = format!("off: this kernel was built without CONFIG_{option}");
+            let remedy = "start a kernel that has it, as those of Debian, Ubuntu, RHEL and Fedora";
+            match is_virtual && !is_described {
+                false => Check::missing(NAME, what, remedy),
+                true => Check::missing(
+                    NAME,
+                    format!("{what}, and this is a virtual machine to which its host gives none"),
+                    format!("{remedy}; and on the host {ON_THE_HOST}"),
+                ),
+            }
+        }
         (false, true) => Check::missing(
             NAME,
             "off: this is a virtual machine to which its host gives none",
-            "give it one on the host; QEMU: -machine q35,kernel-irqchip=split -device intel-iommu,intremap=on",
+            format!("on the host {ON_THE_HOST}"),
         ),
         (false, false) => Check::missing(
             NAME,

@@ -108,11 +108,8 @@ impl fmt::Display for Report {
         }
         let [missing, warnings, unknown] =
             [Verdict::Missing, Verdict::Warning, Verdict::Unknown].map(|verdict| self.count(verdict));
-        if missing == 0 {
-            write!(f, "Nothing is missing")?;
-        } else {
-            write!(f, "{missing} missing")?;
-        }
-        write!(f, ", {warnings} warnings, {unknown} that could not be seen.")
+        let missing = if missing == 0 { "Nothing is".to_owned() } else { missing.to_string() };
+        let plural = if warnings == 1 { "" } else { "s" };
+        write!(f, "{missing} missing, {warnings} warning{plural}, {unknown} unknown.")
     }
 }
