@@ -2,6 +2,9 @@
 
 use crate::support::Ground;
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 const NITEFURY: &str = "--emulate nitefury";
 const TEF1001: &str = "--emulate tef1001-dma-blkram";
@@ -165,6 +168,52 @@ fn the_demo_passes() {
     }
     assert!(outcome.time.as_secs() < 20, "{:?}", outcome.time);
     ground.assert_nothing_left(&before);
+}
+
+/// Bytes as vfio-user's specification has them, so that a mistake that both of our sides share does not pass.
+#[test]
+fn a_board_serves_any_vfio_user_client() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury");
+    let mut client = UnixStream::connect(&board.socket).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut ask = |id: u16, command: u16, body: &[u8]| {
+        let mut message = Vec::new();
+        message.extend(id.to_le_bytes());
+        message.extend(command.to_le_bytes());
+        message.extend(u32::try_from(16 + body.len()).unwrap().to_le_bytes());
+        message.extend([0; 8]);
+        message.extend(body);
+        client.write_all(&message).unwrap();
+        let mut header = [0; 16];
+        client.read_exact(&mut header).unwrap();
+        assert_eq!(header[..4], message[..4], "the same id and command");
+        assert_eq!(header[8..12], [1, 0, 0, 0], "a reply without an error");
+        let size = u32::from_le_bytes([header[4], header[5], header[6], header[7]]) as usize;
+        let mut body = vec![0; size - 16];
+        client.read_exact(&mut body).unwrap();
+        body
+    };
+    // VERSION 0.0 without capabilities; its answer is 0.x and JSON.
+    let version = ask(7, 1, b"\0\0\0\0{}\0");
+    assert_eq!(version[..2], [0, 0]);
+    assert!(version[4..].starts_with(b"{"));
+    // REGION_READ of the first four bytes of configuration space (region 7).
+    let mut read = vec![0; 8];
+    read.extend([7, 0, 0, 0, 4, 0, 0, 0]);
+    assert_eq!(ask(8, 9, &read)[16..], [0xee, 0x10, 0x11, 0x70]);
+}
+
+#[test]
+fn what_serves_says_where_in_json_too() {
+    let ground = Ground::new();
+    let mut board = ground.start("emulate nitefury --socket own.sock --json");
+    let line: Value = serde_json::from_str(&board.wait_for_line("own.sock")).unwrap();
+    assert_eq!(line, json!({ "serving": "nitefury", "socket": "own.sock" }));
+    let lines = ground.run("demo --json").exits(0).json_lines();
+    let ended = lines.last().unwrap()["ended"].as_array().unwrap();
+    assert_eq!(ended.len(), 3);
+    assert!(ended.iter().all(|program| program["status"] == 0), "{ended:?}");
 }
 
 #[test]

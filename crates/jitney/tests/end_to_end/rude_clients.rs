@@ -8,6 +8,7 @@ use rustix::net::{
     socket_with,
 };
 use rustix::process::Signal;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -156,6 +157,27 @@ fn a_client_that_is_stopped_holds_up_nobody_and_goes_on_later() {
         .complains(&format!("held by pid {}", stopped.pid()));
     stopped.signal(Signal::CONT);
     stopped.wait().exits(0).says("pass 12 of 12: test pattern matches");
+}
+
+#[test]
+fn nonsense_at_a_board_is_nothing_to_its_owner() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 64M");
+    let broker = ground.broker(&[&board]);
+    let mut client = ground.start(&format!("test ddr --size 16M --passes 40 {}", broker.option()));
+    client.wait_for_line("pass 1 of");
+    for bytes in [&b""[..], b"x", b"GET / HTTP/1.1\r\n\r\n", &[0xff; 4096], &[0; 4096]] {
+        let mut rude = std::os::unix::net::UnixStream::connect(&board.socket).unwrap();
+        rude.write_all(bytes).unwrap();
+        rude.shutdown(std::net::Shutdown::Write).unwrap();
+        rude.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut answer = Vec::new();
+        // An answer or a reset, but an end.
+        if let Err(error) = rude.read_to_end(&mut answer) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{error}");
+        }
+    }
+    client.wait().exits(0);
 }
 
 #[test]
