@@ -144,7 +144,11 @@ impl<S: RegisterSpace> Block<S> {
 
     /// Writes a register.
     #[inline]
-    pub fn write<V: Into<u32>, A: Writable>(&self, register: Register<V, A>, value: V) -> Result<(), S::Error> {
+    pub fn write<V: Into<u32>, A: Writable>(
+        &self,
+        register: Register<V, A>,
+        value: V,
+    ) -> Result<(), S::Error> {
         self.space.write32(self.base + u64::from(register.offset), value.into())
     }
 
