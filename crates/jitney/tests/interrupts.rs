@@ -39,6 +39,13 @@ struct Ground {
     processes: Vec<Process>,
 }
 
+impl Drop for Ground {
+    /// The broker ends before its board.
+    fn drop(&mut self) {
+        while self.processes.pop().is_some() {}
+    }
+}
+
 impl Ground {
     /// An emulated board; `board` may have options.
     fn with(board: &str) -> Self {
@@ -147,7 +154,8 @@ fn both_directions_at_once_in_one_process() {
     let (mut h2c, mut c2h) =
         (xdma.h2c(0).unwrap().by_interrupt().unwrap(), xdma.c2h(0).unwrap().by_interrupt().unwrap());
     let (sent, received) = (bus.dma_buffer(SIZE).unwrap(), bus.dma_buffer(SIZE).unwrap());
-    sent.write(0, &[0xa5; SIZE as usize]).unwrap();
+    let mut bytes = vec![0xa5; usize::try_from(SIZE).unwrap()];
+    sent.write(0, &bytes).unwrap();
     for _ in 0..50 {
         let write = h2c.start(&sent, 0..SIZE, 0).unwrap();
         let read = c2h.start(&received, 0..SIZE, SIZE).unwrap();
@@ -155,7 +163,7 @@ fn both_directions_at_once_in_one_process() {
         write.wait().unwrap();
     }
     c2h.read(&received, 0).unwrap();
-    let mut bytes = vec![0; usize::try_from(SIZE).unwrap()];
+    bytes.fill(0);
     received.read(0, &mut bytes).unwrap();
     assert!(bytes.iter().all(|&byte| byte == 0xa5));
 }
