@@ -111,7 +111,7 @@ fn checks(commands: impl IntoIterator<Item = Command>, wish: Wish<'_>) -> anyhow
 }
 
 fn cargo_test(which: &str, wish: Wish<'_>) -> anyhow::Result<Ran> {
-    let mut command = workspace::cargo(["test", "--workspace", "--no-fail-fast", which]);
+    let mut command = workspace::cargo(["test", "--workspace", "--all-features", "--no-fail-fast", which]);
     // Read below, whatever the environment says about colours.
     command.env("CARGO_TERM_COLOR", "never").args(wish.filter).args(["--", "--show-output"]);
     let Said { success, text } = process::run(&mut command, wish.echo)?;
