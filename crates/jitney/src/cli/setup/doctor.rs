@@ -13,6 +13,9 @@ pub(crate) fn doctor(args: &Doctor, json: bool) -> anyhow::Result<Status> {
         print_line(&serde_json::to_string(&report)?);
     } else {
         print_line(&report.to_string());
+        if !report.is_ready() {
+            print_line("Emulated boards and clients of a broker need none of this: jitney demo");
+        }
     }
     Ok(if report.is_ready() { Status::Passed } else { Status::Failed })
 }
