@@ -166,7 +166,6 @@ fn the_demo_passes() {
     for mark in ["general | Found NiteFury", "ddr     | pass 2 of 2", "blkram  | all 1000 transfers"] {
         assert!(outcome.out.contains(mark), "{mark}: {outcome}");
     }
-    assert!(outcome.time.as_secs() < 20, "{:?}", outcome.time);
     ground.assert_nothing_left(&before);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::support::{Ground, Process};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 
 #[test]
 fn every_program_is_also_a_client_of_a_named_broker() {
@@ -48,6 +49,24 @@ fn a_broker_at_its_well_known_place_is_found() {
     broker.signal(rustix::process::Signal::TERM);
     broker.wait().exits(0);
     ground.assert_nothing_left(&before);
+}
+
+#[test]
+fn the_socket_decides_who_may_come_in() {
+    let ground = Ground::new();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let board = ground.board("nitefury");
+    for (option, expected) in [("", 0o600), ("--group", 0o660)] {
+        let socket = ground.path(&format!("broker{option}.sock"));
+        let line = format!("broker {option} --card {} --socket {}", board.address(), socket.display());
+        let mut broker = ground.start(&line);
+        broker.wait_for_line("listening at ");
+        assert_eq!(mode(&socket), expected, "{option}");
+    }
+    let mut broker = ground.start("broker --emulate nitefury");
+    broker.wait_for_line("listening at ");
+    assert_eq!(mode(&ground.runtime()), 0o700);
+    assert_eq!(mode(&ground.runtime().join("broker.sock")), 0o600);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Nothing that is started here may take longer; what does is killed, and its test fails.
-pub(crate) const LIMIT: Duration = Duration::from_secs(40);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A machine's surroundings for one test: its own folder for sockets, no cards, no settings.
 pub(crate) struct Ground {
