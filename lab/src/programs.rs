@@ -17,17 +17,22 @@ pub(crate) struct Program {
     pub(crate) path: PathBuf,
 }
 
-/// A binary or an example of this workspace.
+/// A binary, an example or a test program of this workspace.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
     pub(crate) package: &'static str,
-    /// Cargo's word for it: `--bin` or `--example`.
+    /// Cargo's word for it: `--bin`, `--example` or `--test`.
     pub(crate) kind: &'static str,
     pub(crate) name: &'static str,
 }
 
 /// What the tests need.
-pub(crate) const TARGETS: [Target; 1] = [Target { package: "jitney", kind: "--bin", name: JITNEY }];
+pub(crate) const TARGETS: [Target; 4] = [
+    Target { package: "jitney", kind: "--bin", name: JITNEY },
+    Target { package: "jitney-vfio", kind: "--example", name: "edu" },
+    Target { package: "jitney-vfio", kind: "--example", name: "nvme_identify" },
+    Target { package: "jitney-vfio", kind: "--test", name: "kernel_vfio" },
+];
 
 /// The command that tests run in the guest, and the lab on the host, where it serves the boards.
 pub(crate) const JITNEY: &str = "jitney";

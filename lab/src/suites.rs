@@ -72,6 +72,8 @@ pub(crate) const SUITES: [Suite; 1] = [Suite {
         test!("bind-edu", 20),
         test!("bind-nvme", 30),
         test!("bind-boards", 60),
+        test!("vfio-group", 120),
+        test!("vfio-iommufd", 120),
         test!("bind-noiommu", 20),
     ],
 }];
