@@ -77,7 +77,9 @@ fn attach(iommufd: &Iommufd, id: u32, function: &PciFunction, sysfs: &Sysfs) -> 
     let address = function.address;
     let path = sysfs.cdev(address)?.ok_or_else(|| {
         Error::new(ErrorKind::Unsupported, format!("card {address} has no device node of its own"))
-            .with_remedy("use groups: this kernel was built without VFIO_DEVICE_CDEV")
+            .with_remedy(
+                "use groups: this kernel was built without VFIO_DEVICE_CDEV, or the machine has no IOMMU",
+            )
     })?;
     let file = DeviceFile::open(&path).map_err(|errno| {
         let error = Error::from_errno(errno, format!("opening {} (card {address})", path.display()));
