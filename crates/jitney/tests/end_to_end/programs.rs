@@ -118,7 +118,7 @@ fn without_fds_only_descriptors_that_matter_are_shown() {
 fn a_daemon_that_keeps_the_output_open_does_not_hold_up_the_end() {
     let ground = Ground::new();
     let outcome = ground
-        .run_args(["run", "--emulate", "nitefury", "sh -c 'setsid sleep 30 & echo done'"])
+        .run_args(["run", "--emulate", "nitefury", "sh -c 'setsid sleep 30 & sleep 0.5; echo done'"])
         .exits(0)
         .says("sh | done");
     assert!(outcome.time < Duration::from_secs(5), "{:?}", outcome.time);
