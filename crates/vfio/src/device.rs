@@ -1,8 +1,8 @@
 //! A card reached through a transport: its identity, BARs, config space and interrupts. It shares and arbitrates
 //! nothing; the owner's card and a client's card are both built on it.
 
-use crate::card::{BarInfo, Identity, existing_bar};
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{BarInfo, Identity, existing_bar};
 use crate::region::{Region, Trap};
 use crate::transport::{InterruptKind, Transport};
 use std::os::fd::BorrowedFd;

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::keeper::{Handed, Keeper};
-use crate::lease::Lease;
+use crate::leased::Lease;
 use jitney_memory::EventFd;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};

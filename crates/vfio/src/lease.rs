@@ -1,8 +1,8 @@
-//! Leases: exclusive or shared rights on named parts of a card, and the wills that go with them.
+//! Leases as facts: exclusive or shared rights on named parts of a card, the wills that go with them, and the table of
+//! those that are granted. Pure; the guard that a program holds is in `leased`.
 
-use crate::card::{BarInfo, Identity, existing_bar};
 use crate::error::{Error, ErrorKind, Result};
-use crate::keeper::{Handed, Keeper};
+use crate::identity::{BarInfo, Identity, existing_bar};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -173,40 +173,6 @@ impl LeaseRequest {
     pub fn with_will(mut self, will: Will) -> Self {
         self.will = will;
         self
-    }
-}
-
-/// A right on a part of a card, until it is dropped.
-pub struct Lease {
-    part: Part,
-    id: LeaseId,
-    keeper: Arc<dyn Keeper>,
-}
-
-impl Lease {
-    /// The lease that `keeper` granted.
-    pub fn new(part: Part, id: LeaseId, keeper: Arc<dyn Keeper>) -> Self {
-        Self { part, id, keeper }
-    }
-
-    /// The part that it is a right on.
-    #[must_use]
-    pub const fn part(&self) -> &Part {
-        &self.part
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Err(error) = self.keeper.take_back(Handed::Lease { id: self.id }) {
-            tracing::warn!(part = %self.part, %error, "a lease could not be given back");
-        }
-    }
-}
-
-impl fmt::Debug for Lease {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Lease({})", self.part)
     }
 }
 

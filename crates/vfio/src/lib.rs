@@ -89,14 +89,17 @@ mod error;
 pub mod fake;
 mod grant;
 pub mod holders;
+mod identity;
 mod interrupt;
 mod keeper;
 mod kernel;
 mod lease;
+mod leased;
 mod open;
 mod opened;
 mod owned;
 mod owner;
+mod reach;
 mod region;
 pub mod sysfs;
 mod transport;
@@ -104,17 +107,20 @@ pub mod user;
 
 pub use address::CardAddress;
 pub use address_space::AddressSpace;
-pub use card::{BarInfo, Card, Identity};
+pub use card::Card;
 pub use device::{CONFIG_REGION, Device};
 pub use dma::{DmaBuffer, DmaPlace, DmaRequest};
 pub use error::{Error, ErrorKind, Result};
 pub use fake::{FakeBar, FakeBuilder, FakeCard, FakeHost};
 pub use grant::Grant;
+pub use identity::{BarInfo, Identity};
 pub use interrupt::Interrupt;
 pub use keeper::{Handed, Keeper};
-pub use lease::{Granted, Lease, LeaseId, LeaseRequest, LeaseTable, Mode, Part, RegisterWrite, Will};
+pub use lease::{Granted, LeaseId, LeaseRequest, LeaseTable, Mode, Part, RegisterWrite, Will};
+pub use leased::Lease;
 pub use open::{
     Choice, IommuInterface, OpenOptions, OpenedSpace, choose_interface, open, open_all, open_all_with,
+    open_together,
 };
 pub use opened::OpenedCard;
 pub use owned::OwnedCard;

@@ -91,7 +91,18 @@ pub fn open(address: &CardAddress) -> Result<OpenedCard> {
 /// # Errors
 /// As [`open`], and [`ErrorKind::Invalid`] if a card is named twice.
 pub fn open_all(addresses: &[CardAddress]) -> Result<(Vec<OpenedCard>, AddressSpace)> {
-    let spaces = open_all_with(addresses, OpenOptions::default())?;
+    open_together(addresses, IommuInterface::Auto)
+}
+
+/// As [`open_all`], by the interface `iommu` of the kernel.
+///
+/// # Errors
+/// As [`open_all_with`].
+pub fn open_together(
+    addresses: &[CardAddress],
+    iommu: IommuInterface,
+) -> Result<(Vec<OpenedCard>, AddressSpace)> {
+    let spaces = open_all_with(addresses, OpenOptions { iommu, isolate: false })?;
     // Without `isolate` there is one at most.
     let space = spaces.into_iter().next();
     Ok(space.map_or_else(Default::default, |opened| (opened.cards, opened.space)))

@@ -1,9 +1,9 @@
 //! An opened card, before anybody arbitrates it: what an owner builds on, alone or as a broker.
 
-use crate::card::Identity;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
+use crate::identity::Identity;
 use crate::transport::{InterruptKind, Mapper};
 use jitney_memory::EventFd;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,12 +1,14 @@
 //! A card in the process that owns it.
 
 use crate::buffers::Buffers;
-use crate::card::{BarInfo, Card, Identity};
+use crate::card::Card;
 use crate::dma::{DmaBuffer, DmaRequest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{BarInfo, Identity};
 use crate::interrupt::Interrupt;
 use crate::keeper::{Handed, Keeper};
-use crate::lease::{Granted, Lease, LeaseId, LeaseRequest, LeaseTable, Mode, Part};
+use crate::lease::{Granted, LeaseId, LeaseRequest, LeaseTable, Mode, Part};
+use crate::leased::Lease;
 use crate::opened::OpenedCard;
 use crate::region::Region;
 use jitney_memory::EventFd;

@@ -5,7 +5,7 @@ use crate::address_space::AddressSpace;
 use crate::buffers::Buffers;
 use crate::dma::{DmaBuffer, DmaRequest};
 use crate::error::{Error, ErrorKind, Result};
-use crate::open::open_all;
+use crate::open::{IommuInterface, open_together};
 use crate::opened::OpenedCard;
 use crate::owned::OwnedCard;
 use std::sync::Arc;
@@ -24,9 +24,17 @@ impl Owner {
     /// Opens all of `addresses`, gives them one address space, and lets them start DMA (Bus Master Enable).
     ///
     /// # Errors
-    /// As [`open_all`]; if one card cannot be opened, none stays open.
+    /// As [`open_all`](crate::open_all); if one card cannot be opened, none stays open.
     pub fn open(addresses: &[CardAddress]) -> Result<Self> {
-        let (cards, space) = open_all(addresses)?;
+        Self::open_by(addresses, IommuInterface::Auto)
+    }
+
+    /// As [`open`](Self::open), by the interface `iommu` of the kernel.
+    ///
+    /// # Errors
+    /// As [`open_together`]; if one card cannot be opened, none stays open.
+    pub fn open_by(addresses: &[CardAddress], iommu: IommuInterface) -> Result<Self> {
+        let (cards, space) = open_together(addresses, iommu)?;
         Self::of(cards, space)
     }
 

@@ -3,12 +3,14 @@
 use super::host::FakeHost;
 use super::transport::{Bar, FakeBar, FakeTransport};
 use crate::address_space::AddressSpace;
-use crate::card::{BarInfo, Card, Identity};
+use crate::card::Card;
 use crate::device::Device;
 use crate::dma::{DmaBuffer, DmaRequest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::{BarInfo, Identity};
 use crate::interrupt::Interrupt;
-use crate::lease::{Lease, LeaseRequest};
+use crate::lease::LeaseRequest;
+use crate::leased::Lease;
 use crate::opened::OpenedCard;
 use crate::owned::OwnedCard;
 use crate::owner::Owner;

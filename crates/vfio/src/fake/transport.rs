@@ -1,9 +1,9 @@
 //! The fake card's registers behind the same interface as a real card's.
 
 use super::host::FakeHost;
-use crate::card::Identity;
 use crate::device::CONFIG_REGION;
 use crate::error::{Error, ErrorKind, Result};
+use crate::identity::Identity;
 use crate::transport::{InterruptKind, RegionInfo, Transport};
 use jitney_memory::{EventFd, Mapping};
 use std::fmt;
