@@ -33,14 +33,15 @@ pub trait Card: fmt::Debug + Send + Sync {
     /// Memory that this process and every card of the address space see.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a size of zero, [`ErrorKind::Exhausted`](crate::ErrorKind::Exhausted) when memory, huge pages or IOVA space are
-    /// not there.
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a size of zero,
+    /// [`ErrorKind::Exhausted`](crate::ErrorKind::Exhausted) when memory, huge pages or IOVA space are not there.
     fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer>;
 
     /// A right on a named part of the card, until the lease is dropped or its holder is gone.
     ///
     /// # Errors
-    /// [`ErrorKind::Held`](crate::ErrorKind::Held) if somebody has a right that excludes this one; the message names who.
+    /// [`ErrorKind::Held`](crate::ErrorKind::Held) if somebody has a right that excludes this one; the message names
+    /// who.
     fn lease(&self, request: LeaseRequest) -> Result<Lease>;
 
     /// Interrupt `vector`, delivered to this process. Takes an exclusive lease on it.

@@ -11,7 +11,8 @@ impl Grant {
     /// Reaches the card. `address` is where the owner found it.
     ///
     /// # Errors
-    /// As [`user::negotiate`] and [`Device::new`]; [`ErrorKind::Protocol`] if the descriptor is not what it was called.
+    /// As [`user::negotiate`] and [`Device::new`];
+    /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol) if the descriptor is not what it was called.
     pub fn open(self, address: String) -> Result<Device> {
         match self {
             Self::VfioUser(socket) => {
