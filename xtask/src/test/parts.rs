@@ -1,4 +1,5 @@
-//! What there is to check, in the order in which it is: what fails soonest comes first.
+//! What there is to check, in the order in which it is: what is quick comes first, and what builds little that is new after
+//! what builds it all.
 
 use super::lab;
 use super::libtest;
@@ -37,9 +38,9 @@ pub(crate) const PARTS: [Part; 9] = [
     Part { name: "formatting", has_names: false, run: formatting },
     Part { name: "lints", has_names: false, run: lints },
     Part { name: "library without the command", has_names: false, run: library_alone },
-    Part { name: "examples", has_names: false, run: examples },
     Part { name: "documentation", has_names: false, run: documentation },
     Part { name: "tests", has_names: true, run: tests },
+    Part { name: "examples", has_names: false, run: examples },
     Part { name: "tests in documentation", has_names: true, run: doc_tests },
     Part { name: "fuzz targets", has_names: false, run: fuzz_targets },
     Part { name: lab::NAME, has_names: true, run: lab::run },
@@ -57,7 +58,7 @@ fn lints(wish: Wish<'_>) -> anyhow::Result<Ran> {
 }
 
 fn library_alone(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    checks([workspace::cargo(["build", "--package=jitney", "--no-default-features"])], wish)
+    checks([workspace::cargo(["check", "--package=jitney", "--no-default-features"])], wish)
 }
 
 fn examples(wish: Wish<'_>) -> anyhow::Result<Ran> {
