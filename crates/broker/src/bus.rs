@@ -6,7 +6,8 @@ use crate::runtime;
 use crate::socket;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
-    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, OwnedCard, Owner, Result,
+    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, IommuInterface, OwnedCard, Owner,
+    Result,
 };
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ enum Inner {
 pub struct BusOptions {
     broker: Option<PathBuf>,
     cards: Vec<CardAddress>,
+    iommu: Option<IommuInterface>,
 }
 
 impl BusOptions {
@@ -58,6 +60,13 @@ impl BusOptions {
         self
     }
 
+    /// By which interface of the kernel this process opens cards, if it has to. Without it `JITNEY_IOMMU` decides.
+    #[must_use]
+    pub fn iommu(mut self, interface: IommuInterface) -> Self {
+        self.iommu = Some(interface);
+        self
+    }
+
     /// Opens the bus.
     ///
     /// # Errors
@@ -65,8 +74,8 @@ impl BusOptions {
     pub fn open(self) -> Result<Bus> {
         match (self.broker, self.cards) {
             (Some(path), _) => Bus::named(&path),
-            (None, cards) if cards.is_empty() => Bus::open(),
-            (None, cards) => Bus::alone(&cards),
+            (None, cards) if cards.is_empty() => Bus::find(self.iommu),
+            (None, cards) => Bus::own(&cards, self.iommu),
         }
     }
 }
@@ -79,6 +88,10 @@ impl Bus {
     /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning
     /// the cards. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
+        Self::find(None)
+    }
+
+    fn find(iommu: Option<IommuInterface>) -> Result<Self> {
         if let Some(broker) = variable(BROKER_VARIABLE)? {
             return match broker.strip_prefix("fd:") {
                 Some(number) => Self::inherited(number),
@@ -87,13 +100,13 @@ impl Bus {
         }
         if let Some(cards) = variable(CARDS_VARIABLE)? {
             let cards = cards.split(',').map(str::trim).filter(|card| !card.is_empty());
-            return Self::alone(&cards.map(str::parse).collect::<Result<Vec<_>>>()?);
+            return Self::own(&cards.map(str::parse).collect::<Result<Vec<_>>>()?, iommu);
         }
         match socket::connect(&runtime::broker_socket()) {
             Ok(socket) => Self::client(Link::new(socket)?),
             // Nobody named this one, so that nobody is there is no failure.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
-                Self::alone(&runtime::visible_cards()?)
+                Self::own(&runtime::visible_cards()?, iommu)
             }
             Err(error) => Err(error),
         }
@@ -105,12 +118,17 @@ impl Bus {
         BusOptions::default()
     }
 
-    /// Owns `cards`, alone. There may be none.
+    /// Owns `cards`, alone. There may be none. `JITNEY_IOMMU` says by which interface of the kernel.
     ///
     /// # Errors
     /// What opening one of them says; then none stays open.
     pub fn alone(cards: &[CardAddress]) -> Result<Self> {
-        let owner = if cards.is_empty() { None } else { Some(Owner::open(cards)?) };
+        Self::own(cards, None)
+    }
+
+    fn own(cards: &[CardAddress], iommu: Option<IommuInterface>) -> Result<Self> {
+        let iommu = iommu.map_or_else(runtime::iommu_interface, Ok)?;
+        let owner = if cards.is_empty() { None } else { Some(Owner::open_by(cards, iommu)?) };
         Ok(Self { inner: Inner::Alone(owner) })
     }
 
@@ -232,7 +250,7 @@ fn no_card(what: impl std::fmt::Display) -> Error {
     )
 }
 
-fn variable(name: &str) -> Result<Option<String>> {
+pub(crate) fn variable(name: &str) -> Result<Option<String>> {
     match std::env::var(name) {
         Ok(value) if value.is_empty() => Ok(None),
         Ok(value) => Ok(Some(value)),

@@ -4,7 +4,7 @@ use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jitney_emulator::fault::{Fault, FaultKind};
-use jitney_vfio::CardAddress;
+use jitney_vfio::{CardAddress, IommuInterface};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +13,8 @@ const STATUSES: &str = "\
 Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 nothing was tested.
 
 Environment: JITNEY_BROKER names the broker to use, JITNEY_CARDS the cards to own (separated by commas),
-JITNEY_BOARDS files or folders with boards of your own, JITNEY_LOG what to log (as jitney_broker=debug).";
+JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd), JITNEY_BOARDS files or folders with boards of your
+own, JITNEY_LOG what to log (as jitney_broker=debug).";
 
 /// Several processes drive the same PCIe cards from user space, at the same time and safely.
 #[derive(Debug, Parser)]
@@ -98,6 +99,9 @@ pub(crate) struct Source {
     /// Start an emulated board for as long as this runs, and own it. Can be repeated; see `jitney emulate --help`.
     #[arg(long, value_name = "BOARD", value_parser = board)]
     pub(crate) emulate: Vec<&'static str>,
+    /// How to open PCI cards: group, iommufd or auto, which prefers iommufd where it can be used.
+    #[arg(long, value_name = "INTERFACE")]
+    pub(crate) iommu: Option<IommuInterface>,
 }
 
 /// Which cards a program uses.
@@ -106,7 +110,7 @@ pub(crate) struct Selection {
     #[command(flatten)]
     pub(crate) source: Source,
     /// Be the client of the broker at this socket.
-    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["card", "emulate"])]
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["card", "emulate", "iommu"])]
     pub(crate) broker: Option<PathBuf>,
     /// Use only this one of the cards: its address, or VENDOR:DEVICE.
     #[arg(long, value_name = "CARD")]

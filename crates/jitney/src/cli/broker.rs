@@ -6,7 +6,7 @@ use super::report::print_line;
 use super::signals;
 use super::status::Status;
 use jitney_broker::{Broker, runtime};
-use jitney_vfio::{CardAddress, Identity, OpenedCard, open_all};
+use jitney_vfio::{AddressSpace, CardAddress, Identity, OpenedCard, open_together};
 use serde_json::json;
 
 pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> {
@@ -17,7 +17,7 @@ pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> 
         eprintln!("jitney: there is no card to own; name one with --card or --emulate");
         return Ok(Status::NothingTested);
     }
-    let (cards, space) = open_all(&addresses)?;
+    let (cards, space) = open(&args.source, &addresses)?;
     let identities: Vec<Identity> = cards.iter().map(OpenedCard::identity).cloned().collect();
     let mut broker = Broker::new(cards, space)?;
     let socket = match &args.socket {
@@ -51,4 +51,13 @@ pub(crate) fn owned_addresses(
 ) -> anyhow::Result<Vec<CardAddress>> {
     let named = super::cards::named(source, boards);
     Ok(if named.is_empty() { runtime::visible_cards()? } else { named })
+}
+
+/// Opens `addresses` by the kernel's interface that `source` names, else by the one that `JITNEY_IOMMU` does.
+pub(crate) fn open(
+    source: &args::Source,
+    addresses: &[CardAddress],
+) -> anyhow::Result<(Vec<OpenedCard>, AddressSpace)> {
+    let interface = source.iommu.map_or_else(runtime::iommu_interface, Ok)?;
+    Ok(open_together(addresses, interface)?)
 }

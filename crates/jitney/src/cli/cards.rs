@@ -2,7 +2,7 @@
 
 use super::args::{Selection, Source};
 use super::emulated::EmulatedBoards;
-use jitney_broker::Bus;
+use jitney_broker::{Bus, BusOptions};
 use jitney_vfio::{Card, CardAddress, Error, ErrorKind};
 use std::sync::Arc;
 
@@ -23,8 +23,9 @@ impl Session {
         }
         let boards = EmulatedBoards::start(&selection.source.emulate)?;
         let addresses = named(&selection.source, &boards);
-        let bus = if addresses.is_empty() { Bus::open()? } else { Bus::alone(&addresses)? };
-        Ok(Self { bus, _boards: boards })
+        let options = addresses.into_iter().fold(Bus::options(), BusOptions::card);
+        let options = selection.source.iommu.into_iter().fold(options, BusOptions::iommu);
+        Ok(Self { bus: options.open()?, _boards: boards })
     }
 
     /// The cards to use: the one that is named, or all.

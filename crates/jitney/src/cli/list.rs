@@ -25,7 +25,10 @@ pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
     let mut rows = bus_rows(&session)?;
     let catalogue = Catalogue::load()?;
     let functions = Sysfs::default().functions()?;
-    rows.extend(functions.iter().filter(|function| is_interesting(function, &catalogue)).map(function_row));
+    let functions =
+        functions.iter().filter(|function| is_interesting(function, &catalogue)).map(function_row);
+    let others: Vec<Row> = functions.filter(|other| rows.iter().all(|row| row.card != other.card)).collect();
+    rows.extend(others);
     if json {
         print_line(&serde_json::to_string(&rows)?);
         return Ok(Status::Passed);
@@ -81,8 +84,7 @@ fn id(card: &Identity) -> String {
 /// Whether a PCI function could be one of ours: it is in the catalogue, or was handed to vfio-pci.
 fn is_interesting(function: &PciFunction, catalogue: &Catalogue) -> bool {
     let identity = identity(function);
-    function.driver.as_deref() == Some("vfio-pci")
-        || catalogue.designs().any(|design| design.matches(&identity))
+    function.bound_to_vfio() || catalogue.designs().any(|design| design.matches(&identity))
 }
 
 fn identity(function: &PciFunction) -> Identity {

@@ -1,7 +1,7 @@
 //! `jitney run`: own the cards, and start programs that share them.
 
 use super::args::{Run, Source};
-use super::broker::owned_addresses;
+use super::broker::{open, owned_addresses};
 use super::descriptors;
 use super::emulated::EmulatedBoards;
 use super::programs::{Ended, Program, overall};
@@ -11,7 +11,7 @@ use super::status::Status;
 use anyhow::Context;
 use console::{Color, Style};
 use jitney_broker::Broker;
-use jitney_vfio::{OpenedCard, open_all};
+use jitney_vfio::OpenedCard;
 use serde_json::json;
 use std::thread;
 
@@ -43,7 +43,7 @@ pub(crate) fn run_programs(
         }
         return Ok((Status::NothingTested, Vec::new()));
     }
-    let (cards, space) = open_all(&addresses)?;
+    let (cards, space) = open(source, &addresses)?;
     for card in &cards {
         describe(card, json);
     }
