@@ -66,3 +66,74 @@ await() {
         usleep 100000
     done
 }
+
+# interfaces: prints the interfaces of VFIO that this kernel has.
+interfaces() {
+    echo group
+    [ ! -c /dev/iommu ] || echo iommufd
+}
+
+# hand_over VENDOR:DEVICE...: binds cards to vfio-pci and waits for their nodes.
+hand_over() {
+    for id in "$@"; do
+        address=$(card "$id") || fail "$address"
+        bind "$address" vfio-pci
+        await 2 [ -c "/dev/vfio/$(group "$address")" ]
+    done
+}
+
+# take_back VENDOR:DEVICE...: releases cards and waits until their nodes are gone, so that nobody holds them any more.
+take_back() {
+    for id in "$@"; do
+        node=/dev/vfio/$(group "$(card "$id")")
+        release "$(card "$id")"
+        await 5 [ ! -e "$node" ]
+    done
+}
+
+# says TEXT COMMAND...: runs a command that has to succeed and to say TEXT.
+says() {
+    text=$1
+    shift
+    said=$("$@" 2>&1) || fail "status $? of: $*
+$said"
+    case $said in
+    *"$text"*) ;;
+    *) fail "no '$text' from: $*
+$said" ;;
+    esac
+}
+
+# refuses STATUS TEXT COMMAND...: runs a command that has to end with STATUS and to say TEXT.
+refuses() {
+    status=$1 text=$2
+    shift 2
+    said=$("$@" 2>&1)
+    ended=$?
+    [ "$ended" = "$status" ] || fail "status $ended instead of $status of: $*
+$said"
+    case $said in
+    *"$text"*) ;;
+    *) fail "no '$text' from: $*
+$said" ;;
+    esac
+}
+
+# broker ARGUMENTS...: starts a broker at /run/broker.sock and waits until it serves; its process is $broker.
+broker() {
+    rm -f /run/broker.sock
+    jitney broker --socket /run/broker.sock "$@" >/run/broker.log 2>&1 &
+    broker=$!
+    await 10 [ -S /run/broker.sock ]
+}
+
+# end_broker: ends the broker as its user would.
+end_broker() {
+    kill "$broker"
+    wait "$broker" || fail "the broker ended with $?: $(cat /run/broker.log)"
+}
+
+# pinned PROCESS: prints how much memory it has locked and pinned, in KiB: type1 counts as locked, iommufd as pinned.
+pinned() {
+    awk '/^VmLck|^VmPin/ { sum += $2 } END { print sum }' "/proc/$1/status"
+}

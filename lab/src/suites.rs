@@ -75,5 +75,13 @@ pub(crate) const SUITES: [Suite; 1] = [Suite {
         test!("vfio-group", 120),
         test!("vfio-iommufd", 120),
         test!("bind-noiommu", 20),
+        test!("command-setup", 60),
+        test!("command-alone", 120),
+        test!("command-together", 120),
+        test!("command-interrupts", 120),
+        test!("second-owner", 60),
+        test!("killed-client", 240),
+        test!("unprivileged", 120),
+        test!("last-one-gone", 60),
     ],
 }];

@@ -1,0 +1,18 @@
+# Who wants a card that another process has is told which one (F1); whoever holds it is found.
+. /lab/lib.sh
+has_iommu || skip "this machine has no IOMMU"
+hand_over $boards
+card=$(card ${boards% *})
+for interface in $(interfaces); do
+    broker --iommu "$interface" --card "$card"
+    for other in $(interfaces); do
+        echo "$other while $interface is in use"
+        refuses 1 "pid $broker (/usr/bin/jitney" jitney info --card "$card" --iommu "$other"
+    done
+    says "$broker" jitney who "$card"
+    # The card is still good for those who ask its owner.
+    says "board: NiteFury" jitney info --broker /run/broker.sock
+    end_broker
+    says "board: NiteFury" jitney info --card "$card" --iommu "$interface"
+done
+take_back $boards

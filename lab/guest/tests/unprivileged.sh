@@ -1,0 +1,26 @@
+# A user without access to /dev/vfio, who may lock no more than 64 KiB, uses cards that root's broker owns.
+. /lab/lib.sh
+has_iommu || skip "this machine has no IOMMU"
+hand_over $boards
+mkdir -p /etc
+printf 'root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/tmp:/bin/sh\n' >/etc/passwd
+printf 'root:x:0:\nanna:x:1000:\n' >/etc/group
+# anna COMMAND: runs it as this user, under her limit.
+anna() {
+    su anna -s /bin/sh -c "ulimit -l 64 && exec $1"
+}
+[ "$(anna 'id -u')" = 1000 ] || fail "no other user: $(anna id)"
+export PATH
+for interface in $(interfaces); do
+    echo "$interface"
+    refuses 1 "/dev/" anna "jitney info --iommu $interface --card $(card ${boards% *})"
+    broker --iommu "$interface" --group
+    refuses 1 "" anna "jitney test general --broker /run/broker.sock"
+    chgrp anna /run/broker.sock
+    says "Found NiteFury" anna "jitney test general --broker /run/broker.sock"
+    says "pass 2 of 2: test pattern matches" anna "jitney test ddr --broker /run/broker.sock --size 4M --passes 2"
+    says "all 5 transfers" anna "jitney time blkram --broker /run/broker.sock --transfers 5 --completion interrupt"
+    end_broker
+    says passed jitney run --iommu "$interface" "su anna -s /bin/sh -c 'ulimit -l 64 && exec jitney test ddr --size 1M --passes 2'"
+done
+take_back $boards
