@@ -27,10 +27,11 @@ pub(crate) struct Target {
 }
 
 /// What the tests need.
-pub(crate) const TARGETS: [Target; 4] = [
+pub(crate) const TARGETS: [Target; 5] = [
     Target { package: "jitney", kind: "--bin", name: JITNEY },
     Target { package: "jitney-vfio", kind: "--example", name: "edu" },
     Target { package: "jitney-vfio", kind: "--example", name: "nvme_identify" },
+    Target { package: "jitney-vfio", kind: "--example", name: "bar_race" },
     Target { package: "jitney-vfio", kind: "--test", name: "kernel_vfio" },
 ];
 

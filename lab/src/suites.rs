@@ -83,5 +83,6 @@ pub(crate) const SUITES: [Suite; 1] = [Suite {
         test!("killed-client", 240),
         test!("unprivileged", 120),
         test!("last-one-gone", 60),
+        test!("bar-race", 120),
     ],
 }];
