@@ -189,7 +189,7 @@ impl Engine {
 
     fn halt(&mut self) -> Result<(), Error> {
         self.channel.write(channel::CONTROL_CLEAR, HALT)?;
-        let mut backoff = Backoff::new();
+        let backoff = Backoff::new();
         loop {
             let status = self.status()?;
             if !status.busy() {

@@ -138,7 +138,7 @@ impl Drop for ChannelInterrupt {
 /// The right to change vector numbers, for as long as the lease lives.
 fn alone(card: &dyn Card) -> Result<Lease, Error> {
     let part: Part = VECTOR_NUMBERS.parse()?;
-    let mut backoff = Backoff::new();
+    let backoff = Backoff::new();
     loop {
         match card.lease(LeaseRequest::exclusive(part.clone())) {
             Err(error) if error.kind() == ErrorKind::Held && backoff.elapsed() < PATIENCE => backoff.pause(),

@@ -86,7 +86,7 @@ impl<'channel> Pending<'channel> {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub fn wait(mut self) -> Result<Completed, Error> {
-        let mut backoff = Backoff::new();
+        let backoff = Backoff::new();
         loop {
             let left = self.next_look().saturating_duration_since(Instant::now());
             if let Some(completed) = self.attend(left)? {
