@@ -10,6 +10,9 @@ for interface in $(interfaces); do
         refuses 1 "pid $broker (/usr/bin/jitney" jitney info --card "$card" --iommu "$other"
     done
     says "$broker" jitney who "$card"
+    # It is listed all the same.
+    says "pid $broker (/usr/bin/jitney" jitney list --iommu "$interface"
+    says "10ee:7024" jitney list --iommu "$interface"
     # The card is still good for those who ask its owner.
     says "board: NiteFury" jitney info --broker /run/broker.sock
     end_broker

@@ -5,8 +5,9 @@ use super::cards::Session;
 use super::report::print_line;
 use super::status::Status;
 use jitney_boards::Catalogue;
-use jitney_vfio::Identity;
+use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, runtime};
 use jitney_vfio::sysfs::{PciFunction, Sysfs};
+use jitney_vfio::{Error, ErrorKind, Identity};
 use serde::Serialize;
 
 /// A row of the list.
@@ -20,9 +21,8 @@ struct Row {
 }
 
 pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
-    let selection = Selection { source: source.clone(), ..Selection::default() };
-    let session = Session::open(&selection)?;
-    let mut rows = bus_rows(&session)?;
+    let session = open(source)?;
+    let mut rows = session.as_ref().map_or(Ok(Vec::new()), bus_rows)?;
     let catalogue = Catalogue::load()?;
     let functions = Sysfs::default().functions()?;
     let functions =
@@ -37,7 +37,7 @@ pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
         print_line("There is no card. An emulated one: jitney emulate nitefury &");
         return Ok(Status::Passed);
     }
-    if let Some(broker) = session.bus.broker() {
+    if let Some(broker) = session.and_then(|session| session.bus.broker()) {
         print_line(&format!("as the client of a broker (pid {broker}):"));
     }
     let mut table = comfy_table::Table::new();
@@ -49,6 +49,27 @@ pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
     }
     print_line(&table.to_string());
     Ok(Status::Passed)
+}
+
+/// The bus. If nobody named a card or a broker, and a card that can be seen cannot be had, that is said and all are listed
+/// all the same, the emulated boards with what they are.
+fn open(source: &Source) -> anyhow::Result<Option<Session>> {
+    let of = |source| Session::open(&Selection { source, ..Selection::default() });
+    let unavailable = |error: &anyhow::Error| {
+        let kind = error.downcast_ref::<Error>().map(Error::kind);
+        matches!(kind, Some(ErrorKind::Held | ErrorKind::Denied | ErrorKind::Unsupported))
+    };
+    let named = !source.card.is_empty()
+        || !source.emulate.is_empty()
+        || [BROKER_VARIABLE, CARDS_VARIABLE].into_iter().any(|name| std::env::var_os(name).is_some());
+    match of(source.clone()) {
+        Err(error) if !named && unavailable(&error) => {
+            eprintln!("jitney: {error:#}");
+            let card = runtime::boards()?;
+            if card.is_empty() { Ok(None) } else { of(Source { card, ..Source::default() }).map(Some) }
+        }
+        session => session.map(Some),
+    }
 }
 
 /// The cards of the bus, each with its users.
