@@ -67,9 +67,9 @@ fn run() -> Result<()> {
     let address = address.map_or_else(first_edu, Ok)?;
 
     let options = OpenOptions { iommu, ..OpenOptions::default() };
-    let opened = open_all_with(&[address], options)?.pop().ok_or_else(|| failed("nothing was opened"))?;
-    println!("addresses: {:x?}", opened.space.ranges());
-    let owner = Owner::of(opened.cards, opened.space)?;
+    let opened = open_all_with(&[address], options)?;
+    opened.iter().for_each(|opened| println!("addresses: {:x?}", opened.space.ranges()));
+    let owner = Owner::of(opened)?;
     let card = &owner.cards()[0];
     println!("{} through {iommu}", card.identity());
 

@@ -10,7 +10,6 @@
 use jitney_vfio::sysfs::Sysfs;
 use jitney_vfio::{
     Card, CardAddress, DmaRequest, Error, ErrorKind, IommuInterface, OpenOptions, Owner, Region, Result,
-    open_all_with,
 };
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -67,8 +66,7 @@ fn run() -> Result<()> {
     }
     let address = address.map_or_else(first_nvme, Ok)?;
     let options = OpenOptions { iommu, ..OpenOptions::default() };
-    let opened = open_all_with(&[address], options)?.pop().ok_or_else(|| failed("nothing was opened"))?;
-    let owner = Owner::of(opened.cards, opened.space)?;
+    let owner = Owner::open_with(&[address], options)?;
     let card = &owner.cards()[0];
     let registers = card.bar(0)?;
     let version = registers.read32(VERSION)?;

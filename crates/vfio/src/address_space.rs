@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// left out, for good, since memory that was mapped meanwhile is unknown to it.
 #[derive(Debug, Clone, Default)]
 pub struct AddressSpace {
-    members: Arc<[Member]>,
+    members: Arc<[Arc<Member>]>,
 }
 
 /// A mapper, and whether what it maps for is gone.
@@ -30,8 +30,14 @@ impl AddressSpace {
     /// The space that `mappers` make together.
     #[must_use]
     pub fn new(mappers: Vec<Arc<dyn Mapper>>) -> Self {
-        let member = |mapper| Member { mapper, gone: AtomicBool::new(false) };
+        let member = |mapper| Arc::new(Member { mapper, gone: AtomicBool::new(false) });
         Self { members: mappers.into_iter().map(member).collect() }
+    }
+
+    /// All of `spaces` as one: what is mapped in it is mapped in each of them, at the same IOVA.
+    #[must_use]
+    pub fn joined<'a>(spaces: impl IntoIterator<Item = &'a Self>) -> Self {
+        Self { members: spaces.into_iter().flat_map(|space| space.members.iter().cloned()).collect() }
     }
 
     /// The IOVA ranges that every card of the space can use, ascending.
@@ -199,6 +205,17 @@ mod tests {
             AddressSpace::new(vec![Arc::clone(&healthy) as _, Scripted::failing(ErrorKind::Exhausted)]);
         assert_eq!(space.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::Exhausted);
         assert!(healthy.mapped.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_joined_space_maps_for_all_and_its_parts_for_their_own() {
+        let mappers: [Arc<Scripted>; 2] = Default::default();
+        let spaces = mappers.each_ref().map(|mapper| AddressSpace::new(vec![Arc::clone(mapper) as _]));
+        let mapped = || mappers.each_ref().map(|mapper| mapper.mapped.lock().unwrap().clone());
+        spaces[1].map(&page(), 0, 0x1000, 4096).unwrap();
+        assert_eq!(mapped(), [vec![], vec![0x1000]]);
+        AddressSpace::joined(&spaces).map(&page(), 0, 0x2000, 4096).unwrap();
+        assert_eq!(mapped(), [vec![0x2000], vec![0x1000, 0x2000]]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! DMA buffers of one address space: the memory, the IOVA and the map, in that order, and back in the reverse order.
+//! DMA buffers of an address space: the memory, the IOVA and the map, in that order, and back in the reverse order.
 
 use crate::address_space::AddressSpace;
 use crate::dma::{DmaBuffer, DmaPlace, DmaRequest};
@@ -9,18 +9,23 @@ use jitney_memory::Memfd;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// One address space and its one allocator.
+/// An address space and its allocator, which it has in common with the spaces that it is joined of.
 pub(crate) struct Buffers {
     space: AddressSpace,
     granule: u64,
-    allocator: Mutex<Allocator>,
+    allocator: Arc<Mutex<Allocator>>,
 }
 
 impl Buffers {
     pub(crate) fn new(space: AddressSpace) -> Result<Self> {
         let granule = space.granule();
-        let allocator = Mutex::new(Allocator::new(space.ranges(), granule)?);
+        let allocator = Arc::new(Mutex::new(Allocator::new(space.ranges(), granule)?));
         Ok(Self { space, granule, allocator })
+    }
+
+    /// Buffers of `part`, one of the spaces that this one is joined of, at IOVAs that nothing else of this one has.
+    pub(crate) fn of_part(&self, part: AddressSpace) -> Self {
+        Self { space: part, granule: self.granule, allocator: Arc::clone(&self.allocator) }
     }
 
     pub(crate) fn make(self: &Arc<Self>, request: DmaRequest) -> Result<DmaBuffer> {

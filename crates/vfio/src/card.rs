@@ -6,6 +6,7 @@ use crate::identity::{BarInfo, Identity};
 use crate::interrupt::Interrupt;
 use crate::lease::LeaseRequest;
 use crate::leased::Lease;
+use crate::notices::Notices;
 use crate::region::Region;
 use std::fmt;
 
@@ -46,6 +47,13 @@ pub trait Card: fmt::Debug + Send + Sync {
 
     /// Interrupt `vector`, delivered to this process. Takes an exclusive lease on it.
     fn interrupt(&self, vector: u16) -> Result<Interrupt>;
+
+    /// What tells this process that the card is wanted back, or has failed. A driver looks now and then while it waits for the
+    /// card, and ends with [`Notice::explain`](crate::Notice::explain): an unplug waits until the last user has let go.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn notices(&self) -> Result<Notices>;
 
     /// Resets the card. Takes an exclusive lease on the whole card for as long as it lasts, so it is refused while
     /// anybody else uses a part of it.

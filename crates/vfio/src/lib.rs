@@ -95,6 +95,7 @@ mod keeper;
 mod kernel;
 mod lease;
 mod leased;
+mod notices;
 mod open;
 mod opened;
 mod owned;
@@ -118,9 +119,9 @@ pub use interrupt::Interrupt;
 pub use keeper::{Handed, Keeper};
 pub use lease::{Granted, LeaseId, LeaseRequest, LeaseTable, Mode, Part, RegisterWrite, Will};
 pub use leased::Lease;
+pub use notices::{Notice, Notices};
 pub use open::{
     Choice, IommuInterface, OpenOptions, OpenedSpace, choose_interface, open, open_all, open_all_with,
-    open_together,
 };
 pub use opened::OpenedCard;
 pub use owned::OwnedCard;

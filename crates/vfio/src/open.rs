@@ -3,7 +3,7 @@
 use crate::address::CardAddress;
 use crate::address_space::AddressSpace;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{VfioDevice, group, iommufd};
+use crate::kernel::{VfioDevice, iommufd, type1};
 use crate::opened::OpenedCard;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::Mapper;
@@ -91,18 +91,7 @@ pub fn open(address: &CardAddress) -> Result<OpenedCard> {
 /// # Errors
 /// As [`open`], and [`ErrorKind::Invalid`] if a card is named twice.
 pub fn open_all(addresses: &[CardAddress]) -> Result<(Vec<OpenedCard>, AddressSpace)> {
-    open_together(addresses, IommuInterface::Auto)
-}
-
-/// As [`open_all`], by the interface `iommu` of the kernel.
-///
-/// # Errors
-/// As [`open_all_with`].
-pub fn open_together(
-    addresses: &[CardAddress],
-    iommu: IommuInterface,
-) -> Result<(Vec<OpenedCard>, AddressSpace)> {
-    let spaces = open_all_with(addresses, OpenOptions { iommu, isolate: false })?;
+    let spaces = open_all_with(addresses, OpenOptions::default())?;
     // Without `isolate` there is one at most.
     let space = spaces.into_iter().next();
     Ok(space.map_or_else(Default::default, |opened| (opened.cards, opened.space)))
@@ -247,7 +236,7 @@ fn open_share(named: Vec<Named<'_>>, interface: IommuInterface, sysfs: &Sysfs) -
             (devices, Some(ioas))
         }
         _ => {
-            let (devices, container) = group::open(&functions, sysfs)?;
+            let (devices, container) = type1::open(&functions, sysfs)?;
             (devices, Some(container))
         }
     };

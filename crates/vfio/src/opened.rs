@@ -4,6 +4,7 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use crate::identity::Identity;
+use crate::notices::Notices;
 use crate::transport::{InterruptKind, Mapper};
 use jitney_memory::EventFd;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,6 +20,9 @@ pub struct OpenedCard {
     pub device: Device,
     /// What maps memory for it.
     pub mapper: Arc<dyn Mapper>,
+    /// What tells its owner that it is wanted back or has failed. The kernel asks again every 10 seconds until all have let
+    /// go of it.
+    pub notices: Notices,
     vectors: Option<(InterruptKind, u32)>,
     /// Whether the vectors are enabled, wired or silent.
     enabled: Mutex<bool>,
@@ -28,13 +32,15 @@ impl OpenedCard {
     /// The card behind `device`, for which `mapper` maps memory.
     ///
     /// # Errors
-    /// What the transport says when a BAR is mapped or interrupts are counted.
+    /// What the transport says when a BAR is mapped or interrupts are counted or wired.
     pub fn new(device: Device, mapper: Arc<dyn Mapper>) -> Result<Self> {
         for index in (0..device.bars().len()).filter(|&index| device.bars()[index].mappable) {
             device.bar(index)?;
         }
         let vectors = device.vectors()?;
-        Ok(Self { device, mapper, vectors, enabled: Mutex::new(false) })
+        let watch = |kind| watch(&device, kind);
+        let notices = Notices::new(watch(InterruptKind::Request)?, watch(InterruptKind::Error)?)?;
+        Ok(Self { device, mapper, notices, vectors, enabled: Mutex::new(false) })
     }
 
     /// Who the card is.
@@ -75,27 +81,6 @@ impl OpenedCard {
         self.device.wire(kind, vector, event)
     }
 
-    /// An event for what may happen to the card as a whole: [`InterruptKind::Request`], it is wanted back (being unplugged
-    /// or unbound; the kernel asks again every 10 seconds until all have let go of it), or [`InterruptKind::Error`], it
-    /// has reported an error that it may not recover from. `None` if it cannot tell.
-    ///
-    /// There is one such event per card: a second call takes it from the first.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Invalid`] for another kind; what the transport says.
-    pub fn watch(&self, kind: InterruptKind) -> Result<Option<EventFd>> {
-        if !matches!(kind, InterruptKind::Error | InterruptKind::Request) {
-            return Err(Error::new(ErrorKind::Invalid, format!("{kind:?} interrupts are those of a driver")));
-        }
-        let transport = self.device.transport();
-        if transport.interrupt_count(kind)? == 0 {
-            return Ok(None);
-        }
-        let event = EventFd::new()?;
-        transport.arm(kind, 0, &[Some(event.as_fd())])?;
-        Ok(Some(event))
-    }
-
     /// The kind and number of vectors, if `vector` is one of them.
     pub(crate) fn check_vector(&self, vector: u16) -> Result<(InterruptKind, u32)> {
         let card = self.identity();
@@ -127,4 +112,15 @@ impl OpenedCard {
         self.device.reset()?;
         self.device.set_bus_master(bus_master)
     }
+}
+
+/// An event for what may happen to the card as a whole, if it can tell. There is one per card: a second one would take it
+/// from the first.
+fn watch(device: &Device, kind: InterruptKind) -> Result<Option<EventFd>> {
+    if device.transport().interrupt_count(kind)? == 0 {
+        return Ok(None);
+    }
+    let event = EventFd::new()?;
+    device.transport().arm(kind, 0, &[Some(event.as_fd())])?;
+    Ok(Some(event))
 }

@@ -9,6 +9,7 @@ use crate::interrupt::Interrupt;
 use crate::keeper::{Handed, Keeper};
 use crate::lease::{Granted, LeaseId, LeaseRequest, LeaseTable, Mode, Part};
 use crate::leased::Lease;
+use crate::notices::Notices;
 use crate::opened::OpenedCard;
 use crate::region::Region;
 use jitney_memory::EventFd;
@@ -38,7 +39,7 @@ struct Leases {
 }
 
 impl OwnedCard {
-    /// `card`, whose buffers are those of the owner's address space.
+    /// `card`, whose buffers are those of its address space.
     pub(crate) fn new(card: OpenedCard, buffers: Arc<Buffers>) -> Self {
         Self { desk: Arc::new(Desk { card, leases: Mutex::default() }), buffers }
     }
@@ -94,6 +95,10 @@ impl Card for OwnedCard {
         let event = EventFd::new()?;
         self.opened().wire(vector, Some(event.as_fd()))?;
         Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.desk) as _))
+    }
+
+    fn notices(&self) -> Result<Notices> {
+        Ok(self.opened().notices.clone())
     }
 
     fn reset(&self) -> Result<()> {

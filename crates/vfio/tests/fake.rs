@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 use jitney_vfio::{
-    AddressSpace, Card, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode, Owner, Part,
-    RegisterWrite, Will,
+    AddressSpace, Card, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode, OpenedSpace,
+    Owner, Part, RegisterWrite, Will,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -134,7 +134,7 @@ fn cards_of_one_owner_see_the_same_buffers() {
         .map(|host| FakeCard::builder(host, 1, 2).bar(0, 0x1000, Plain::default()).open().unwrap())
         .collect();
     let space = AddressSpace::new(cards.iter().map(|card| Arc::clone(&card.mapper)).collect());
-    let owner = Owner::of(cards, space).unwrap();
+    let owner = Owner::of(vec![OpenedSpace { cards, space }]).unwrap();
     let buffer = owner.dma_buffer(4096).unwrap();
     buffer.write(0, &[7]).unwrap();
     for host in &hosts {
@@ -150,6 +150,23 @@ fn cards_of_one_owner_see_the_same_buffers() {
 }
 
 #[test]
+fn isolated_cards_see_their_own_buffers_and_those_of_all() {
+    let hosts = [FakeHost::new(), FakeHost::new()];
+    let spaces = hosts.each_ref().map(|host| {
+        let card = FakeCard::builder(host, 1, 2).bar(0, 0x1000, Plain::default()).open().unwrap();
+        OpenedSpace { space: AddressSpace::new(vec![Arc::clone(&card.mapper)]), cards: vec![card] }
+    });
+    let owner = Owner::of(spaces.into()).unwrap();
+    let own = owner.cards()[1].dma_buffer(DmaRequest::new(4096)).unwrap();
+    let common = owner.dma_buffer(4096).unwrap();
+    assert_eq!(hosts[0].mapped().len(), 1);
+    assert_eq!(hosts[1].mapped().len(), 2);
+    assert_ne!(own.iova(), common.iova());
+    drop((own, common));
+    assert_eq!((hosts[0].mapped(), hosts[1].mapped()), (vec![], vec![]));
+}
+
+#[test]
 fn a_buffer_that_one_card_cannot_map_is_mapped_for_none() {
     let hosts = [FakeHost::new(), FakeHost::new()];
     let cards: Vec<_> = hosts
@@ -157,7 +174,7 @@ fn a_buffer_that_one_card_cannot_map_is_mapped_for_none() {
         .map(|host| FakeCard::builder(host, 1, 2).bar(0, 0x1000, Plain::default()).open().unwrap())
         .collect();
     let space = AddressSpace::new(cards.iter().map(|card| Arc::clone(&card.mapper)).collect());
-    let other = Owner::of(cards, space).unwrap();
+    let other = Owner::of(vec![OpenedSpace { cards, space }]).unwrap();
     let taken = other.dma_buffer(4096).unwrap();
     // An owner of the second card alone begins at the same address as one of both.
     let card = FakeCard::builder(&hosts[1], 1, 2).bar(0, 0x1000, Plain::default()).build().unwrap();

@@ -160,8 +160,7 @@ fn large_buffers_are_mapped_in_pieces_and_let_go_of() {
         lines.map(str::to_owned).collect::<Vec<_>>()
     };
     let before = locked();
-    let opened = open(&[EDU], false).unwrap().pop().unwrap();
-    let owner = Owner::of(opened.cards, opened.space).unwrap();
+    let owner = Owner::of(open(&[EDU], false).unwrap()).unwrap();
     let buffer = owner.dma_buffer(130 << 20).unwrap();
     assert_ne!(locked(), before, "pinned memory is accounted for");
     buffer.write((130 << 20) - 4, &[1, 2, 3, 4]).unwrap();

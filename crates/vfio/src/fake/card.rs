@@ -11,6 +11,8 @@ use crate::identity::{BarInfo, Identity};
 use crate::interrupt::Interrupt;
 use crate::lease::LeaseRequest;
 use crate::leased::Lease;
+use crate::notices::Notices;
+use crate::open::OpenedSpace;
 use crate::opened::OpenedCard;
 use crate::owned::OwnedCard;
 use crate::owner::Owner;
@@ -105,7 +107,7 @@ impl FakeBuilder {
     pub fn build(self) -> Result<Arc<FakeCard>> {
         let opened = self.open()?;
         let space = AddressSpace::new(vec![Arc::clone(&opened.mapper)]);
-        let owner = Owner::of(vec![opened], space)?;
+        let owner = Owner::of(vec![OpenedSpace { cards: vec![opened], space }])?;
         let card = Arc::clone(&owner.cards()[0]);
         Ok(Arc::new(FakeCard { card, granted: Mutex::default() }))
     }
@@ -161,6 +163,10 @@ impl Card for FakeCard {
 
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
         self.card.interrupt(vector)
+    }
+
+    fn notices(&self) -> Result<Notices> {
+        self.card.notices()
     }
 
     fn reset(&self) -> Result<()> {

@@ -2,9 +2,10 @@
 
 use crate::dma::DmaPlace;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Mapper;
+use crate::notices::Notice;
+use crate::transport::{InterruptKind, Mapper};
 use jitney_memory::{Access, EventFd, Mapping, Memfd};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -19,7 +20,7 @@ pub struct FakeHost {
 #[derive(Default)]
 struct State {
     maps: Mutex<BTreeMap<u64, Mapping>>,
-    wires: Mutex<BTreeMap<u32, EventFd>>,
+    wires: Mutex<HashMap<(InterruptKind, u32), EventFd>>,
     link_down: AtomicBool,
     bus_master: AtomicBool,
     resets: AtomicU32,
@@ -61,7 +62,16 @@ impl FakeHost {
     /// The card fires interrupt `vector`. Returns whether anybody gets it: the vector is wired, bus mastering is on and
     /// the link up.
     pub fn fire(&self, vector: u16) -> bool {
-        self.is_master() && self.wires().get(&vector.into()).is_some_and(|wire| wire.signal().is_ok())
+        self.is_master() && self.signal(InterruptKind::MsiX, vector.into())
+    }
+
+    /// The machine says that somebody wants the card back, or that it has failed. Returns whether anybody gets it.
+    pub fn notify(&self, notice: Notice) -> bool {
+        let kind = match notice {
+            Notice::Leaving => InterruptKind::Request,
+            Notice::Failed => InterruptKind::Error,
+        };
+        self.signal(kind, 0)
     }
 
     /// Takes the link down or up. While it is down registers read as all-ones, writes are lost, and neither DMA nor
@@ -103,15 +113,19 @@ impl FakeHost {
     }
 
     /// Wires a vector, or cuts its wire.
-    pub(super) fn wire(&self, vector: u32, event: Option<EventFd>) {
+    pub(super) fn wire(&self, kind: InterruptKind, vector: u32, event: Option<EventFd>) {
         match event {
-            Some(event) => self.wires().insert(vector, event),
-            None => self.wires().remove(&vector),
+            Some(event) => self.wires().insert((kind, vector), event),
+            None => self.wires().remove(&(kind, vector)),
         };
     }
 
-    pub(super) fn cut_all(&self) {
-        self.wires().clear();
+    pub(super) fn cut_all(&self, kind: InterruptKind) {
+        self.wires().retain(|(other, _), _| *other != kind);
+    }
+
+    fn signal(&self, kind: InterruptKind, vector: u32) -> bool {
+        self.wires().get(&(kind, vector)).is_some_and(|wire| wire.signal().is_ok())
     }
 
     fn is_master(&self) -> bool {
@@ -152,7 +166,7 @@ impl FakeHost {
         self.state.maps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wires(&self) -> MutexGuard<'_, BTreeMap<u32, EventFd>> {
+    fn wires(&self) -> MutexGuard<'_, HashMap<(InterruptKind, u32), EventFd>> {
         self.state.wires.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

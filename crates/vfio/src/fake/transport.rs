@@ -142,10 +142,14 @@ impl Transport for FakeTransport {
     }
 
     fn interrupt_count(&self, kind: InterruptKind) -> Result<u32> {
-        Ok(if kind == InterruptKind::MsiX { self.vectors.into() } else { 0 })
+        Ok(match kind {
+            InterruptKind::MsiX => self.vectors.into(),
+            InterruptKind::Error | InterruptKind::Request => 1,
+            InterruptKind::Intx | InterruptKind::Msi => 0,
+        })
     }
 
-    fn arm(&self, _kind: InterruptKind, first: u32, events: &[Option<BorrowedFd<'_>>]) -> Result<()> {
+    fn arm(&self, kind: InterruptKind, first: u32, events: &[Option<BorrowedFd<'_>>]) -> Result<()> {
         for (vector, event) in (first..).zip(events) {
             let event = match event {
                 Some(event) => {
@@ -156,13 +160,13 @@ impl Transport for FakeTransport {
                 }
                 None => None,
             };
-            self.host.wire(vector, event);
+            self.host.wire(kind, vector, event);
         }
         Ok(())
     }
 
-    fn disarm(&self, _kind: InterruptKind) -> Result<()> {
-        self.host.cut_all();
+    fn disarm(&self, kind: InterruptKind) -> Result<()> {
+        self.host.cut_all(kind);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! A card behind an open VFIO device file, whichever way that was opened.
 
-use super::group::Type1;
+use super::group::Groups;
 use super::info::{self, Region};
 use super::ioctl::DeviceFile;
 use crate::device::CONFIG_REGION;
@@ -42,7 +42,7 @@ pub(crate) struct VfioDevice {
 #[derive(Debug)]
 pub(super) enum Origin {
     /// From its group. The container keeps the group open.
-    Group(Arc<Type1>),
+    Group(Arc<Groups>),
     /// By its cdev.
     Cdev,
     /// From its owner.

@@ -1,62 +1,90 @@
-//! Group, container and the type1 IOMMU: the interface that every kernel with VFIO has.
+//! Groups and their container: the interface that every kernel with VFIO has.
 //!
 //! The order is the kernel's: a group joins the container, the first one's arrival allows the container to get its IOMMU,
 //! and only then can the group's devices be opened. Documentation: <https://docs.kernel.org/driver-api/vfio.html>.
 
 use super::device::{Origin, VfioDevice};
-use super::explain::FailedMap;
-use super::info::Iommu;
 use super::ioctl::{Container, Group};
-use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holders;
 use crate::sysfs::{PciFunction, Sysfs};
-use crate::transport::Mapper;
-use jitney_memory::Memfd;
 use jitney_pci::Address;
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU};
 
 const CONTAINER: &str = "/dev/vfio/vfio";
 
-/// What an x86 machine with 39 address bits has, for kernels before 5.4, which do not say: all but the window of its
-/// message-signalled interrupts.
-const USUAL_RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=(1 << 39) - 1];
-
-/// A container with the groups that share its address space.
+/// A container and the groups in it.
 #[derive(Debug)]
-pub(crate) struct Type1 {
+pub(super) struct Groups {
     name: String,
     container: Container,
     groups: Vec<(u32, Group)>,
-    ranges: Vec<RangeInclusive<u64>>,
-    granule: u64,
 }
 
-/// Opens `functions`, all in one container.
-///
-/// # Errors
-/// [`ErrorKind::Held`] if somebody else has a group, with who; [`ErrorKind::Invalid`] if a group is not viable or cannot
-/// share the others' address space; what the kernel says. Nothing stays open.
-pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<VfioDevice>, Arc<Type1>)> {
-    let mut numbers = functions.iter().map(number).collect::<Result<Vec<_>>>()?;
-    numbers.sort_unstable();
-    numbers.dedup();
-    let container = open_container()?;
-    let mut groups: Vec<(u32, Group)> = Vec::new();
-    for number in numbers {
-        let group = open_group(number, functions, sysfs)?;
-        join(&container, &groups, number, &group)?;
-        groups.push((number, group));
+impl Groups {
+    /// Opens the groups of `functions`, all in one container.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] if somebody else has a group, with who; [`ErrorKind::Invalid`] if a group is not viable or
+    /// cannot share the others' address space; what the kernel says. Nothing stays open.
+    pub(super) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<Self> {
+        let mut numbers = functions.iter().map(number).collect::<Result<Vec<_>>>()?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        let container = open_container()?;
+        let mut groups: Vec<(u32, Group)> = Vec::new();
+        for number in numbers {
+            let group = open_group(number, functions, sysfs)?;
+            join(&container, &groups, number, &group)?;
+            groups.push((number, group));
+        }
+        let name = format!("the container of {}", list(groups.iter().map(|(number, _)| *number)));
+        Ok(Self { name, container, groups })
     }
-    let container = Arc::new(Type1::new(container, groups)?);
-    let all: Vec<_> = functions.iter().map(|function| function.address).collect();
-    let devices = functions.iter().map(|function| container.device(function, &all)).collect::<Result<_>>()?;
-    Ok((devices, container))
+
+    /// Opens the devices, all of which are in these groups.
+    pub(super) fn devices(self: &Arc<Self>, functions: &[PciFunction]) -> Result<Vec<VfioDevice>> {
+        let all: Vec<_> = functions.iter().map(|function| function.address).collect();
+        functions.iter().map(|function| self.device(function, &all)).collect()
+    }
+
+    fn device(self: &Arc<Self>, function: &PciFunction, all: &[Address]) -> Result<VfioDevice> {
+        let address = function.address.to_string();
+        let number = number(function)?;
+        let group = self.group(number).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("card {address}: group {number} is not open"))
+        })?;
+        // An address has no zero byte in it.
+        let name = CString::new(address.as_str()).unwrap_or_default();
+        let file = group.device(&name).map_err(|errno| {
+            let error = Error::from_errno(errno, format!("opening card {address} of group {number}"));
+            match errno {
+                Errno::NODEV => {
+                    error.with_remedy(format!("bind it to vfio-pci first: jitney bind {address}"))
+                }
+                _ => error,
+            }
+        })?;
+        VfioDevice::new(address, file, Origin::Group(Arc::clone(self)), all.to_vec())
+    }
+
+    /// An open group, by its number.
+    pub(super) fn group(&self, number: u32) -> Option<&Group> {
+        self.groups.iter().find(|(other, _)| *other == number).map(|(_, group)| group)
+    }
+
+    /// What it is called: `the container of groups 86, 87`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) const fn container(&self) -> &Container {
+        &self.container
+    }
 }
 
 fn number(function: &PciFunction) -> Result<u32> {
@@ -187,99 +215,6 @@ fn join(container: &Container, others: &[(u32, Group)], number: u32, group: &Gro
     })
 }
 
-impl Type1 {
-    /// The container with all its groups, which decide what can be mapped.
-    fn new(container: Container, groups: Vec<(u32, Group)>) -> Result<Self> {
-        let name = format!("the container of {}", list(groups.iter().map(|(number, _)| *number)));
-        let iommu = read_info(&container, &name)?;
-        Ok(Self {
-            ranges: iommu.ranges.unwrap_or_else(|| USUAL_RANGES.to_vec()),
-            granule: smallest_page(iommu.page_sizes),
-            name,
-            container,
-            groups,
-        })
-    }
-
-    fn device(self: &Arc<Self>, function: &PciFunction, all: &[Address]) -> Result<VfioDevice> {
-        let address = function.address.to_string();
-        let number = number(function)?;
-        let group = self.group(number).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("card {address}: group {number} is not open"))
-        })?;
-        // An address has no zero byte in it.
-        let name = CString::new(address.as_str()).unwrap_or_default();
-        let file = group.device(&name).map_err(|errno| {
-            let error = Error::from_errno(errno, format!("opening card {address} of group {number}"));
-            match errno {
-                Errno::NODEV => {
-                    error.with_remedy(format!("bind it to vfio-pci first: jitney bind {address}"))
-                }
-                _ => error,
-            }
-        })?;
-        VfioDevice::new(address, file, Origin::Group(Arc::clone(self)), all.to_vec())
-    }
-
-    /// An open group, by its number.
-    pub(super) fn group(&self, number: u32) -> Option<&Group> {
-        self.groups.iter().find(|(other, _)| *other == number).map(|(_, group)| group)
-    }
-
-    fn failed(&self, iova: u64, size: u64, errno: Errno) -> Error {
-        let available = match errno {
-            Errno::NOSPC => read_info(&self.container, &self.name).ok().and_then(|iommu| iommu.available),
-            _ => None,
-        };
-        let (space, granule, ranges) = (self.name.as_str(), self.granule, &self.ranges[..]);
-        FailedMap { space, iova, size, granule, ranges, available }.explain(errno)
-    }
-}
-
-impl Mapper for Type1 {
-    fn ranges(&self) -> Vec<RangeInclusive<u64>> {
-        self.ranges.clone()
-    }
-
-    fn granule(&self) -> u64 {
-        self.granule
-    }
-
-    fn piece(&self) -> u64 {
-        PIECE
-    }
-
-    /// The pages are pinned through a view that is gone when this returns.
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
-        let (view, start) = view(memory, offset, size)?;
-        self.container.map(&view, start, iova, size).map_err(|errno| self.failed(iova, size, errno))
-    }
-
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
-        let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {}", self.name);
-        match self.container.unmap(iova, size) {
-            Ok(unmapped) if unmapped == size => Ok(()),
-            // Linux before 6.0 unmaps nothing for another process than the one that mapped, and calls that a success.
-            Ok(unmapped) => Err(Error::new(
-                ErrorKind::System,
-                format!("{}: only {unmapped:#x} bytes were unmapped", what()),
-            )),
-            Err(errno) => Err(Error::from_errno(errno, what())),
-        }
-    }
-}
-
-fn read_info(container: &Container, name: &str) -> Result<Iommu> {
-    let what = || format!("asking for the addresses of {name}");
-    let answer = container.info().map_err(|errno| Error::from_errno(errno, what()))?;
-    Iommu::parse(&answer).map_err(|error| Error::new(ErrorKind::Protocol, format!("{}: {error}", what())))
-}
-
-/// The smallest of the page sizes, each a bit; no smaller than those of the processor.
-pub(super) fn smallest_page(sizes: u64) -> u64 {
-    (sizes & sizes.wrapping_neg()).max(rustix::param::page_size() as u64)
-}
-
 /// `group 3`, or `groups 3, 5`.
 fn list(numbers: impl Iterator<Item = u32>) -> String {
     let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
@@ -290,15 +225,6 @@ fn list(numbers: impl Iterator<Item = u32>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_smallest_page_is_the_granule() {
-        assert_eq!(smallest_page(0x4020_1000), 0x1000);
-        assert_eq!(smallest_page(0x4020_0000), 0x20_0000);
-        // The kernel sets all bits above its own page size's when the IOMMU could do less.
-        assert_eq!(smallest_page(0), 0x1000);
-        assert_eq!(smallest_page(u64::MAX), 0x1000);
-    }
 
     #[test]
     fn groups_are_listed() {

@@ -4,17 +4,18 @@
 //!
 //! | | files | since | address space |
 //! |---|---|---|---|
-//! | [group](group) | `/dev/vfio/vfio`, `/dev/vfio/86` | always | a container with the type1 IOMMU, version 2 |
+//! | [group](type1) | `/dev/vfio/vfio`, `/dev/vfio/86` | always | a container with the type1 IOMMU, version 2 |
 //! | [iommufd](iommufd) | `/dev/iommu`, `/dev/vfio/devices/vfio0` | Linux 6.6, where it is built in | an IOAS |
 //!
 //! What a card can do, its registers, interrupts and reset, is the same behind both: [`VfioDevice`].
 
 mod device;
 mod explain;
-pub(crate) mod group;
+mod group;
 mod info;
 mod ioctl;
 pub(crate) mod iommufd;
+pub(crate) mod type1;
 
 pub(crate) use device::VfioDevice;
 

@@ -1,0 +1,112 @@
+//! The type1 IOMMU, version 2, of a container: what most machines have.
+
+use super::device::VfioDevice;
+use super::explain::FailedMap;
+use super::group::Groups;
+use super::info::Iommu;
+use super::{PIECE, view};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sysfs::{PciFunction, Sysfs};
+use crate::transport::Mapper;
+use jitney_memory::Memfd;
+use rustix::io::Errno;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+/// What an x86 machine with 39 address bits has, for kernels before 5.4, which do not say: all but the window of its
+/// message-signalled interrupts.
+const USUAL_RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=(1 << 39) - 1];
+
+/// A container whose groups share one address space behind the IOMMU.
+#[derive(Debug)]
+pub(crate) struct Type1 {
+    groups: Arc<Groups>,
+    ranges: Vec<RangeInclusive<u64>>,
+    granule: u64,
+}
+
+/// Opens `functions`, all in one container.
+///
+/// # Errors
+/// As [`Groups::open`].
+pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<VfioDevice>, Arc<Type1>)> {
+    let groups = Arc::new(Groups::open(functions, sysfs)?);
+    let devices = groups.devices(functions)?;
+    Ok((devices, Arc::new(Type1::new(groups)?)))
+}
+
+impl Type1 {
+    /// The container with all its groups, which decide what can be mapped.
+    fn new(groups: Arc<Groups>) -> Result<Self> {
+        let iommu = read_info(&groups)?;
+        let ranges = iommu.ranges.unwrap_or_else(|| USUAL_RANGES.to_vec());
+        Ok(Self { ranges, granule: smallest_page(iommu.page_sizes), groups })
+    }
+
+    fn failed(&self, iova: u64, size: u64, errno: Errno) -> Error {
+        let available = match errno {
+            Errno::NOSPC => read_info(&self.groups).ok().and_then(|iommu| iommu.available),
+            _ => None,
+        };
+        let (space, granule, ranges) = (self.groups.name(), self.granule, &self.ranges[..]);
+        FailedMap { space, iova, size, granule, ranges, available }.explain(errno)
+    }
+}
+
+impl Mapper for Type1 {
+    fn ranges(&self) -> Vec<RangeInclusive<u64>> {
+        self.ranges.clone()
+    }
+
+    fn granule(&self) -> u64 {
+        self.granule
+    }
+
+    fn piece(&self) -> u64 {
+        PIECE
+    }
+
+    /// The pages are pinned through a view that is gone when this returns.
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+        let (view, start) = view(memory, offset, size)?;
+        self.groups.container().map(&view, start, iova, size).map_err(|errno| self.failed(iova, size, errno))
+    }
+
+    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+        let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {}", self.groups.name());
+        match self.groups.container().unmap(iova, size) {
+            Ok(unmapped) if unmapped == size => Ok(()),
+            // Linux before 6.0 unmaps nothing for another process than the one that mapped, and calls that a success.
+            Ok(unmapped) => Err(Error::new(
+                ErrorKind::System,
+                format!("{}: only {unmapped:#x} bytes were unmapped", what()),
+            )),
+            Err(errno) => Err(Error::from_errno(errno, what())),
+        }
+    }
+}
+
+fn read_info(groups: &Groups) -> Result<Iommu> {
+    let what = || format!("asking for the addresses of {}", groups.name());
+    let answer = groups.container().info().map_err(|errno| Error::from_errno(errno, what()))?;
+    Iommu::parse(&answer).map_err(|error| Error::new(ErrorKind::Protocol, format!("{}: {error}", what())))
+}
+
+/// The smallest of the page sizes, each a bit; no smaller than those of the processor.
+fn smallest_page(sizes: u64) -> u64 {
+    (sizes & sizes.wrapping_neg()).max(rustix::param::page_size() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_smallest_page_is_the_granule() {
+        assert_eq!(smallest_page(0x4020_1000), 0x1000);
+        assert_eq!(smallest_page(0x4020_0000), 0x20_0000);
+        // The kernel sets all bits above its own page size's when the IOMMU could do less.
+        assert_eq!(smallest_page(0), 0x1000);
+        assert_eq!(smallest_page(u64::MAX), 0x1000);
+    }
+}
