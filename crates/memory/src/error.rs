@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rustix::io::Errno;
 
 use crate::errno::Explained;
-use crate::pages::PageSize;
+use crate::pages::{HugePool, PageSize};
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -28,9 +28,8 @@ pub enum Error {
     /// There are fewer free huge pages than the memory needs.
     #[error(
         "memory '{name}' needs {needed} huge pages of {pages} each, {free} are free; \
-         reserve them with: echo {total} | sudo tee \
-         /sys/kernel/mm/hugepages/hugepages-{}kB/nr_hugepages",
-        pages.bytes() / 1024
+         reserve them with: {}",
+        HugePool::command(*pages, *total)
     )]
     HugePages {
         /// Name of the memory that was to be made.

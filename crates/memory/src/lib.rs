@@ -35,4 +35,4 @@ pub use event::EventFd;
 pub use inherited::{inherited_socket, keep_from_children};
 pub use mapping::{Access, Cell32, Mapping};
 pub use memfd::Memfd;
-pub use pages::PageSize;
+pub use pages::{HugePool, PageSize};

@@ -4,7 +4,6 @@
 //! from everybody who holds the descriptor, its maker included; who receives such a file checks the seals and can
 //! then map it without trusting the sender. See `memfd_create(2)` and `fcntl(2)`, "File Sealing".
 
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, MemfdFlags, SealFlags};
@@ -13,7 +12,7 @@ use rustix::io::Errno;
 use crate::error::{Error, Result};
 use crate::hugetlb::pages_of;
 use crate::mapping::{Access, Mapping};
-use crate::pages::PageSize;
+use crate::pages::{HugePool, PageSize};
 
 /// An anonymous file that is sealed against shrinking: memory that can be handed to others by its descriptor.
 #[derive(Debug)]
@@ -151,15 +150,8 @@ fn open(name: &str, pages: PageSize) -> Result<OwnedFd, Errno> {
 }
 
 fn huge_pages_missing(name: &str, size: u64, pages: PageSize) -> Error {
-    let count = |file: &str| {
-        // A kernel without pages of this size has no such file: none of them are free.
-        fs::read_to_string(format!("/sys/kernel/mm/hugepages/hugepages-{}kB/{file}", pages.bytes() / 1024))
-            .ok()
-            .and_then(|text| text.trim().parse::<u64>().ok())
-            .unwrap_or(0)
-    };
+    let HugePool { total, free } = HugePool::of(pages);
     let needed = size / pages.bytes();
-    let free = count("free_hugepages").saturating_sub(count("resv_hugepages"));
-    let total = count("nr_hugepages").saturating_add(needed.saturating_sub(free));
+    let total = total.saturating_add(needed.saturating_sub(free));
     Error::HugePages { name: name.to_owned(), pages, needed, free, total }
 }

@@ -1,6 +1,6 @@
-//! The pages that memory is made of.
+//! The pages that memory is made of, and how many huge ones there are.
 
-use std::fmt;
+use std::{fmt, fs};
 
 /// The pages that memory is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,5 +38,39 @@ impl fmt::Display for PageSize {
             Self::Huge2M => f.write_str("2 MiB"),
             Self::Huge1G => f.write_str("1 GiB"),
         }
+    }
+}
+
+/// How many huge pages of a size the kernel has set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HugePool {
+    /// All of them.
+    pub total: u64,
+    /// Those that nobody has and that are not promised to anybody.
+    pub free: u64,
+}
+
+impl HugePool {
+    /// The pool of pages of that size; empty if the kernel has none, as for normal pages.
+    #[must_use]
+    pub fn of(pages: PageSize) -> Self {
+        let count = |file: &str| {
+            fs::read_to_string(format!("{}/{file}", Self::folder(pages)))
+                .ok()
+                .and_then(|text| text.trim().parse::<u64>().ok())
+                .unwrap_or(0)
+        };
+        let free = count("free_hugepages").saturating_sub(count("resv_hugepages"));
+        Self { total: count("nr_hugepages"), free }
+    }
+
+    /// The command that sets `total` pages of that size aside.
+    #[must_use]
+    pub fn command(pages: PageSize, total: u64) -> String {
+        format!("echo {total} | sudo tee {}/nr_hugepages", Self::folder(pages))
+    }
+
+    fn folder(pages: PageSize) -> String {
+        format!("/sys/kernel/mm/hugepages/hugepages-{}kB", pages.bytes() / 1024)
     }
 }
