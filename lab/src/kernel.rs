@@ -12,8 +12,9 @@ use crate::debian::Debian;
 /// Where a kernel comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// Built from Debian 13's kernel source with `lab/kernel/small.config`: type1, iommufd, cdev and NOIOMMU, no modules.
-    Small,
+    /// Built from the source of this version ("6.12") with `lab/kernel/small.config`: type1, iommufd, cdev and NOIOMMU, no
+    /// modules. Debian 13 and its backports have the sources.
+    Small(&'static str),
     /// The current kernel of a Debian release, named as its archive names it ("bookworm"); VFIO comes as modules: type1 only.
     Stock(&'static str),
 }
@@ -27,7 +28,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     pub(crate) fn prepare(source: Source, cache: &Cache, debian: &Debian) -> Result<Self, Error> {
         let folder = match source {
-            Source::Small => small::build(cache, debian),
+            Source::Small(version) => small::build(version, cache, debian),
             Source::Stock(suite) => stock::fetch(suite, cache, debian),
         }?;
         Ok(Self { folder })

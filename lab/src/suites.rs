@@ -17,9 +17,10 @@ pub(crate) struct Row {
 }
 
 /// The rows of the matrix.
-pub(crate) const ROWS: [Row; 4] = [
-    Row { name: "small", kernel: Source::Small, iommu: true },
-    Row { name: "small-noiommu", kernel: Source::Small, iommu: false },
+pub(crate) const ROWS: [Row; 5] = [
+    Row { name: "small", kernel: Source::Small("6.12"), iommu: true },
+    Row { name: "small-7.3", kernel: Source::Small("7.3"), iommu: true },
+    Row { name: "small-noiommu", kernel: Source::Small("6.12"), iommu: false },
     Row { name: "debian-12", kernel: Source::Stock("bookworm"), iommu: true },
     Row { name: "debian-13", kernel: Source::Stock("trixie"), iommu: true },
 ];

@@ -1,4 +1,4 @@
-//! The small kernel: `make tinyconfig` plus a fragment, everything built in.
+//! The small kernels: `make tinyconfig` plus a fragment, everything built in. One fragment does for every version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,11 +15,11 @@ use crate::tools::Tools;
 
 const FRAGMENT: &str = include_str!("../../kernel/small.config");
 
-const PACKAGE: &str = "linux-source-6.12";
-
-/// Returns the entry that holds the image; the first run builds it, which takes some minutes.
-pub(super) fn build(cache: &Cache, debian: &Debian) -> Result<PathBuf, Error> {
-    let ingredients = format!("{PACKAGE}\n{FRAGMENT}");
+/// Returns the entry that holds the image of a version of Linux that Debian's archive has the source of; the first run builds
+/// it, which takes some minutes.
+pub(super) fn build(version: &str, cache: &Cache, debian: &Debian) -> Result<PathBuf, Error> {
+    let package = format!("linux-source-{version}");
+    let ingredients = format!("{package}\n{FRAGMENT}");
     if let Some(there) = cache.existing("kernel-small", &ingredients) {
         return Ok(there);
     }
@@ -27,14 +27,14 @@ pub(super) fn build(cache: &Cache, debian: &Debian) -> Result<PathBuf, Error> {
     cache.entry("kernel-small", &ingredients, |shop| {
         let archive = debian.archive(shop)?;
         let step = Step::start("fetching the kernel's source");
-        archive.unpack(&[PACKAGE], shop.scratch)?;
-        let tarball = shop.scratch.join(format!("usr/src/{PACKAGE}.tar.xz"));
+        archive.unpack(&[&package], shop.scratch)?;
+        let tarball = shop.scratch.join(format!("usr/src/{package}.tar.xz"));
         let mut tar = tools.command("tar");
         tar.arg("-xf").arg(&tarball).arg("-C").arg(shop.scratch);
         output(&mut tar, "to unpack the kernel's source")?;
         drop(step);
-        let source = shop.scratch.join(PACKAGE);
-        let step = Step::start("building the small kernel, once per machine");
+        let source = shop.scratch.join(&package);
+        let step = Step::start(format!("building the small kernel {version}, once per machine"));
         configure(&source, &tools)?;
         let jobs = available_parallelism().map_or(1, usize::from);
         let mut make = make(&source, &tools);

@@ -55,7 +55,7 @@ impl Expected {
 }
 
 /// `--fail-on-skip` accepts these and no others.
-const EXPECTED: [Expected; 9] = [
+const EXPECTED: [Expected; 10] = [
     // Reserving them takes root, and memory that the machine may need otherwise.
     Expected { test: "", reason: "huge pages" },
     // The tests with a card are for people who have one.
@@ -67,6 +67,7 @@ const EXPECTED: [Expected; 9] = [
     // Each row of the lab's matrix is there for what it has, and some for what it lacks.
     Expected { test: "lab small-noiommu:", reason: "this machine has no IOMMU" },
     Expected { test: "lab small:", reason: "this machine has an IOMMU" },
+    Expected { test: "lab small-7.3:", reason: "this machine has an IOMMU" },
     Expected { test: "lab debian-", reason: "this machine has an IOMMU" },
     // Whether a race shows itself is luck.
     Expected { test: "lab ", reason: "the card was not busy in 30 rounds" },
