@@ -6,7 +6,7 @@ use jitney_memory::descriptors::{self, Wait};
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
     BarInfo, Card, Device, DmaBuffer, DmaPlace, DmaRequest, Error, ErrorKind, Grant, Handed, Identity,
-    Interrupt, Keeper, Lease, LeaseRequest, Part, Region, Result,
+    Interrupt, Keeper, Lease, LeaseRequest, Notices, Part, Region, Result,
 };
 use rustix::io::Errno;
 use rustix::net::sockopt::Timeout;
@@ -222,6 +222,11 @@ impl Card for ClientCard {
         let event = EventFd::new()?;
         keeper.link.done(&Request::Wire { card: keeper.card, vector }, Some(event.as_fd()))?;
         Ok(Interrupt::new(vector, event, lease, Arc::clone(keeper) as _))
+    }
+
+    /// Nothing so far: the broker passes none on.
+    fn notices(&self) -> Result<Notices> {
+        Notices::new(None, None)
     }
 
     fn reset(&self) -> Result<()> {

@@ -29,7 +29,7 @@ impl Notice {
             ),
             Self::Failed => (
                 "has reported an error that it may not recover from",
-                "see the kernel's log (dmesg), then open it anew; a reset may help",
+                "see the kernel's log (dmesg), then open it anew",
             ),
         };
         Error::new(ErrorKind::LinkDown, format!("card {card} {what}")).with_remedy(remedy)

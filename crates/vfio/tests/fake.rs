@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 use jitney_vfio::{
-    AddressSpace, Card, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode, OpenedSpace,
-    Owner, Part, RegisterWrite, Will,
+    AddressSpace, Card, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode, Notice,
+    OpenedSpace, Owner, Part, RegisterWrite, Will,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -284,6 +284,25 @@ fn with_the_link_down_the_card_reads_all_ones() {
     assert_eq!(bar.read32(0).unwrap(), 1);
     assert!(host.fire(0));
     assert!(interrupt.wait(None).unwrap());
+}
+
+#[test]
+fn a_card_that_is_wanted_back_tells_who_looks_and_disturbs_no_vector() {
+    let (host, card) = card();
+    let (notices, vector) = (card.notices().unwrap(), card.interrupt(0).unwrap());
+    assert_eq!(notices.look().unwrap(), None);
+    assert!(host.notify(Notice::Failed));
+    assert_eq!(notices.look().unwrap(), Some(Notice::Failed));
+    assert!(host.notify(Notice::Leaving));
+    card.reset().unwrap_err();
+    assert_eq!(card.notices().unwrap().look().unwrap(), Some(Notice::Leaving), "it stays said");
+    assert!(!vector.wait(Some(Duration::ZERO)).unwrap());
+    drop(vector);
+    card.reset().unwrap();
+    assert!(host.notify(Notice::Leaving), "a reset silences vectors, not this");
+    let error = Notice::Leaving.explain(card.identity());
+    assert_eq!(error.kind(), ErrorKind::LinkDown);
+    assert!(error.to_string().starts_with("card fake (10ee:7011) is being unplugged"), "{error}");
 }
 
 #[test]
