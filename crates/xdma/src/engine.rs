@@ -7,17 +7,20 @@ use crate::plan::{Limits, Plan};
 use crate::ring::Ring;
 use crate::wait::Backoff;
 use jitney_registers::Block;
-use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Part, Region, RegisterWrite, Will};
+use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, RegisterWrite, Will};
 use jitney_xdma_spec::descriptor::adjacent;
 use jitney_xdma_spec::{
     ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, sgdma,
 };
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long an engine may take to become idle.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the notices about the card are looked at: at once for a person, and no system call for each small transfer.
+const HEED: Duration = Duration::from_millis(50);
 
 /// What clearing RUN also clears: the last descriptor shall not be reported to memory that may go away.
 const HALT: ChannelControl = ChannelControl::new().with_run(true).with_poll_mode_writeback(true);
@@ -54,6 +57,9 @@ pub(crate) struct Engine {
     unsettled: bool,
     /// Buffers that an engine which does not stop may still use.
     held: Vec<DmaBuffer>,
+    notices: Notices,
+    /// When they were looked at last.
+    heeded: Option<Instant>,
     _lease: Lease,
     card: Arc<dyn Card>,
 }
@@ -89,6 +95,8 @@ impl Engine {
             state: State::Running,
             unsettled: true,
             held: Vec::new(),
+            notices: card.notices()?,
+            heeded: None,
             _lease: lease,
             card: Arc::clone(card),
         };
@@ -146,6 +154,23 @@ impl Engine {
         sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, 0)?;
         self.adjacent = 0;
         Ok(())
+    }
+
+    /// Fails if the card is wanted back or has failed, by what was last said about it: nobody who waits for the card may keep
+    /// it then, and nothing may be started on it.
+    pub(crate) fn heed_notices(&mut self) -> Result<(), Error> {
+        let now = Instant::now();
+        if self.heeded.is_some_and(|heeded| now - heeded < HEED) {
+            return Ok(());
+        }
+        self.heeded = Some(now);
+        match self.notices.look()? {
+            None => Ok(()),
+            Some(notice) => {
+                self.heeded = None;
+                Err(notice.explain(self.card.identity()).into())
+            }
+        }
     }
 
     /// Gives the engine the next descriptors of `plan` and starts it; returns how many. It must be ready.

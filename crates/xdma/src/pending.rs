@@ -76,7 +76,7 @@ impl<'channel> Pending<'channel> {
     ///
     /// # Errors
     /// [`Error::Engine`], [`Error::TimedOut`] or [`Error::LinkDown`], after the engine was stopped; the same again if
-    /// asked again.
+    /// asked again. A card that is being unplugged counts as one whose link is down, so that the program lets go of it.
     pub fn poll(&mut self) -> Result<Option<Completed>, Error> {
         self.attend(Duration::ZERO)
     }
@@ -126,6 +126,7 @@ impl<'channel> Pending<'channel> {
     }
 
     fn run(&mut self) -> Result<(), Error> {
+        self.engine.heed_notices()?;
         self.round = self.engine.run(&mut self.rest)?;
         self.looked = Instant::now();
         self.progress = (0, self.looked);
@@ -192,9 +193,10 @@ impl<'channel> Pending<'channel> {
         Ok(None)
     }
 
-    /// Reads what the engine says of itself.
+    /// Reads what the engine says of itself, and what was said about its card.
     fn look(&mut self) -> Result<(), Error> {
         self.looked = Instant::now();
+        self.engine.heed_notices()?;
         if self.engine.status()?.has_errors(self.engine.info.direction) {
             return Err(self.failed(Error::Engine)?);
         }

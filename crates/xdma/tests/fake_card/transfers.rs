@@ -1,7 +1,7 @@
 //! Transfers, their failures, and what is left afterwards.
 
 use crate::model::{Bench, Fault};
-use jitney_vfio::{Card, DmaBuffer, ErrorKind, RegisterWrite, Will};
+use jitney_vfio::{Card, DmaBuffer, ErrorKind, Notice, RegisterWrite, Will};
 use jitney_xdma::{C2h, Error, Failure, H2c, PlanError, Xdma};
 use std::time::{Duration, Instant};
 
@@ -69,6 +69,27 @@ fn a_transfer_of_more_descriptors_than_the_ring_holds_takes_several_rounds() {
         assert_eq!(state.channels[0].runs, rounds);
         let bytes = usize::try_from(bytes).unwrap();
         assert_eq!(state.memory[..bytes], contents(&buffer)[..bytes]);
+    }
+}
+
+#[test]
+fn who_waits_for_a_card_that_is_wanted_back_lets_go_of_it() {
+    for (notice, says) in [(Notice::Leaving, "is being unplugged"), (Notice::Failed, "has reported an error")]
+    {
+        let bench = Bench::new();
+        let mut channel = h2c(&bench).with_timeout(10 * SHORT);
+        let buffer = patterned(&bench, 4096);
+        bench.model.set(Fault::Hang { after: 0 });
+        let pending = channel.start(&buffer, 0..4096, 0).unwrap();
+        assert!(bench.host.notify(notice));
+        let since = Instant::now();
+        let error = pending.wait().unwrap_err();
+        assert!(matches!(&error, Error::LinkDown(_)) && error.to_string().contains(says), "{error}");
+        assert!(since.elapsed() < 5 * SHORT, "{:?}", since.elapsed());
+        assert_eq!(bench.model.state().channels[0].control & 1, 0, "the engine was stopped");
+        assert!(matches!(channel.write(&buffer, 0), Err(Error::LinkDown(_))), "nothing more is started");
+        drop((channel, buffer));
+        assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty());
     }
 }
 
