@@ -1,7 +1,7 @@
 //! One IOVA space that one or more cards share.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Mapper;
+use crate::transport::{Mapper, PhysicalMemory};
 use jitney_memory::Memfd;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -61,6 +61,13 @@ impl AddressSpace {
     #[must_use]
     pub fn piece(&self) -> u64 {
         self.mappers().map(|mapper| mapper.piece()).min().unwrap_or(u64::MAX)
+    }
+
+    /// Who makes memory for this space, if a card of it sees physical addresses: such memory can be mapped only where it
+    /// lies.
+    #[must_use]
+    pub fn physical(&self) -> Option<&dyn PhysicalMemory> {
+        self.mappers().find_map(|mapper| mapper.physical())
     }
 
     /// Maps `size` bytes of `memory` from `offset` on at `iova` for every card that is still there. On an error none has

@@ -29,6 +29,21 @@ impl Buffers {
     }
 
     pub(crate) fn make(self: &Arc<Self>, request: DmaRequest) -> Result<DmaBuffer> {
+        let (memory, iova) = match self.space.physical() {
+            Some(physical) => {
+                let (memory, iova) = physical.make(&request)?;
+                self.allocator().reserve(iova..iova.saturating_add(memory.size()))?;
+                (memory, iova)
+            }
+            None => self.allocate(request)?,
+        };
+        let size = memory.size();
+        self.map(&memory, iova, size)?;
+        DmaBuffer::new(memory, DmaPlace { iova, size }, Arc::clone(self) as _)
+    }
+
+    /// Memory, and an IOVA of the allocator's choice.
+    fn allocate(&self, request: DmaRequest) -> Result<(Memfd, u64)> {
         let rounded = request.rounded_size()?;
         let size = rounded.checked_next_multiple_of(self.granule).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("a DMA buffer cannot have {rounded:#x} bytes"))
@@ -41,8 +56,7 @@ impl Buffers {
         };
         // Not across the map: mapping much memory takes long.
         let iova = self.allocator().allocate(Request { size, align, top: request.top })?;
-        self.map(&memory, iova, size)?;
-        DmaBuffer::new(memory, DmaPlace { iova, size }, Arc::clone(self) as _)
+        Ok((memory, iova))
     }
 
     /// Maps all of `memory`, or nothing; then the IOVA is free again.

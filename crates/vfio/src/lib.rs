@@ -127,4 +127,4 @@ pub use opened::OpenedCard;
 pub use owned::OwnedCard;
 pub use owner::Owner;
 pub use region::{Region, Trap};
-pub use transport::{InterruptKind, Mapper, RegionInfo, Transport};
+pub use transport::{InterruptKind, Mapper, PhysicalMemory, RegionInfo, Transport};

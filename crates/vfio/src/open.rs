@@ -3,7 +3,7 @@
 use crate::address::CardAddress;
 use crate::address_space::AddressSpace;
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernel::{VfioDevice, iommufd, type1};
+use crate::kernel::{VfioDevice, iommufd, noiommu, type1};
 use crate::opened::OpenedCard;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::Mapper;
@@ -26,7 +26,8 @@ pub enum IommuInterface {
     Group,
     /// The cards' own nodes and iommufd: Linux 6.6, where it is built in.
     Iommufd,
-    /// No IOMMU at all: cards reach all of the machine's memory. This version does not do it.
+    /// No IOMMU at all, for machines without: **cards, and so the programs that use them, can overwrite all of the machine's
+    /// memory.** Never chosen by [`Auto`](Self::Auto). Needs root and huge pages.
     NoIommu,
 }
 
@@ -120,6 +121,12 @@ pub fn open_all_with(addresses: &[CardAddress], options: OpenOptions) -> Result<
         true => options.iommu,
         false => choose(options.iommu, &functions, &sysfs)?.interface,
     };
+    if interface == IommuInterface::NoIommu && !functions.is_empty() {
+        tracing::warn!(
+            "UNSAFE: cards are opened without an IOMMU; they, and every program that uses them, can read and overwrite all \
+             of this machine's memory"
+        );
+    }
     shares(named, options.isolate).into_iter().map(|share| open_share(share, interface, &sysfs)).collect()
 }
 
@@ -135,7 +142,8 @@ pub struct Choice {
 /// Which interface of the kernel [`open_all_with`] would use for the PCI functions at `addresses`, and why.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if there is no such function, [`ErrorKind::Unsupported`] for [`IommuInterface::NoIommu`].
+/// [`ErrorKind::NotFound`] if there is no such function, [`ErrorKind::Unsupported`] if it has no IOMMU and
+/// [`IommuInterface::NoIommu`] was not asked for, or the other way round.
 pub fn choose_interface(wanted: IommuInterface, addresses: &[Address], sysfs: &Sysfs) -> Result<Choice> {
     let functions = addresses.iter().map(|&address| sysfs.function(address)).collect::<Result<Vec<_>>>()?;
     choose(wanted, &functions.iter().collect::<Vec<_>>(), sysfs)
@@ -144,13 +152,11 @@ pub fn choose_interface(wanted: IommuInterface, addresses: &[Address], sysfs: &S
 fn choose(wanted: IommuInterface, functions: &[&PciFunction], sysfs: &Sysfs) -> Result<Choice> {
     let usable = |path: &Path| rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK).is_ok();
     let group = |reason: String| Ok(Choice { interface: IommuInterface::Group, reason });
+    for function in functions {
+        check_iommu(wanted, function, sysfs)?;
+    }
     match wanted {
-        IommuInterface::NoIommu => Err(Error::new(
-            ErrorKind::Unsupported,
-            "this version opens no cards without an IOMMU: they could write to all of the machine's memory",
-        )
-        .with_remedy("switch the IOMMU on in the BIOS and on the kernel's command line")),
-        IommuInterface::Group | IommuInterface::Iommufd => {
+        IommuInterface::Group | IommuInterface::Iommufd | IommuInterface::NoIommu => {
             Ok(Choice { interface: wanted, reason: "it was asked for".to_owned() })
         }
         IommuInterface::Auto => {
@@ -173,6 +179,29 @@ fn choose(wanted: IommuInterface, functions: &[&PciFunction], sysfs: &Sysfs) -> 
             let reason = format!("{} and the cards' own nodes are there", iommu.display());
             Ok(Choice { interface: IommuInterface::Iommufd, reason })
         }
+    }
+}
+
+/// Refuses a card without an IOMMU unless that was asked for by name, and one that has an IOMMU if it was.
+fn check_iommu(wanted: IommuInterface, function: &PciFunction, sysfs: &Sysfs) -> Result<()> {
+    // One that is in no group at all fails later.
+    let Some(group) = function.iommu_group else { return Ok(()) };
+    let address = function.address;
+    match (wanted == IommuInterface::NoIommu, sysfs.is_unsafe(group)?) {
+        (false, true) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("card {address} has no IOMMU that keeps it from the rest of the machine's memory"),
+        )
+        .with_remedy(
+            "switch the IOMMU on, in the BIOS (VT-d, AMD-Vi) and on the kernel's command line (intel_iommu=on); or, where \
+             the card and all programs that use it may overwrite anything, ask for that by name: --iommu noiommu",
+        )),
+        (true, false) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("card {address} has an IOMMU (group {group}), so it is not opened without one"),
+        )
+        .with_remedy("leave noiommu out")),
+        (true, true) | (false, false) => Ok(()),
     }
 }
 
@@ -234,6 +263,10 @@ fn open_share(named: Vec<Named<'_>>, interface: IommuInterface, sysfs: &Sysfs) -
         IommuInterface::Iommufd => {
             let (devices, ioas) = iommufd::open(&functions, sysfs)?;
             (devices, Some(ioas))
+        }
+        IommuInterface::NoIommu => {
+            let (devices, memory) = noiommu::open(&functions, sysfs)?;
+            (devices, Some(memory))
         }
         _ => {
             let (devices, container) = type1::open(&functions, sysfs)?;
@@ -318,8 +351,29 @@ mod tests {
         assert_eq!(choice.interface, IommuInterface::Group);
         let asked = choose_interface(IommuInterface::Iommufd, &[address], &machine.sysfs()).unwrap();
         assert_eq!(asked.interface, IommuInterface::Iommufd);
-        let refused = choose_interface(IommuInterface::NoIommu, &[address], &machine.sysfs()).unwrap_err();
+    }
+
+    #[test]
+    fn a_card_is_opened_without_an_iommu_only_by_name_and_only_if_it_has_none() {
+        let machine = Machine::new();
+        machine.add("0000:01:00.0", Some("vfio-pci"), Some(3));
+        machine.add("0000:02:00.0", Some("vfio-pci"), Some(0));
+        machine.without_iommu(0);
+        let [with, without] = ["0000:01:00.0", "0000:02:00.0"].map(|address| address.parse().unwrap());
+        let choose = |wanted, address| choose_interface(wanted, &[address], &machine.sysfs());
+        let choice = choose(IommuInterface::NoIommu, without).unwrap();
+        assert_eq!(choice.interface, IommuInterface::NoIommu);
+        for safe in [IommuInterface::Auto, IommuInterface::Group, IommuInterface::Iommufd] {
+            let refused = choose(safe, without).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::Unsupported);
+            assert!(
+                refused.to_string().contains("BIOS") && refused.to_string().contains("noiommu"),
+                "{refused}"
+            );
+        }
+        let refused = choose(IommuInterface::NoIommu, with).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Unsupported);
+        assert!(refused.to_string().contains("group 3"), "{refused}");
     }
 
     #[test]

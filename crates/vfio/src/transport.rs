@@ -1,7 +1,8 @@
 //! What a transport has to do: reach a card's regions and interrupts, and map memory for it.
 //!
-//! There are three (kernel group, kernel cdev, vfio-user); everything above this file is the same for all of them.
+//! There are several (the kernel's group, cdev and NOIOMMU; vfio-user); everything above this file is the same for all of them.
 
+use crate::dma::DmaRequest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use jitney_memory::{Mapping, Memfd};
@@ -94,9 +95,22 @@ pub trait Mapper: fmt::Debug + Send + Sync {
         u64::MAX
     }
 
+    /// Set if IOVAs are physical addresses: there is no IOMMU, so that memory can be mapped nowhere but where it lies, and
+    /// no allocator has a choice.
+    fn physical(&self) -> Option<&dyn PhysicalMemory> {
+        None
+    }
+
     /// Maps `size` bytes of `memory` from `offset` on at `iova`, readable and writable by the card.
     fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()>;
 
     /// Unmaps exactly `size` bytes at `iova`. When it returns, no card touches that memory any more.
     fn unmap(&self, iova: u64, size: u64) -> Result<()>;
+}
+
+/// Who makes memory that cards see at its physical address.
+pub trait PhysicalMemory {
+    /// Makes memory that is one piece in the machine and where `request` wants it, and says at which address that is. Its
+    /// size is that of the request or more.
+    fn make(&self, request: &DmaRequest) -> Result<(Memfd, u64)>;
 }

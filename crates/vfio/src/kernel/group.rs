@@ -13,9 +13,52 @@ use rustix::io::Errno;
 use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vfio_bindings::bindings::vfio::{VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_TYPE1v2_IOMMU};
+use vfio_bindings::bindings::vfio::{
+    VFIO_API_VERSION, VFIO_GROUP_FLAGS_VIABLE, VFIO_NOIOMMU_IOMMU, VFIO_TYPE1v2_IOMMU,
+};
 
 const CONTAINER: &str = "/dev/vfio/vfio";
+
+/// What stands between the groups of a container and the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An IOMMU.
+    Type1,
+    /// Nothing.
+    NoIommu,
+}
+
+impl Kind {
+    /// The kernel's number for it.
+    const fn extension(self) -> u32 {
+        match self {
+            Self::Type1 => VFIO_TYPE1v2_IOMMU,
+            Self::NoIommu => VFIO_NOIOMMU_IOMMU,
+        }
+    }
+
+    /// The file by which a group is opened.
+    fn node(self, group: u32) -> PathBuf {
+        match self {
+            Self::Type1 => format!("/dev/vfio/{group}"),
+            Self::NoIommu => format!("/dev/vfio/noiommu-{group}"),
+        }
+        .into()
+    }
+
+    /// That the container does not know it.
+    fn missing(self) -> Error {
+        let (what, remedy) = match self {
+            Self::Type1 => ("has no type1 IOMMU", "load the module: sudo modprobe vfio_iommu_type1"),
+            Self::NoIommu => (
+                "hands out no cards without an IOMMU",
+                "echo 1 | sudo tee /sys/module/vfio/parameters/enable_unsafe_noiommu_mode (the file is there if the \
+                 kernel was built with CONFIG_VFIO_NOIOMMU)",
+            ),
+        };
+        Error::new(ErrorKind::Unsupported, format!("{CONTAINER} {what}")).with_remedy(remedy)
+    }
+}
 
 /// A container and the groups in it.
 #[derive(Debug)]
@@ -31,15 +74,15 @@ impl Groups {
     /// # Errors
     /// [`ErrorKind::Held`] if somebody else has a group, with who; [`ErrorKind::Invalid`] if a group is not viable or
     /// cannot share the others' address space; what the kernel says. Nothing stays open.
-    pub(super) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<Self> {
+    pub(super) fn open(functions: &[PciFunction], sysfs: &Sysfs, kind: Kind) -> Result<Self> {
         let mut numbers = functions.iter().map(number).collect::<Result<Vec<_>>>()?;
         numbers.sort_unstable();
         numbers.dedup();
-        let container = open_container()?;
+        let container = open_container(kind)?;
         let mut groups: Vec<(u32, Group)> = Vec::new();
         for number in numbers {
-            let group = open_group(number, functions, sysfs)?;
-            join(&container, &groups, number, &group)?;
+            let group = open_group(kind, number, functions, sysfs)?;
+            join(&container, kind, &groups, number, &group)?;
             groups.push((number, group));
         }
         let name = format!("the container of {}", list(groups.iter().map(|(number, _)| *number)));
@@ -100,7 +143,7 @@ fn number(function: &PciFunction) -> Result<u32> {
     })
 }
 
-fn open_container() -> Result<Container> {
+fn open_container(kind: Kind) -> Result<Container> {
     let container = Container::open(Path::new(CONTAINER)).map_err(|errno| {
         let error = Error::from_errno(errno, format!("opening {CONTAINER}"));
         match errno {
@@ -116,16 +159,14 @@ fn open_container() -> Result<Container> {
             format!("{CONTAINER} speaks version {version} of VFIO's interface, not {VFIO_API_VERSION}");
         return Err(Error::new(ErrorKind::Unsupported, what));
     }
-    if !container.has_extension(VFIO_TYPE1v2_IOMMU).map_err(failed)? {
-        let what = format!("{CONTAINER} has no type1 IOMMU");
-        return Err(Error::new(ErrorKind::Unsupported, what)
-            .with_remedy("load the module: sudo modprobe vfio_iommu_type1"));
+    if !container.has_extension(kind.extension()).map_err(failed)? {
+        return Err(kind.missing());
     }
     Ok(container)
 }
 
-fn open_group(number: u32, functions: &[PciFunction], sysfs: &Sysfs) -> Result<Group> {
-    let path = PathBuf::from(format!("/dev/vfio/{number}"));
+fn open_group(kind: Kind, number: u32, functions: &[PciFunction], sysfs: &Sysfs) -> Result<Group> {
+    let path = kind.node(number);
     let mine = || functions.iter().find(|function| function.iommu_group == Some(number));
     let group = Group::open(&path).map_err(|errno| {
         let error = Error::from_errno(errno, format!("opening group {number} ({})", path.display()));
@@ -138,12 +179,9 @@ fn open_group(number: u32, functions: &[PciFunction], sysfs: &Sysfs) -> Result<G
                     .with_errno(errno)
                     .with_remedy("end it, or start both programs under one broker")
             }
-            Errno::NOENT if Path::new(&format!("/dev/vfio/noiommu-{number}")).exists() => Error::new(
-                ErrorKind::Unsupported,
-                format!("group {number} has no IOMMU, only the unsafe NOIOMMU mode"),
-            )
-            .with_remedy("switch the IOMMU on in the BIOS and on the kernel's command line"),
             Errno::NOENT => error.with_remedy("bind its card to vfio-pci first: jitney bind"),
+            Errno::ACCESS | Errno::PERM if kind == Kind::NoIommu => error
+                .with_remedy("run as root (CAP_SYS_RAWIO) the program that owns the cards; clients of a broker need nothing"),
             Errno::ACCESS | Errno::PERM => error.with_remedy(format!(
                 "sudo chown $USER {}, or for good the udev rule of this crate's documentation",
                 path.display()
@@ -186,7 +224,13 @@ pub(super) fn not_viable(number: u32, sysfs: &Sysfs) -> Error {
 }
 
 /// Puts a group into the container, and gives the container its IOMMU when the first one has come.
-fn join(container: &Container, others: &[(u32, Group)], number: u32, group: &Group) -> Result<()> {
+fn join(
+    container: &Container,
+    kind: Kind,
+    others: &[(u32, Group)],
+    number: u32,
+    group: &Group,
+) -> Result<()> {
     group.set_container(container).map_err(|errno| {
         let what = format!("group {number} joining the container");
         match (others, errno) {
@@ -203,10 +247,10 @@ fn join(container: &Container, others: &[(u32, Group)], number: u32, group: &Gro
     if !others.is_empty() {
         return Ok(());
     }
-    container.set_iommu(VFIO_TYPE1v2_IOMMU).map_err(|errno| {
-        let error = Error::from_errno(errno, format!("setting the type1 IOMMU for group {number}"));
+    container.set_iommu(kind.extension()).map_err(|errno| {
+        let error = Error::from_errno(errno, format!("setting {kind:?} for group {number}"));
         match errno {
-            Errno::PERM => error.with_remedy(
+            Errno::PERM if kind == Kind::Type1 => error.with_remedy(
                 "the machine has no interrupt remapping; switch it on in the BIOS (x2APIC, VT-d), or accept that cards \
                  can forge interrupts: echo 1 | sudo tee /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
             ),

@@ -1,20 +1,24 @@
 //! The kernel's own VFIO: cards that are bound to `vfio-pci`.
 //!
-//! Two interfaces lead to the same device file and differ in who holds the address space:
+//! Three interfaces lead to the same device file and differ in who holds the address space:
 //!
 //! | | files | since | address space |
 //! |---|---|---|---|
 //! | [group](type1) | `/dev/vfio/vfio`, `/dev/vfio/86` | always | a container with the type1 IOMMU, version 2 |
 //! | [iommufd](iommufd) | `/dev/iommu`, `/dev/vfio/devices/vfio0` | Linux 6.6, where it is built in | an IOAS |
+//! | [noiommu](noiommu) | `/dev/vfio/vfio`, `/dev/vfio/noiommu-0` | Linux 4.5, where it is built in and switched on | none: the machine's memory |
 //!
 //! What a card can do, its registers, interrupts and reset, is the same behind both: [`VfioDevice`].
 
+mod contiguous;
 mod device;
 mod explain;
 mod group;
 mod info;
 mod ioctl;
 pub(crate) mod iommufd;
+pub(crate) mod noiommu;
+mod pagemap;
 pub(crate) mod type1;
 
 pub(crate) use device::VfioDevice;

@@ -2,7 +2,7 @@
 
 use super::device::VfioDevice;
 use super::explain::FailedMap;
-use super::group::Groups;
+use super::group::{Groups, Kind};
 use super::info::Iommu;
 use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ pub(crate) struct Type1 {
 /// # Errors
 /// As [`Groups::open`].
 pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<VfioDevice>, Arc<Type1>)> {
-    let groups = Arc::new(Groups::open(functions, sysfs)?);
+    let groups = Arc::new(Groups::open(functions, sysfs, Kind::Type1)?);
     let devices = groups.devices(functions)?;
     Ok((devices, Arc::new(Type1::new(groups)?)))
 }

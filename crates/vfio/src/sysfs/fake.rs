@@ -35,4 +35,10 @@ impl Machine {
         }
         path
     }
+
+    /// Makes a group one of functions without an IOMMU.
+    pub(crate) fn without_iommu(&self, group: u32) {
+        let name = self.0.path().join(format!("kernel/iommu_groups/{group}/name"));
+        fs::write(name, "vfio-noiommu\n").unwrap();
+    }
 }

@@ -1,6 +1,6 @@
 //! What sysfs says of VFIO: which functions are bound to it, their device nodes, and who shares their groups.
 
-use super::{PciFunction, Sysfs, unreadable};
+use super::{Directory, PciFunction, Sysfs, unreadable};
 use crate::error::Result;
 use jitney_pci::Address;
 use std::io;
@@ -43,6 +43,15 @@ impl Sysfs {
         }
         functions.sort_by_key(|function| function.address);
         Ok(functions)
+    }
+
+    /// Whether an IOMMU group is none of an IOMMU's: VFIO has made it for a function without one (NOIOMMU).
+    ///
+    /// # Errors
+    /// A file that cannot be read; that it is not there is no error.
+    pub fn is_unsafe(&self, group: u32) -> Result<bool> {
+        let folder = self.root.join(format!("kernel/iommu_groups/{group}"));
+        Ok(Directory(&folder).text_if_any("name")?.as_deref() == Some("vfio-noiommu"))
     }
 
     /// The functions of an IOMMU group that keep it from being used: those that another driver than VFIO's has.
