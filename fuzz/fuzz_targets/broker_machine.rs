@@ -33,7 +33,7 @@ enum Question {
     Cards,
     Open(u32),
     Close(u32),
-    Allocate { size: u64, align: u64, top: u64, page_shift: u8 },
+    Allocate { card: Option<u32>, size: u64, align: u64, top: u64, page_shift: u8 },
     Page,
     Free(u64),
     FreeLive(u8),
@@ -86,6 +86,7 @@ impl World {
                 class: 0x05_0000,
             },
             bars: [BarInfo { size: 0x1_0000, mappable: false }; 6],
+            space: number,
         };
         let space = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], 4096).unwrap();
         Self {
@@ -136,10 +137,10 @@ impl World {
             Question::Cards => Request::Cards,
             Question::Open(card) => Request::Open { card },
             Question::Close(card) => Request::Close { card },
-            Question::Allocate { size, align, top, page_shift } => {
-                Request::Allocate { size, align, top, page_shift }
+            Question::Allocate { card, size, align, top, page_shift } => {
+                Request::Allocate { card, size, align, top, page_shift }
             }
-            Question::Page => Request::Allocate { size: 4096, align: 1, top: u64::MAX, page_shift: 12 },
+            Question::Page => Request::Allocate { card: None, size: 4096, align: 1, top: u64::MAX, page_shift: 12 },
             Question::Free(iova) => Request::Free { iova },
             Question::FreeLive(which) => {
                 let mut live: Vec<_> = self.mapped.keys().copied().collect();

@@ -6,8 +6,8 @@ use crate::runtime;
 use crate::socket;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
-    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, IommuInterface, OwnedCard, Owner,
-    Result,
+    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, IommuInterface, OpenOptions,
+    OwnedCard, Owner, Result,
 };
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,7 @@ pub struct BusOptions {
     broker: Option<PathBuf>,
     cards: Vec<CardAddress>,
     iommu: Option<IommuInterface>,
+    isolate: bool,
 }
 
 impl BusOptions {
@@ -67,15 +68,23 @@ impl BusOptions {
         self
     }
 
+    /// If this process opens cards, give each an address space of its own: a card reaches the memory that it was asked
+    /// for, and that of the bus, but not what other cards were asked for.
+    #[must_use]
+    pub fn isolate(mut self, isolate: bool) -> Self {
+        self.isolate = isolate;
+        self
+    }
+
     /// Opens the bus.
     ///
     /// # Errors
     /// As [`Bus::open`].
     pub fn open(self) -> Result<Bus> {
-        match (self.broker, self.cards) {
-            (Some(path), _) => Bus::named(&path),
-            (None, cards) if cards.is_empty() => Bus::find(self.iommu),
-            (None, cards) => Bus::own(&cards, self.iommu),
+        match &self.broker {
+            Some(path) => Bus::named(path),
+            None if self.cards.is_empty() => Bus::find(&self),
+            None => Bus::own(&self.cards, &self),
         }
     }
 }
@@ -88,10 +97,10 @@ impl Bus {
     /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning
     /// the cards. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
-        Self::find(None)
+        Self::find(&BusOptions::default())
     }
 
-    fn find(iommu: Option<IommuInterface>) -> Result<Self> {
+    fn find(options: &BusOptions) -> Result<Self> {
         if let Some(broker) = variable(BROKER_VARIABLE)? {
             return match broker.strip_prefix("fd:") {
                 Some(number) => Self::inherited(number),
@@ -100,13 +109,13 @@ impl Bus {
         }
         if let Some(cards) = variable(CARDS_VARIABLE)? {
             let cards = cards.split(',').map(str::trim).filter(|card| !card.is_empty());
-            return Self::own(&cards.map(str::parse).collect::<Result<Vec<_>>>()?, iommu);
+            return Self::own(&cards.map(str::parse).collect::<Result<Vec<_>>>()?, options);
         }
         match socket::connect(&runtime::broker_socket()) {
             Ok(socket) => Self::client(Link::new(socket)?),
             // Nobody named this one, so that nobody is there is no failure.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
-                Self::own(&runtime::visible_cards()?, iommu)
+                Self::own(&runtime::visible_cards()?, options)
             }
             Err(error) => Err(error),
         }
@@ -123,12 +132,13 @@ impl Bus {
     /// # Errors
     /// What opening one of them says; then none stays open.
     pub fn alone(cards: &[CardAddress]) -> Result<Self> {
-        Self::own(cards, None)
+        Self::own(cards, &BusOptions::default())
     }
 
-    fn own(cards: &[CardAddress], iommu: Option<IommuInterface>) -> Result<Self> {
-        let iommu = iommu.map_or_else(runtime::iommu_interface, Ok)?;
-        let owner = if cards.is_empty() { None } else { Some(Owner::open_by(cards, iommu)?) };
+    fn own(cards: &[CardAddress], options: &BusOptions) -> Result<Self> {
+        let iommu = options.iommu.map_or_else(runtime::iommu_interface, Ok)?;
+        let open = OpenOptions { iommu, isolate: options.isolate };
+        let owner = if cards.is_empty() { None } else { Some(Owner::open_with(cards, open)?) };
         Ok(Self { inner: Inner::Alone(owner) })
     }
 
@@ -185,7 +195,7 @@ impl Bus {
         }
     }
 
-    /// Memory that this process and every card see.
+    /// Memory that this process and every card see, at the same IOVA.
     ///
     /// # Errors
     /// As [`Card::dma_buffer`]; [`ErrorKind::NotFound`] if there is no card.
@@ -193,7 +203,7 @@ impl Bus {
         match &self.inner {
             Inner::Alone(Some(owner)) => owner.dma_buffer(request),
             Inner::Alone(None) => Err(no_card("a DMA buffer")),
-            Inner::Client { link, .. } => link.dma_buffer(request.into()),
+            Inner::Client { link, .. } => link.dma_buffer(None, request.into()),
         }
     }
 

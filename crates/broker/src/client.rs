@@ -79,14 +79,15 @@ impl Link {
         }
     }
 
-    pub(crate) fn dma_buffer(self: &Arc<Self>, request: DmaRequest) -> Result<DmaBuffer> {
+    /// Memory that `card` reaches, or all do.
+    pub(crate) fn dma_buffer(self: &Arc<Self>, card: Option<u32>, request: DmaRequest) -> Result<DmaBuffer> {
         let page_shift = u8::try_from(request.pages.bytes().ilog2()).unwrap_or(u8::MAX);
-        let allocate =
-            Request::Allocate { size: request.size, align: request.align, top: request.top, page_shift };
+        let DmaRequest { size, align, top, .. } = request;
+        let allocate = Request::Allocate { card, size, align, top, page_shift };
         match self.exchange(&allocate, None)? {
             (Reply::Allocated { iova, size }, Some(descriptor)) => {
                 let memory = Memfd::adopt(descriptor, size)?;
-                let keeper = Arc::new(CardKeeper { link: Arc::clone(self), card: 0 });
+                let keeper = Arc::new(MemoryKeeper(Arc::clone(self)));
                 DmaBuffer::new(memory, DmaPlace { iova, size }, keeper)
             }
             (other, _) => Err(unexpected(&other)),
@@ -204,7 +205,8 @@ impl Card for ClientCard {
     }
 
     fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer> {
-        self.keeper().link.dma_buffer(request)
+        let keeper = self.keeper();
+        keeper.link.dma_buffer(Some(keeper.card), request)
     }
 
     fn lease(&self, request: LeaseRequest) -> Result<Lease> {
@@ -256,12 +258,29 @@ impl Keeper for CardKeeper {
     fn take_back(&self, what: Handed) -> Result<()> {
         let card = self.card;
         let request = match what {
-            Handed::Buffer { iova } => Request::Free { iova },
+            Handed::Buffer { .. } => return Err(foreign(what)),
             Handed::Lease { id } => Request::Release { card, lease: id },
             Handed::Interrupt { vector } => Request::Silence { card, vector },
         };
         self.link.done(&request, None)
     }
+}
+
+/// Gives memory back to the broker.
+#[derive(Debug)]
+struct MemoryKeeper(Arc<Link>);
+
+impl Keeper for MemoryKeeper {
+    fn take_back(&self, what: Handed) -> Result<()> {
+        match what {
+            Handed::Buffer { iova } => self.0.done(&Request::Free { iova }, None),
+            Handed::Lease { .. } | Handed::Interrupt { .. } => Err(foreign(what)),
+        }
+    }
+}
+
+fn foreign(what: Handed) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{what:?} was handed out by somebody else"))
 }
 
 fn limit_waiting(socket: impl AsFd, limit: Option<Duration>) -> Result<()> {

@@ -36,8 +36,11 @@ pub enum Request {
         /// The card's index.
         card: u32,
     },
-    /// Memory shared with all cards. Answered by [`Reply::Allocated`] with a descriptor.
+    /// Memory shared with cards. Answered by [`Reply::Allocated`] with a descriptor.
     Allocate {
+        /// The index of an opened card that has to reach it, and those that share its address space; without one all
+        /// cards do.
+        card: Option<u32>,
         /// Size in bytes.
         size: u64,
         /// Alignment of the IOVA in bytes, a power of two.
@@ -325,8 +328,14 @@ mod tests {
         prop_oneof![
             ".{0,64}".prop_map(|program| Request::Hello { program }),
             any::<u32>().prop_map(|card| Request::Open { card }),
-            (any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>()).prop_map(
-                |(size, align, top, page_shift)| Request::Allocate { size, align, top, page_shift }
+            (any::<Option<u32>>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>()).prop_map(
+                |(card, size, align, top, page_shift)| Request::Allocate {
+                    card,
+                    size,
+                    align,
+                    top,
+                    page_shift
+                }
             ),
             (any::<u32>(), lease_request()).prop_map(|(card, request)| Request::Lease { card, request }),
             (any::<u32>(), any::<u16>()).prop_map(|(card, vector)| Request::Wire { card, vector }),

@@ -43,17 +43,17 @@ impl Machine {
     fn unmap_buffers(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
         let Some(state) = self.clients.get_mut(&client) else { return };
         // One that is still being mapped is unmapped as soon as it is; one that is being unmapped already is on its way.
-        let live: Vec<(u64, u64)> = state
+        let unmaps: Vec<(u64, Work)> = state
             .buffers
             .iter_mut()
             .filter(|(_, buffer)| buffer.state == BufferState::Live)
             .map(|(iova, buffer)| {
                 buffer.state = BufferState::Unmapping;
-                (*iova, buffer.size)
+                (*iova, buffer.unmap(*iova))
             })
             .collect();
-        for (iova, size) in live {
-            self.start(Task::Unmap { client, number: None, iova }, Work::Unmap { iova, size }, effects);
+        for (iova, unmap) in unmaps {
+            self.start(Task::Unmap { client, number: None, iova }, unmap, effects);
         }
     }
 

@@ -100,8 +100,8 @@ impl Machine {
             Ok(_) => {
                 // It left while its memory was being mapped.
                 buffer.state = BufferState::Unmapping;
-                let size = buffer.size;
-                self.start(Task::Unmap { client, number: None, iova }, Work::Unmap { iova, size }, effects);
+                let work = buffer.unmap(iova);
+                self.start(Task::Unmap { client, number: None, iova }, work, effects);
             }
             Err(error) => {
                 state.buffers.remove(&iova);
@@ -136,7 +136,7 @@ impl Machine {
     }
 
     fn release_iova(&mut self, iova: u64) {
-        if let Err(error) = self.space.free(iova) {
+        if let Err(error) = self.iovas.free(iova) {
             tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
         }
     }

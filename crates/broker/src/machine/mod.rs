@@ -114,11 +114,22 @@ pub enum Effect {
     },
 }
 
+/// Which of the broker's address spaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Space {
+    /// All of them, at the same IOVA.
+    All,
+    /// One, by its index.
+    One(usize),
+}
+
 /// Something that can fail or take time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
     /// Make a sealed memfd of this size and map it; keep its descriptor for the reply.
     Map {
+        /// In which address space.
+        space: Space,
         /// Where.
         iova: u64,
         /// How much, in bytes.
@@ -128,6 +139,8 @@ pub enum Work {
     },
     /// Unmap a whole map.
     Unmap {
+        /// In which address space.
+        space: Space,
         /// Where.
         iova: u64,
         /// How much, in bytes.
@@ -175,6 +188,8 @@ pub struct CardDescription {
     pub identity: Identity,
     /// Its BARs, for checking wills.
     pub bars: [BarInfo; 6],
+    /// The index of its address space.
+    pub space: usize,
 }
 
 /// The most DMA buffers of one client. A type1 container has 65535 maps for all.
@@ -188,7 +203,8 @@ pub const MAX_PENDING: usize = 64;
 #[derive(Debug)]
 pub struct Machine {
     broker_pid: u32,
-    space: Allocator,
+    /// Of all address spaces: no two buffers have an IOVA in common, so that one can be in every space.
+    iovas: Allocator,
     cards: Vec<Card>,
     clients: BTreeMap<ClientId, Client>,
     tasks: BTreeMap<TaskId, Task>,
@@ -234,6 +250,7 @@ struct Departure {
 
 #[derive(Debug, Clone, Copy)]
 struct Buffer {
+    space: Space,
     size: u64,
     state: BufferState,
 }
@@ -258,9 +275,9 @@ enum Task {
 }
 
 impl Machine {
-    /// A broker, process `broker_pid`, of these cards, handing out IOVAs from `space`.
+    /// A broker, process `broker_pid`, of these cards, handing out `iovas`.
     #[must_use]
-    pub fn new(broker_pid: u32, cards: Vec<CardDescription>, space: Allocator) -> Self {
+    pub fn new(broker_pid: u32, cards: Vec<CardDescription>, iovas: Allocator) -> Self {
         let card = |description| Card {
             description,
             leases: LeaseTable::default(),
@@ -271,7 +288,7 @@ impl Machine {
         };
         Self {
             broker_pid,
-            space,
+            iovas,
             cards: cards.into_iter().map(card).collect(),
             clients: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -351,6 +368,13 @@ impl Task {
             Self::Reset { answer: Some((client, _)), .. } => Some(*client),
             Self::CarryOut { .. } | Self::Reset { answer: None, .. } => None,
         }
+    }
+}
+
+impl Buffer {
+    /// What takes it, which is at `iova`, from its cards.
+    const fn unmap(&self, iova: u64) -> Work {
+        Work::Unmap { space: self.space, iova, size: self.size }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What the machine does with a request.
 
 use super::{
-    Buffer, BufferState, ClientId, Deferred, Effect, MAX_BUFFERS, MAX_LEASES, MAX_PENDING, Machine, Task,
-    Work, invalid,
+    Buffer, BufferState, ClientId, Deferred, Effect, MAX_BUFFERS, MAX_LEASES, MAX_PENDING, Machine, Space,
+    Task, Work, invalid,
 };
 use crate::protocol::{ClientUsage, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseRequest, Mode, Part};
@@ -84,8 +84,12 @@ impl Machine {
                 Ok(None)
             }
             Request::Close { card } => self.close(client, card, effects),
-            Request::Allocate { size, align, top, page_shift } => {
-                self.allocate(client, number, (size, align, top, page_shift), effects)
+            Request::Allocate { card, size, align, top, page_shift } => {
+                let space = match card {
+                    None => Space::All,
+                    Some(card) => Space::One(self.cards[self.opened(client, card)?].description.space),
+                };
+                self.allocate(client, number, space, (size, align, top, page_shift), effects)
             }
             Request::Free { iova } => self.free(client, number, iova, effects),
             Request::Lease { card, request } => self.lease(client, card, request),
@@ -170,6 +174,7 @@ impl Machine {
         &mut self,
         client: ClientId,
         number: u64,
+        space: Space,
         (size, align, top, page_shift): (u64, u64, u64, u8),
         effects: &mut Vec<Effect>,
     ) -> Answer {
@@ -189,11 +194,11 @@ impl Machine {
         let align = if align.is_power_of_two() { align.max(page) } else { align };
         let request = jitney_iova::Request { size, align, top };
         let iova = self
-            .space
+            .iovas
             .allocate(request)
             .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
-        state.buffers.insert(iova, Buffer { size, state: BufferState::Mapping });
-        self.start(Task::Map { client, number, iova }, Work::Map { iova, size, page_shift }, effects);
+        state.buffers.insert(iova, Buffer { space, size, state: BufferState::Mapping });
+        self.start(Task::Map { client, number, iova }, Work::Map { space, iova, size, page_shift }, effects);
         Ok(None)
     }
 
@@ -202,9 +207,8 @@ impl Machine {
         match buffer {
             Some(buffer @ Buffer { state: BufferState::Live, .. }) => {
                 buffer.state = BufferState::Unmapping;
-                let size = buffer.size;
-                let task = Task::Unmap { client, number: Some(number), iova };
-                self.start(task, Work::Unmap { iova, size }, effects);
+                let work = buffer.unmap(iova);
+                self.start(Task::Unmap { client, number: Some(number), iova }, work, effects);
                 Ok(None)
             }
             _ => Err(invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"))),

@@ -20,9 +20,10 @@ fn machine() -> Machine {
             class: 0x05_0000,
         },
         bars: [BarInfo { size: 0x1_0000, mappable: false }; 6],
+        space: n as usize,
     };
-    let space = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], 4096).unwrap();
-    Machine::new(1, (0..CARDS).map(card).collect(), space)
+    let iovas = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], 4096).unwrap();
+    Machine::new(1, (0..CARDS).map(card).collect(), iovas)
 }
 
 fn pid_of(client: ClientId) -> u32 {
@@ -41,7 +42,7 @@ struct World {
     open_requests: HashMap<(ClientId, u64), u32>,
     unfinished: Vec<(TaskId, Work)>,
     /// Mapped, or about to be, until the unmap is finished.
-    mapped: Vec<Range<u64>>,
+    mapped: Vec<(Space, Range<u64>)>,
     connected: HashSet<ClientId>,
     /// What its replies told each client that it has.
     buffers: Vec<(ClientId, u64)>,
@@ -121,12 +122,15 @@ impl World {
                     last = Some(reply);
                 }
                 Effect::Work { task, work } => {
-                    if let Work::Map { iova, size, .. } = work {
+                    if let Work::Map { space, iova, size, .. } = work {
                         let range = iova..iova + size;
-                        for other in &self.mapped {
+                        for (_, other) in &self.mapped {
                             assert!(range.end <= other.start || other.end <= range.start, "maps overlap");
                         }
-                        self.mapped.push(range);
+                        self.mapped.push((space, range));
+                    }
+                    if let Work::Unmap { space, iova, size } = work {
+                        assert!(self.mapped.contains(&(space, iova..iova + size)), "it is not mapped so");
                     }
                     self.unfinished.push((task, work));
                 }
@@ -169,7 +173,7 @@ impl World {
             _ => None,
         };
         if let Some(iova) = gone {
-            self.mapped.retain(|range| range.start != iova);
+            self.mapped.retain(|(_, range)| range.start != iova);
         }
         if let Work::Unmap { iova, .. } = work {
             self.buffers.retain(|(_, at)| *at != iova);
@@ -197,7 +201,7 @@ enum Step {
     Nonsense(u64),
     Open(u64, u32),
     Close(u64, u32),
-    Allocate(u64, u64, bool),
+    Allocate(u64, Option<u32>, u64, bool),
     Free(usize),
     FreeForeign(u64, usize),
     Lease(u64, u32, &'static str, Mode),
@@ -222,7 +226,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => client.clone().prop_map(Step::Nonsense),
         3 => (client.clone(), card.clone()).prop_map(|(c, n)| Step::Open(c, n)),
         1 => (client.clone(), card.clone()).prop_map(|(c, n)| Step::Close(c, n)),
-        4 => (client.clone(), 0u64..0x40_0000, any::<bool>()).prop_map(|(c, s, b)| Step::Allocate(c, s, b)),
+        4 => (client.clone(), prop::option::of(card.clone()), 0u64..0x40_0000, any::<bool>())
+            .prop_map(|(c, n, s, b)| Step::Allocate(c, n, s, b)),
         3 => any::<usize>().prop_map(Step::Free),
         1 => (client.clone(), any::<usize>()).prop_map(|(c, n)| Step::FreeForeign(c, n)),
         8 => (client.clone(), card.clone(), part, mode).prop_map(|(c, n, p, m)| Step::Lease(c, n, p, m)),
@@ -253,9 +258,9 @@ fn take(world: &mut World, step: Step) {
         Step::Close(client, card) => {
             world.ask(ClientId(client), Request::Close { card });
         }
-        Step::Allocate(client, size, low) => {
+        Step::Allocate(client, card, size, low) => {
             let top = if low { 0xffff_ffff } else { u64::MAX };
-            world.ask(ClientId(client), Request::Allocate { size, align: 1, top, page_shift: 12 });
+            world.ask(ClientId(client), Request::Allocate { card, size, align: 1, top, page_shift: 12 });
         }
         Step::Free(index) => {
             if let Some(&(client, iova)) = world.buffers.get(index % world.buffers.len().max(1)) {
@@ -309,7 +314,7 @@ proptest! {
         prop_assert!(world.machine.clients().next().is_none());
         prop_assert!(world.machine.tasks.is_empty());
         prop_assert!(world.open_requests.is_empty());
-        prop_assert_eq!(world.machine.space.live().count() as u64, world.unmaps_failed);
+        prop_assert_eq!(world.machine.iovas.live().count() as u64, world.unmaps_failed);
         for card in &world.machine.cards {
             prop_assert_eq!(card.leases.iter().count(), 0);
             prop_assert!(card.users.is_empty() && card.wired.is_empty() && card.deferred.is_empty());
@@ -345,7 +350,7 @@ fn a_killed_client_is_taken_back_in_order() {
     let mut world = World::new();
     let client = user(&mut world, 0);
     world.ask(client, lease_of("h2c0".parse().unwrap()));
-    world.ask(client, Request::Allocate { size: 4096, align: 1, top: u64::MAX, page_shift: 12 });
+    world.ask(client, Request::Allocate { card: None, size: 4096, align: 1, top: u64::MAX, page_shift: 12 });
     world.finish_all();
     world.feed(Event::Left { client });
     let order: Vec<_> = world.unfinished.iter().map(|(_, work)| work.clone()).collect();
@@ -360,7 +365,7 @@ fn a_killed_client_is_taken_back_in_order() {
         matches!(world.unfinished[..], [(_, Work::Reset { card: 0, unused: true })]),
         "the last one out resets the card"
     );
-    assert_eq!(world.machine.space.allocated(), 0);
+    assert_eq!(world.machine.iovas.allocated(), 0);
 }
 
 #[test]
@@ -371,6 +376,23 @@ fn a_goodbye_carries_out_no_will() {
     let reply = world.ask(client, Request::Goodbye);
     assert_eq!(reply, Some(Ok(Reply::Done)));
     assert!(!world.unfinished.iter().any(|(_, work)| matches!(work, Work::CarryOut { .. })));
+}
+
+#[test]
+fn memory_of_a_card_is_in_its_space_alone() {
+    let mut world = World::new();
+    let client = user(&mut world, 0);
+    let allocate = |card| Request::Allocate { card, size: 4096, align: 1, top: u64::MAX, page_shift: 12 };
+    for card in [1, CARDS] {
+        let refused = world.ask(client, allocate(Some(card))).unwrap().unwrap_err();
+        assert!(
+            refused.to_string().contains(&format!("card {card}")) || refused.to_string().contains("card1")
+        );
+    }
+    world.ask(client, allocate(Some(0)));
+    world.ask(client, allocate(None));
+    let spaces: Vec<Space> = world.mapped.iter().map(|(space, _)| *space).collect();
+    assert_eq!(spaces, [Space::One(0), Space::All]);
 }
 
 #[test]
@@ -403,7 +425,7 @@ fn a_lease_that_only_a_dead_client_holds_is_waited_for() {
     let mut world = World::new();
     let (first, second) = (user(&mut world, 0), user(&mut world, 1));
     world.ask(first, lease_of("h2c0".parse().unwrap()));
-    world.ask(first, Request::Allocate { size: 4096, align: 1, top: u64::MAX, page_shift: 12 });
+    world.ask(first, Request::Allocate { card: None, size: 4096, align: 1, top: u64::MAX, page_shift: 12 });
     world.finish_all();
     world.feed(Event::Left { client: first });
     assert_eq!(world.ask(second, lease_of("h2c0".parse().unwrap())), None, "its memory is still mapped");

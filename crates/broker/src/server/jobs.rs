@@ -1,19 +1,21 @@
 //! Maps and unmaps in bounded pieces, taken in turns, so that a long one does not hold up the others.
 
-use crate::machine::TaskId;
+use crate::machine::{Space, TaskId};
 use jitney_memory::{Memfd, PageSize};
 use jitney_vfio::{AddressSpace, Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 pub(super) struct Jobs {
-    space: AddressSpace,
+    all: AddressSpace,
+    spaces: Vec<AddressSpace>,
     waiting: VecDeque<Job>,
 }
 
 struct Job {
     task: TaskId,
     kind: Kind,
+    space: AddressSpace,
     iova: u64,
     size: u64,
     /// How much of it is mapped, or how much is left to unmap.
@@ -28,21 +30,39 @@ enum Kind {
 }
 
 impl Jobs {
-    pub(super) const fn new(space: AddressSpace) -> Self {
-        Self { space, waiting: VecDeque::new() }
+    /// `all` is joined of `spaces`.
+    pub(super) const fn new(all: AddressSpace, spaces: Vec<AddressSpace>) -> Self {
+        Self { all, spaces, waiting: VecDeque::new() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    pub(super) fn map(&mut self, task: TaskId, iova: u64, size: u64, page_shift: u8) {
+    pub(super) fn map(&mut self, task: TaskId, space: Space, iova: u64, size: u64, page_shift: u8) {
         let kind = Kind::Map { page_shift, memory: None };
-        self.waiting.push_back(Job { task, kind, iova, size, mapped: 0, failure: None });
+        let space = self.space(space);
+        self.waiting.push_back(Job { task, kind, space, iova, size, mapped: 0, failure: None });
     }
 
-    pub(super) fn unmap(&mut self, task: TaskId, iova: u64, size: u64) {
-        self.waiting.push_back(Job { task, kind: Kind::Unmap, iova, size, mapped: size, failure: None });
+    pub(super) fn unmap(&mut self, task: TaskId, space: Space, iova: u64, size: u64) {
+        let space = self.space(space);
+        self.waiting.push_back(Job {
+            task,
+            kind: Kind::Unmap,
+            space,
+            iova,
+            size,
+            mapped: size,
+            failure: None,
+        });
+    }
+
+    fn space(&self, space: Space) -> AddressSpace {
+        match space {
+            Space::All => self.all.clone(),
+            Space::One(index) => self.spaces[index].clone(),
+        }
     }
 
     /// Does one piece of the next job. If that finished it, returns its task and how it went; a map comes with the
@@ -50,8 +70,8 @@ impl Jobs {
     pub(super) fn step(&mut self) -> Option<(TaskId, Result<Option<OwnedFd>>)> {
         let mut job = self.waiting.pop_front()?;
         let finished = match &mut job.kind {
-            Kind::Map { .. } if job.failure.is_none() => job.map_piece(&self.space),
-            _ => job.unmap_piece(&self.space),
+            Kind::Map { .. } if job.failure.is_none() => job.map_piece(),
+            _ => job.unmap_piece(),
         };
         if !finished {
             self.waiting.push_back(job);
@@ -66,8 +86,8 @@ impl Jobs {
 }
 
 impl Job {
-    fn map_piece(&mut self, space: &AddressSpace) -> bool {
-        match self.try_map_piece(space) {
+    fn map_piece(&mut self) -> bool {
+        match self.try_map_piece() {
             Ok(()) => self.mapped == self.size,
             Err(error) => {
                 self.failure = Some(error);
@@ -76,26 +96,26 @@ impl Job {
         }
     }
 
-    fn try_map_piece(&mut self, space: &AddressSpace) -> Result<()> {
+    fn try_map_piece(&mut self) -> Result<()> {
         let Kind::Map { page_shift, memory } = &mut self.kind else { return Ok(()) };
         if memory.is_none() {
             *memory = Some(Memfd::create("jitney-dma", self.size, page_size(*page_shift)?)?);
         }
         let Some(memory) = memory else { return Ok(()) };
-        let length = space.piece().min(self.size - self.mapped);
-        space.map(memory, self.mapped, self.iova + self.mapped, length)?;
+        let length = self.space.piece().min(self.size - self.mapped);
+        self.space.map(memory, self.mapped, self.iova + self.mapped, length)?;
         self.mapped += length;
         Ok(())
     }
 
     /// Unmaps the last piece that is mapped: each unmap has to match a map. All are tried.
-    fn unmap_piece(&mut self, space: &AddressSpace) -> bool {
-        let piece = space.piece();
+    fn unmap_piece(&mut self) -> bool {
+        let piece = self.space.piece();
         let start = match self.mapped % piece {
             0 => self.mapped - piece.min(self.mapped),
             rest => self.mapped - rest,
         };
-        if let Err(error) = space.unmap(self.iova + start, self.mapped - start) {
+        if let Err(error) = self.space.unmap(self.iova + start, self.mapped - start) {
             tracing::warn!(iova = self.iova + start, size = self.mapped - start, %error, "a piece could not be unmapped");
             self.failure.get_or_insert(error);
         }

@@ -14,7 +14,7 @@ use connection::{Connection, Incoming};
 pub use door::Door;
 use jitney_iova::Allocator;
 use jitney_memory::EventFd;
-use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedCard, Result, Will};
+use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedCard, OpenedSpace, Result, Will};
 use jobs::Jobs;
 use listener::Listener;
 use rustix::event::{Timespec, epoll};
@@ -73,16 +73,26 @@ const FIRST_TOKEN: u64 = 2;
 const PROCESS: u64 = 1 << 63;
 
 impl Broker {
-    /// A broker of `cards`, which share `space`.
+    /// A broker of the cards of `spaces`.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if there is no address that all of the cards can use; what the system says.
-    pub fn new(cards: Vec<OpenedCard>, space: AddressSpace) -> Result<Self> {
-        let allocator = Allocator::new(space.ranges(), space.granule())?;
-        let descriptions = cards
-            .iter()
-            .map(|card| CardDescription { identity: card.identity().clone(), bars: *card.device.bars() })
-            .collect();
+    pub fn new(spaces: Vec<OpenedSpace>) -> Result<Self> {
+        let all = AddressSpace::joined(spaces.iter().map(|opened| &opened.space));
+        let iovas = Allocator::new(all.ranges(), all.granule())?;
+        let (mut cards, mut descriptions) = (Vec::new(), Vec::new());
+        for (space, opened) in spaces.iter().enumerate() {
+            descriptions.extend(opened.cards.iter().map(|card| CardDescription {
+                identity: card.identity().clone(),
+                bars: *card.device.bars(),
+                space,
+            }));
+        }
+        let spaces = spaces.into_iter().map(|opened| {
+            cards.extend(opened.cards.into_iter().map(Arc::new));
+            opened.space
+        });
+        let jobs = Jobs::new(all, spaces.collect());
         let system = |errno| Error::from_errno(errno, "epoll of the broker");
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system)?;
         let (wake, stop) = (Arc::new(EventFd::new()?), Arc::new(EventFd::new()?));
@@ -91,9 +101,9 @@ impl Broker {
                 .map_err(system)?;
         }
         Ok(Self {
-            machine: Machine::new(std::process::id(), descriptions, allocator),
-            cards: cards.into_iter().map(Arc::new).collect(),
-            jobs: Jobs::new(space),
+            machine: Machine::new(std::process::id(), descriptions, iovas),
+            cards,
+            jobs,
             epoll,
             doors: HashMap::new(),
             clients: HashMap::new(),
@@ -287,12 +297,12 @@ impl Broker {
     ) -> Option<Result<Outcome>> {
         let done = |result: Result<()>| Some(result.map(|()| Outcome::Done));
         match work {
-            Work::Map { iova, size, page_shift } => {
-                self.jobs.map(task, iova, size, page_shift);
+            Work::Map { space, iova, size, page_shift } => {
+                self.jobs.map(task, space, iova, size, page_shift);
                 None
             }
-            Work::Unmap { iova, size } => {
-                self.jobs.unmap(task, iova, size);
+            Work::Unmap { space, iova, size } => {
+                self.jobs.unmap(task, space, iova, size);
                 None
             }
             Work::Grant { card } => Some(self.grant(task, card)),

@@ -5,7 +5,7 @@ use crate::rig::{Serving, eventually};
 use jitney_broker::machine::MAX_BUFFERS;
 use jitney_broker::protocol::{Reply, Request};
 use jitney_memory::Memfd;
-use jitney_vfio::{AddressSpace, DmaRequest, ErrorKind, FakeCard, FakeHost, Mapper, Result};
+use jitney_vfio::{AddressSpace, DmaRequest, ErrorKind, FakeCard, FakeHost, Mapper, OpenedSpace, Result};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +45,7 @@ impl Mapper for Slow {
 fn broker_of(host: &FakeHost, delay: Duration) -> Serving {
     let card = FakeCard::builder(host, 0x10ee, 0x7011).bar(0, 4096, Nothing).open().unwrap();
     let mapper = Arc::new(Slow { host: host.clone(), delay });
-    Serving::new(vec![card], AddressSpace::new(vec![mapper]))
+    Serving::new(vec![OpenedSpace { cards: vec![card], space: AddressSpace::new(vec![mapper]) }])
 }
 
 struct Nothing;
@@ -59,7 +59,7 @@ impl jitney_vfio::FakeBar for Nothing {
 }
 
 fn allocate(size: u64) -> Request {
-    Request::Allocate { size, align: 1, top: u64::MAX, page_shift: 12 }
+    Request::Allocate { card: None, size, align: 1, top: u64::MAX, page_shift: 12 }
 }
 
 #[test]

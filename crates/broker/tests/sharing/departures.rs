@@ -16,7 +16,7 @@ fn client_with_a_will(rig: &Rig) -> Raw {
     let stop = RegisterWrite { bar: 2, offset: H2C0_CONTROL_CLEAR, value: RUN };
     let request = LeaseRequest::exclusive("h2c0".parse().unwrap()).with_will(Will(vec![stop]));
     raw.ask(&Request::Lease { card: 0, request }).unwrap();
-    let allocate = Request::Allocate { size: 1 << 20, align: 1, top: u64::MAX, page_shift: 12 };
+    let allocate = Request::Allocate { card: None, size: 1 << 20, align: 1, top: u64::MAX, page_shift: 12 };
     assert!(matches!(raw.ask(&allocate), Ok(Reply::Allocated { .. })));
     raw
 }

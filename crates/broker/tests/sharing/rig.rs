@@ -3,7 +3,7 @@
 use jitney_broker::{Broker, Bus, StopHandle};
 use jitney_emulator::boards::{Board, BoardOptions};
 use jitney_emulator::{Function, Options, Server};
-use jitney_vfio::{AddressSpace, CardAddress, OpenedCard, open_all};
+use jitney_vfio::{CardAddress, OpenOptions, OpenedCard, OpenedSpace, open_all_with};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -27,10 +27,10 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
-    pub(crate) fn new(cards: Vec<OpenedCard>, space: AddressSpace) -> Self {
+    pub(crate) fn new(spaces: Vec<OpenedSpace>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("broker.sock");
-        let mut broker = Broker::new(cards, space).unwrap();
+        let mut broker = Broker::new(spaces).unwrap();
         broker.listen(&socket, 0o600).unwrap();
         let stop = broker.stop_handle();
         let thread = Some(std::thread::spawn(move || broker.run().unwrap()));
@@ -105,8 +105,8 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new() -> Self {
         let emulated = Emulated::new();
-        let (cards, space) = open_all(std::slice::from_ref(&emulated.address)).unwrap();
-        Self { broker: Serving::new(cards, space), emulated }
+        let spaces = open_all_with(std::slice::from_ref(&emulated.address), OpenOptions::default()).unwrap();
+        Self { broker: Serving::new(spaces), emulated }
     }
 }
 

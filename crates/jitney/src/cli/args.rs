@@ -102,6 +102,10 @@ pub(crate) struct Source {
     /// How to open PCI cards: group, iommufd or auto, which prefers iommufd where it can be used.
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) iommu: Option<IommuInterface>,
+    /// Give each card (or IOMMU group) an address space of its own: it then reaches the memory of the programs that use
+    /// it, and no other.
+    #[arg(long)]
+    pub(crate) isolate: bool,
 }
 
 /// Which cards a program uses.
@@ -110,7 +114,7 @@ pub(crate) struct Selection {
     #[command(flatten)]
     pub(crate) source: Source,
     /// Be the client of the broker at this socket.
-    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["card", "emulate", "iommu"])]
+    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["card", "emulate", "iommu", "isolate"])]
     pub(crate) broker: Option<PathBuf>,
     /// Use only this one of the cards: its address, or VENDOR:DEVICE.
     #[arg(long, value_name = "CARD")]

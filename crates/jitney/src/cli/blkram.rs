@@ -31,20 +31,21 @@ pub(crate) fn blkram(args: &Blkram, json: bool) -> anyhow::Result<Status> {
     }
     let mut outcomes = Vec::new();
     for board in &targets.boards {
-        outcomes.push(time(board, args, &session, &mut report)?);
+        outcomes.push(time(board, args, &mut report)?);
     }
     report.finish(&outcomes)?;
     let failed = outcomes.iter().any(|outcome| outcome.failure.is_some());
     Ok(targets.status(failed))
 }
 
-fn time(board: &Board, args: &Blkram, session: &Session, report: &mut Report) -> anyhow::Result<Outcome> {
+fn time(board: &Board, args: &Blkram, report: &mut Report) -> anyhow::Result<Outcome> {
     let card = board.card().identity().to_string();
     let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
     let (base, size, transfers) = (memory.base, memory.size, args.transfers.get());
     let xdma = board.xdma()?;
     let (mut h2c, mut c2h) = channels::open(&xdma, args.dma)?;
-    let (sent, received) = (session.bus.dma_buffer(size)?, session.bus.dma_buffer(size)?);
+    let buffer = || board.card().dma_buffer(size.into());
+    let (sent, received) = (buffer()?, buffer()?);
     report.line(format!("Testing {} with {size:#x} bytes of memory at {card}", board.name()));
 
     let (mut to_card, mut from_card) = (Rates::of(size), Rates::of(size));

@@ -6,7 +6,7 @@ use super::report::print_line;
 use super::signals;
 use super::status::Status;
 use jitney_broker::{Broker, runtime};
-use jitney_vfio::{AddressSpace, CardAddress, Identity, OpenedCard, open_together};
+use jitney_vfio::{CardAddress, Identity, OpenOptions, OpenedSpace, open_all_with};
 use serde_json::json;
 
 pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> {
@@ -17,9 +17,10 @@ pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> 
         eprintln!("jitney: there is no card to own; name one with --card or --emulate");
         return Ok(Status::NothingTested);
     }
-    let (cards, space) = open(&args.source, &addresses)?;
-    let identities: Vec<Identity> = cards.iter().map(OpenedCard::identity).cloned().collect();
-    let mut broker = Broker::new(cards, space)?;
+    let spaces = open(&args.source, &addresses)?;
+    let cards = spaces.iter().flat_map(|opened| &opened.cards);
+    let identities: Vec<Identity> = cards.map(|card| card.identity().clone()).collect();
+    let mut broker = Broker::new(spaces)?;
     let socket = match &args.socket {
         Some(path) => path.clone(),
         None => {
@@ -54,10 +55,7 @@ pub(crate) fn owned_addresses(
 }
 
 /// Opens `addresses` by the kernel's interface that `source` names, else by the one that `JITNEY_IOMMU` does.
-pub(crate) fn open(
-    source: &args::Source,
-    addresses: &[CardAddress],
-) -> anyhow::Result<(Vec<OpenedCard>, AddressSpace)> {
-    let interface = source.iommu.map_or_else(runtime::iommu_interface, Ok)?;
-    Ok(open_together(addresses, interface)?)
+pub(crate) fn open(source: &args::Source, addresses: &[CardAddress]) -> anyhow::Result<Vec<OpenedSpace>> {
+    let iommu = source.iommu.map_or_else(runtime::iommu_interface, Ok)?;
+    Ok(open_all_with(addresses, OpenOptions { iommu, isolate: source.isolate })?)
 }

@@ -25,6 +25,7 @@ impl Session {
         let addresses = named(&selection.source, &boards);
         let options = addresses.into_iter().fold(Bus::options(), BusOptions::card);
         let options = selection.source.iommu.into_iter().fold(options, BusOptions::iommu);
+        let options = options.isolate(selection.source.isolate);
         Ok(Self { bus: options.open()?, _boards: boards })
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn ddr(args: &Ddr, json: bool) -> anyhow::Result<Status> {
     }
     let mut outcomes = Vec::new();
     for board in &targets.boards {
-        outcomes.push(test(board, args, &session, &mut report)?);
+        outcomes.push(test(board, args, &mut report)?);
     }
     report.finish(&outcomes)?;
     let failed = outcomes.iter().any(|outcome| !outcome.failures.is_empty());
@@ -56,9 +56,9 @@ struct Bench {
     received: DmaBuffer,
 }
 
-fn test(board: &Board, args: &Ddr, session: &Session, report: &mut Report) -> anyhow::Result<Outcome> {
+fn test(board: &Board, args: &Ddr, report: &mut Report) -> anyhow::Result<Outcome> {
     let card = board.card().identity().to_string();
-    let mut bench = Bench::new(board, args, session)?;
+    let mut bench = Bench::new(board, args)?;
     report.line(format!("Testing {} with {} of memory at {card}", board.name(), human(bench.size)));
     let h2c_descriptors = lengths(bench.h2c.plan(&bench.sent, 0..bench.size, bench.base)?);
     let c2h_descriptors = lengths(bench.c2h.plan(&bench.received, 0..bench.size, bench.base)?);
@@ -97,7 +97,7 @@ fn test(board: &Board, args: &Ddr, session: &Session, report: &mut Report) -> an
 }
 
 impl Bench {
-    fn new(board: &Board, args: &Ddr, session: &Session) -> anyhow::Result<Self> {
+    fn new(board: &Board, args: &Ddr) -> anyhow::Result<Self> {
         let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
         let size = args.size.unwrap_or(memory.size);
         if size > memory.size {
@@ -113,7 +113,8 @@ impl Bench {
         };
         let top = h2c.limits().top().min(c2h.limits().top());
         let request = DmaRequest::new(size).of(pages).aligned(align).below(top);
-        let (sent, received) = (session.bus.dma_buffer(request)?, session.bus.dma_buffer(request)?);
+        let card = board.card();
+        let (sent, received) = (card.dma_buffer(request)?, card.dma_buffer(request)?);
         Ok(Self { base: memory.base, size, h2c, c2h, sent, received })
     }
 

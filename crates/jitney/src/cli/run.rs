@@ -43,11 +43,9 @@ pub(crate) fn run_programs(
         }
         return Ok((Status::NothingTested, Vec::new()));
     }
-    let (cards, space) = open(source, &addresses)?;
-    for card in &cards {
-        describe(card, json);
-    }
-    let mut broker = Broker::new(cards, space)?;
+    let spaces = open(source, &addresses)?;
+    spaces.iter().flat_map(|opened| &opened.cards).for_each(|card| describe(card, json));
+    let mut broker = Broker::new(spaces)?;
     // A door for each, so that what one does to its own is nothing to the others.
     let doors = programs.iter().map(|_| broker.door()).collect::<Result<Vec<_>, _>>()?;
     let stop = broker.stop_handle();

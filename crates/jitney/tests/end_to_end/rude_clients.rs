@@ -230,7 +230,7 @@ fn a_child_that_keeps_the_connection_open_does_not_keep_what_its_parent_had() {
     }
     // The parent says hello and forks; then it is killed, and its child goes on with the socket in hand.
     let hello = protocol::encode_request(1, &hello()).unwrap();
-    let allocate = Request::Allocate { size: 1 << 20, align: 1, top: u64::MAX, page_shift: 12 };
+    let allocate = Request::Allocate { card: None, size: 1 << 20, align: 1, top: u64::MAX, page_shift: 12 };
     let allocate = protocol::encode_request(2, &allocate).unwrap();
     let script = format!(
         "

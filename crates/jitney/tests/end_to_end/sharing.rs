@@ -171,3 +171,37 @@ fn a_hundred_clients_at_once_are_not_too_many() {
     drop((buffers, crowd));
     assert_eq!(bus().usage().unwrap().len(), 1, "a goodbye is over when it is answered");
 }
+
+#[test]
+fn an_isolated_card_reaches_the_memory_that_it_was_asked_for_and_no_other() {
+    let ground = Ground::new();
+    let boards = [ground.board("nitefury --memory 16M"), ground.board("tef1001-dma-blkram")];
+    let broker = ground.broker_with(&boards.each_ref(), "--isolate");
+    let under_a_broker = jitney::Bus::options().broker(&broker.socket).open().unwrap();
+    foreign_memory_is_refused(&under_a_broker);
+    drop(under_a_broker);
+    ground.run(&format!("test ddr --size 1M --passes 1 {}", broker.option())).exits(0);
+    ground.run(&format!("time blkram --transfers 3 {}", broker.option())).exits(0);
+    broker.process.signal(rustix::process::Signal::TERM);
+    broker.process.wait().exits(0);
+
+    let cards = boards.each_ref().map(|board| board.address().parse().unwrap());
+    let options = cards.into_iter().fold(jitney::Bus::options(), jitney::BusOptions::card);
+    foreign_memory_is_refused(&options.isolate(true).open().unwrap());
+}
+
+/// What each card of `bus` was asked for, and what the bus was asked for, read by DMA of each card.
+fn foreign_memory_is_refused(bus: &jitney::Bus) {
+    let cards = bus.open_cards().unwrap();
+    let own = cards.iter().map(|card| card.dma_buffer(4096.into()).unwrap()).collect::<Vec<_>>();
+    let common = bus.dma_buffer(4096).unwrap();
+    for (index, card) in cards.iter().enumerate() {
+        let board = jitney::boards::identify(card).unwrap();
+        let (xdma, base) = (board.xdma().unwrap(), board.memory().unwrap().base);
+        let mut h2c = xdma.h2c(0).unwrap();
+        h2c.write(&own[index], base).unwrap();
+        h2c.write(&common, base).unwrap();
+        let error = h2c.write(&own[1 - index], base).unwrap_err().to_string();
+        assert!(error.contains("read error") || error.contains("transfer failed"), "{error}");
+    }
+}

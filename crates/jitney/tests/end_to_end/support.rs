@@ -81,9 +81,14 @@ impl Ground {
 
     /// Starts a broker of `cards` at a socket of its own and waits until it can be used.
     pub(crate) fn broker(&self, cards: &[&Board]) -> Broker {
+        self.broker_with(cards, "")
+    }
+
+    pub(crate) fn broker_with(&self, cards: &[&Board], options: &str) -> Broker {
         let socket = self.path(&format!("broker{}.sock", self.sockets()));
         let cards: Vec<String> = cards.iter().map(|card| format!("--card {}", card.address())).collect();
-        let mut process = self.start(&format!("broker {} --socket {}", cards.join(" "), socket.display()));
+        let mut process =
+            self.start(&format!("broker {} {options} --socket {}", cards.join(" "), socket.display()));
         process.wait_for_line("listening at ");
         Broker { process, socket }
     }
