@@ -42,7 +42,11 @@ pub enum Error {
         neighbours: Vec<PciFunction>,
     },
     /// The function has no IOMMU group.
-    #[error("{address} is in no IOMMU group, so the IOMMU is off; jitney doctor says how to switch it on")]
+    #[error(
+        "{address} is in no IOMMU group, so the IOMMU is off; jitney doctor says how to switch it on; or, where the card may \
+         overwrite all of this machine's memory: echo 1 | sudo tee /{}, and then --iommu noiommu",
+        crate::nodes::NO_IOMMU_SWITCH
+    )]
     NoGroup {
         /// Which function.
         address: Address,

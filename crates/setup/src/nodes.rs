@@ -37,10 +37,18 @@ impl Nodes {
     /// The node that is waited for, in words.
     pub(crate) fn expected(root: &Root, address: Address) -> String {
         match sysfs(root).function(address).ok().and_then(|function| function.iommu_group) {
-            Some(group) => format!("/dev/vfio/{group}"),
+            Some(group) => match sysfs(root).is_unsafe(group) {
+                Ok(true) => format!("/dev/vfio/noiommu-{group}"),
+                _ => format!("/dev/vfio/{group}"),
+            },
             None => format!("the node of {address} in /dev/vfio"),
         }
     }
+}
+
+/// Whether a group's node is that of a card without an IOMMU.
+pub(crate) fn is_unsafe(node: &Path) -> bool {
+    node.file_name().is_some_and(|name| name.to_string_lossy().starts_with("noiommu-"))
 }
 
 /// Where a node is below the root: `dev/vfio/86`.
@@ -48,9 +56,12 @@ pub(crate) fn inside(node: &Path) -> &Path {
     node.strip_prefix("/").unwrap_or(node)
 }
 
+/// What tells the kernel to hand out cards without an IOMMU, below the root.
+pub(crate) const NO_IOMMU_SWITCH: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+
 /// Whether the kernel was told to hand out cards without an IOMMU.
 pub(crate) fn no_iommu_mode(root: &Root) -> Result<bool> {
-    const FILE: &str = "sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
-    let mode = root.text(FILE).map_err(|error| system(format_args!("reading /{FILE}"), &error))?;
+    let what = || format!("reading /{NO_IOMMU_SWITCH}");
+    let mode = root.text(NO_IOMMU_SWITCH).map_err(|error| system(what(), &error))?;
     Ok(mode.as_deref() == Some("Y"))
 }

@@ -58,6 +58,9 @@ pub struct Bound {
     pub functions: Vec<String>,
     /// The node that programs open: `/dev/vfio/86`.
     pub node: PathBuf,
+    /// Whether there is no IOMMU between the card and the machine's memory: programs have to ask for that by name, and to
+    /// be root's.
+    pub without_iommu: bool,
     /// The node of the newer interface, if the kernel has it: `/dev/vfio/devices/vfio0`.
     pub cdev: Option<PathBuf>,
     /// What, as a file in `/etc/udev/rules.d`, does the same at every start of the machine.
@@ -119,6 +122,7 @@ fn bind_through(writes: &dyn Writes, root: &Root, address: Address, options: &Bi
     Ok(Bound {
         udev_rule: udev::rule(&functions, options.owner.as_deref(), options.mode),
         functions: functions.iter().map(Address::to_string).collect(),
+        without_iommu: nodes::is_unsafe(&nodes.group),
         node: nodes.group,
         cdev: nodes.cdev,
     })

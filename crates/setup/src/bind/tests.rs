@@ -49,10 +49,25 @@ impl<'a> Imitated<'a> {
         }
         self.tree.driver(address, driver);
         if driver == "vfio-pci" {
-            let group = self.tree.root.link_name(format!("{}/iommu_group", device(address)))?.unwrap();
-            self.tree.file(&format!("dev/vfio/{group}"), "");
+            let group = self.tree.root.link_name(format!("{}/iommu_group", device(address)))?;
+            match group {
+                Some(group) => self.tree.file(&format!("dev/vfio/{group}"), ""),
+                None => self.attach_unsafely(address),
+            }
         }
         Ok(())
+    }
+}
+
+impl Imitated<'_> {
+    /// A function without a group gets one that VFIO makes, and a node whose name says so.
+    fn attach_unsafely(&self, address: &str) {
+        self.tree.link(&format!("{}/iommu_group", device(address)), "../../../kernel/iommu_groups/7");
+        self.tree.folder(&format!("sys/kernel/iommu_groups/7/devices/{address}"));
+        self.tree.file("sys/kernel/iommu_groups/7/name", "vfio-noiommu\n");
+        self.tree.file("dev/vfio/noiommu-7", "");
+        // There is a folder, but no node of the card's own in it.
+        self.tree.folder(&format!("{}/vfio-dev/vfio0", device(address)));
     }
 }
 
@@ -216,6 +231,20 @@ fn a_node_that_does_not_come() {
     let error = bind_through(&NoNodes(&tree), &tree.root, address(CARD), &quick()).unwrap_err();
     assert!(matches!(error, Error::NoNode { .. }), "{error}");
     assert_eq!(tree.root.link_name(format!("{}/driver", device(CARD))).unwrap(), None);
+}
+
+#[test]
+fn a_card_without_an_iommu_is_handed_over_if_the_kernel_was_told_to() {
+    let tree = pc(None);
+    tree.without(&format!("{}/iommu_group", device(CARD)));
+    let kernel = Imitated::of(&tree);
+    let error = try_bind(&kernel, &quick()).unwrap_err();
+    assert!(error.to_string().contains("/sys/module/vfio/parameters/enable_unsafe_noiommu_mode"), "{error}");
+    tree.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
+    let bound = try_bind(&kernel, &quick()).unwrap();
+    assert_eq!((bound.node, bound.cdev, bound.without_iommu), ("/dev/vfio/noiommu-7".into(), None, true));
+    // Once more: only its owner and mode are set.
+    assert!(try_bind(&kernel, &quick()).unwrap().without_iommu);
 }
 
 #[test]

@@ -17,8 +17,8 @@ pub(super) fn check(machine: &Machine<'_>, cards: &[PciFunction]) -> Check {
         return match no_iommu_mode(machine.root) {
             Ok(true) => Check::missing(
                 NAME,
-                "none but that without an IOMMU, which lets cards write to all of the machine's memory",
-                "switch the IOMMU on (see above)",
+                "none but noiommu, by which cards and programs can write to all of the machine's memory",
+                "switch the IOMMU on (see above); or, unsafe, as root and by name: --iommu noiommu",
             ),
             Ok(false) => Check::missing(NAME, "none, as the IOMMU is off", "switch the IOMMU on (see above)"),
             Err(error) => Check::unknown(NAME, error),

@@ -3,6 +3,7 @@
 use super::kernel_config::KernelConfig;
 use crate::accounts::{self, Caller};
 use crate::error::system;
+use crate::nodes::no_iommu_mode;
 use crate::root::Root;
 use std::io;
 
@@ -33,6 +34,11 @@ impl<'a> Machine<'a> {
 
     pub(super) fn has_iommu(&self) -> bool {
         self.groups.as_ref().is_ok_and(|groups| *groups > 0)
+    }
+
+    /// Whether there is no IOMMU and the kernel was told to hand out cards all the same.
+    pub(super) fn is_without_iommu(&self) -> bool {
+        self.groups == Ok(0) && no_iommu_mode(self.root).unwrap_or(false)
     }
 
     /// Whether the kernel was started with `argument`.

@@ -58,11 +58,15 @@ pub(super) fn huge_pages(machine: &Machine<'_>) -> Check {
     if sizes.iter().any(|size| size.free > 0) {
         return Check::good(HUGE, listed.join(", "));
     }
-    Check::warning(
-        HUGE,
-        format!("{}; only buffers of huge pages need them", listed.join(", ")),
-        "echo vm.nr_hugepages=1024 | sudo tee /etc/sysctl.d/70-vfio.conf && sudo sysctl --system",
-    )
+    const RESERVE: &str =
+        "echo vm.nr_hugepages=1024 | sudo tee /etc/sysctl.d/70-vfio.conf && sudo sysctl --system";
+    let listed = listed.join(", ");
+    match machine.is_without_iommu() {
+        true => {
+            Check::missing(HUGE, format!("{listed}; without an IOMMU every buffer is made of them"), RESERVE)
+        }
+        false => Check::warning(HUGE, format!("{listed}; only buffers of huge pages need them"), RESERVE),
+    }
 }
 
 struct Size {

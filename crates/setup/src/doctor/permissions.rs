@@ -4,7 +4,7 @@ use super::cards::bind_command;
 use super::machine::{Machine, unseen};
 use super::report::Check;
 use crate::accounts::{self, Caller};
-use crate::nodes::{CONTAINER, IOMMUFD, Nodes, inside};
+use crate::nodes::{CONTAINER, IOMMUFD, Nodes, inside, is_unsafe};
 use jitney_vfio::sysfs::PciFunction;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -32,8 +32,17 @@ fn look(machine: &Machine<'_>, card: &PciFunction) -> Result<Check, String> {
         None => None,
     };
     let ways: Vec<Way<'_>> = [Some(by_group), by_device].into_iter().flatten().collect();
-    if let Some(way) = ways.iter().find(|way| way.problems().is_empty()) {
+    let may_be_used = |way: &&Way<'_>| way.problems().is_empty() && (caller.uid == 0 || !is_unsafe(way.node));
+    if let Some(way) = ways.iter().find(may_be_used) {
         return Ok(Check::good(NAME, format!("this user may open {} and {}", way.space, way.node.display())));
+    }
+    if is_unsafe(&nodes.group) {
+        let what = format!("only root may open {}: there is no IOMMU", nodes.group.display());
+        return Ok(Check::missing(
+            NAME,
+            what,
+            "sudo jitney broker --iommu noiommu --group, for programs of other users",
+        ));
     }
     let problems: Vec<&str> = ways.iter().flat_map(Way::problems).collect();
     let what =

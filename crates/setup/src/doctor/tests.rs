@@ -100,7 +100,17 @@ fn groups_of_vfio_without_an_iommu_do_not_count() {
     tree.file("sys/kernel/iommu_groups/86/name", "vfio-noiommu\n");
     assert_eq!(check(&tree, "IOMMU").verdict, Missing);
     tree.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
-    expect(&tree, "interface", Missing, "write to all of the machine's memory", "IOMMU");
+    expect(&tree, "interface", Missing, "write to all of the machine's memory", "--iommu noiommu");
+    expect(&tree, "permissions", Good, "/dev/vfio/86", "");
+    // Its node has a name of its own, and is root's alone.
+    tree.without("dev/vfio/86");
+    expect(&tree, "permissions", Missing, "no /dev/vfio/noiommu-86", "udevadm");
+    tree.file("dev/vfio/noiommu-86", "");
+    expect(&tree, "permissions", Missing, "only root", "sudo jitney broker");
+    for free in ["free_hugepages", "nr_hugepages"] {
+        tree.file(&format!("sys/kernel/mm/hugepages/hugepages-2048kB/{free}"), "0\n");
+    }
+    expect(&tree, "huge pages", Missing, "every buffer", "nr_hugepages");
 }
 
 #[test]

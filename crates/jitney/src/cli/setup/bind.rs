@@ -28,6 +28,12 @@ pub(crate) fn bind(args: &Bind, json: bool) -> anyhow::Result<Status> {
     if let Some(cdev) = &bound.cdev {
         print_line(&format!("or, with iommufd, {}", cdev.display()));
     }
+    if bound.without_iommu {
+        print_line(
+            "UNSAFE: there is no IOMMU; the card, and every program that uses it, can overwrite all of this machine's \
+             memory. Only root opens it, by name: --iommu noiommu",
+        );
+    }
     print_line(&format!(
         "\nTo have it so after every start, as a file that udev reads:\n\n{}",
         bound.udev_rule
