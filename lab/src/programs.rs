@@ -27,12 +27,15 @@ pub(crate) struct Target {
 }
 
 /// What the tests need.
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 8] = [
     Target { package: "jitney", kind: "--bin", name: JITNEY },
     Target { package: "jitney-vfio", kind: "--example", name: "edu" },
     Target { package: "jitney-vfio", kind: "--example", name: "nvme_identify" },
-    Target { package: "jitney-vfio", kind: "--example", name: "bar_race" },
     Target { package: "jitney-vfio", kind: "--test", name: "kernel_vfio" },
+    Target { package: "jitney-lab", kind: "--example", name: "bar_race" },
+    Target { package: "jitney-lab", kind: "--example", name: "naive" },
+    Target { package: "jitney-lab", kind: "--example", name: "endless_dma" },
+    Target { package: "jitney-lab", kind: "--example", name: "stray_dma" },
 ];
 
 /// The command that tests run in the guest, and the lab on the host, where it serves the boards.

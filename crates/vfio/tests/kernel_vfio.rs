@@ -132,6 +132,38 @@ fn memory_is_mapped_once_and_where_the_iommu_can() {
     assert!(again.to_string().contains("0x4000 bytes at IOVA 0x100000"), "{again}");
 }
 
+/// Through iommufd, Linux 6.13 and later map a file (`IOMMU_IOAS_MAP_FILE`); all others pin what they find behind an address.
+#[test]
+#[ignore = "needs edu: run it in the lab"]
+fn memory_is_mapped_without_a_view_where_the_kernel_can() {
+    const SIZE: u64 = 16 << 20;
+    let (card, space) = edu();
+    card.device.set_bus_master(true).unwrap();
+    let memory = Memfd::create("test", SIZE, PageSize::Normal).unwrap();
+    let before = getrlimit(Resource::As);
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').next().unwrap().parse().unwrap();
+    // Room for all but a view of the memory.
+    let limit = Rlimit { current: Some(pages * 4096 + SIZE / 2), maximum: before.maximum };
+    setrlimit(Resource::As, limit).unwrap();
+    let outcome = space.map(&memory, 0, 0x100_0000, SIZE);
+    setrlimit(Resource::As, before).unwrap();
+
+    let maps_files = interface() == IommuInterface::Iommufd && linux() >= (6, 13);
+    assert_eq!(outcome.is_ok(), maps_files, "{outcome:?} on Linux {:?}", linux());
+    if maps_files {
+        dma_to_host(&card, 0x100_0000);
+        space.unmap(0x100_0000, SIZE).unwrap();
+    }
+}
+
+/// The version of the running kernel: its first two numbers.
+fn linux() -> (u32, u32) {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 #[test]
 #[ignore = "needs edu: run it in the lab"]
 fn the_iommu_keeps_the_card_away_from_memory_that_is_not_mapped() {

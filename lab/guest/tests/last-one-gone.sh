@@ -1,4 +1,5 @@
-# A card may start DMA only while somebody has it: when the last one is gone it is reset and its Bus Master Enable is off.
+# A card may start DMA only while somebody has it: when the last one is gone its Bus Master Enable is off, and its registers are
+# as after a reset.
 . /lab/lib.sh
 has_iommu || skip "this machine has no IOMMU"
 hand_over $boards
@@ -10,10 +11,26 @@ bus_master() {
 is_bus_master() {
     [ "$(bus_master)" = 1 ]
 }
+is_no_bus_master() {
+    [ "$(bus_master)" = 0 ]
+}
+leaves_an_address() {
+    says "write-back address" endless_dma /run/broker.sock look
+    [ "${said%" 0x0"}" = "$said" ]
+}
 for interface in $(interfaces); do
     [ "$(bus_master)" = 0 ] || fail "bus master is on before $interface"
     broker --iommu "$interface" --card "$card"
     [ "$(bus_master)" = 0 ] || fail "bus master is on while $interface has no client"
+    jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000 >/run/client.log 2>&1 &
+    client=$!
+    await 10 is_bus_master
+    # This address is what a transfer leaves in the card, until somebody resets it.
+    await 10 leaves_an_address
+    kill -KILL "$client"
+    wait "$client"
+    await 5 is_no_bus_master
+    says "write-back address 0x0" endless_dma /run/broker.sock look
     jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000 >/run/client.log 2>&1 &
     client=$!
     await 10 is_bus_master

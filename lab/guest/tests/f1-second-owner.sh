@@ -1,4 +1,4 @@
-# Who wants a card that another process has is told which one (F1); whoever holds it is found.
+# A group that another process has open is busy, whoever that is (F1). Who asks us for the card is told; whoever holds it is found.
 . /lab/lib.sh
 has_iommu || skip "this machine has no IOMMU"
 hand_over $boards
@@ -9,6 +9,10 @@ for interface in $(interfaces); do
         echo "$other while $interface is in use"
         refuses 1 "pid $broker (/usr/bin/jitney" jitney info --card "$card" --iommu "$other"
     done
+    if [ "$interface" = group ]; then
+        node=/dev/vfio/$(group "$card")
+        refuses 1 "Device or resource busy" sh -c "exec <>$node"
+    fi
     says "$broker" jitney who "$card"
     # It is listed all the same.
     says "pid $broker (/usr/bin/jitney" jitney list --iommu "$interface"

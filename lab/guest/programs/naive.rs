@@ -1,0 +1,180 @@
+//! Several processes share a card as programs do that have only passed descriptors on, and what becomes of that.
+//!
+//! `naive ADDRESS inherit|collide|die` ends well if the failure showed: nobody means to use it for anything else. The card is a
+//! board with an XDMA.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells what it does")]
+
+mod by_hand;
+mod endless;
+
+use by_hand::{ByHand, Result, map, map_bar, unmap};
+use endless::{BYTES, Engine};
+use jitney_memory::{AccessError, Mapping};
+use jitney_registers::RegisterSpace;
+use jitney_vfio::sysfs::Sysfs;
+use jitney_xdma_spec::DMA_BAR_SIZE;
+use rustix::io::Errno;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+/// Where both processes begin to number their memory.
+const FIRST_IOVA: u64 = 0x10_0000;
+const CONFIG_REGION: u64 = 7;
+const COMMAND: u64 = 4;
+const BUS_MASTER: u8 = 1 << 2;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        [address, "inherit"] => inherit(address),
+        [address, "collide"] => collide(address),
+        [address, "die"] => die(address),
+        ["descriptors"] => descriptors(),
+        ["mapper", iova] => mapper(iova),
+        _ => Err("naive ADDRESS inherit|collide|die".into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("naive: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn open(address: &str) -> Result<ByHand> {
+    let group = Sysfs::default().function(address.parse()?)?.iommu_group;
+    ByHand::open(group.ok_or("the card has no IOMMU group")?, address)
+}
+
+fn check(holds: bool, what: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(format!("it does not show: {what}").into()) }
+}
+
+/// F2: a child that is another program has the container and the group, but no device.
+fn inherit(address: &str) -> Result<()> {
+    let _card = open(address)?;
+    let child = Command::new("/proc/self/exe").arg("descriptors").output()?;
+    let has = String::from_utf8(child.stdout)?;
+    println!("a child has:\n{has}");
+    check(has.contains("/dev/vfio/vfio"), "a child has the container")?;
+    check(has.lines().filter(|line| line.starts_with("/dev/vfio/")).count() == 2, "a child has the group")?;
+    check(!has.contains("vfio-device"), "a child has no device")
+}
+
+fn descriptors() -> Result<()> {
+    for item in std::fs::read_dir("/proc/self/fd")? {
+        // The folder's own descriptor is among them, and gone when it is looked at later.
+        if let Ok(target) = std::fs::read_link(item?.path()) {
+            println!("{}", target.display());
+        }
+    }
+    Ok(())
+}
+
+/// A process that maps memory of its own for the cards of the container that is its standard input, writes a descriptor to
+/// it, says how it went, and waits for its end.
+fn mapper(iova: &str) -> Result<()> {
+    let iova: u64 = iova.parse()?;
+    let memory = Mapping::anonymous(usize::try_from(BYTES)?)?;
+    memory.write(0, &endless::descriptor(iova))?;
+    match map(std::io::stdin(), &memory, iova) {
+        Ok(()) => println!("mapped"),
+        Err(Errno::EXIST) => println!("EEXIST"),
+        Err(error) => return Err(error.into()),
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Starts [`mapper`]; returns it and what it said.
+fn start_mapper(card: &ByHand) -> Result<(Child, String)> {
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["mapper", &FIRST_IOVA.to_string()]);
+    command.stdin(Stdio::from(card.container.try_clone()?)).stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut line = String::new();
+    let output = child.stdout.take().ok_or("no output")?;
+    BufReader::new(output.take(64)).read_line(&mut line)?;
+    Ok((child, line.trim().to_owned()))
+}
+
+fn kill(mut child: Child) -> Result<()> {
+    child.kill()?;
+    child.wait()?;
+    Ok(())
+}
+
+/// F4: each process numbers its memory by itself, and the second is refused.
+fn collide(address: &str) -> Result<()> {
+    let card = open(address)?;
+    let (first, said) = start_mapper(&card)?;
+    check(said == "mapped", "the first process maps its memory")?;
+    let (second, said) = start_mapper(&card)?;
+    println!("at the same address the second process got: {said}");
+    check(said == "EEXIST", "the second process cannot map its memory")?;
+    kill(first)?;
+    kill(second)
+}
+
+/// F5 and F6: a process is killed while a channel reads its memory, and neither the mapping nor the transfer ends.
+fn die(address: &str) -> Result<()> {
+    let card = open(address)?;
+    set_bus_master(&card)?;
+    let bars = Sysfs::default().function(address.parse()?)?.bars;
+    let bar = bars.iter().position(|&size| size == DMA_BAR_SIZE).ok_or("the card has no BAR of an XDMA")?;
+    let engine = Engine(Registers(map_bar(&card.device, bar as u64, usize::try_from(DMA_BAR_SIZE)?)?));
+    let (client, said) = start_mapper(&card)?;
+    check(said == "mapped", "a process maps its memory")?;
+    engine.start(FIRST_IOVA)?;
+    goes_on(&engine)?;
+    kill(client)?;
+    let state = goes_on(&engine)?;
+    println!("its process is dead, and the channel goes on: {state}");
+
+    let (next, said) = start_mapper(&card)?;
+    println!("at the same address the next process got: {said}");
+    check(said == "EEXIST", "the memory of a dead process stays mapped")?;
+    kill(next)?;
+    let (offset, value) = endless::stopping();
+    engine.0.write32(offset, value)?;
+    Ok(unmap(&card.container, FIRST_IOVA, BYTES)?)
+}
+
+/// Waits until the engine has carried out its descriptor once more.
+fn goes_on(engine: &Engine<Registers>) -> Result<endless::State> {
+    let (before, since) = (engine.state()?, Instant::now());
+    loop {
+        let now = engine.state()?;
+        if now.run && now.busy && now.completed != before.completed {
+            return Ok(now);
+        }
+        check(since.elapsed() < Duration::from_secs(5), &format!("the channel runs; {now}"))?;
+    }
+}
+
+fn set_bus_master(card: &ByHand) -> Result<()> {
+    let offset = (CONFIG_REGION << 40) + COMMAND;
+    let mut command = [0];
+    rustix::io::pread(&card.device, &mut command, offset)?;
+    rustix::io::pwrite(&card.device, &[command[0] | BUS_MASTER], offset)?;
+    Ok(())
+}
+
+struct Registers(Mapping);
+
+impl RegisterSpace for Registers {
+    type Error = AccessError;
+
+    fn read32(&self, offset: u64) -> std::result::Result<u32, AccessError> {
+        self.0.load32(offset)
+    }
+
+    fn write32(&self, offset: u64, value: u32) -> std::result::Result<(), AccessError> {
+        self.0.store32(offset, value)
+    }
+}
