@@ -67,6 +67,17 @@ await() {
     done
 }
 
+# unplug ADDRESS: has somebody pull out a card. Does not wait: it goes when nobody uses it any more.
+unplug() {
+    echo "@@jitney unplug $1"
+}
+
+# plug ADDRESS: has somebody plug in again what was pulled out there, and waits for it.
+plug() {
+    echo "@@jitney plug $1"
+    await 20 [ -e "/sys/bus/pci/devices/$1" ]
+}
+
 # interfaces: prints the interfaces of VFIO that this kernel has.
 interfaces() {
     echo group

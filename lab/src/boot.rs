@@ -87,6 +87,9 @@ fn follow_one(guest: &Guest, test: &Test) -> (Outcome, bool) {
                 return (judge(status, &output, test.limit), true);
             }
             Event::Output(text) => output.push(text.to_owned()),
+            // The test sees for itself whether it has happened.
+            Event::Unplug(address) => output.extend(guest.slots().unplug(address).err()),
+            Event::Plug(address) => output.extend(guest.slots().plug(address).err()),
             Event::Ready | Event::Begin(_) | Event::End { .. } | Event::Done => {}
         }
     }

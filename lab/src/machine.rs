@@ -1,5 +1,6 @@
 //! The virtual machine: QEMU's command line and its life.
 
+use std::cell::{RefCell, RefMut};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,6 +9,7 @@ use std::time::Instant;
 
 use crate::Error;
 use crate::cache::write;
+use crate::hotplug::Slots;
 use crate::kernel::Kernel;
 use crate::lines;
 use crate::logs;
@@ -41,8 +43,9 @@ pub(crate) struct Machine<'a> {
 }
 
 impl Machine<'_> {
-    /// QEMU's command line. The console goes to the file `console`; the second serial line is QEMU's input and output.
-    fn command(&self, console: &Path) -> Command {
+    /// QEMU's command line. The console goes to a file in `folder`, the monitor's socket is there, too; the second serial line is
+    /// QEMU's input and output.
+    fn command(&self, folder: &Path) -> Command {
         let mut command = self.qemu.command();
         let memory = self.memory_mib;
         // Other processes can serve cards only if they can map the guest's memory: hence the shared memfd.
@@ -52,8 +55,9 @@ impl Machine<'_> {
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         // The virtual machine does not outlive the lab, however the lab ends.
         command.args(["-run-with", "exit-with-parent=on"]);
-        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.arg("-serial").arg(format!("file:{}", folder.join(CONSOLE).display()));
         command.args(["-chardev", "stdio,id=report,signal=off", "-serial", "chardev:report"]);
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", folder.join(MONITOR).display()));
         if self.iommu {
             // Caching mode is what makes the guest's mappings reach a process that serves a card.
             command.args(["-device", "intel-iommu,caching-mode=on"]);
@@ -68,6 +72,10 @@ impl Machine<'_> {
     }
 }
 
+/// In the folder of a boot: what the guest's kernel says, and the socket of QEMU's monitor.
+const CONSOLE: &str = "console.log";
+const MONITOR: &str = "monitor.sock";
+
 const NVME_BYTES: u64 = 64 << 20;
 
 impl Card {
@@ -81,17 +89,31 @@ impl Card {
                 "-device".into(),
                 format!("nvme,serial=lab{number},drive=disk{number}"),
             ],
-            Self::VfioUser { socket } => {
-                let device = serde_json::json!({
-                    "driver": "vfio-user-pci",
-                    "bus": format!("port{number}"),
-                    "socket": { "type": "unix", "path": socket.to_string_lossy() },
-                });
+            Self::VfioUser { .. } => {
                 let port = number + 1;
                 let root_port = format!("pcie-root-port,id=port{number},chassis={port},slot={port}");
-                vec!["-device".into(), root_port, "-device".into(), device.to_string()]
+                let device = self.device(number).map(|device| ["-device".into(), device.to_string()]);
+                ["-device".into(), root_port].into_iter().chain(device.into_iter().flatten()).collect()
             }
         }
+    }
+
+    /// The device itself, for one that can be plugged in while the machine runs.
+    pub(crate) fn device(&self, number: usize) -> Option<serde_json::Value> {
+        match self {
+            Self::Edu | Self::Nvme => None,
+            Self::VfioUser { socket } => Some(serde_json::json!({
+                "driver": "vfio-user-pci",
+                "id": Self::name(number),
+                "bus": format!("port{number}"),
+                "socket": { "type": "unix", "path": socket.to_string_lossy() },
+            })),
+        }
+    }
+
+    /// What QEMU calls a device that can be plugged in.
+    pub(crate) fn name(number: usize) -> String {
+        format!("card{number}")
     }
 }
 
@@ -100,19 +122,26 @@ pub(crate) struct Guest {
     qemu: Child,
     lines: Receiver<String>,
     folder: PathBuf,
+    slots: RefCell<Slots>,
 }
 
 impl Guest {
     /// Starts the machine. `folder` holds its logs.
     pub(crate) fn start(machine: &Machine<'_>, folder: &Path) -> Result<Self, Error> {
-        let (console, messages) = (folder.join("console.log"), folder.join("qemu.log"));
-        write(&console, "")?;
+        let messages = folder.join("qemu.log");
+        write(&folder.join(CONSOLE), "")?;
         let log = fs::File::create(&messages).map_err(Error::io("write", &messages))?;
-        let mut command = machine.command(&console);
+        let mut command = machine.command(folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut qemu = command.spawn().map_err(start_error)?;
         let lines = lines::of(qemu.stdout.take());
-        Ok(Self { qemu, lines, folder: folder.to_owned() })
+        let slots = RefCell::new(Slots::new(folder.join(MONITOR), machine.cards.to_vec()));
+        Ok(Self { qemu, lines, folder: folder.to_owned(), slots })
+    }
+
+    /// Where its cards are plugged in.
+    pub(crate) fn slots(&self) -> RefMut<'_, Slots> {
+        self.slots.borrow_mut()
     }
 
     /// The next line of the second serial line; none when the time is over or the machine has ended.
@@ -149,8 +178,7 @@ pub(crate) enum Silence {
 
 /// Runs a machine whose second serial line is the user's terminal, until the guest powers off.
 pub(crate) fn run_on_terminal(machine: &Machine<'_>, folder: &Path) -> Result<(), Error> {
-    let console = folder.join("console.log");
-    let status = machine.command(&console).status().map_err(start_error)?;
+    let status = machine.command(folder).status().map_err(start_error)?;
     if status.success() {
         return Ok(());
     }

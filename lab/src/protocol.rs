@@ -9,6 +9,10 @@ pub(crate) enum Event<'a> {
     Begin(&'a str),
     /// A test ended, with its exit status. The text is output that had no new line.
     End { name: &'a str, status: u8, output: &'a str },
+    /// A test wants the card at this address to be unplugged.
+    Unplug(&'a str),
+    /// A test wants the card that was at this address to be plugged in again.
+    Plug(&'a str),
     /// All tests have run.
     Done,
     /// A line of a test's output.
@@ -25,6 +29,8 @@ pub(crate) fn understand(line: &str) -> Event<'_> {
         ["ready"] => Event::Ready,
         ["done"] => Event::Done,
         ["begin", name] => Event::Begin(name),
+        ["unplug", address] => Event::Unplug(address),
+        ["plug", address] => Event::Plug(address),
         ["end", name, status] => match status.parse() {
             Ok(status) => Event::End { name, status, output },
             Err(_) => Event::Output(line),
@@ -45,6 +51,8 @@ mod tests {
             understand("no line end@@jitney end a 77"),
             Event::End { name: "a", status: 77, output: "no line end" }
         );
+        assert_eq!(understand("@@jitney unplug 0000:02:00.0"), Event::Unplug("0000:02:00.0"));
+        assert_eq!(understand("@@jitney plug 0000:02:00.0"), Event::Plug("0000:02:00.0"));
         assert_eq!(understand("@@jitney done"), Event::Done);
         for line in [
             "",
@@ -54,6 +62,7 @@ mod tests {
             "@@jitney end a 256",
             "@@jitney end a b c",
             "@@jitney begin",
+            "@@jitney plug",
         ] {
             assert_eq!(understand(line), Event::Output(line));
         }
