@@ -1,6 +1,6 @@
 //! What the machine does when a piece of work is finished.
 
-use super::{BufferState, ClientId, Effect, Machine, Outcome, Task, TaskId, Work};
+use super::{ClientId, Effect, Machine, Outcome, Task, TaskId, Work};
 use crate::protocol::Reply;
 use jitney_vfio::Error;
 
@@ -79,70 +79,8 @@ impl Machine {
         }
     }
 
-    fn mapped(
-        &mut self,
-        client: ClientId,
-        number: u64,
-        iova: u64,
-        id: TaskId,
-        outcome: Result<Outcome, Error>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let present = self.is_present(client);
-        let Some(state) = self.clients.get_mut(&client) else { return };
-        let Some(buffer) = state.buffers.get_mut(&iova) else { return };
-        match outcome {
-            Ok(_) if present => {
-                buffer.state = BufferState::Live;
-                let reply = Ok(Reply::Allocated { iova, size: buffer.size });
-                self.reply(client, number, reply, Some(id), effects);
-            }
-            Ok(_) => {
-                // It left while its memory was being mapped.
-                buffer.state = BufferState::Unmapping;
-                let work = buffer.unmap(iova);
-                self.start(Task::Unmap { client, number: None, iova }, work, effects);
-            }
-            Err(error) => {
-                state.buffers.remove(&iova);
-                self.release_iova(iova);
-                self.reply(client, number, Err(error), None, effects);
-            }
-        }
-    }
-
-    fn unmapped(
-        &mut self,
-        client: ClientId,
-        number: Option<u64>,
-        iova: u64,
-        outcome: Result<Outcome, Error>,
-        effects: &mut Vec<Effect>,
-    ) {
-        if let Some(state) = self.clients.get_mut(&client) {
-            state.buffers.remove(&iova);
-        }
-        // After a failure a card may still reach that memory: its IOVA is never handed out again.
-        if outcome.is_ok() {
-            self.release_iova(iova);
-        }
-        self.settle(
-            client,
-            number,
-            outcome,
-            "a DMA buffer could not be unmapped; its IOVA stays taken",
-            effects,
-        );
-    }
-
-    fn release_iova(&mut self, iova: u64) {
-        if let Err(error) = self.iovas.free(iova) {
-            tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
-        }
-    }
-
     /// Answers the request that asked for this work, or logs a failure if nobody did.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         client: ClientId,
         number: Option<u64>,
@@ -159,7 +97,7 @@ impl Machine {
         }
     }
 
-    fn reply(
+    pub(super) fn reply(
         &self,
         client: ClientId,
         number: u64,

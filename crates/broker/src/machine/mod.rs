@@ -4,6 +4,7 @@
 //! order when a client is gone. The server feeds it events and carries out its effects. Work that takes time is an
 //! [`Effect::Work`] with a [`TaskId`], answered some time later with [`Event::Finished`].
 
+mod buffers;
 mod departure;
 mod finished;
 mod requests;

@@ -1,9 +1,6 @@
 //! What the machine does with a request.
 
-use super::{
-    Buffer, BufferState, ClientId, Deferred, Effect, MAX_BUFFERS, MAX_LEASES, MAX_PENDING, Machine, Space,
-    Task, Work, invalid,
-};
+use super::{ClientId, Deferred, Effect, MAX_LEASES, MAX_PENDING, Machine, Space, Task, Work, invalid};
 use crate::protocol::{ClientUsage, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseRequest, Mode, Part};
 
@@ -11,7 +8,7 @@ use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseRequest, Mode, Part};
 const MAX_PROGRAM: usize = 120;
 
 /// A request's answer: at once, or when the work that was started is finished.
-type Answer = Result<Option<Reply>, Error>;
+pub(super) type Answer = Result<Option<Reply>, Error>;
 
 impl Machine {
     pub(super) fn request(
@@ -170,51 +167,6 @@ impl Machine {
         Ok(Some(Reply::Done))
     }
 
-    fn allocate(
-        &mut self,
-        client: ClientId,
-        number: u64,
-        space: Space,
-        (size, align, top, page_shift): (u64, u64, u64, u8),
-        effects: &mut Vec<Effect>,
-    ) -> Answer {
-        let Some(state) = self.clients.get_mut(&client) else { return Ok(None) };
-        if state.buffers.len() >= MAX_BUFFERS {
-            return Err(too_many("DMA buffers", MAX_BUFFERS));
-        }
-        if !matches!(page_shift, 12 | 21 | 30) {
-            return Err(invalid(format!("there are no pages of 2^{page_shift} bytes; use 12, 21 or 30")));
-        }
-        let page = 1u64 << page_shift;
-        let Some(size) = size.checked_next_multiple_of(page).filter(|&size| size > 0 && size < 1 << 63)
-        else {
-            return Err(invalid(format!("a DMA buffer cannot have {size} bytes")));
-        };
-        // One that is no power of two is left for the allocator to refuse.
-        let align = if align.is_power_of_two() { align.max(page) } else { align };
-        let request = jitney_iova::Request { size, align, top };
-        let iova = self
-            .iovas
-            .allocate(request)
-            .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
-        state.buffers.insert(iova, Buffer { space, size, state: BufferState::Mapping });
-        self.start(Task::Map { client, number, iova }, Work::Map { space, iova, size, page_shift }, effects);
-        Ok(None)
-    }
-
-    fn free(&mut self, client: ClientId, number: u64, iova: u64, effects: &mut Vec<Effect>) -> Answer {
-        let buffer = self.clients.get_mut(&client).and_then(|client| client.buffers.get_mut(&iova));
-        match buffer {
-            Some(buffer @ Buffer { state: BufferState::Live, .. }) => {
-                buffer.state = BufferState::Unmapping;
-                let work = buffer.unmap(iova);
-                self.start(Task::Unmap { client, number: Some(number), iova }, work, effects);
-                Ok(None)
-            }
-            _ => Err(invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"))),
-        }
-    }
-
     fn lease(&mut self, client: ClientId, card: u32, request: LeaseRequest) -> Answer {
         let card = self.opened(client, card)?;
         let held = self.cards[card].leases.iter().filter(|lease| lease.holder == client).count();
@@ -361,6 +313,6 @@ fn excludes(granted: &LeaseRequest, asked: &LeaseRequest) -> bool {
     granted.part.overlaps(&asked.part) && (granted.mode == Mode::Exclusive || asked.mode == Mode::Exclusive)
 }
 
-fn too_many(what: &str, most: usize) -> Error {
+pub(super) fn too_many(what: &str, most: usize) -> Error {
     Error::new(ErrorKind::Exhausted, format!("a client may have at most {most} {what}"))
 }
