@@ -1,16 +1,13 @@
 //! A client's link to its broker, and a card as a client has it.
 
-use crate::protocol::{self, ClientUsage, Reply, Request};
+use crate::line::Line;
+use crate::protocol::{ClientUsage, Reply, Request};
 use crate::server::door;
-use jitney_memory::descriptors::{self, Wait};
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
     BarInfo, Card, Device, DmaBuffer, DmaPlace, DmaRequest, Error, ErrorKind, Grant, Handed, Identity,
     Interrupt, Keeper, Lease, LeaseRequest, Notices, Part, Region, Result,
 };
-use rustix::io::Errno;
-use rustix::net::sockopt::Timeout;
-use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,26 +26,20 @@ pub struct Link {
     broker: u32,
 }
 
-struct Line {
-    socket: OwnedFd,
-    next_number: u64,
-    buffer: Vec<u8>,
-}
-
 impl Link {
     /// Introduces this process to the broker at the other end of `socket`.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if there is no answer within 10 seconds: whoever is there is no broker.
     pub(crate) fn new(socket: OwnedFd) -> Result<Self> {
-        limit_waiting(&socket, Some(HELLO_LIMIT))?;
-        let line = Line { socket, next_number: 1, buffer: vec![0; protocol::MAX_MESSAGE] };
+        let line = Line::new(socket);
+        line.limit_waiting(Some(HELLO_LIMIT))?;
         let mut link = Self { line: Mutex::new(line), broker: 0 };
         match link.ask(&Request::Hello { program: command_line() })? {
             Reply::Welcome { broker } => link.broker = broker,
             other => return Err(unexpected(&other)),
         }
-        limit_waiting(&link.line().socket, None)?;
+        link.line().limit_waiting(None)?;
         Ok(link)
     }
 
@@ -84,7 +75,9 @@ impl Link {
         let page_shift = u8::try_from(request.pages.bytes().ilog2()).unwrap_or(u8::MAX);
         let DmaRequest { size, align, top, .. } = request;
         let allocate = Request::Allocate { card, size, align, top, page_shift };
-        match self.exchange(&allocate, None)? {
+        // Not within the match, where the line would stay locked while a buffer that failed is given back.
+        let allocated = self.line().allocate(&allocate)?;
+        match allocated {
             (Reply::Allocated { iova, size }, Some(descriptor)) => {
                 let memory = Memfd::adopt(descriptor, size)?;
                 let keeper = Arc::new(MemoryKeeper(Arc::clone(self)));
@@ -123,25 +116,7 @@ impl Link {
         request: &Request,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(Reply, Option<OwnedFd>)> {
-        let mut line = self.line();
-        let number = line.next_number;
-        line.next_number += 1;
-        let message = protocol::encode_request(number, request)?;
-        let with: &[BorrowedFd<'_>] = descriptor.as_slice();
-        descriptors::send(&line.socket, &[IoSlice::new(&message)], with, Wait::Block).map_err(gone)?;
-        loop {
-            let Line { socket, buffer, .. } = &mut *line;
-            let received =
-                descriptors::receive(socket, buffer, protocol::MAX_DESCRIPTORS, Wait::Block).map_err(gone)?;
-            if received.len == 0 {
-                return Err(ended());
-            }
-            let (answered, reply) = protocol::decode_reply(&buffer[..received.len])?;
-            // Number 0 is the broker's last word to somebody whom it did not understand.
-            if answered == number || answered == 0 {
-                return Ok((reply?, received.descriptors.into_iter().next()));
-            }
-        }
+        self.line().exchange(request, descriptor)
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -277,29 +252,25 @@ impl Keeper for MemoryKeeper {
             Handed::Lease { .. } | Handed::Interrupt { .. } => Err(foreign(what)),
         }
     }
+
+    /// Without waiting for the reply: that costs a program as much as making a buffer.
+    fn take_back_soon(&self, what: Handed) {
+        let outcome = match what {
+            Handed::Buffer { iova } => self.0.line().post(&Request::Free { iova }),
+            Handed::Lease { .. } | Handed::Interrupt { .. } => Err(foreign(what)),
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(?what, %error, "could not be given back");
+        }
+    }
 }
 
 fn foreign(what: Handed) -> Error {
     Error::new(ErrorKind::Invalid, format!("{what:?} was handed out by somebody else"))
 }
 
-fn limit_waiting(socket: impl AsFd, limit: Option<Duration>) -> Result<()> {
-    rustix::net::sockopt::set_socket_timeout(socket, Timeout::Recv, limit)
-        .map_err(|errno| Error::from_errno(errno, "the time limit of the link to the broker"))
-}
-
 fn unexpected(reply: &Reply) -> Error {
     Error::new(ErrorKind::Protocol, format!("the broker answered something else than was asked: {reply:?}"))
-}
-
-fn gone(error: jitney_memory::Error) -> Error {
-    if error.peer_gone() { ended() } else { error.into() }
-}
-
-fn ended() -> Error {
-    Error::new(ErrorKind::Disconnected, "the broker is gone, or has ended this connection")
-        .with_errno(Errno::PIPE)
-        .with_remedy("start the program again, under a broker that runs")
 }
 
 /// This process's command line, for people who ask who holds what.

@@ -20,6 +20,7 @@
 
 mod bus;
 mod client;
+mod line;
 pub mod machine;
 pub mod protocol;
 pub mod runtime;

@@ -150,13 +150,17 @@ impl DmaBuffer {
         Ok(self.inner.view.write(offset, bytes)?)
     }
 
-    /// Gives the buffer back and says whether that worked. Dropping the last clone does the same and can only log.
+    /// Gives the buffer back, waits until no card reaches it any more, and says whether that worked. Dropping the last
+    /// clone does the same but need not wait, and can only log.
     ///
     /// # Errors
     /// [`ErrorKind::Held`] if another clone is alive; then nothing was done to the memory and that clone stays valid.
     pub fn free(self) -> Result<()> {
         match Arc::try_unwrap(self.inner) {
-            Ok(mut inner) => inner.give_back(),
+            Ok(mut inner) => match inner.keeper.take() {
+                Some(keeper) => keeper.take_back(Handed::Buffer { iova: inner.place.iova }),
+                None => Ok(()),
+            },
             Err(shared) => Err(Error::new(
                 ErrorKind::Held,
                 format!("the DMA buffer at IOVA {:#x} is still in use, by a clone of it", shared.place.iova),
@@ -165,19 +169,10 @@ impl DmaBuffer {
     }
 }
 
-impl Inner {
-    fn give_back(&mut self) -> Result<()> {
-        match self.keeper.take() {
-            Some(keeper) => keeper.take_back(Handed::Buffer { iova: self.place.iova }),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Err(error) = self.give_back() {
-            tracing::warn!(iova = self.place.iova, %error, "a DMA buffer could not be given back");
+        if let Some(keeper) = self.keeper.take() {
+            keeper.take_back_soon(Handed::Buffer { iova: self.place.iova });
         }
     }
 }

@@ -27,4 +27,12 @@ pub enum Handed {
 pub trait Keeper: Send + Sync {
     /// Takes it back. When this returns a buffer is unmapped, a lease free for others, a vector silent.
     fn take_back(&self, what: Handed) -> Result<()>;
+
+    /// Takes it back soon, for somebody who only lets go of it: in a destructor there is nobody to wait, or to be told
+    /// what went wrong. A keeper that has to ask somebody else need not wait for the answer.
+    fn take_back_soon(&self, what: Handed) {
+        if let Err(error) = self.take_back(what) {
+            tracing::warn!(?what, %error, "could not be given back");
+        }
+    }
 }

@@ -125,8 +125,38 @@ fn buffers_lie_where_they_are_of_use() {
     let odd = bus.dma_buffer(5).unwrap();
     assert_eq!(odd.size(), 4096, "whole pages");
     assert_eq!(host.mapped().len(), 5);
-    drop((low, high, large, aligned, odd));
+    [low, high, large, aligned, odd].into_iter().for_each(|buffer| buffer.free().unwrap());
     assert!(host.mapped().is_empty(), "a free is over when it is answered");
+}
+
+#[test]
+fn buffers_that_are_dropped_go_back_without_a_wait_and_all_of_them() {
+    let host = FakeHost::new();
+    let broker = broker_of(&host, Duration::from_millis(1));
+    let bus = broker.bus();
+    // More than may be on their way at once.
+    let buffers: Vec<_> = (0..50).map(|_| bus.dma_buffer(4096).unwrap()).collect();
+    drop(buffers);
+    let last = bus.dma_buffer(4096).unwrap();
+    eventually("memory is mapped", || host.mapped().len() == 1);
+    last.free().unwrap();
+    let usage = bus.usage().unwrap();
+    assert_eq!((usage[0].buffers, host.mapped().len()), (0, 0));
+}
+
+#[test]
+fn what_a_dropped_buffer_had_can_be_had_at_once() {
+    let host = FakeHost::new();
+    let broker = broker_of(&host, Duration::from_millis(1));
+    let bus = broker.bus();
+    // There is room for one at a time, and it takes a while until it is gone.
+    let all_of_it = DmaRequest::new(1 << 30).below((1 << 30) - 1);
+    for _ in 0..3 {
+        drop(bus.dma_buffer(all_of_it).unwrap());
+    }
+    let buffer = bus.dma_buffer(all_of_it).unwrap();
+    assert_eq!(bus.dma_buffer(all_of_it).unwrap_err().kind(), ErrorKind::Exhausted);
+    drop(buffer);
 }
 
 #[test]
