@@ -18,17 +18,22 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// Starts a board by the name that `jitney emulate` knows it by, and options after it. Socket and log are in `folder`; `number` tells boards apart.
-    pub(crate) fn start(jitney: &Path, name: &str, number: usize, folder: &Path) -> Result<Self, Error> {
+    /// Starts a board by the name that `jitney emulate` knows it by, and options after it; `command` is `jitney` without arguments. Socket and log are
+    /// in `folder`; `number` tells boards apart.
+    pub(crate) fn start(
+        mut command: Command,
+        name: &str,
+        number: usize,
+        folder: &Path,
+    ) -> Result<Self, Error> {
         let socket = folder.join(format!("board{number}.sock"));
         let log = folder.join(format!("board{number}-{}.log", name.split(' ').next().unwrap_or(name)));
         let log = File::create(&log).map_err(Error::io("write", &log))?;
-        let mut command = Command::new(jitney);
         // The board ends when its input does: it does not outlive the lab, however the lab ends.
         command.arg("emulate").args(name.split(' ')).args(["--with-parent", "--socket"]).arg(&socket);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut process = command.spawn().map_err(|source| Error::Start {
-            program: jitney.display().to_string(),
+            program: command.get_program().to_string_lossy().into_owned(),
             what: format!("to serve the board {name}"),
             source,
         })?;

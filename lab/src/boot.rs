@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::initramfs::SCRIPT;
 use crate::machine::{Guest, Silence};
 use crate::protocol::{Event, understand};
 use crate::suites::Test;
@@ -53,12 +54,44 @@ pub(crate) fn await_ready(guest: &Guest) -> Result<(), Error> {
     }
 }
 
+/// Follows the guest through its only script, and returns what that wrote.
+pub(crate) fn follow_script(guest: &Guest, limit: Duration) -> Result<String, Error> {
+    match follow_one(guest, SCRIPT, limit) {
+        Ok((0, output)) => Ok(output.join("\n")),
+        Ok((status, output)) => {
+            Err(Error::Script { what: format!("{}\nexit status {status}", output.join("\n")) })
+        }
+        Err(what) => Err(Error::Script { what }),
+    }
+}
+
+/// What the guest sends after its last test, where programs count what they run: base64. Else, what it did instead.
+pub(crate) fn profiles(guest: &Guest) -> Result<String, String> {
+    let until = Instant::now() + BOOT_LIMIT;
+    let mut text = String::new();
+    loop {
+        match guest.line(until) {
+            Ok(line) => match understand(&line) {
+                Event::Done => return Ok(text),
+                Event::Output(line) => text += line,
+                _ => {}
+            },
+            Err(silence) => return Err(explain(silence, "before it had sent its profiles", BOOT_LIMIT)),
+        }
+    }
+}
+
 /// Follows the guest through `tests` and gives each report to `tell`. If the guest dies, the test that ran then has failed, and
 /// the reports end there: the count says how many there were, one at least.
 pub(crate) fn follow(guest: &Guest, tests: &[&'static Test], mut tell: impl FnMut(Report)) -> usize {
     for (number, test) in tests.iter().enumerate() {
         let started = Instant::now();
-        let (outcome, alive) = follow_one(guest, test);
+        let ended = follow_one(guest, test.name, test.limit);
+        let alive = ended.is_ok();
+        let outcome = match ended {
+            Ok((status, output)) => judge(status, &output, test.limit),
+            Err(what) => Outcome::Failed(what),
+        };
         tell(Report { test: test.name, time: started.elapsed(), outcome });
         if !alive {
             return number + 1;
@@ -67,24 +100,24 @@ pub(crate) fn follow(guest: &Guest, tests: &[&'static Test], mut tell: impl FnMu
     tests.len()
 }
 
-/// A test's outcome, and whether the guest is alive.
-fn follow_one(guest: &Guest, test: &Test) -> (Outcome, bool) {
-    let limit = test.limit + GRACE;
+/// A test's exit status and output. If the guest died, what the test had written, what happened, and the ends of all logs.
+fn follow_one(guest: &Guest, test: &str, limit: Duration) -> Result<(u8, Vec<String>), String> {
+    let limit = limit + GRACE;
     let until = Instant::now() + limit;
     let mut output = Vec::new();
     loop {
         let line = match guest.line(until) {
             Ok(line) => line,
             Err(silence) => {
-                let what = explain(silence, &format!("in test {}", test.name), limit);
+                let what = explain(silence, &format!("in test {test}"), limit);
                 output.push(guest.error(what).to_string());
-                return (Outcome::Failed(output.join("\n")), false);
+                return Err(output.join("\n"));
             }
         };
         match understand(&line) {
-            Event::End { name, status, output: rest } if name == test.name => {
+            Event::End { name, status, output: rest } if name == test => {
                 output.extend(Some(rest.to_owned()).filter(|rest| !rest.is_empty()));
-                return (judge(status, &output, test.limit), true);
+                return Ok((status, output));
             }
             Event::Output(text) => output.push(text.to_owned()),
             // The test sees for itself whether it has happened.

@@ -66,6 +66,12 @@ pub enum Error {
         /// The ends of the guest's console, of QEMU's messages, and of the boards' messages.
         logs: String,
     },
+    /// A script that measures in the guest failed, took too long, or took its guest down.
+    #[error("the script in the guest failed:\n{what}")]
+    Script {
+        /// What it wrote, and how it ended.
+        what: String,
+    },
     /// There is no kernel row of that name.
     #[error("no kernel row is called {name:?}; there are: {known}")]
     UnknownRow {
@@ -85,9 +91,39 @@ pub enum Error {
 }
 
 impl Error {
+    /// What this machine lacks for the lab, if that is what went wrong: then it is no defect of anything.
+    pub fn lacking(&self) -> Option<String> {
+        match self {
+            Self::NoMirror => {
+                Some("the lab needs a Debian machine: no Debian mirror in its package sources".to_owned())
+            }
+            Self::Start { program, source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                Some(format!("the lab needs {program}"))
+            }
+            _ => None,
+        }
+    }
+
     /// For `map_err`: an I/O error with what was being done to which path.
     pub(crate) fn io(verb: &str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let what = format!("{verb} {}", path.display());
         move |source| Self::Io { what, source }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn a_machine_without_debian_s_programs_lacks_something_and_other_trouble_is_trouble() {
+        let start = |kind: ErrorKind| Error::Start {
+            program: "apt-get".into(),
+            what: "to fetch".into(),
+            source: kind.into(),
+        };
+        assert_eq!(start(ErrorKind::NotFound).lacking().as_deref(), Some("the lab needs apt-get"));
+        assert_eq!(start(ErrorKind::PermissionDenied).lacking(), None);
     }
 }

@@ -3,12 +3,14 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::Error;
 use crate::cache::Cache;
+use crate::coverage;
 use crate::cpio::Archive;
 use crate::debian::Debian;
 use crate::kernel::Kernel;
@@ -31,17 +33,23 @@ pub(crate) fn fetch_busybox(cache: &Cache, debian: &Debian) -> Result<PathBuf, E
 pub(crate) enum Task<'a> {
     /// Runs tests, one after the other.
     Tests(&'a [&'static Test]),
+    /// Runs a script, and kills it after some time.
+    Script { text: &'a str, limit: Duration },
     /// Gives a prompt.
     Shell,
 }
 
-/// Packs the file system for one boot into `target`.
+/// What a script that is no test is called.
+pub(crate) const SCRIPT: &str = "script";
+
+/// Packs the file system for one boot into `target`. Programs that count what they run are said to do so (`counts`).
 pub(crate) fn pack(
     target: &Path,
     busybox: &Path,
     kernel: &Kernel,
     programs: &[Program],
     task: Task<'_>,
+    counts: bool,
 ) -> Result<(), Error> {
     let mut members = vec![
         Member::folder("bin"),
@@ -61,17 +69,23 @@ pub(crate) fn pack(
     for program in programs {
         members.push(Member::copy(format!("usr/bin/{}", program.name), &program.path)?);
     }
-    for test in SUITES.iter().flat_map(|suite| suite.tests) {
-        members.push(Member::text(&format!("lab/tests/{}", test.name), test.script));
-    }
-    members.push(match task {
-        Task::Tests(tests) => {
-            let list: String =
-                tests.iter().map(|test| format!("{} {}\n", test.name, test.limit.as_secs())).collect();
-            Member::text("lab/tests.list", &list)
+    let scripts: Vec<_> = match task {
+        Task::Tests(tests) => tests.iter().map(|test| (test.name, test.script, test.limit)).collect(),
+        Task::Script { text, limit } => vec![(SCRIPT, text, limit)],
+        Task::Shell => {
+            members.push(Member::text("lab/shell", ""));
+            let tests = SUITES.iter().flat_map(|suite| suite.tests);
+            tests.map(|test| (test.name, test.script, test.limit)).collect()
         }
-        Task::Shell => Member::text("lab/shell", ""),
-    });
+    };
+    let list: String =
+        scripts.iter().map(|(name, _, limit)| format!("{name} {}\n", limit.as_secs())).collect();
+    members.push(Member::text("lab/tests.list", &list));
+    members
+        .extend(scripts.iter().map(|(name, script, _)| Member::text(&format!("lab/tests/{name}"), script)));
+    if counts {
+        members.push(Member::text("lab/coverage", coverage::FILE));
+    }
     write_archive(target, &members).map_err(Error::io("write", target))
 }
 

@@ -3,7 +3,7 @@
 //! QEMU (with a client of the vfio-user protocol), kernels and a small userland come from Debian's packages into a cache; one
 //! kernel is built from source, because Debian's own have no iommufd, no device cdev and no NOIOMMU. [`run`] boots each row of
 //! the matrix, runs the tests in it and reports them by name; [`shell`] gives a prompt in the same guest. `cargo xtask lab` calls
-//! both; `lab/README.md` says how to add a test.
+//! both; `lab/README.md` says how to add a test. [`script`] runs one script, for what it writes. [`Llvm`] comes from the same cache.
 //!
 //! ```no_run
 //! let options = jitney_lab::Options { kernel: Some("small".into()), ..Default::default() };
@@ -16,13 +16,16 @@ mod boards;
 mod boot;
 mod cache;
 mod command;
+pub mod coverage;
 mod cpio;
 mod debian;
 mod error;
 mod hotplug;
 mod initramfs;
 mod kernel;
+mod lab;
 mod lines;
+mod llvm;
 mod logs;
 mod machine;
 mod programs;
@@ -31,10 +34,14 @@ mod protocol;
 mod qemu;
 mod qmp;
 mod run;
+mod script;
 mod suites;
 mod tools;
 mod unpacked;
 
 pub use error::Error;
+pub use llvm::Llvm;
 pub use machine::Card;
+pub use programs::Target;
 pub use run::{Options, Summary, run, shell};
+pub use script::{Script, script};

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::Error;
 use crate::command::output;
+use crate::coverage::{self, Coverage};
 use crate::progress::Step;
 
 /// A program for the guest's `/usr/bin`. It must be linked statically.
@@ -19,11 +20,22 @@ pub(crate) struct Program {
 
 /// A binary, an example or a test program of this workspace.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) package: &'static str,
+pub struct Target {
+    /// Its package.
+    pub package: &'static str,
     /// Cargo's word for it: `--bin`, `--example` or `--test`.
-    pub(crate) kind: &'static str,
-    pub(crate) name: &'static str,
+    pub kind: &'static str,
+    /// Its name.
+    pub name: &'static str,
+}
+
+/// What programs are built for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose<'a> {
+    /// For tests; they may count what they run.
+    Tests(Option<&'a Coverage>),
+    /// To be as fast as they are for users.
+    Measurements,
 }
 
 /// What the tests need.
@@ -47,24 +59,26 @@ const FLAGS: &str = "-C target-feature=+crt-static -C target-cpu=x86-64-v2";
 /// A static binary needs the target named, or else the flags would hold for procedural macros, too.
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds the programs, in a target folder of their own because of their flags.
-pub(crate) fn build(targets: &[Target]) -> Result<Vec<Program>, Error> {
+/// Builds programs, in a target folder of their own because of their flags.
+pub(crate) fn build(targets: &[Target], purpose: Purpose<'_>) -> Result<Vec<Program>, Error> {
+    let (coverage, profile) = match purpose {
+        Purpose::Tests(coverage) => (coverage, "dev"),
+        Purpose::Measurements => (None, "release"),
+    };
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let folder =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from).join("lab");
+    let target = || env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let folder = coverage.map_or_else(|| target().join("lab"), Coverage::build);
+    let flags = [FLAGS, coverage.map_or("", |_| coverage::FLAGS)].join(" ");
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let _step = Step::start("building programs for the guest");
     let build_one = |target: &Target| {
         let mut command = Command::new(&cargo);
         // The guest unpacks them into its memory: they are smaller without debug information, and sooner built.
-        command.current_dir(workspace).env("RUSTFLAGS", FLAGS).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        command.current_dir(workspace).env("RUSTFLAGS", &flags);
+        command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
         command.args(["build", "--quiet", "--message-format", "json-render-diagnostics", "--target", TRIPLE]);
-        command.arg("--target-dir").arg(&folder).args([
-            "--package",
-            target.package,
-            target.kind,
-            target.name,
-        ]);
+        command.args(["--profile", profile]).arg("--target-dir").arg(&folder);
+        command.args(["--package", target.package, target.kind, target.name]);
         let messages = output(&mut command, &format!("to build {} for the guest", target.name))?;
         let path = executable(&messages, target.name).ok_or_else(|| Error::Missing {
             what: format!("the program {}", target.name),

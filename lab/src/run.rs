@@ -1,23 +1,16 @@
 //! The whole matrix: every chosen test on every chosen row.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::PathBuf;
 
 use crate::Error;
-use crate::boards::Board;
-use crate::boot::{Outcome, Report, await_ready, follow};
-use crate::cache::Cache;
-use crate::debian::Debian;
-use crate::initramfs::{self, Task};
+use crate::boot::{self, Outcome, Report, await_ready, follow};
+use crate::initramfs::Task;
 use crate::kernel::Kernel;
-use crate::machine::{Card, Guest, Machine, run_on_terminal};
-use crate::programs::{self, Program};
+use crate::lab::{Lab, boot_folder};
+use crate::machine::{Card, Guest, run_on_terminal};
 use crate::progress::Step;
-use crate::qemu::Qemu;
 use crate::suites::{ROWS, Row, SUITES, Suite, Test};
-
-/// Guest memory. Pages that the guest does not touch cost the host nothing.
-const MEMORY_MIB: u32 = 1024;
 
 /// What to run.
 #[derive(Debug, Clone, Default)]
@@ -28,6 +21,9 @@ pub struct Options {
     pub test: Option<String>,
     /// Cards that the guest has beside those that its tests ask for.
     pub cards: Vec<Card>,
+    /// A folder for line coverage. With it the programs are built to count what they run, and are kept in `programs` there,
+    /// what they counted in `profiles`. The counters of a guest that dies are lost.
+    pub coverage: Option<PathBuf>,
 }
 
 /// How many tests ended how.
@@ -76,10 +72,10 @@ impl std::fmt::Display for Summary {
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
     let rows = choose_rows(options.kernel.as_deref())?;
     let suites = choose_tests(options.test.as_deref())?;
-    let lab = Lab::open()?;
+    let lab = Lab::open(options.coverage.as_deref())?;
     let mut total = Summary::default();
     for row in rows {
-        let kernel = Kernel::prepare(row.kernel, &lab.cache, &lab.debian)?;
+        let kernel = lab.kernel(row)?;
         say(out, row.name)?;
         let mut summary = Summary::default();
         for (suite, tests) in &suites {
@@ -100,53 +96,16 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
 pub fn shell(options: &Options) -> Result<(), Error> {
     let rows = choose_rows(options.kernel.as_deref())?;
     let Some(row) = rows.first() else { return Ok(()) };
-    let lab = Lab::open()?;
-    let kernel = Kernel::prepare(row.kernel, &lab.cache, &lab.debian)?;
+    let lab = Lab::open(None)?;
+    let kernel = lab.kernel(row)?;
     let folder = boot_folder()?;
     let initramfs = folder.path().join("initramfs");
-    initramfs::pack(&initramfs, &lab.busybox, &kernel, &lab.programs, Task::Shell)?;
+    lab.pack(&initramfs, &kernel, Task::Shell)?;
     let (_boards, cards) = lab.cards(&SUITES[0], &options.cards, folder.path())?;
     run_on_terminal(&lab.machine(row, &kernel, &initramfs, &cards), folder.path())
 }
 
-/// What every boot needs.
-struct Lab {
-    cache: Cache,
-    debian: Debian,
-    qemu: Qemu,
-    busybox: std::path::PathBuf,
-    programs: Vec<Program>,
-}
-
 impl Lab {
-    fn open() -> Result<Self, Error> {
-        let (cache, debian) = (Cache::open()?, Debian::default());
-        let programs = programs::build(&programs::TARGETS)?;
-        let qemu = Qemu::fetch(&cache, &debian)?;
-        let busybox = initramfs::fetch_busybox(&cache, &debian)?;
-        Ok(Self { cache, debian, qemu, busybox, programs })
-    }
-
-    /// Starts a suite's boards and lists all cards of the machine. It ends before the boards do: keep them for longer.
-    fn cards(&self, suite: &Suite, more: &[Card], folder: &Path) -> Result<(Vec<Board>, Vec<Card>), Error> {
-        let jitney = self.programs.iter().find(|program| program.name == programs::JITNEY);
-        let jitney = jitney.map_or(Path::new(programs::JITNEY), |program| &program.path);
-        let start = |(number, name): (usize, &&str)| Board::start(jitney, name, number, folder);
-        let boards = suite.boards.iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
-        let served: Vec<Card> = boards.iter().map(Board::card).collect();
-        Ok((boards, [suite.cards, &served, more].concat()))
-    }
-
-    fn machine<'a>(
-        &'a self,
-        row: &Row,
-        kernel: &'a Kernel,
-        initramfs: &'a Path,
-        cards: &'a [Card],
-    ) -> Machine<'a> {
-        Machine { qemu: &self.qemu, kernel, initramfs, cards, iommu: row.iommu, memory_mib: MEMORY_MIB }
-    }
-
     /// Boots as often as is needed: a test that takes the guest down fails, and the tests after it get a new one.
     fn run_suite(
         &self,
@@ -163,7 +122,7 @@ impl Lab {
         while !left.is_empty() {
             let folder = boot_folder()?;
             let initramfs = folder.path().join("initramfs");
-            initramfs::pack(&initramfs, &self.busybox, kernel, &self.programs, Task::Tests(left))?;
+            self.pack(&initramfs, kernel, Task::Tests(left))?;
             let step = Step::start(format!("booting {}", row.name));
             let (_boards, cards) = self.cards(suite, more, folder.path())?;
             let guest = Guest::start(&self.machine(row, kernel, &initramfs, &cards), folder.path())?;
@@ -174,35 +133,16 @@ impl Lab {
                 written = std::mem::replace(&mut written, Ok(())).and_then(|()| say(out, &line(&report)));
             });
             left = &left[ran..];
+            if let Some(coverage) = self.coverage().filter(|_| left.is_empty()) {
+                match boot::profiles(&guest) {
+                    Ok(text) => coverage.unpack(&text, folder.path())?,
+                    // Its last test has failed, and says what the console said.
+                    Err(silence) => say(out, &format!("  {silence}: what was counted in it is lost"))?,
+                }
+            }
         }
         written.map(|()| summary)
     }
-}
-
-/// What boot folders are called, followed by the process that made them.
-const BOOT_FOLDER: &str = "jitney-lab-";
-
-/// A folder for one boot's files, with a path short enough for sockets. Folders of runs that were killed are removed here.
-fn boot_folder() -> Result<tempfile::TempDir, Error> {
-    let parent = std::env::temp_dir();
-    for item in std::fs::read_dir(&parent).map_err(Error::io("read", &parent))?.flatten() {
-        let name = item.file_name().to_string_lossy().into_owned();
-        if maker(&name).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            // It may be another user's, or another run may be removing it, too.
-            let _ = std::fs::remove_dir_all(item.path());
-        }
-    }
-    let prefix = format!("{BOOT_FOLDER}{}-", std::process::id());
-    tempfile::Builder::new()
-        .prefix(&prefix)
-        .tempdir_in(&parent)
-        .map_err(Error::io("make a folder in", &parent))
-}
-
-/// The process that made a boot folder of this name.
-fn maker(name: &str) -> Option<&str> {
-    let (process, _) = name.strip_prefix(BOOT_FOLDER)?.split_once('-')?;
-    Some(process).filter(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn line(report: &Report) -> String {
@@ -270,21 +210,6 @@ mod tests {
         assert_eq!(report(Outcome::Passed), "  pass  t (1.2 s)");
         assert_eq!(report(Outcome::Skipped("no IOMMU".into())), "  skip  t (1.2 s): no IOMMU");
         assert_eq!(report(Outcome::Failed("a\nb".into())), "  FAIL  t (1.2 s)\n        a\n        b");
-    }
-
-    #[test]
-    fn only_folders_of_ours_have_a_maker() {
-        assert_eq!(maker("jitney-lab-4711-abc"), Some("4711"));
-        for name in [
-            "jitney-lab-",
-            "jitney-lab-x-y",
-            "jitney-lab-..-y",
-            "jitney-lab--y",
-            "jitney-lab-12",
-            "other-12-x",
-        ] {
-            assert_eq!(maker(name), None, "{name}");
-        }
     }
 
     #[test]

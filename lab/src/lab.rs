@@ -1,0 +1,142 @@
+//! What every boot needs, and the folder that it has.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Error;
+use crate::boards::Board;
+use crate::cache::Cache;
+use crate::coverage::{self, Coverage};
+use crate::debian::Debian;
+use crate::initramfs::{self, Task};
+use crate::kernel::Kernel;
+use crate::machine::{Card, Machine};
+use crate::programs::{self, Program, Purpose, Target};
+use crate::qemu::Qemu;
+use crate::suites::{Row, Suite};
+
+/// Guest memory. Pages that the guest does not touch cost the host nothing.
+const MEMORY_MIB: u32 = 1024;
+
+/// What every boot needs.
+pub(crate) struct Lab {
+    cache: Cache,
+    debian: Debian,
+    qemu: Qemu,
+    busybox: PathBuf,
+    programs: Vec<Program>,
+    coverage: Option<Coverage>,
+}
+
+impl Lab {
+    /// With the tests' programs; with `coverage`, a folder, these count what they run.
+    pub(crate) fn open(coverage: Option<&Path>) -> Result<Self, Error> {
+        let coverage = coverage.map(Coverage::at).transpose()?;
+        let programs = programs::build(&programs::TARGETS, Purpose::Tests(coverage.as_ref()))?;
+        coverage.as_ref().map_or(Ok(()), |coverage| coverage.keep(&programs))?;
+        Self::fetch(programs, coverage)
+    }
+
+    /// With programs for a measurement.
+    pub(crate) fn for_measurements(targets: &[Target]) -> Result<Self, Error> {
+        Self::fetch(programs::build(targets, Purpose::Measurements)?, None)
+    }
+
+    fn fetch(programs: Vec<Program>, coverage: Option<Coverage>) -> Result<Self, Error> {
+        let (cache, debian) = (Cache::open()?, Debian::default());
+        let qemu = Qemu::fetch(&cache, &debian)?;
+        let busybox = initramfs::fetch_busybox(&cache, &debian)?;
+        Ok(Self { cache, debian, qemu, busybox, programs, coverage })
+    }
+
+    pub(crate) fn kernel(&self, row: &Row) -> Result<Kernel, Error> {
+        Kernel::prepare(row.kernel, &self.cache, &self.debian)
+    }
+
+    /// Where the counters go, if the programs count.
+    pub(crate) fn coverage(&self) -> Option<&Coverage> {
+        self.coverage.as_ref()
+    }
+
+    /// Packs the guest's file system into `target`.
+    pub(crate) fn pack(&self, target: &Path, kernel: &Kernel, task: Task<'_>) -> Result<(), Error> {
+        initramfs::pack(target, &self.busybox, kernel, &self.programs, task, self.coverage.is_some())
+    }
+
+    /// Starts a suite's boards and lists all cards of the machine. It ends before the boards do: keep them for longer.
+    pub(crate) fn cards(
+        &self,
+        suite: &Suite,
+        more: &[Card],
+        folder: &Path,
+    ) -> Result<(Vec<Board>, Vec<Card>), Error> {
+        let jitney = self.programs.iter().find(|program| program.name == programs::JITNEY);
+        let jitney = jitney.map_or(Path::new(programs::JITNEY), |program| &program.path);
+        let command = || {
+            let mut command = Command::new(jitney);
+            command.envs(self.coverage.as_ref().map(|coverage| (coverage::VARIABLE, coverage.on_host())));
+            command
+        };
+        let start = |(number, name): (usize, &&str)| Board::start(command(), name, number, folder);
+        let boards = suite.boards.iter().enumerate().map(start).collect::<Result<Vec<_>, _>>()?;
+        let served: Vec<Card> = boards.iter().map(Board::card).collect();
+        Ok((boards, [suite.cards, &served, more].concat()))
+    }
+
+    /// A machine of a row; its cards are those of [`Lab::cards`].
+    pub(crate) fn machine<'a>(
+        &'a self,
+        row: &Row,
+        kernel: &'a Kernel,
+        initramfs: &'a Path,
+        cards: &'a [Card],
+    ) -> Machine<'a> {
+        Machine { qemu: &self.qemu, kernel, initramfs, cards, iommu: row.iommu, memory_mib: MEMORY_MIB }
+    }
+}
+
+/// What boot folders are called, followed by the process that made them.
+const BOOT_FOLDER: &str = "jitney-lab-";
+
+/// A folder for one boot's files, with a path short enough for sockets. Folders of runs that were killed are removed here.
+pub(crate) fn boot_folder() -> Result<tempfile::TempDir, Error> {
+    let parent = std::env::temp_dir();
+    for item in std::fs::read_dir(&parent).map_err(Error::io("read", &parent))?.flatten() {
+        let name = item.file_name().to_string_lossy().into_owned();
+        if maker(&name).is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // It may be another user's, or another run may be removing it, too.
+            let _ = std::fs::remove_dir_all(item.path());
+        }
+    }
+    let prefix = format!("{BOOT_FOLDER}{}-", std::process::id());
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempdir_in(&parent)
+        .map_err(Error::io("make a folder in", &parent))
+}
+
+/// The process that made a boot folder of this name.
+fn maker(name: &str) -> Option<&str> {
+    let (process, _) = name.strip_prefix(BOOT_FOLDER)?.split_once('-')?;
+    Some(process).filter(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_ours_have_a_maker() {
+        assert_eq!(maker("jitney-lab-4711-abc"), Some("4711"));
+        for name in [
+            "jitney-lab-",
+            "jitney-lab-x-y",
+            "jitney-lab-..-y",
+            "jitney-lab--y",
+            "jitney-lab-12",
+            "other-12-x",
+        ] {
+            assert_eq!(maker(name), None, "{name}");
+        }
+    }
+}
