@@ -76,7 +76,7 @@ pub(crate) fn targets() -> anyhow::Result<Vec<String>> {
 
 /// Builds targets.
 pub(crate) fn build(targets: &[String]) -> Command {
-    let mut command = workspace::cargo(["build", "--release", "--locked", "--target", &triple()]);
+    let mut command = workspace::cargo(["build", "--release", "--locked", "--target", &workspace::triple()]);
     command.current_dir(workspace::fuzz()).env("RUSTFLAGS", FLAGS).arg("--target-dir").arg(built());
     targets.iter().for_each(|target| {
         command.args(["--bin", target]);
@@ -95,7 +95,7 @@ fn target_command(target: &str, seconds: u64) -> anyhow::Result<Command> {
     for needed in [&corpus, &folder.join("artifacts")] {
         std::fs::create_dir_all(needed).with_context(|| format!("cannot make {}", needed.display()))?;
     }
-    let mut command = Command::new(built().join(triple()).join("release").join(target));
+    let mut command = Command::new(built().join(workspace::triple()).join("release").join(target));
     command.current_dir(folder).arg(corpus);
     command.arg(format!("-max_total_time={seconds}"));
     command.args(["-use_value_profile=1", "-timeout=10", "-artifact_prefix=artifacts/"]);
@@ -108,9 +108,4 @@ fn built() -> PathBuf {
         Some(_) => workspace::target().join("fuzz"),
         None => workspace::fuzz().join("target"),
     }
-}
-
-/// With the target named, the flags do not hold for build scripts and procedural macros.
-fn triple() -> String {
-    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }

@@ -4,7 +4,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a developer sees")]
 
 mod bench;
+mod coverage;
 mod fuzz;
+mod instruments;
 mod lab;
 mod process;
 mod test;
@@ -29,6 +31,9 @@ enum Task {
     /// Measure how fast things are, each as a ratio, and compare with the bars.
     #[command(after_help = bench::HELP)]
     Bench(bench::Options),
+    /// Say which lines the tests run, in all of their processes.
+    #[command(after_help = coverage::HELP)]
+    Coverage(coverage::Options),
     /// Feed decoders and state machines with what nobody would send.
     #[command(after_help = fuzz::HELP)]
     Fuzz(fuzz::Options),
@@ -41,6 +46,7 @@ fn main() -> ExitCode {
     let outcome = match Options::parse().task {
         Task::Test(options) => test::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Coverage(options) => coverage::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Lab(options) => lab::run(options),
     };

@@ -52,7 +52,7 @@ pub(crate) fn must(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// The program and its arguments.
-fn name(command: &Command) -> String {
+pub(crate) fn name(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")

@@ -5,6 +5,7 @@ mod libtest;
 mod parts;
 mod tally;
 
+use crate::instruments::Instruments;
 use clap::Args;
 use parts::{PARTS, Part, Ran, Wish};
 use std::io::Write;
@@ -45,22 +46,39 @@ struct Done {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let wish = Wish { filter: options.filter.as_deref(), echo: options.verbose };
-    let chosen = |part: &&Part| {
+    let wish = Wish { filter: options.filter.as_deref(), echo: options.verbose, instruments: None };
+    let chosen = |part: &Part| {
         (wish.filter.is_none() || part.has_names) && !(options.no_lab && part.name == lab::NAME)
     };
-    let done =
-        PARTS.iter().filter(chosen).map(|part| carry_out(part, wish)).collect::<Result<Vec<_>, _>>()?;
+    let success = run_parts(wish, chosen, options.fail_on_skip)?;
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs the parts that consist of tests, without other checks, in programs that count which lines run. Says whether something
+/// was tested and nothing failed.
+pub(crate) fn run_counting(
+    filter: Option<&str>,
+    echo: bool,
+    no_lab: bool,
+    instruments: &Instruments,
+) -> anyhow::Result<bool> {
+    let wish = Wish { filter, echo, instruments: Some(instruments) };
+    run_parts(wish, |part| part.has_names && !(no_lab && part.name == lab::NAME), false)
+}
+
+/// Runs some of the parts, and says how it went.
+fn run_parts(wish: Wish<'_>, chosen: impl Fn(&Part) -> bool, fail_on_skip: bool) -> anyhow::Result<bool> {
+    let chosen = PARTS.iter().filter(|part| chosen(part));
+    let done = chosen.map(|part| carry_out(part, wish)).collect::<Result<Vec<_>, _>>()?;
     print_table(&done);
     let mut total = Tally::default();
     done.into_iter().for_each(|part| total.add(part.tally));
-    let unexpected = print_skips(&total, options.fail_on_skip);
+    let unexpected = print_skips(&total, fail_on_skip);
     if total.passed == 0 && total.failed == 0 {
         println!("nothing was tested");
     }
     println!("{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped.len());
-    let success = total.failed == 0 && total.passed > 0 && (unexpected == 0 || !options.fail_on_skip);
-    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(total.failed == 0 && total.passed > 0 && (unexpected == 0 || !fail_on_skip))
 }
 
 /// Runs a part and says how it went. What cannot be run at all has failed; the others go on.

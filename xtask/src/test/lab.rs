@@ -2,20 +2,25 @@
 
 use super::parts::{Ran, Wish};
 use super::tally::{Skip, Tally};
+use crate::instruments::Instruments;
 use jitney_lab::{Error, Options, Summary};
 use std::io::{self, Write};
 
 pub(crate) const NAME: &str = "lab";
 
 pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    let options = Options { test: wish.filter.map(str::to_owned), ..Options::default() };
+    let options = Options {
+        test: wish.filter.map(str::to_owned),
+        coverage: wish.instruments.map(Instruments::lab),
+        ..Options::default()
+    };
     let mut report = Report { text: Vec::new(), echo: wish.echo };
     let outcome = jitney_lab::run(&options, &mut report);
     let mut text = String::from_utf8_lossy(&report.text).into_owned();
     let tally = match outcome {
         Ok(Summary { passed, failed, .. }) => Tally { passed, failed, skipped: skips(&text) },
         Err(Error::NoSuchTest { .. }) => Tally::default(),
-        Err(error) => match lacking(&error) {
+        Err(error) => match error.lacking() {
             Some(reason) => Tally::skip(NAME, reason),
             None => {
                 text += &error.to_string();
@@ -24,19 +29,6 @@ pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
         },
     };
     Ok(Ran { tally, text })
-}
-
-/// What this machine lacks for the lab, if that is what went wrong.
-fn lacking(error: &Error) -> Option<String> {
-    match error {
-        Error::NoMirror => {
-            Some("the lab needs a Debian machine: no Debian mirror in its package sources".into())
-        }
-        Error::Start { program, source, .. } if source.kind() == io::ErrorKind::NotFound => {
-            Some(format!("the lab needs {program}"))
-        }
-        _ => None,
-    }
 }
 
 /// The tests that were skipped. A line with nothing but a name begins a row of the matrix; one that begins with `skip`
@@ -83,16 +75,5 @@ mod tests {
     fn skips_carry_their_row() {
         let text = "small\n  pass  a (0.1 s)\n  skip  b (1.2 s): this kernel (6.1): has no iommufd\nsmall: 1 passed\n";
         assert_eq!(skips(text), [Skip::new("lab small: b", "this kernel (6.1): has no iommufd")]);
-    }
-
-    #[test]
-    fn a_machine_without_debian_s_programs_skips_and_other_trouble_fails() {
-        let start = |kind: io::ErrorKind| Error::Start {
-            program: "apt-get".into(),
-            what: "to fetch".into(),
-            source: kind.into(),
-        };
-        assert_eq!(lacking(&start(io::ErrorKind::NotFound)).as_deref(), Some("the lab needs apt-get"));
-        assert_eq!(lacking(&start(io::ErrorKind::PermissionDenied)), None);
     }
 }

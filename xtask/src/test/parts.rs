@@ -4,6 +4,7 @@
 use super::lab;
 use super::libtest;
 use super::tally::Tally;
+use crate::instruments::Instruments;
 use crate::process::{self, Said};
 use crate::{fuzz, workspace};
 use std::process::Command;
@@ -16,6 +17,8 @@ const FUZZ_SECONDS: u64 = 5;
 pub(crate) struct Wish<'a> {
     pub(crate) filter: Option<&'a str>,
     pub(crate) echo: bool,
+    /// Count which lines run, with these.
+    pub(crate) instruments: Option<&'a Instruments>,
 }
 
 /// What came of a part.
@@ -115,6 +118,9 @@ fn cargo_test(which: &str, wish: Wish<'_>) -> anyhow::Result<Ran> {
     let mut command = workspace::cargo(["test", "--workspace", "--all-features", "--no-fail-fast", which]);
     // Read below, whatever the environment says about colours.
     command.env("CARGO_TERM_COLOR", "never").args(wish.filter).args(["--", "--show-output"]);
+    if let Some(instruments) = wish.instruments {
+        instruments.apply(&mut command);
+    }
     let Said { success, text } = process::run(&mut command, wish.echo)?;
     let mut tally = libtest::count(&text);
     if !success && tally.failed == 0 {

@@ -1,0 +1,160 @@
+//! Counted lines, from LLVM's export to tables.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+use std::path::Path;
+
+/// How many of a file's lines hold code, and how many of these ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Count {
+    lines: usize,
+    ran: usize,
+}
+
+impl Count {
+    fn add(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.ran += other.ran;
+    }
+
+    fn missed(self) -> usize {
+        self.lines - self.ran
+    }
+}
+
+/// `  LINES  MISSED  PERCENT`.
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = 100.0 * self.ran as f64 / self.lines as f64;
+        write!(f, "{:>8}{:>8}{percent:>8.1} %", self.lines, self.missed())
+    }
+}
+
+/// The counted lines of each file, by its path below the workspace's root.
+#[derive(Debug, Default)]
+pub(super) struct Lines(BTreeMap<String, Count>);
+
+impl Lines {
+    /// Reads what `llvm-cov export --format=lcov` says: `SF:FILE`, then `DA:LINE,COUNT` for each line with code. Lines of tests
+    /// inside a file are left out, and files that are not below `root`; `source` gives a file's text.
+    pub(super) fn read(lcov: &str, root: &Path, source: impl Fn(&str) -> String) -> Self {
+        let mut files = BTreeMap::new();
+        let mut current = None;
+        for line in lcov.lines() {
+            if let Some(path) = line.strip_prefix("SF:") {
+                let name = Path::new(path).strip_prefix(root).ok();
+                current = name.map(|name| (name.to_string_lossy().into_owned(), code_lines(&source(path))));
+            } else if let (Some((file, until)), Some((line, ran))) = (&current, counted(line))
+                && line < *until
+            {
+                let count = Count { lines: 1, ran: usize::from(ran) };
+                files.entry(file.clone()).or_insert_with(Count::default).add(count);
+            }
+        }
+        Self(files)
+    }
+
+    /// A table of crates, with the libraries' and the command's total and that of the whole workspace.
+    pub(super) fn by_crate(&self) -> String {
+        let mut crates: BTreeMap<(bool, &str), Count> = BTreeMap::new();
+        let mut totals = [Count::default(); 2];
+        for (file, count) in &self.0 {
+            let within = file.strip_prefix("crates/");
+            let name = within.unwrap_or(file).split('/').next().unwrap_or_default();
+            crates.entry((within.is_none(), name)).or_default().add(*count);
+            totals[0].add(if within.is_some() { *count } else { Count::default() });
+            totals[1].add(*count);
+        }
+        let rows = crates.iter().map(|((_, name), count)| (*name, *count));
+        table("crate", rows.chain([("all in crates/", totals[0]), ("workspace", totals[1])]))
+    }
+
+    /// A table of files, those with the most lines that did not run first.
+    pub(super) fn by_file(&self) -> String {
+        let mut files: Vec<_> = self.0.iter().map(|(file, count)| (file.as_str(), *count)).collect();
+        files.sort_by_key(|(_, count)| std::cmp::Reverse(count.missed()));
+        table("file", files.into_iter())
+    }
+}
+
+fn table<'a>(what: &str, rows: impl Iterator<Item = (&'a str, Count)>) -> String {
+    let rows: Vec<_> = rows.collect();
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut text = format!("{what:width$}{:>8}{:>8}{:>10}\n", "lines", "missed", "covered");
+    for (name, count) in rows {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{name:width$}{count}");
+    }
+    text
+}
+
+/// `DA:LINE,COUNT`: the line, and whether it ran.
+fn counted(line: &str) -> Option<(usize, bool)> {
+    let (line, count) = line.strip_prefix("DA:")?.split_once(',')?;
+    Some((line.parse().ok()?, count != "0"))
+}
+
+/// The line at which the tests begin, which stand at the end of a file.
+fn code_lines(source: &str) -> usize {
+    let lines: Vec<_> = source.lines().collect();
+    let tests =
+        |pair: &[&str]| pair[0] == "#[cfg(test)]" && pair[1].starts_with("mod ") && pair[1].ends_with('{');
+    lines.windows(2).position(tests).map_or(usize::MAX, |before| before + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LCOV: &str = "\
+SF:/w/crates/iova/src/lib.rs
+FN:1,x
+DA:1,5
+DA:2,0
+DA:4,7
+DA:5,0
+end_of_record
+SF:/w/lab/src/run.rs
+DA:1,0
+DA:2,18446744073709551615
+LF:2
+end_of_record
+SF:/elsewhere/crates/x/src/lib.rs
+DA:1,1
+end_of_record
+";
+
+    fn lines() -> Lines {
+        let source = |path: &str| match path {
+            "/w/crates/iova/src/lib.rs" => "a\nb\n\n#[cfg(test)]\nmod tests {\n".to_owned(),
+            _ => "#[cfg(test)]\nmod tests;\n".to_owned(),
+        };
+        Lines::read(LCOV, Path::new("/w"), source)
+    }
+
+    #[test]
+    fn tests_and_other_people_s_files_do_not_count() {
+        let expected = [
+            ("crates/iova/src/lib.rs".to_owned(), Count { lines: 2, ran: 1 }),
+            ("lab/src/run.rs".to_owned(), Count { lines: 2, ran: 1 }),
+        ];
+        assert_eq!(lines().0, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn crates_come_before_tools_and_both_are_summed() {
+        let table = lines().by_crate();
+        let words: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(words[1], ["iova", "2", "1", "50.0", "%"]);
+        assert_eq!(words[2][0], "lab");
+        assert_eq!(words[3], ["all", "in", "crates/", "2", "1", "50.0", "%"]);
+        assert_eq!(words[4], ["workspace", "4", "2", "50.0", "%"]);
+    }
+
+    #[test]
+    fn nonsense_counts_nothing() {
+        for text in ["", "DA:1,1", "SF:/w/a\nDA:x,1\nDA:1\n"] {
+            assert!(Lines::read(text, Path::new("/w"), |_| String::new()).0.is_empty(), "{text}");
+        }
+    }
+}

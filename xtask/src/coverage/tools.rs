@@ -1,0 +1,135 @@
+//! The compiler and LLVM's programs, as coverage needs them.
+
+use crate::instruments::Instruments;
+use crate::process;
+use crate::workspace;
+use anyhow::{Context, bail, ensure};
+use jitney_lab::Llvm;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// What is not ours, and what is ours but only tests: `src/tests.rs`, `src/x/tests/`, `tests/`, `examples/`.
+const NOT_OURS: &str = r"(^|/)(tests|examples|build|\.cargo|rustc|rustlib|fuzz)(\.rs$|/)";
+
+/// Fails if the compiler is built on a later LLVM than the one whose programs read what it makes.
+pub(super) fn check_release() -> anyhow::Result<()> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(&rustc).arg("-vV").output().context("cannot start rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let release = release(&text).context("rustc -vV does not say which LLVM it is built on")?;
+    ensure!(
+        release <= Llvm::RELEASE,
+        "this rustc is built on LLVM {release}, and the tools that read its profiles are of LLVM {}; \
+         use Rust 1.95, or change Llvm::RELEASE in lab/src/llvm.rs if Debian has a later one",
+        Llvm::RELEASE
+    );
+    Ok(())
+}
+
+/// `LLVM version: 22.1.2`.
+fn release(text: &str) -> Option<u32> {
+    let version = text.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
+    version.split('.').next()?.parse().ok()
+}
+
+/// Builds what `cargo test` runs, and returns each program.
+pub(super) fn build(instruments: &Instruments) -> anyhow::Result<Vec<PathBuf>> {
+    let mut command =
+        workspace::cargo(["test", "--workspace", "--all-features", "--all-targets", "--no-run"]);
+    command.args(["--quiet", "--message-format", "json-render-diagnostics"]);
+    instruments.apply(&mut command);
+    let messages = output(&mut command)?;
+    let programs: Vec<_> = messages.lines().filter_map(executable).collect();
+    ensure!(!programs.is_empty(), "cargo named no test program");
+    Ok(programs)
+}
+
+/// The program that one of cargo's messages, a line of JSON, says was built.
+fn executable(message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    message["executable"].as_str().map(PathBuf::from)
+}
+
+/// The programs that the lab ran, if it did.
+pub(super) fn guest_programs(instruments: &Instruments) -> anyhow::Result<Vec<PathBuf>> {
+    files_below(&instruments.lab().join("programs"))
+}
+
+/// Makes one profile of all of them.
+pub(super) fn merge(llvm: &Llvm, instruments: &Instruments) -> anyhow::Result<PathBuf> {
+    let mut profiles = files_below(&instruments.profiles())?;
+    profiles.extend(files_below(&instruments.lab().join("profiles"))?);
+    ensure!(!profiles.is_empty(), "no program has counted anything: no test has run");
+    let data = instruments.folder().join("all.profdata");
+    let mut command = llvm.command("llvm-profdata");
+    // A file that a process was just making when it was killed is told, and left out.
+    command.args(["merge", "--sparse", "--failure-mode=all", "--output"]).arg(&data).args(profiles);
+    output(&mut command)?;
+    Ok(data)
+}
+
+/// Each file's lines with their counts, in the format that lcov made common.
+pub(super) fn export(llvm: &Llvm, data: &Path, programs: &[PathBuf]) -> anyhow::Result<String> {
+    output(cov(llvm, "export", data, programs).args([
+        "--format=lcov",
+        "--skip-expansions",
+        "--skip-functions",
+    ]))
+}
+
+/// Writes each file's lines with their counts for people.
+pub(super) fn write_html(
+    llvm: &Llvm,
+    data: &Path,
+    programs: &[PathBuf],
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let mut command = cov(llvm, "show", data, programs);
+    command.args(["--format=html", "--show-line-counts-or-regions", "--output-dir"]).arg(folder);
+    command.args(["--project-title", "jitney"]).arg("--coverage-watermark=90,70");
+    output(&mut command).map(drop)
+}
+
+fn cov(llvm: &Llvm, what: &str, data: &Path, programs: &[PathBuf]) -> Command {
+    let mut command = llvm.command("llvm-cov");
+    command.arg(what).arg("--instr-profile").arg(data).args(["--ignore-filename-regex", NOT_OURS]);
+    let mut objects = programs.iter();
+    command.args(objects.next());
+    objects.for_each(|object| {
+        command.arg("--object").arg(object);
+    });
+    command
+}
+
+/// Runs a program to its end and returns its output; what it warns of is for whoever sees this run.
+fn output(command: &mut Command) -> anyhow::Result<String> {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("cannot start {}", process::name(command)))?;
+    let warnings = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        let name = command.get_program().to_string_lossy().into_owned();
+        bail!("{name} ended with {}:\n{}", output.status, warnings.trim_end());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// All files below a folder, none if it is not there.
+fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let items = match fs::read_dir(folder) {
+        Ok(items) => items,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => bail!("cannot read {}: {error}", folder.display()),
+    };
+    let mut files = Vec::new();
+    for item in items {
+        let path = item.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
