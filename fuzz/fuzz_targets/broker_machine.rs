@@ -10,7 +10,9 @@ use jitney_broker::machine::{
 };
 use jitney_broker::protocol::{Reply, Request};
 use jitney_iova::Allocator;
-use jitney_vfio::{BarInfo, Error, ErrorKind, Identity, LeaseId, LeaseRequest, Mode, RegisterWrite, Will};
+use jitney_vfio::{
+    BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseId, LeaseRequest, Mode, RegisterWrite, Will,
+};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
@@ -46,8 +48,9 @@ enum Question {
     Goodbye,
 }
 
-fuzz_target!(|steps: Vec<Step>| {
-    let mut world = World::new();
+fuzz_target!(|input: (bool, Vec<Step>)| {
+    let (physical, steps) = input;
+    let mut world = World::new(physical);
     for step in steps {
         world.take(step);
     }
@@ -71,10 +74,13 @@ struct World {
     unfinished: Vec<(TaskId, Work)>,
     /// Start and size of what is mapped, or about to be, until its unmap is finished.
     mapped: HashMap<u64, u64>,
+    /// Where the next memory lies that decides that itself.
+    next_place: u64,
 }
 
 impl World {
-    fn new() -> Self {
+    /// The first card, or none, sees memory where it lies.
+    fn new(physical: bool) -> Self {
         let card = |number: usize| CardDescription {
             identity: Identity {
                 address: format!("card{number}"),
@@ -87,6 +93,7 @@ impl World {
             },
             bars: [BarInfo { size: 0x1_0000, mappable: false }; 6],
             space: number,
+            physical: physical && number == 0,
         };
         let space = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], 4096).unwrap();
         Self {
@@ -96,6 +103,7 @@ impl World {
             asked: HashSet::new(),
             unfinished: Vec::new(),
             mapped: HashMap::new(),
+            next_place: 0x10_0000,
         }
     }
 
@@ -208,6 +216,12 @@ impl World {
         }
         let outcome = match (fails, work) {
             (true, _) => Err(Error::new(ErrorKind::System, "the fuzzer says no")),
+            (false, Work::Place { size, .. }) => {
+                let place = DmaPlace { iova: self.next_place, size: size.min(1 << 20) };
+                self.next_place += place.size;
+                self.map(place.iova, place.size);
+                Ok(Outcome::Placed(place))
+            }
             (false, Work::Grant { .. }) => Ok(Outcome::Grant { kind: 1 }),
             (false, _) => Ok(Outcome::Done),
         };

@@ -5,7 +5,7 @@ use super::{
     Buffer, BufferState, ClientId, Effect, MAX_BUFFERS, Machine, Outcome, Space, Task, TaskId, Work, invalid,
 };
 use crate::protocol::Reply;
-use jitney_vfio::Error;
+use jitney_vfio::{DmaPlace, Error};
 
 impl Machine {
     pub(super) fn allocate(
@@ -16,8 +16,12 @@ impl Machine {
         (size, align, top, page_shift): (u64, u64, u64, u8),
         effects: &mut Vec<Effect>,
     ) -> Answer {
+        let physical = self.is_physical(space);
+        // Those that are still being made are in nobody's books.
+        let made = |task: &&Task| matches!(task, Task::Place { client: of, .. } if *of == client);
+        let placing = if physical { self.tasks.values().filter(made).count() } else { 0 };
         let Some(state) = self.clients.get_mut(&client) else { return Ok(None) };
-        if state.buffers.len() >= MAX_BUFFERS {
+        if state.buffers.len() + placing >= MAX_BUFFERS {
             return Err(too_many("DMA buffers", MAX_BUFFERS));
         }
         if !matches!(page_shift, 12 | 21 | 30) {
@@ -28,6 +32,11 @@ impl Machine {
         else {
             return Err(invalid(format!("a DMA buffer cannot have {size} bytes")));
         };
+        if physical {
+            let work = Work::Place { space, size, align, top, page_shift };
+            self.start(Task::Place { client, number, space }, work, effects);
+            return Ok(None);
+        }
         // One that is no power of two is left for the allocator to refuse.
         let align = if align.is_power_of_two() { align.max(page) } else { align };
         let request = jitney_iova::Request { size, align, top };
@@ -57,6 +66,39 @@ impl Machine {
             }
             _ => Err(invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"))),
         }
+    }
+
+    /// Whether memory of this space is mapped where it lies, not where an allocator chooses.
+    fn is_physical(&self, space: Space) -> bool {
+        let cards = self.cards.iter().map(|card| &card.description);
+        let mut own = cards.filter(|card| space == Space::All || space == Space::One(card.space));
+        own.any(|card| card.physical)
+    }
+
+    /// Takes in where a buffer's memory lies. From here on it is as if the allocator had chosen that.
+    pub(super) fn placed(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        space: Space,
+        id: TaskId,
+        outcome: Result<Outcome, Error>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let DmaPlace { iova, size } = match outcome {
+            Ok(Outcome::Placed(place)) => place,
+            Ok(_) => unreachable!("a server says where it has placed memory"),
+            Err(error) => return self.reply(client, number, Err(error), None, effects),
+        };
+        if let Err(error) = self.iovas.reserve(iova..iova.saturating_add(size)) {
+            // Another buffer has some of that already, and keeps it: this one is unmapped again, and nobody waits for that.
+            self.start(Task::Discard { client }, Work::Unmap { space, iova, size }, effects);
+            return self.reply(client, number, Err(error.into()), None, effects);
+        }
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.buffers.insert(iova, Buffer { space, size, state: BufferState::Mapping });
+        }
+        self.mapped(client, number, iova, id, Ok(Outcome::Done), effects);
     }
 
     pub(super) fn mapped(

@@ -18,11 +18,17 @@ impl Machine {
         }
         match task {
             Task::Map { client, number, iova } => self.mapped(client, number, iova, id, outcome, effects),
+            Task::Place { client, number, space } => {
+                self.placed(client, number, space, id, outcome, effects);
+            }
+            Task::Discard { client } => {
+                self.settle(client, None, outcome, "memory of no use could not be unmapped", effects);
+            }
             Task::Unmap { client, number, iova } => self.unmapped(client, number, iova, outcome, effects),
             Task::Grant { client, number, card } => {
                 let reply = match outcome {
                     Ok(Outcome::Grant { kind }) => Ok(Reply::Opened { kind }),
-                    Ok(Outcome::Done) => Ok(Reply::Opened { kind: 0 }),
+                    Ok(_) => Ok(Reply::Opened { kind: 0 }),
                     Err(error) => {
                         self.leave_card(client, card, effects);
                         Err(error)

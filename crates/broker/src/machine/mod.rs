@@ -13,7 +13,7 @@ mod tests;
 
 use crate::protocol::{Reply, Request};
 use jitney_iova::Allocator;
-use jitney_vfio::{BarInfo, Error, ErrorKind, Identity, LeaseTable, Will};
+use jitney_vfio::{BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseTable, Will};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A connection of a client, unique for as long as the broker lives.
@@ -80,6 +80,8 @@ pub enum Event {
 pub enum Outcome {
     /// Nothing.
     Done,
+    /// Memory is mapped where it lies, and its descriptor is ready to be attached to the reply.
+    Placed(DmaPlace),
     /// A descriptor of this kind is ready to be attached to the reply.
     Grant {
         /// See [`Reply::Opened`].
@@ -138,6 +140,20 @@ pub enum Work {
         /// Log2 of the page size.
         page_shift: u8,
     },
+    /// Make a sealed memfd that cards see where it lies in the machine, where they can reach it, and map it; keep its
+    /// descriptor for the reply.
+    Place {
+        /// In which address space.
+        space: Space,
+        /// How much, in bytes, or more.
+        size: u64,
+        /// What its address has to be a multiple of.
+        align: u64,
+        /// The highest address of it.
+        top: u64,
+        /// Log2 of the page size; larger pages may be used.
+        page_shift: u8,
+    },
     /// Unmap a whole map.
     Unmap {
         /// In which address space.
@@ -191,6 +207,8 @@ pub struct CardDescription {
     pub bars: [BarInfo; 6],
     /// The index of its address space.
     pub space: usize,
+    /// Whether it sees memory where that lies in the machine: there is no IOMMU. No IOVA can be chosen then.
+    pub physical: bool,
 }
 
 /// The most DMA buffers of one client. A type1 container has 65535 maps for all.
@@ -267,6 +285,8 @@ enum BufferState {
 #[derive(Debug)]
 enum Task {
     Map { client: ClientId, number: u64, iova: u64 },
+    Place { client: ClientId, number: u64, space: Space },
+    Discard { client: ClientId },
     Unmap { client: ClientId, number: Option<u64>, iova: u64 },
     Grant { client: ClientId, number: u64, card: usize },
     Wire { client: ClientId, number: u64, card: usize, vector: u16 },
@@ -362,6 +382,8 @@ impl Task {
     const fn client(&self) -> Option<ClientId> {
         match self {
             Self::Map { client, .. }
+            | Self::Place { client, .. }
+            | Self::Discard { client }
             | Self::Unmap { client, .. }
             | Self::Grant { client, .. }
             | Self::Wire { client, .. }

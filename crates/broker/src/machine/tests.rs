@@ -8,7 +8,8 @@ use std::ops::Range;
 
 const CARDS: u32 = 2;
 
-fn machine() -> Machine {
+/// A machine whose first card, or none, sees memory where it lies.
+fn machine(physical: bool) -> Machine {
     let card = |n: u32| CardDescription {
         identity: Identity {
             address: format!("card{n}"),
@@ -21,6 +22,7 @@ fn machine() -> Machine {
         },
         bars: [BarInfo { size: 0x1_0000, mappable: false }; 6],
         space: n as usize,
+        physical: physical && n == 0,
     };
     let iovas = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], 4096).unwrap();
     Machine::new(1, (0..CARDS).map(card).collect(), iovas)
@@ -48,12 +50,18 @@ struct World {
     buffers: Vec<(ClientId, u64)>,
     leases: Vec<(ClientId, u32, LeaseId)>,
     unmaps_failed: u64,
+    /// Where the next memory lies that decides that itself.
+    next_place: u64,
 }
 
 impl World {
     fn new() -> Self {
+        Self::with(false)
+    }
+
+    fn with(physical: bool) -> Self {
         Self {
-            machine: machine(),
+            machine: machine(physical),
             next_number: 1,
             open_requests: HashMap::new(),
             unfinished: Vec::new(),
@@ -62,6 +70,7 @@ impl World {
             buffers: Vec::new(),
             leases: Vec::new(),
             unmaps_failed: 0,
+            next_place: 0x10_0000,
         }
     }
 
@@ -180,10 +189,19 @@ impl World {
         }
         let outcome = match (fails, work) {
             (true, _) => Err(Error::new(ErrorKind::System, "the test says no")),
+            (false, Work::Place { space, size, .. }) => Ok(Outcome::Placed(self.place(space, size))),
             (false, Work::Grant { .. }) => Ok(Outcome::Grant { kind: 1 }),
             (false, _) => Ok(Outcome::Done),
         };
         self.feed(Event::Finished { task, outcome });
+    }
+
+    /// Memory that is mapped where it lies, which is more than was asked for.
+    fn place(&mut self, space: Space, size: u64) -> DmaPlace {
+        let place = DmaPlace { iova: self.next_place, size: size + 4096 };
+        self.next_place += place.size;
+        self.mapped.push((space, place.iova..place.iova + place.size));
+        place
     }
 
     fn finish_all(&mut self) {
@@ -302,8 +320,11 @@ proptest! {
 
     /// Overlaps, foreign frees, replies to nobody and things left behind are checked by `World` at every step.
     #[test]
-    fn every_history_leaves_nothing_behind(steps in proptest::collection::vec(step(), 0..120)) {
-        let mut world = World::new();
+    fn every_history_leaves_nothing_behind(
+        physical: bool,
+        steps in proptest::collection::vec(step(), 0..120),
+    ) {
+        let mut world = World::with(physical);
         for step in steps {
             take(&mut world, step);
         }
@@ -323,8 +344,11 @@ proptest! {
 
     /// Every request is answered once its work is finished, whoever else comes and goes.
     #[test]
-    fn every_request_of_who_stays_is_answered(steps in proptest::collection::vec(step(), 0..120)) {
-        let mut world = World::new();
+    fn every_request_of_who_stays_is_answered(
+        physical: bool,
+        steps in proptest::collection::vec(step(), 0..120),
+    ) {
+        let mut world = World::with(physical);
         for step in steps {
             take(&mut world, step);
         }
@@ -480,4 +504,68 @@ fn who_does_not_say_hello_is_shown_the_door() {
     world.feed(Event::Joined { client: ClientId(0), peer: Peer { pid: 7, uid: 0 } });
     assert!(world.ask(ClientId(0), Request::Cards).unwrap().is_err());
     assert!(world.machine.clients().next().is_none());
+}
+
+fn allocate(card: Option<u32>) -> Request {
+    Request::Allocate { card, size: 8192, align: 4096, top: 0xffff_ffff, page_shift: 12 }
+}
+
+#[test]
+fn memory_that_decides_where_it_is_is_the_client_s_when_it_is_made() {
+    let mut world = World::with(true);
+    let client = user(&mut world, 0);
+    for (card, space) in [(None, Space::All), (Some(0), Space::One(0))] {
+        world.ask(client, allocate(card));
+        let [(_, Work::Place { space: asked, size: 8192, align: 4096, top: 0xffff_ffff, page_shift: 12 })] =
+            world.unfinished[..]
+        else {
+            unreachable!("{:?}", world.unfinished)
+        };
+        assert_eq!(asked, space);
+        let iova = world.next_place;
+        world.finish(0, false);
+        assert_eq!(world.buffers.pop(), Some((client, iova)));
+        assert_eq!(world.machine.iovas.containing(iova), Some(iova..iova + 8192 + 4096));
+        world.ask(client, Request::Free { iova });
+        world.finish(0, false);
+        assert_eq!(world.machine.iovas.allocated(), 0);
+    }
+    // The other card has an IOMMU.
+    world.ask(client, Request::Open { card: 1 });
+    world.finish_all();
+    world.ask(client, allocate(Some(1)));
+    assert!(matches!(world.unfinished[..], [(_, Work::Map { space: Space::One(1), .. })]));
+}
+
+#[test]
+fn memory_that_is_made_for_somebody_who_is_gone_is_unmapped() {
+    let mut world = World::with(true);
+    let client = user(&mut world, 0);
+    world.ask(client, allocate(None));
+    world.feed(Event::Left { client });
+    let iova = world.next_place;
+    world.finish(0, false);
+    assert!(matches!(world.unfinished[..], [(_, Work::Unmap { iova: at, size: 12288, .. })] if at == iova));
+    world.finish_all();
+    assert_eq!(world.machine.iovas.allocated(), 0);
+}
+
+#[test]
+fn memory_that_is_somebody_s_already_is_not_handed_out_again() {
+    let mut world = World::with(true);
+    let client = user(&mut world, 0);
+    world.ask(client, allocate(None));
+    let iova = world.next_place;
+    world.finish(0, false);
+    world.ask(client, allocate(None));
+    world.next_place = iova + 4096;
+    let (task, _) = world.unfinished.remove(0);
+    let place = world.place(Space::All, 8192);
+    let reply = world.feed(Event::Finished { task, outcome: Ok(Outcome::Placed(place)) });
+    assert_eq!(reply.unwrap().unwrap_err().kind(), ErrorKind::Invalid);
+    assert!(matches!(world.unfinished[..], [(_, Work::Unmap { .. })]), "it goes back");
+    world.finish_all();
+    assert_eq!(world.machine.iovas.live().count(), 1);
+    world.ask(client, Request::Free { iova });
+    assert!(matches!(world.unfinished[..], [(_, Work::Unmap { .. })]), "the first is still the client's");
 }

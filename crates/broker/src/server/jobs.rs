@@ -1,8 +1,8 @@
 //! Maps and unmaps in bounded pieces, taken in turns, so that a long one does not hold up the others.
 
-use crate::machine::{Space, TaskId};
+use crate::machine::{Outcome, Space, TaskId};
 use jitney_memory::{Memfd, PageSize};
-use jitney_vfio::{AddressSpace, Error, ErrorKind, Result};
+use jitney_vfio::{AddressSpace, DmaPlace, DmaRequest, Error, ErrorKind, Result};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
@@ -25,9 +25,20 @@ struct Job {
 }
 
 enum Kind {
-    Map { page_shift: u8, memory: Option<Memfd> },
+    Map { source: Source, memory: Option<Memfd> },
     Unmap,
 }
+
+/// Where the memory of a map comes from.
+enum Source {
+    /// Pages of this size.
+    Pages(PageSize),
+    /// Wherever it lies, that is its IOVA.
+    Physical(DmaRequest),
+}
+
+/// What a finished job has to say; a map comes with the descriptor of its memory.
+pub(super) type Done = (Option<OwnedFd>, Outcome);
 
 impl Jobs {
     /// `all` is joined of `spaces`.
@@ -39,10 +50,17 @@ impl Jobs {
         self.waiting.is_empty()
     }
 
-    pub(super) fn map(&mut self, task: TaskId, space: Space, iova: u64, size: u64, page_shift: u8) {
-        let kind = Kind::Map { page_shift, memory: None };
+    pub(super) fn map(&mut self, task: TaskId, space: Space, iova: u64, size: u64, pages: PageSize) {
+        let kind = Kind::Map { source: Source::Pages(pages), memory: None };
         let space = self.space(space);
         self.waiting.push_back(Job { task, kind, space, iova, size, mapped: 0, failure: None });
+    }
+
+    pub(super) fn place(&mut self, task: TaskId, space: Space, request: DmaRequest) {
+        let kind = Kind::Map { source: Source::Physical(request), memory: None };
+        let space = self.space(space);
+        // Where and how much is known when there is memory.
+        self.waiting.push_back(Job { task, kind, space, iova: 0, size: 0, mapped: 0, failure: None });
     }
 
     pub(super) fn unmap(&mut self, task: TaskId, space: Space, iova: u64, size: u64) {
@@ -65,9 +83,8 @@ impl Jobs {
         }
     }
 
-    /// Does one piece of the next job. If that finished it, returns its task and how it went; a map comes with the
-    /// descriptor of its memory.
-    pub(super) fn step(&mut self) -> Option<(TaskId, Result<Option<OwnedFd>>)> {
+    /// Does one piece of the next job. If that finished it, returns its task and how it went.
+    pub(super) fn step(&mut self) -> Option<(TaskId, Result<Done>)> {
         let mut job = self.waiting.pop_front()?;
         let finished = match &mut job.kind {
             Kind::Map { .. } if job.failure.is_none() => job.map_piece(),
@@ -77,11 +94,15 @@ impl Jobs {
             self.waiting.push_back(job);
             return None;
         }
-        let memory = match job.kind {
-            Kind::Map { memory, .. } => memory.map(Memfd::into_fd),
-            Kind::Unmap => None,
+        let place = DmaPlace { iova: job.iova, size: job.size };
+        let done = match job.kind {
+            Kind::Map { memory, source: Source::Pages(_) } => (memory.map(Memfd::into_fd), Outcome::Done),
+            Kind::Map { memory, source: Source::Physical(_) } => {
+                (memory.map(Memfd::into_fd), Outcome::Placed(place))
+            }
+            Kind::Unmap => (None, Outcome::Done),
         };
-        Some((job.task, job.failure.map_or(Ok(memory), Err)))
+        Some((job.task, job.failure.map_or(Ok(done), Err)))
     }
 }
 
@@ -97,11 +118,18 @@ impl Job {
     }
 
     fn try_map_piece(&mut self) -> Result<()> {
-        let Kind::Map { page_shift, memory } = &mut self.kind else { return Ok(()) };
-        if memory.is_none() {
-            *memory = Some(Memfd::create("jitney-dma", self.size, page_size(*page_shift)?)?);
-        }
-        let Some(memory) = memory else { return Ok(()) };
+        let Kind::Map { source, memory } = &mut self.kind else { return Ok(()) };
+        let memory = match (memory, source) {
+            (Some(memory), _) => memory,
+            (none, Source::Pages(pages)) => none.insert(Memfd::create("jitney-dma", self.size, *pages)?),
+            (none, Source::Physical(request)) => {
+                let unable =
+                    || Error::new(ErrorKind::Unsupported, "no card of this space sees physical addresses");
+                let (made, address) = self.space.physical().ok_or_else(unable)?.make(request)?;
+                (self.iova, self.size) = (address, made.size());
+                none.insert(made)
+            }
+        };
         let length = self.space.piece().min(self.size - self.mapped);
         self.space.map(memory, self.mapped, self.iova + self.mapped, length)?;
         self.mapped += length;
@@ -124,7 +152,7 @@ impl Job {
     }
 }
 
-fn page_size(shift: u8) -> Result<PageSize> {
+pub(super) fn page_size(shift: u8) -> Result<PageSize> {
     [PageSize::Normal, PageSize::Huge2M, PageSize::Huge1G]
         .into_iter()
         .find(|pages| pages.bytes() == 1 << shift)

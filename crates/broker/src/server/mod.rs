@@ -14,8 +14,8 @@ use connection::{Connection, Incoming};
 pub use door::Door;
 use jitney_iova::Allocator;
 use jitney_memory::EventFd;
-use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedCard, OpenedSpace, Result, Will};
-use jobs::Jobs;
+use jitney_vfio::{AddressSpace, DmaRequest, Error, ErrorKind, OpenedCard, OpenedSpace, Result, Will};
+use jobs::{Jobs, page_size};
 use listener::Listener;
 use rustix::event::{Timespec, epoll};
 use std::collections::HashMap;
@@ -86,6 +86,7 @@ impl Broker {
                 identity: card.identity().clone(),
                 bars: *card.device.bars(),
                 space,
+                physical: opened.space.physical().is_some(),
             }));
         }
         let spaces = spaces.into_iter().map(|opened| {
@@ -190,9 +191,9 @@ impl Broker {
                 }
             }
             if let Some((task, outcome)) = self.jobs.step() {
-                let outcome = outcome.map(|memory| {
+                let outcome = outcome.map(|(memory, outcome)| {
                     self.made.extend(memory.map(|memory| (task, memory)));
-                    Outcome::Done
+                    outcome
                 });
                 self.feed(Event::Finished { task, outcome });
                 self.made.remove(&task);
@@ -298,8 +299,12 @@ impl Broker {
         let done = |result: Result<()>| Some(result.map(|()| Outcome::Done));
         match work {
             Work::Map { space, iova, size, page_shift } => {
-                self.jobs.map(task, space, iova, size, page_shift);
-                None
+                let pages = page_size(page_shift).map(|pages| self.jobs.map(task, space, iova, size, pages));
+                pages.err().map(Err)
+            }
+            Work::Place { space, size, align, top, page_shift } => {
+                let request = page_size(page_shift).map(|pages| DmaRequest { size, align, top, pages });
+                request.map(|request| self.jobs.place(task, space, request)).err().map(Err)
             }
             Work::Unmap { space, iova, size } => {
                 self.jobs.unmap(task, space, iova, size);
