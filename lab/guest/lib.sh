@@ -148,3 +148,31 @@ end_broker() {
 pinned() {
     awk '/^VmLck|^VmPin/ { sum += $2 } END { print sum }' "/proc/$1/status"
 }
+
+# diagnosis STATUS CHECK VERDICT TEXT COMMAND...: the command is the doctor, which has to end with STATUS, to say TEXT, and to give
+# VERDICT for CHECK in its JSON. What it said is $said.
+diagnosis() {
+    status=$1 check=$2 verdict=$3 text=$4
+    shift 4
+    refuses "$status" "" "$@" --json
+    echo "$said" | grep -q "\"name\":\"$check\",\"card\":[^,]*,\"verdict\":\"$verdict\"" ||
+        fail "'$check' is not '$verdict' in: $said"
+    refuses "$status" "$text" "$@"
+}
+
+# and_says TEXT: what the last command said has to have this in it, too.
+and_says() {
+    case $said in
+    *"$1"*) ;;
+    *) fail "no '$1' in: $said" ;;
+    esac
+}
+
+# anna COMMAND...: runs it as a user without rights, who may lock no more than 64 KiB of memory.
+anna() {
+    mkdir -p /etc
+    printf 'root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/tmp:/bin/sh\n' >/etc/passwd
+    printf 'root:x:0:\nanna:x:1000:\n' >/etc/group
+    export PATH
+    su anna -s /bin/sh -c "ulimit -l 64 && exec $*"
+}

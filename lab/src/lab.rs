@@ -86,12 +86,12 @@ impl Lab {
     /// A machine of a row; its cards are those of [`Lab::cards`].
     pub(crate) fn machine<'a>(
         &'a self,
-        row: &Row,
+        (row, boot): (&Row, &'a str),
         kernel: &'a Kernel,
         initramfs: &'a Path,
         cards: &'a [Card],
     ) -> Machine<'a> {
-        Machine { qemu: &self.qemu, kernel, initramfs, cards, iommu: row.iommu, memory_mib: MEMORY_MIB }
+        Machine { qemu: &self.qemu, kernel, initramfs, cards, iommu: row.iommu, boot, memory_mib: MEMORY_MIB }
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Card {
     Edu,
     /// QEMU's NVMe, 1b36:0010, with 64 MiB that read as zeros.
     Nvme,
+    /// Both as functions of one device, and so in one IOMMU group: the NVMe is function 0, edu function 1.
+    NvmeWithEdu,
     /// A device that another process serves. It sits behind a root port of its own: directly on the root bus QEMU would make
     /// it an integrated endpoint, without a link and without bus reset.
     VfioUser {
@@ -39,6 +41,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) cards: &'a [Card],
     /// Whether the machine has an IOMMU.
     pub(crate) iommu: bool,
+    /// What the kernel's command line says of IOMMUs.
+    pub(crate) boot: &'a str,
     pub(crate) memory_mib: u32,
 }
 
@@ -67,7 +71,8 @@ impl Machine<'_> {
         }
         command.arg("-kernel").arg(self.kernel.image()).arg("-initrd").arg(self.initramfs);
         // Without the check: it takes a timer that is late, as on a busy host, for one that is dead, and panics.
-        command.args(["-append", "console=ttyS0 intel_iommu=on no_timer_check panic=-1 quiet"]);
+        let boot = self.boot;
+        command.args(["-append", &format!("console=ttyS0 {boot} no_timer_check panic=-1 quiet")]);
         command
     }
 }
@@ -78,17 +83,31 @@ const MONITOR: &str = "monitor.sock";
 
 const NVME_BYTES: u64 = 64 << 20;
 
+/// Cards that name their slots are behind those that QEMU gives slots to.
+const FIRST_SHARED_SLOT: usize = 16;
+
+/// QEMU's options for an NVMe with further `properties`.
+fn nvme(number: usize, properties: &str) -> [String; 4] {
+    [
+        "-blockdev".into(),
+        format!("null-co,node-name=disk{number},size={NVME_BYTES},read-zeroes=on"),
+        "-device".into(),
+        format!("nvme,serial=lab{number},drive=disk{number}{properties}"),
+    ]
+}
+
 impl Card {
     /// QEMU's options; `number` tells the machine's cards apart.
     fn options(&self, number: usize) -> Vec<String> {
         match self {
             Self::Edu => vec!["-device".into(), "edu".into()],
-            Self::Nvme => vec![
-                "-blockdev".into(),
-                format!("null-co,node-name=disk{number},size={NVME_BYTES},read-zeroes=on"),
-                "-device".into(),
-                format!("nvme,serial=lab{number},drive=disk{number}"),
-            ],
+            Self::Nvme => nvme(number, "").to_vec(),
+            Self::NvmeWithEdu => {
+                let slot = FIRST_SHARED_SLOT + number;
+                let nvme = nvme(number, &format!(",addr={slot:#x}.0,multifunction=on"));
+                let edu = format!("edu,addr={slot:#x}.1,multifunction=on");
+                nvme.into_iter().chain(["-device".into(), edu]).collect()
+            }
             Self::VfioUser { .. } => {
                 let port = number + 1;
                 let root_port = format!("pcie-root-port,id=port{number},chassis={port},slot={port}");
@@ -101,7 +120,7 @@ impl Card {
     /// The device itself, for one that can be plugged in while the machine runs.
     pub(crate) fn device(&self, number: usize) -> Option<serde_json::Value> {
         match self {
-            Self::Edu | Self::Nvme => None,
+            Self::Edu | Self::Nvme | Self::NvmeWithEdu => None,
             Self::VfioUser { socket } => Some(serde_json::json!({
                 "driver": "vfio-user-pci",
                 "id": Self::name(number),

@@ -102,7 +102,7 @@ pub fn shell(options: &Options) -> Result<(), Error> {
     let initramfs = folder.path().join("initramfs");
     lab.pack(&initramfs, &kernel, Task::Shell)?;
     let (_boards, cards) = lab.cards(&SUITES[0], &options.cards, folder.path())?;
-    run_on_terminal(&lab.machine(row, &kernel, &initramfs, &cards), folder.path())
+    run_on_terminal(&lab.machine((row, SUITES[0].boot), &kernel, &initramfs, &cards), folder.path())
 }
 
 impl Lab {
@@ -125,7 +125,8 @@ impl Lab {
             self.pack(&initramfs, kernel, Task::Tests(left))?;
             let step = Step::start(format!("booting {}", row.name));
             let (_boards, cards) = self.cards(suite, more, folder.path())?;
-            let guest = Guest::start(&self.machine(row, kernel, &initramfs, &cards), folder.path())?;
+            let guest =
+                Guest::start(&self.machine((row, suite.boot), kernel, &initramfs, &cards), folder.path())?;
             await_ready(&guest)?;
             drop(step);
             let ran = follow(&guest, left, |report| {

@@ -9,7 +9,7 @@ use crate::lab::{Lab, boot_folder};
 use crate::machine::{Card, Guest};
 use crate::programs::Target;
 use crate::progress::Step;
-use crate::suites::ROWS;
+use crate::suites::{IOMMU_ON, ROWS};
 
 /// What to run in a guest.
 #[derive(Debug, Clone)]
@@ -37,7 +37,8 @@ pub fn script(script: &Script<'_>) -> Result<String, Error> {
     let initramfs = folder.path().join("initramfs");
     lab.pack(&initramfs, &kernel, Task::Script { text: script.text, limit: script.limit })?;
     let step = Step::start(format!("booting {}", row.name));
-    let guest = Guest::start(&lab.machine(row, &kernel, &initramfs, script.cards), folder.path())?;
+    let guest =
+        Guest::start(&lab.machine((row, IOMMU_ON), &kernel, &initramfs, script.cards), folder.path())?;
     boot::await_ready(&guest)?;
     drop(step);
     let _step = Step::start("measuring in the guest");

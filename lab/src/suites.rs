@@ -25,6 +25,9 @@ pub(crate) const ROWS: [Row; 5] = [
     Row { name: "debian-13", kernel: Source::Stock("trixie"), iommu: true },
 ];
 
+/// How the kernel is told to use an IOMMU, if there is one.
+pub(crate) const IOMMU_ON: &str = "intel_iommu=on";
+
 /// Tests that share a machine. They run in order, in one boot.
 #[derive(Debug)]
 pub(crate) struct Suite {
@@ -32,6 +35,8 @@ pub(crate) struct Suite {
     pub(crate) cards: &'static [Card],
     /// The emulated boards it has, by the names that `jitney emulate` knows, with options after them.
     pub(crate) boards: &'static [&'static str],
+    /// What the kernel's command line says of IOMMUs.
+    pub(crate) boot: &'static str,
     /// The tests.
     pub(crate) tests: &'static [Test],
 }
@@ -59,10 +64,11 @@ macro_rules! test {
 }
 
 /// Everything that runs in the guest.
-pub(crate) const SUITES: [Suite; 2] = [
+pub(crate) const SUITES: [Suite; 5] = [
     Suite {
         cards: &[Card::Edu, Card::Nvme],
         boards: &["nitefury", "tef1001-dma-blkram"],
+        boot: IOMMU_ON,
         tests: &[
             test!("kernel-boots", 10),
             test!("cards-visible", 10),
@@ -91,12 +97,37 @@ pub(crate) const SUITES: [Suite; 2] = [
             test!("stray-dma", 60),
             test!("unprivileged", 120),
             test!("last-one-gone", 60),
+            test!("doctor-healthy", 60),
+            test!("doctor-cards", 60),
+            test!("doctor-user", 60),
+            test!("doctor-huge-pages", 20),
+            test!("doctor-modules", 60),
+            test!("doctor-no-iommu", 20),
         ],
     },
     // QEMU 11.1 aborts when a card with MSI-X is unplugged: the first board has MSI instead.
     Suite {
         cards: &[],
         boards: &["nitefury --interrupts msi", "tef1001-dma-blkram"],
+        boot: IOMMU_ON,
         tests: &[test!("unplug-alone", 120)],
+    },
+    Suite {
+        cards: &[Card::NvmeWithEdu],
+        boards: &[],
+        boot: IOMMU_ON,
+        tests: &[test!("group-not-viable", 60)],
+    },
+    Suite {
+        cards: &[Card::Edu],
+        boards: &[],
+        boot: "intel_iommu=off",
+        tests: &[test!("doctor-iommu-off", 20)],
+    },
+    Suite {
+        cards: &[Card::Edu],
+        boards: &[],
+        boot: "intel_iommu=on intremap=off",
+        tests: &[test!("doctor-no-remapping", 20)],
     },
 ];

@@ -2,15 +2,7 @@
 . /lab/lib.sh
 has_iommu || skip "this machine has no IOMMU"
 hand_over $boards
-mkdir -p /etc
-printf 'root:x:0:0::/root:/bin/sh\nanna:x:1000:1000::/tmp:/bin/sh\n' >/etc/passwd
-printf 'root:x:0:\nanna:x:1000:\n' >/etc/group
-# anna COMMAND: runs it as this user, under her limit.
-anna() {
-    su anna -s /bin/sh -c "ulimit -l 64 && exec $1"
-}
 [ "$(anna 'id -u')" = 1000 ] || fail "no other user: $(anna id)"
-export PATH
 for interface in $(interfaces); do
     echo "$interface"
     refuses 1 "/dev/" anna "jitney info --iommu $interface --card $(card ${boards% *})"
