@@ -128,6 +128,14 @@ impl Memlock {
     }
 }
 
+/// What to do about `EPERM` where nothing but interrupt remapping is missing; `module` is the one that can be told to go on without.
+pub(super) fn no_remapping(module: &str) -> String {
+    format!(
+        "the machine has no interrupt remapping; switch it on in the BIOS (x2APIC, VT-d), or accept that cards can forge \
+         interrupts: echo 1 | sudo tee /sys/module/{module}/parameters/allow_unsafe_interrupts"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

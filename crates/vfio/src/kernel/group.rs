@@ -4,6 +4,7 @@
 //! and only then can the group's devices be opened. Documentation: <https://docs.kernel.org/driver-api/vfio.html>.
 
 use super::device::{Origin, VfioDevice};
+use super::explain::no_remapping;
 use super::ioctl::{Container, Group};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holders;
@@ -250,10 +251,7 @@ fn join(
     container.set_iommu(kind.extension()).map_err(|errno| {
         let error = Error::from_errno(errno, format!("setting {kind:?} for group {number}"));
         match errno {
-            Errno::PERM if kind == Kind::Type1 => error.with_remedy(
-                "the machine has no interrupt remapping; switch it on in the BIOS (x2APIC, VT-d), or accept that cards \
-                 can forge interrupts: echo 1 | sudo tee /sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts",
-            ),
+            Errno::PERM if kind == Kind::Type1 => error.with_remedy(no_remapping("vfio_iommu_type1")),
             _ => error,
         }
     })

@@ -5,7 +5,7 @@
 //! <https://docs.kernel.org/driver-api/vfio.html#vfio-device-cdev>.
 
 use super::device::{Origin, VfioDevice};
-use super::explain::FailedMap;
+use super::explain::{FailedMap, no_remapping};
 use super::group::not_viable;
 use super::info::ascending;
 use super::ioctl::{DeviceFile, Iommufd};
@@ -102,17 +102,15 @@ fn attach(iommufd: &Iommufd, id: u32, function: &PciFunction, sysfs: &Sysfs) -> 
             Errno::INVAL | Errno::BUSY => error.with_remedy(
                 "if the IOMMU does not let the cards share one address space, give each its own (isolate)",
             ),
-            Errno::PERM => {
-                error.with_remedy("the machine has no interrupt remapping; switch it on in the BIOS")
-            }
+            Errno::PERM => error.with_remedy(no_remapping("iommufd")),
             _ => error,
         }
     })?;
     Ok(file)
 }
 
-/// A card that somebody else has is EINVAL here, or EBUSY if they have it by its group; one whose group is not viable is
-/// EPERM.
+/// A card that somebody else has is EINVAL here, or EBUSY if they have it by its group. One whose group is not viable is EPERM,
+/// and so is a machine without interrupt remapping.
 fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno, sysfs: &Sysfs) -> Error {
     let address = function.address;
     let files: Vec<PathBuf> = function
@@ -121,7 +119,12 @@ fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno, sysfs: &Sysfs)
         .into_iter()
         .chain([path])
         .collect();
+    let all_is_free = |group| sysfs.blockers(group).is_ok_and(|blockers| blockers.is_empty());
     match (errno, function.iommu_group) {
+        (Errno::PERM, Some(group)) if all_is_free(group) => {
+            let error = Error::from_errno(errno, format!("binding card {address} to iommufd"));
+            error.with_remedy(no_remapping("iommufd"))
+        }
         (Errno::PERM, Some(group)) => not_viable(group, sysfs).with_errno(errno),
         (Errno::INVAL | Errno::BUSY, _) => {
             let holder = holders::explain(&files);
