@@ -6,7 +6,7 @@ use crate::server::door;
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
     BarInfo, Card, Device, DmaBuffer, DmaPlace, DmaRequest, Error, ErrorKind, Grant, Handed, Identity,
-    Interrupt, Keeper, Lease, LeaseRequest, Notices, Part, Region, Result,
+    Interrupt, InterruptKind, Keeper, Lease, LeaseRequest, Notices, Part, Region, Result,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -196,9 +196,11 @@ impl Card for ClientCard {
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
         let keeper = self.keeper();
         let lease = self.lease(LeaseRequest::exclusive(Part::interrupt(vector)))?;
+        // The broker says what is wrong with a card that has none.
+        let kind = self.device.vectors()?.map_or(InterruptKind::MsiX, |(kind, _)| kind);
         let event = EventFd::new()?;
         keeper.link.done(&Request::Wire { card: keeper.card, vector }, Some(event.as_fd()))?;
-        Ok(Interrupt::new(vector, event, lease, Arc::clone(keeper) as _))
+        Ok(Interrupt::new(vector, event, lease, Arc::clone(keeper) as _, (kind, &self.device)))
     }
 
     /// Nothing so far: the broker passes none on.

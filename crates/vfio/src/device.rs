@@ -105,10 +105,9 @@ impl Device {
         Ok(self.config()?.read16(COMMAND)? & BUS_MASTER != 0)
     }
 
-    /// The best kind of vectored interrupt that the card has, and how many vectors. The interrupt line (INTx) is none:
-    /// it masks itself each time, and whoever holds it would have to lift the mask.
+    /// The best kind of interrupt that the card has, and how many vectors: one if it only has the interrupt line (INTx).
     pub fn vectors(&self) -> Result<Option<(InterruptKind, u32)>> {
-        for kind in [InterruptKind::MsiX, InterruptKind::Msi] {
+        for kind in [InterruptKind::MsiX, InterruptKind::Msi, InterruptKind::Intx] {
             let count = self.shared.transport.interrupt_count(kind)?;
             if count > 0 {
                 return Ok(Some((kind, count)));

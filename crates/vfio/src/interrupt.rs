@@ -1,8 +1,10 @@
 //! An interrupt vector, delivered to this process.
 
+use crate::device::Device;
 use crate::error::Result;
 use crate::keeper::{Handed, Keeper};
 use crate::leased::Lease;
+use crate::transport::InterruptKind;
 use jitney_memory::EventFd;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,18 +14,30 @@ use std::time::Duration;
 /// An interrupt vector that is delivered to this process through an eventfd, until it is dropped.
 ///
 /// [`AsFd`] gives the eventfd, readable when the vector has fired, for a poll loop of the caller's own.
+///
+/// A card that has only the interrupt line (INTx) has one vector. The line is a level, and it masks itself each time that
+/// it fires: see [`rearm`](Self::rearm).
 pub struct Interrupt {
     vector: u16,
     event: EventFd,
+    /// Set for an interrupt line, whose mask is lifted through it.
+    line: Option<Device>,
     keeper: Arc<dyn Keeper>,
     // After `keeper`, so that the vector is silent before somebody else can lease it.
     lease: Lease,
 }
 
 impl Interrupt {
-    /// The vector that `keeper` wired to `event`, under `lease`.
-    pub fn new(vector: u16, event: EventFd, lease: Lease, keeper: Arc<dyn Keeper>) -> Self {
-        Self { vector, event, keeper, lease }
+    /// The vector that `keeper` wired to `event`, under `lease`. It is one of `kind` of `device`.
+    pub fn new(
+        vector: u16,
+        event: EventFd,
+        lease: Lease,
+        keeper: Arc<dyn Keeper>,
+        (kind, device): (InterruptKind, &Device),
+    ) -> Self {
+        let line = (kind == InterruptKind::Intx).then(|| device.clone());
+        Self { vector, event, line, keeper, lease }
     }
 
     /// Which vector it is.
@@ -39,8 +53,30 @@ impl Interrupt {
     }
 
     /// Waits until the vector has fired since the last call, at most `timeout` (for ever without one). Returns whether it has.
+    ///
+    /// # Errors
+    /// What `poll` and [`rearm`](Self::rearm) say.
     pub fn wait(&self, timeout: Option<Duration>) -> Result<bool> {
+        if self.line.is_some() {
+            if self.event.take()? > 0 {
+                return Ok(true);
+            }
+            self.rearm()?;
+        }
         Ok(self.event.wait(timeout)? && self.event.take()? > 0)
+    }
+
+    /// Lifts the mask that the interrupt line (INTx) gets each time that it fires. [`wait`](Self::wait) does so itself;
+    /// who polls the eventfd does it once the card has been told to take its request back, as the line fires again
+    /// while it is up. Message-signalled vectors have no such mask, and nothing is done.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub fn rearm(&self) -> Result<()> {
+        match &self.line {
+            Some(device) => device.transport().unmask(InterruptKind::Intx, 0),
+            None => Ok(()),
+        }
     }
 }
 

@@ -90,11 +90,8 @@ impl OpenedCard {
                 ErrorKind::NotFound,
                 format!("card {card} has no interrupt vector {vector}; it has {count}, from 0 on"),
             )),
-            None => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("card {card} has no message-signalled interrupts (MSI or MSI-X)"),
-            )
-            .with_remedy("poll for completion instead")),
+            None => Err(Error::new(ErrorKind::Unsupported, format!("card {card} has no interrupts"))
+                .with_remedy("poll for completion instead")),
         }
     }
 

@@ -90,11 +90,11 @@ impl Card for OwnedCard {
     }
 
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
-        self.opened().check_vector(vector)?;
+        let (kind, _) = self.opened().check_vector(vector)?;
         let lease = self.lease(LeaseRequest::exclusive(Part::interrupt(vector)))?;
         let event = EventFd::new()?;
         self.opened().wire(vector, Some(event.as_fd()))?;
-        Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.desk) as _))
+        Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.desk) as _, (kind, &self.opened().device)))
     }
 
     fn notices(&self) -> Result<Notices> {

@@ -36,7 +36,8 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// Disables interrupts of `kind`.
     fn disarm(&self, kind: InterruptKind) -> Result<()>;
 
-    /// Lets a vector fire again that masks itself each time, as the interrupt line ([`InterruptKind::Intx`]) does.
+    /// Lets a vector fire again that masks itself each time, as the interrupt line ([`InterruptKind::Intx`]) does; at once
+    /// if its request is still up.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] unless the transport says otherwise.

@@ -280,6 +280,8 @@ fn the_interrupt_line_fires_once_for_each_unmask() {
     let (transport, registers) = (card.device.transport(), card.device.bar(0).unwrap());
     assert_eq!(transport.interrupt_count(InterruptKind::Intx).unwrap(), 1);
     let event = jitney_memory::EventFd::new().unwrap();
+    // As an owner does: all silent, then one by one.
+    transport.arm(InterruptKind::Intx, 0, &[None]).unwrap();
     transport.arm(InterruptKind::Intx, 0, &[Some(event.as_fd())]).unwrap();
     for _ in 0..3 {
         registers.write32(RAISE, 1).unwrap();

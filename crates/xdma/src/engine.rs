@@ -283,6 +283,11 @@ impl Engine {
         self.interrupt.as_ref().map(|interrupt| interrupt.fired(timeout)).transpose()
     }
 
+    /// Lets an interrupt line fire again, after [`take_status`](Self::take_status).
+    pub(crate) fn rearm(&self) -> Result<(), Error> {
+        self.interrupt.as_ref().map_or(Ok(()), ChannelInterrupt::rearm)
+    }
+
     /// Readable when the channel has interrupted, if it does.
     pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
         self.interrupt.as_ref().map(ChannelInterrupt::event)

@@ -120,6 +120,11 @@ impl ChannelInterrupt {
         Ok(self.interrupt.wait(Some(timeout))?)
     }
 
+    /// Lets the card's interrupt line fire again, now that the request has been taken back.
+    pub(crate) fn rearm(&self) -> Result<(), Error> {
+        Ok(self.interrupt.rearm()?)
+    }
+
     /// Readable when the vector has fired.
     pub(crate) fn event(&self) -> BorrowedFd<'_> {
         self.interrupt.as_fd()

@@ -34,7 +34,7 @@
 //! then at the status register, so that an error, a hung engine or a dead card ends the wait too.
 //!
 //! # By interrupt
-//! `xdma.h2c(0)?.by_interrupt()?` is the same channel with an interrupt (MSI or MSI-X) in the place of that word: waiting
+//! `xdma.h2c(0)?.by_interrupt()?` is the same channel with an interrupt (MSI-X, MSI or INTx) in the place of that word: waiting
 //! takes no processor time, and some microseconds longer to notice. A channel takes the vector of the number that its bit
 //! in the IRQ block has, or [another one](Channel::by_vector), for itself alone. All else is the same: the registers are
 //! looked at every 50 ms all the same, so a lost interrupt delays a transfer by as much, is logged, and fails nothing.

@@ -161,6 +161,9 @@ impl<'channel> Pending<'channel> {
     /// Whether the engine's status says that the round has ended.
     fn is_reported(&mut self, interrupted: bool) -> Result<bool, Error> {
         let status = self.engine.take_status()?;
+        if interrupted {
+            self.engine.rearm()?;
+        }
         if status.has_errors(self.engine.info.direction) {
             return Err(self.failed(Error::Engine)?);
         }

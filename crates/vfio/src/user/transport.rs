@@ -105,6 +105,12 @@ impl Transport for Connection {
         self.call(&Request::SetIrqs(set), &[], 0, |_, _| Ok(()))
     }
 
+    fn unmask(&self, kind: InterruptKind, vector: u32) -> Result<()> {
+        let (action, data) = (IrqAction::Unmask, IrqData::None);
+        let set = SetIrqs { index: kind as u32, start: vector, count: 1, action, data };
+        self.call(&Request::SetIrqs(set), &[], 0, |_, _| Ok(()))
+    }
+
     fn reset(&self) -> Result<()> {
         if !self.device.flags.reset() {
             return Err(Error::new(ErrorKind::Unsupported, format!("{} cannot be reset", self.address())));
