@@ -11,7 +11,7 @@ use jitney_broker::machine::{
 use jitney_broker::protocol::{Reply, Request};
 use jitney_iova::Allocator;
 use jitney_vfio::{
-    BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseId, LeaseRequest, Mode, RegisterWrite, Will,
+    BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseId, LeaseRequest, Mode, Notice, RegisterWrite, Will,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -25,6 +25,7 @@ enum Step {
     Leave(u8),
     Nonsense(u8),
     Ask(u8, Question, bool),
+    Notice { card: u8, failed: bool },
     Finish { which: u8, fails: bool },
 }
 
@@ -123,6 +124,10 @@ impl World {
                 self.feed(Event::Nonsense { client: id(client), error });
             }
             Step::Ask(client, question, descriptor) => self.ask(id(client), question, descriptor),
+            Step::Notice { card, failed } => {
+                let notice = if failed { Notice::Failed } else { Notice::Leaving };
+                self.feed(Event::Noticed { card: card.into(), notice });
+            }
             Step::Finish { which, fails } => self.finish(which.into(), fails),
         }
     }
@@ -186,6 +191,9 @@ impl World {
                         self.map(iova, size);
                     }
                     self.unfinished.push((task, work));
+                }
+                Effect::Tell { client, .. } => {
+                    assert!(self.connected.contains(&client), "somebody who is gone is told something");
                 }
                 Effect::Disconnect { client } => {
                     assert!(self.machine.clients().all(|known| known != client));

@@ -78,7 +78,8 @@ impl Link {
         // Not within the match, where the line would stay locked while a buffer that failed is given back.
         let allocated = self.line().allocate(&allocate)?;
         match allocated {
-            (Reply::Allocated { iova, size }, Some(descriptor)) => {
+            (Reply::Allocated { iova, size }, descriptors) => {
+                let [descriptor] = counted(descriptors)?;
                 let memory = Memfd::adopt(descriptor, size)?;
                 let keeper = Arc::new(MemoryKeeper(Arc::clone(self)));
                 DmaBuffer::new(memory, DmaPlace { iova, size }, keeper)
@@ -89,15 +90,15 @@ impl Link {
 
     pub(crate) fn open(self: &Arc<Self>, index: usize, identity: &Identity) -> Result<ClientCard> {
         let card = u32::try_from(index).unwrap_or(u32::MAX);
-        let (kind, descriptor) = match self.exchange(&Request::Open { card }, None)? {
-            (Reply::Opened { kind }, Some(descriptor)) => (kind, descriptor),
+        let (kind, descriptors) = match self.exchange(&Request::Open { card }, None)? {
+            (Reply::Opened { kind }, descriptors) => (kind, descriptors),
             (other, _) => return Err(unexpected(&other)),
         };
-        let keeper = Arc::new(CardKeeper { link: Arc::clone(self), card });
-        let device = Grant::from_parts(kind, descriptor)
-            .and_then(|grant| grant.open(identity.address.clone()))
-            .inspect_err(|_| keeper.close())?;
-        Ok(ClientCard { device, opened: Opened(keeper) })
+        let opened = Opened(Arc::new(CardKeeper { link: Arc::clone(self), card }));
+        let [grant, leaving, failed] = counted(descriptors)?;
+        let notices = Notices::new(Some(leaving.try_into()?), Some(failed.try_into()?))?;
+        let device = Grant::from_parts(kind, grant)?.open(identity.address.clone())?;
+        Ok(ClientCard { device, notices, opened })
     }
 
     fn ask(&self, request: &Request) -> Result<Reply> {
@@ -115,7 +116,7 @@ impl Link {
         &self,
         request: &Request,
         descriptor: Option<BorrowedFd<'_>>,
-    ) -> Result<(Reply, Option<OwnedFd>)> {
+    ) -> Result<(Reply, Vec<OwnedFd>)> {
         self.line().exchange(request, descriptor)
     }
 
@@ -143,6 +144,7 @@ impl std::fmt::Debug for Link {
 #[derive(Debug)]
 pub struct ClientCard {
     device: Device,
+    notices: Notices,
     opened: Opened,
 }
 
@@ -203,9 +205,8 @@ impl Card for ClientCard {
         Ok(Interrupt::new(vector, event, lease, Arc::clone(keeper) as _, (kind, &self.device)))
     }
 
-    /// Nothing so far: the broker passes none on.
     fn notices(&self) -> Result<Notices> {
-        Notices::new(None, None)
+        Ok(self.notices.clone())
     }
 
     fn reset(&self) -> Result<()> {
@@ -269,6 +270,14 @@ impl Keeper for MemoryKeeper {
 
 fn foreign(what: Handed) -> Error {
     Error::new(ErrorKind::Invalid, format!("{what:?} was handed out by somebody else"))
+}
+
+/// The descriptors of a reply, of which there have to be so many.
+fn counted<const N: usize>(descriptors: Vec<OwnedFd>) -> Result<[OwnedFd; N]> {
+    descriptors.try_into().map_err(|came: Vec<_>| {
+        let what = format!("{} descriptors came with the broker's reply instead of {N}", came.len());
+        Error::new(ErrorKind::Protocol, what)
+    })
 }
 
 fn unexpected(reply: &Reply) -> Error {

@@ -24,7 +24,7 @@ pub(crate) struct Line {
 struct Answer {
     number: u64,
     reply: Result<Reply>,
-    descriptor: Option<OwnedFd>,
+    descriptors: Vec<OwnedFd>,
 }
 
 impl Line {
@@ -43,19 +43,19 @@ impl Line {
         &mut self,
         request: &Request,
         descriptor: Option<BorrowedFd<'_>>,
-    ) -> Result<(Reply, Option<OwnedFd>)> {
+    ) -> Result<(Reply, Vec<OwnedFd>)> {
         let number = self.send(request, descriptor)?;
         loop {
             let answer = self.receive()?;
             if answer.number == number {
-                return Ok((answer.reply?, answer.descriptor));
+                return Ok((answer.reply?, answer.descriptors));
             }
             self.settle(answer)?;
         }
     }
 
     /// Sends a request for memory and waits for its reply.
-    pub(crate) fn allocate(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>)> {
+    pub(crate) fn allocate(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
         let some_on_the_way_back = self.posted > 0;
         match self.exchange(request, None) {
             // What is short may be what they still had.
@@ -95,7 +95,7 @@ impl Line {
             return Err(ended());
         }
         let (number, reply) = protocol::decode_reply(&self.buffer[..received.len])?;
-        Ok(Answer { number, reply, descriptor: received.descriptors.into_iter().next() })
+        Ok(Answer { number, reply, descriptors: received.descriptors })
     }
 
     fn settle_all(&mut self) -> Result<()> {

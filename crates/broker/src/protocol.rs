@@ -12,7 +12,7 @@ pub const VERSION: u16 = 1;
 /// The largest message in bytes, header included.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The most descriptors that one message carries.
-pub const MAX_DESCRIPTORS: usize = 1;
+pub const MAX_DESCRIPTORS: usize = 3;
 /// The size of the header in bytes.
 pub const HEADER_SIZE: usize = 16;
 
@@ -26,7 +26,7 @@ pub enum Request {
     },
     /// Which cards there are. Answered by [`Reply::Cards`].
     Cards,
-    /// Access to a card. Answered by [`Reply::Opened`] with a descriptor.
+    /// Access to a card. Answered by [`Reply::Opened`] with three descriptors.
     Open {
         /// The card's index in [`Reply::Cards`].
         card: u32,
@@ -107,7 +107,8 @@ pub enum Reply {
     },
     /// To `Cards`: the cards, in the order of their indexes.
     Cards(Vec<Identity>),
-    /// To `Open`: what kind of descriptor comes with it, see docs/protocol.md.
+    /// To `Open`: what kind of grant comes with it, see docs/protocol.md. Two eventfds follow the grant's descriptor: one is
+    /// signalled when the card is wanted back, the other when it has failed.
     Opened {
         /// The kind of grant.
         kind: u8,

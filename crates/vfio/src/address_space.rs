@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::transport::{Mapper, PhysicalMemory};
 use jitney_memory::Memfd;
 use std::ops::RangeInclusive;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -79,6 +80,9 @@ impl AddressSpace {
         let mut last_gone = None;
         let mut reached = self.members.is_empty();
         for (done, member) in self.members.iter().enumerate() {
+            if member.gone.load(Ordering::Relaxed) {
+                continue;
+            }
             if let Err(error) = member.mapper.map(memory, offset, iova, size) {
                 if member.is_gone(&error) {
                     last_gone = Some(error);
@@ -94,8 +98,23 @@ impl AddressSpace {
             reached = true;
         }
         match last_gone {
-            Some(error) if !reached => Err(error),
-            _ => Ok(()),
+            _ if reached => Ok(()),
+            Some(error) => Err(error),
+            None => {
+                let what = format!(
+                    "mapping {size:#x} bytes at IOVA {iova:#x}: every card that could reach them is gone"
+                );
+                Err(Error::new(ErrorKind::LinkDown, what))
+            }
+        }
+    }
+
+    /// From now on leaves out what `mapper` maps for: the last of its cards has been closed, because it is being unplugged. What
+    /// is mapped there can still be unmapped; if the kernel has done so itself, that is no error.
+    pub fn leave_out(&self, mapper: &Arc<dyn Mapper>) {
+        let same = |member: &&Arc<Member>| ptr::addr_eq(Arc::as_ptr(&member.mapper), Arc::as_ptr(mapper));
+        for member in self.members.iter().filter(same) {
+            member.gone.store(true, Ordering::Relaxed);
         }
     }
 
@@ -117,7 +136,7 @@ impl Member {
     /// A mapper that reached nobody has hung up, and the card's side of its maps ends with that.
     fn unmap(&self, iova: u64, size: u64) -> Result<()> {
         match self.mapper.unmap(iova, size) {
-            Err(error) if self.is_gone(&error) => Ok(()),
+            Err(error) if self.gone.load(Ordering::Relaxed) || self.is_gone(&error) => Ok(()),
             outcome => outcome,
         }
     }
@@ -203,6 +222,21 @@ mod tests {
         let space = AddressSpace::new(vec![Scripted::failing(ErrorKind::LinkDown)]);
         assert_eq!(space.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::LinkDown);
         space.unmap(0, 4096).unwrap();
+    }
+
+    #[test]
+    fn what_was_left_out_is_no_longer_mapped_for_and_may_be_unmapped_already() {
+        let (leaving, staying) = (Scripted::failing(ErrorKind::Invalid), Arc::new(Scripted::default()));
+        let leaving: Arc<dyn Mapper> = leaving;
+        let parts = [Arc::clone(&leaving), Arc::clone(&staying) as _].map(|one| AddressSpace::new(vec![one]));
+        let all = AddressSpace::joined(&parts);
+        assert_eq!(all.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::Invalid);
+        all.leave_out(&leaving);
+        all.map(&page(), 0, 0, 4096).unwrap();
+        assert_eq!(*staying.mapped.lock().unwrap(), [0]);
+        all.unmap(0, 4096).unwrap();
+        assert_eq!(parts[0].map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::LinkDown);
+        assert!(staying.mapped.lock().unwrap().is_empty());
     }
 
     #[test]

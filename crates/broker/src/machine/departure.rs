@@ -1,6 +1,7 @@
 //! What the machine does when a client goes: its wills, its vectors, its memory, its IOVAs, its leases, its grants,
 //! in this order, and the last one out resets the card. Nothing of it is left.
 
+use super::leaving::Presence;
 use super::{BufferState, ClientId, Departure, Effect, Machine, Task, Work};
 use crate::protocol::Reply;
 
@@ -82,7 +83,7 @@ impl Machine {
         }
     }
 
-    /// Counts one user's open of a card down; the last one out resets it.
+    /// Counts one user's open of a card down; the last one out resets it, or closes one that is wanted back.
     pub(super) fn leave_card(&mut self, client: ClientId, card: usize, effects: &mut Vec<Effect>) {
         let users = &mut self.cards[card].users;
         if let Some(opens) = users.get_mut(&client) {
@@ -91,7 +92,11 @@ impl Machine {
                 users.remove(&client);
             }
             if users.is_empty() && !self.cards[card].resetting {
-                self.start_reset(card, None, effects);
+                match self.cards[card].presence {
+                    Presence::Here => self.start_reset(card, None, effects),
+                    // The kernel resets it.
+                    Presence::Leaving | Presence::Gone => self.let_go(card, effects),
+                }
             }
         }
     }

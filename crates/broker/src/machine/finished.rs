@@ -70,7 +70,15 @@ impl Machine {
                         }
                     }
                 }
+                self.let_go(card, effects);
                 self.retry_deferred(card, effects);
+            }
+            Task::Close { card } => {
+                let card = &self.cards[card].description.identity;
+                match outcome {
+                    Ok(_) => tracing::warn!("card {card} is closed and can go"),
+                    Err(error) => tracing::error!(%card, %error, "a card could not be closed"),
+                }
             }
         }
         if let Some(client) = owner {

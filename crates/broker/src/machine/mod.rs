@@ -7,13 +7,15 @@
 mod buffers;
 mod departure;
 mod finished;
+mod leaving;
 mod requests;
 #[cfg(test)]
 mod tests;
 
 use crate::protocol::{Reply, Request};
 use jitney_iova::Allocator;
-use jitney_vfio::{BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseTable, Will};
+use jitney_vfio::{BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseTable, Notice, Will};
+use leaving::Presence;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A connection of a client, unique for as long as the broker lives.
@@ -68,6 +70,13 @@ pub enum Event {
         /// How it went; for a grant the kind of descriptor that it made.
         outcome: Result<Outcome, Error>,
     },
+    /// A card is wanted back, or has failed.
+    Noticed {
+        /// Which card.
+        card: usize,
+        /// What it is.
+        notice: Notice,
+    },
     /// A client is gone without a goodbye: hang-up, exit, kill, or a queue that it does not read.
     Left {
         /// Which client.
@@ -109,6 +118,15 @@ pub enum Effect {
         task: TaskId,
         /// What to do.
         work: Work,
+    },
+    /// Tell a client that has opened a card what is the matter with that.
+    Tell {
+        /// Whom.
+        client: ClientId,
+        /// Which card.
+        card: usize,
+        /// What it is.
+        notice: Notice,
     },
     /// Close a client's connection once its replies are sent. Everything of it has been taken back.
     Disconnect {
@@ -163,10 +181,13 @@ pub enum Work {
         /// How much, in bytes.
         size: u64,
     },
-    /// Let the card start DMA, make a grant of it and keep its descriptor for the reply.
+    /// Let the card start DMA, make a grant of it and keep its descriptor for the reply, with the events by which the client
+    /// will be told.
     Grant {
         /// Which card.
         card: usize,
+        /// For whom.
+        client: ClientId,
     },
     /// Wire a vector to the descriptor that came with the request.
     Wire {
@@ -195,6 +216,11 @@ pub enum Work {
         card: usize,
         /// Nobody uses it any more: afterwards it cannot start DMA until somebody opens it again.
         unused: bool,
+    },
+    /// Close a card for good, so that it can go.
+    Close {
+        /// Which card.
+        card: usize,
     },
 }
 
@@ -239,6 +265,7 @@ struct Card {
     users: BTreeMap<ClientId, u32>,
     wired: BTreeMap<u16, ClientId>,
     resetting: bool,
+    presence: Presence,
     /// Requests that wait until it has been reset, or until somebody who is gone holds nothing of it any more.
     deferred: Vec<Deferred>,
 }
@@ -293,6 +320,7 @@ enum Task {
     Silence { client: ClientId, number: Option<u64>, card: usize, vector: u16 },
     CarryOut { card: usize },
     Reset { card: usize, answer: Option<(ClientId, u64)> },
+    Close { card: usize },
 }
 
 impl Machine {
@@ -305,6 +333,7 @@ impl Machine {
             users: BTreeMap::new(),
             wired: BTreeMap::new(),
             resetting: false,
+            presence: Presence::Here,
             deferred: Vec::new(),
         };
         Self {
@@ -342,6 +371,7 @@ impl Machine {
                 }
             }
             Event::Finished { task, outcome } => self.finished(task, outcome, &mut effects),
+            Event::Noticed { card, notice } => self.noticed(card, notice, &mut effects),
             Event::Left { client } => self.depart(client, None, &mut effects),
         }
         effects
@@ -389,7 +419,7 @@ impl Task {
             | Self::Wire { client, .. }
             | Self::Silence { client, .. } => Some(*client),
             Self::Reset { answer: Some((client, _)), .. } => Some(*client),
-            Self::CarryOut { .. } | Self::Reset { answer: None, .. } => None,
+            Self::CarryOut { .. } | Self::Reset { answer: None, .. } | Self::Close { .. } => None,
         }
     }
 }

@@ -61,6 +61,7 @@ impl Machine {
         if self.clients.get(&client).is_some_and(|client| client.pending.len() >= MAX_PENDING) {
             return Err(too_many("requests that are not answered yet", MAX_PENDING));
         }
+        self.check_presence(&request)?;
         match request {
             Request::Hello { program } => {
                 let broker = self.broker_pid;
@@ -77,7 +78,7 @@ impl Machine {
                 let card = self.card_index(card)?;
                 // Counted at once, so that nobody else's departure resets the card meanwhile.
                 *self.cards[card].users.entry(client).or_default() += 1;
-                self.start(Task::Grant { client, number, card }, Work::Grant { card }, effects);
+                self.start(Task::Grant { client, number, card }, Work::Grant { card, client }, effects);
                 Ok(None)
             }
             Request::Close { card } => self.close(client, card, effects),
@@ -284,7 +285,7 @@ impl Machine {
 
 impl Request {
     /// The card that a request is for, if it is for one.
-    fn card(&self) -> Option<usize> {
+    pub(super) fn card(&self) -> Option<usize> {
         match *self {
             Self::Open { card }
             | Self::Close { card }

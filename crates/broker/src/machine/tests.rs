@@ -1,5 +1,7 @@
 //! Random histories, replayed against what must hold after every step.
 
+mod leaving;
+
 use super::*;
 use jitney_vfio::{LeaseId, LeaseRequest, Part, RegisterWrite};
 use proptest::prelude::*;
@@ -50,6 +52,8 @@ struct World {
     buffers: Vec<(ClientId, u64)>,
     leases: Vec<(ClientId, u32, LeaseId)>,
     unmaps_failed: u64,
+    /// Cards that were closed because they are wanted back.
+    closed: HashSet<usize>,
     /// Where the next memory lies that decides that itself.
     next_place: u64,
 }
@@ -70,6 +74,7 @@ impl World {
             buffers: Vec::new(),
             leases: Vec::new(),
             unmaps_failed: 0,
+            closed: HashSet::new(),
             next_place: 0x10_0000,
         }
     }
@@ -141,7 +146,12 @@ impl World {
                     if let Work::Unmap { space, iova, size } = work {
                         assert!(self.mapped.contains(&(space, iova..iova + size)), "it is not mapped so");
                     }
+                    self.check_card(&work);
                     self.unfinished.push((task, work));
+                }
+                Effect::Tell { client, card, .. } => {
+                    assert!(self.connected.contains(&client), "somebody who is gone is told something");
+                    assert!(self.machine.cards[card].users.contains_key(&client), "it is nothing to them");
                 }
                 Effect::Disconnect { client } => {
                     self.connected.remove(&client);
@@ -227,6 +237,7 @@ enum Step {
     Wire(u64, u32, u16),
     Silence(u64, u32, u16),
     Reset(u64, u32),
+    Notice(usize, Notice),
     Finish(usize, bool),
 }
 use jitney_vfio::Mode;
@@ -253,6 +264,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (client.clone(), card.clone(), 0u16..2).prop_map(|(c, n, v)| Step::Wire(c, n, v)),
         1 => (client.clone(), card.clone(), 0u16..2).prop_map(|(c, n, v)| Step::Silence(c, n, v)),
         1 => (client, card).prop_map(|(c, n)| Step::Reset(c, n)),
+        1 => (0usize..3, prop::bool::weighted(0.3)).prop_map(|(card, failed)| {
+            Step::Notice(card, if failed { Notice::Failed } else { Notice::Leaving })
+        }),
         8 => (any::<usize>(), prop::bool::weighted(0.1)).prop_map(|(n, fails)| Step::Finish(n, fails)),
     ]
 }
@@ -311,6 +325,9 @@ fn take(world: &mut World, step: Step) {
         Step::Reset(client, card) => {
             world.ask(ClientId(client), Request::Reset { card });
         }
+        Step::Notice(card, notice) => {
+            world.feed(Event::Noticed { card, notice });
+        }
         Step::Finish(index, fails) => world.finish(index, fails),
     }
 }
@@ -336,7 +353,8 @@ proptest! {
         prop_assert!(world.machine.tasks.is_empty());
         prop_assert!(world.open_requests.is_empty());
         prop_assert_eq!(world.machine.iovas.live().count() as u64, world.unmaps_failed);
-        for card in &world.machine.cards {
+        for (index, card) in world.machine.cards.iter().enumerate() {
+            prop_assert_eq!(card.presence != Presence::Here, world.closed.contains(&index), "who is gone lets go");
             prop_assert_eq!(card.leases.iter().count(), 0);
             prop_assert!(card.users.is_empty() && card.wired.is_empty() && card.deferred.is_empty());
         }

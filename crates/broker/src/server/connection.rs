@@ -20,7 +20,7 @@ pub(super) struct Connection {
     /// A client is gone when its socket hangs up, and also when its process ends while a child of it still has the
     /// socket open.
     process: Option<OwnedFd>,
-    waiting: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     /// What epoll watches the socket for.
     watched: epoll::EventFlags,
 }
@@ -74,12 +74,12 @@ impl Connection {
         poll: impl AsFd,
         number: u64,
         reply: &Result<Reply>,
-        descriptor: Option<OwnedFd>,
+        descriptors: Vec<OwnedFd>,
     ) -> bool {
         let message = protocol::encode_reply(number, reply)
             .or_else(|error| protocol::encode_reply(number, &Err(error)));
         let Ok(message) = message else { return false };
-        self.waiting.push_back((message, descriptor));
+        self.waiting.push_back((message, descriptors));
         self.flush(poll) && self.waiting.len() <= MAX_WAITING
     }
 
@@ -106,12 +106,9 @@ impl Connection {
 
     /// Sends what waits, as far as the client takes it. False if it is gone.
     fn send_waiting(&mut self) -> bool {
-        while let Some((message, descriptor)) = self.waiting.front() {
-            let with: &[BorrowedFd<'_>] = match descriptor {
-                Some(descriptor) => &[descriptor.as_fd()],
-                None => &[],
-            };
-            match descriptors::send(&self.socket, &[IoSlice::new(message)], with, Wait::Never) {
+        while let Some((message, with)) = self.waiting.front() {
+            let with: Vec<BorrowedFd<'_>> = with.iter().map(AsFd::as_fd).collect();
+            match descriptors::send(&self.socket, &[IoSlice::new(message)], &with, Wait::Never) {
                 Ok(_) => {
                     self.waiting.pop_front();
                 }

@@ -2,9 +2,10 @@
 
 use crate::machine::{Outcome, Space, TaskId};
 use jitney_memory::{Memfd, PageSize};
-use jitney_vfio::{AddressSpace, DmaPlace, DmaRequest, Error, ErrorKind, Result};
+use jitney_vfio::{AddressSpace, DmaPlace, DmaRequest, Error, ErrorKind, Mapper, Result};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 pub(super) struct Jobs {
     all: AddressSpace,
@@ -74,6 +75,11 @@ impl Jobs {
             mapped: size,
             failure: None,
         });
+    }
+
+    /// From now on maps nothing for the cards of `mapper`, which are gone.
+    pub(super) fn leave_out(&self, mapper: &Arc<dyn Mapper>) {
+        self.all.leave_out(mapper);
     }
 
     fn space(&self, space: Space) -> AddressSpace {

@@ -3,6 +3,7 @@
 //! No client makes another wait: sockets never block, a client that does not read its replies is dropped, and memory is
 //! mapped in bounded pieces between which everybody else is served.
 
+mod cards;
 mod connection;
 pub(crate) mod door;
 mod jobs;
@@ -10,18 +11,19 @@ mod listener;
 
 use crate::machine::{CardDescription, ClientId, Effect, Event, Machine, Outcome, Peer, TaskId, Work};
 use crate::protocol;
+use cards::Cards;
 use connection::{Connection, Incoming};
 pub use door::Door;
 use jitney_iova::Allocator;
 use jitney_memory::EventFd;
-use jitney_vfio::{AddressSpace, DmaRequest, Error, ErrorKind, OpenedCard, OpenedSpace, Result, Will};
+use jitney_vfio::{AddressSpace, DmaRequest, Error, ErrorKind, OpenedSpace, Result};
 use jobs::{Jobs, page_size};
 use listener::Listener;
 use rustix::event::{Timespec, epoll};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a broker that was told to stop waits for the last map to go.
@@ -30,21 +32,18 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The owner of cards on behalf of other processes.
 pub struct Broker {
     machine: Machine,
-    cards: Vec<Arc<OpenedCard>>,
+    cards: Cards,
     jobs: Jobs,
     epoll: OwnedFd,
     doors: HashMap<u64, Entrance>,
     clients: HashMap<ClientId, Connection>,
     next_token: u64,
     /// Descriptors that finished work made, until the reply that carries them.
-    made: HashMap<TaskId, OwnedFd>,
-    resets: (mpsc::Sender<Finished>, mpsc::Receiver<Finished>),
+    made: HashMap<TaskId, Vec<OwnedFd>>,
     wake: Arc<EventFd>,
     stop: Arc<EventFd>,
     buffer: Vec<u8>,
 }
-
-type Finished = (TaskId, Result<Outcome>);
 
 /// A way in.
 enum Entrance {
@@ -71,6 +70,8 @@ const STOP: u64 = 1;
 const FIRST_TOKEN: u64 = 2;
 /// Set in the token of a client's pidfd, whose socket has the same token without it.
 const PROCESS: u64 = 1 << 63;
+/// Set in the token of a card's notices; the rest is its index.
+const CARD: u64 = 1 << 62;
 
 impl Broker {
     /// A broker of the cards of `spaces`.
@@ -90,7 +91,7 @@ impl Broker {
             }));
         }
         let spaces = spaces.into_iter().map(|opened| {
-            cards.extend(opened.cards.into_iter().map(Arc::new));
+            cards.extend(opened.cards);
             opened.space
         });
         let jobs = Jobs::new(all, spaces.collect());
@@ -101,6 +102,8 @@ impl Broker {
             epoll::add(&epoll, event, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
                 .map_err(system)?;
         }
+        let cards = Cards::new(cards, Arc::clone(&wake));
+        cards.watch(&epoll, |index| index as u64 | CARD)?;
         Ok(Self {
             machine: Machine::new(std::process::id(), descriptions, iovas),
             cards,
@@ -110,7 +113,6 @@ impl Broker {
             clients: HashMap::new(),
             next_token: FIRST_TOKEN,
             made: HashMap::new(),
-            resets: mpsc::channel(),
             wake,
             stop,
             buffer: vec![0; protocol::MAX_MESSAGE],
@@ -186,13 +188,13 @@ impl Broker {
                         }
                     }
                     STOP => {}
-                    WAKE => self.collect_resets()?,
+                    WAKE => self.collect_finished()?,
                     token => self.ready(token),
                 }
             }
             if let Some((task, outcome)) = self.jobs.step() {
                 let outcome = outcome.map(|(memory, outcome)| {
-                    self.made.extend(memory.map(|memory| (task, memory)));
+                    self.made.extend(memory.map(|memory| (task, vec![memory])));
                     outcome
                 });
                 self.feed(Event::Finished { task, outcome });
@@ -212,6 +214,13 @@ impl Broker {
     fn ready(&mut self, token: u64) {
         if token & PROCESS != 0 {
             return self.feed(Event::Left { client: ClientId(token & !PROCESS) });
+        }
+        if token & CARD != 0 {
+            let card = usize::try_from(token & !CARD).unwrap_or(usize::MAX);
+            for notice in self.cards.notices(card) {
+                self.feed(Event::Noticed { card, notice });
+            }
+            return;
         }
         match self.doors.get(&token) {
             Some(Entrance::Listener(listener)) => {
@@ -269,13 +278,15 @@ impl Broker {
         while let Some(effect) = waiting.pop_front() {
             match effect {
                 Effect::Reply { client, number, reply, attach } => {
-                    let attached = attach.and_then(|task| self.made.remove(&task));
+                    let attached = attach.and_then(|task| self.made.remove(&task)).unwrap_or_default();
                     let Some(connection) = self.clients.get_mut(&client) else { continue };
                     if !connection.reply(&self.epoll, number, &reply, attached) {
                         waiting.extend(self.machine.handle(Event::Left { client }));
                     }
                 }
+                Effect::Tell { client, card, notice } => self.cards.tell(client, card, notice),
                 Effect::Disconnect { client } => {
+                    self.cards.forget(client);
                     if let Some(connection) = self.clients.remove(&client) {
                         connection.close(&self.epoll);
                         tracing::debug!(client = client.0, "a client is gone, and nothing of it is left");
@@ -310,59 +321,38 @@ impl Broker {
                 self.jobs.unmap(task, space, iova, size);
                 None
             }
-            Work::Grant { card } => Some(self.grant(task, card)),
+            Work::Grant { card, client } => Some(self.grant(task, card, client)),
             Work::Wire { card, vector } => {
                 let event = descriptor.take();
-                done(self.cards[card].wire(vector, event.as_ref().map(AsFd::as_fd)))
+                done(self.cards.wire(card, vector, event.as_ref().map(AsFd::as_fd)))
             }
-            Work::Silence { card, vector } => done(self.cards[card].wire(vector, None)),
-            Work::CarryOut { card, will } => done(carry_out(&self.cards[card], &will)),
-            Work::Reset { card, unused } => self.begin_reset(task, card, unused).err().map(Err),
+            Work::Silence { card, vector } => done(self.cards.wire(card, vector, None)),
+            Work::CarryOut { card, will } => done(self.cards.carry_out(card, &will)),
+            Work::Reset { card, unused } => self.cards.begin_reset(task, card, unused).err().map(Err),
+            Work::Close { card } => self.begin_close(task, card).err().map(Err),
         }
     }
 
-    fn grant(&mut self, task: TaskId, card: usize) -> Result<Outcome> {
-        let card = &self.cards[card];
-        card.device.set_bus_master(true)?;
-        let grant = card.grant()?;
-        let kind = grant.kind();
-        self.made.insert(task, grant.into());
+    fn grant(&mut self, task: TaskId, card: usize, client: ClientId) -> Result<Outcome> {
+        let (kind, descriptors) = self.cards.grant(card, client)?;
+        self.made.insert(task, descriptors);
         Ok(Outcome::Grant { kind })
     }
 
-    /// A reset takes up to a second on a real card, so it has a thread of its own.
-    fn begin_reset(&mut self, task: TaskId, card: usize, unused: bool) -> Result<()> {
-        let (card, finished, wake) =
-            (Arc::clone(&self.cards[card]), self.resets.0.clone(), Arc::clone(&self.wake));
-        let reset = move || {
-            // A reset leaves bus mastering as it was; `grant` switches it on again.
-            let quiet = if unused { card.device.set_bus_master(false) } else { Ok(()) };
-            let outcome = quiet.and_then(|()| card.reset()).map(|()| Outcome::Done);
-            // The broker may have stopped meanwhile; then nobody waits for this.
-            if finished.send((task, outcome)).is_ok()
-                && let Err(error) = wake.signal()
-            {
-                tracing::error!(%error, "the broker could not be told that a reset is done");
-            }
-        };
-        std::thread::Builder::new().name("reset".into()).spawn(reset).map_err(|error| io(&error))?;
+    fn begin_close(&mut self, task: TaskId, card: usize) -> Result<()> {
+        if let Some(mapper) = self.cards.begin_close(task, card)? {
+            self.jobs.leave_out(&mapper);
+        }
         Ok(())
     }
 
-    fn collect_resets(&mut self) -> Result<()> {
+    fn collect_finished(&mut self) -> Result<()> {
         self.wake.take()?;
-        while let Ok((task, outcome)) = self.resets.1.try_recv() {
+        while let Some((task, outcome)) = self.cards.next_finished() {
             self.feed(Event::Finished { task, outcome });
         }
         Ok(())
     }
-}
-
-fn carry_out(card: &OpenedCard, will: &Will) -> Result<()> {
-    for write in &will.0 {
-        card.device.bar(usize::from(write.bar))?.write32(write.offset, write.value)?;
-    }
-    Ok(())
 }
 
 /// Who is at the other end of a client's socket.

@@ -12,3 +12,4 @@ mod leases;
 mod raw;
 mod rig;
 mod same_program;
+mod unplug;

@@ -35,7 +35,8 @@ impl Raw {
     /// The next reply and what came with it.
     pub(crate) fn hear(&mut self) -> Result<(Reply, Option<OwnedFd>), Error> {
         let mut buffer = vec![0; protocol::MAX_MESSAGE];
-        let received = descriptors::receive(&self.socket, &mut buffer, 1, Wait::Block).unwrap();
+        let received =
+            descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, Wait::Block).unwrap();
         let (number, reply) = protocol::decode_reply(&buffer[..received.len]).unwrap();
         assert_eq!(number, self.number);
         Ok((reply?, received.descriptors.into_iter().next()))
