@@ -56,7 +56,7 @@ pub fn make_private(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Names the interface of the kernel's VFIO: `auto`, `group` or `iommufd`.
+/// Names the interface of the kernel's VFIO: `auto`, `group`, `iommufd` or `noiommu`.
 pub const IOMMU_VARIABLE: &str = "JITNEY_IOMMU";
 
 /// Which interface of the kernel's VFIO the user wants: what `JITNEY_IOMMU` says.

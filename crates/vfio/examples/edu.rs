@@ -1,7 +1,7 @@
 //! Drives QEMU's teaching device with nothing but this crate: identity, liveness, a factorial that ends with an interrupt,
 //! and DMA there and back.
 //!
-//! `edu [ADDRESS] [auto|group|iommufd]`. Without an address the first edu that is bound to vfio-pci is taken. QEMU offers
+//! `edu [ADDRESS] [auto|group|iommufd|noiommu]`. Without an address the first edu that is bound to vfio-pci is taken. QEMU offers
 //! the card with `-device edu`; its registers are described in QEMU's docs/specs/edu.rst.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells what it does")]

@@ -1,7 +1,7 @@
 //! Asks an NVMe who it is, with nothing but this crate: its admin queues are set up in DMA memory, one command is sent, and
 //! its end comes as an interrupt.
 //!
-//! `nvme_identify [ADDRESS] [auto|group|iommufd]`. Without an address the first NVMe that is bound to vfio-pci is taken.
+//! `nvme_identify [ADDRESS] [auto|group|iommufd|noiommu]`. Without an address the first NVMe that is bound to vfio-pci is taken.
 //! It reads only; but the kernel's driver has to be taken from the NVMe before, so never use the one that your files are
 //! on. Sections are those of the NVM Express Base Specification 1.4.
 

@@ -34,15 +34,16 @@
 //! # How a card is reached
 //!
 //! A [`Transport`] reaches one card, a [`Mapper`] maps memory for it; [`open`] makes both for a [`CardAddress`]. There are
-//! three ways, and everything above them is the same:
+//! four ways, and everything above them is the same:
 //!
 //! | Address | Way | What this process opens |
 //! |---|---|---|
 //! | `0000:2e:00.0` | the kernel's VFIO, by group and container (type1) | `/dev/vfio/vfio`, `/dev/vfio/86` |
 //! | `0000:2e:00.0` | the kernel's VFIO, by device and iommufd, where the kernel has it | `/dev/iommu`, `/dev/vfio/devices/vfio0` |
+//! | `0000:2e:00.0` | the kernel's VFIO without an IOMMU: **unsafe**, only [by name](IommuInterface::NoIommu) | `/dev/vfio/vfio`, `/dev/vfio/noiommu-0` |
 //! | `vfio-user:/run/board.sock` | **vfio-user** ([`user`]), as QEMU speaks it: a process emulates the card | the socket |
 //!
-//! Which of the kernel's two is used is decided when cards are opened: [`open_all_with`], [`choose_interface`].
+//! Which of the kernel's is used is decided when cards are opened: [`open_all_with`], [`choose_interface`].
 //! [`sysfs`] lists the cards that the machine has, [`holders`] tells which process has one.
 //!
 //! # A card in this machine
@@ -65,7 +66,12 @@
 //! 5. **The user may lock memory**: what a card may reach is pinned, and counts against `RLIMIT_MEMLOCK` of the process that
 //!    maps it (`LimitMEMLOCK=infinity` in a service, `@vfio - memlock unlimited` in `/etc/security/limits.conf`).
 //!
-//! Clients of a broker (crate `jitney-broker`) need neither 4 nor 5. Without an IOMMU no card is opened.
+//! Clients of a broker (crate `jitney-broker`) need neither 4 nor 5.
+//!
+//! On a machine without an IOMMU no card is opened unless [`IommuInterface::NoIommu`] is asked for. Then point 1 is
+//! `enable_unsafe_noiommu_mode` of the module `vfio`, 3 and 4 are root's (CAP_SYS_RAWIO, CAP_SYS_ADMIN), and in place of 5
+//! huge pages have to be reserved: an IOVA is a physical address, and buffers are made where they can be in one piece. A
+//! card, and whoever drives it, can then overwrite all of the machine's memory.
 //!
 //! Two examples drive cards of QEMU's with nothing but this crate: `edu` its teaching device, `nvme_identify` an NVMe.
 //!

@@ -13,7 +13,7 @@ const STATUSES: &str = "\
 Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 nothing was tested.
 
 Environment: JITNEY_BROKER names the broker to use, JITNEY_CARDS the cards to own (separated by commas),
-JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd), JITNEY_BOARDS files or folders with boards of your
+JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd; noiommu), JITNEY_BOARDS files or folders with boards of your
 own, JITNEY_LOG what to log (as jitney_broker=debug).";
 
 /// Several processes drive the same PCIe cards from user space, at the same time and safely.
@@ -99,7 +99,8 @@ pub(crate) struct Source {
     /// Start an emulated board for as long as this runs, and own it. Can be repeated; see `jitney emulate --help`.
     #[arg(long, value_name = "BOARD", value_parser = board)]
     pub(crate) emulate: Vec<&'static str>,
-    /// How to open PCI cards: group, iommufd or auto, which prefers iommufd where it can be used.
+    /// How to open PCI cards: group, iommufd or auto, which prefers iommufd where it can be used. Where there is no IOMMU,
+    /// noiommu: UNSAFE, cards and programs can then overwrite all of this machine's memory.
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) iommu: Option<IommuInterface>,
     /// Give each card (or IOMMU group) an address space of its own: it then reaches the memory of the programs that use
