@@ -95,6 +95,7 @@ pub(crate) const SUITES: [Suite; 5] = [
             test!("f5-f6-killed-client", 240),
             test!("f7-arbiter", 60),
             test!("stray-dma", 60),
+            test!("narrow-card", 60),
             test!("unprivileged", 120),
             test!("last-one-gone", 60),
             test!("doctor-healthy", 60),
