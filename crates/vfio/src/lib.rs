@@ -80,6 +80,8 @@
 //! - **A register access can fail**, if only because the process behind a socket is gone, so each returns a `Result`. On
 //!   a BAR that is mapped it is one load or store.
 //! - **All-ones is no value**: it is what a card reads as whose link is down or that was reset.
+//! - **A card can be wanted back**, because it is unplugged, and that waits until every process has let go of it. A driver looks
+//!   while it waits for the card, and ends: [`Card::notices`].
 //! - **DMA memory is never a slice.** Cards and other processes may write to it at any time; see [`DmaBuffer`].
 //! - **Errors** name the card, the range or the holder, the errno, and where there is one the remedy; see [`Error`].
 //!   Nothing here prints, and nothing panics on what a peer or the user chose.
