@@ -7,7 +7,8 @@ mod lcov;
 mod tools;
 
 use crate::instruments::Instruments;
-use crate::{test, workspace};
+use crate::test::{self, Wish};
+use crate::workspace;
 use anyhow::{Context, bail};
 use clap::Args;
 use jitney_lab::Llvm;
@@ -19,9 +20,10 @@ use std::time::Instant;
 
 pub(crate) const HELP: &str = "\
 Examples:
-  cargo xtask coverage            all tests, the lab included
-  cargo xtask coverage --no-lab   without real kernels
-  cargo xtask coverage lease      what the tests with \"lease\" in their name run
+  cargo xtask coverage                  all tests, the lab included
+  cargo xtask coverage --kernel small   those of the lab on one kernel
+  cargo xtask coverage --no-lab         without real kernels
+  cargo xtask coverage lease            what the tests with \"lease\" in their name run
 
 Writes target/coverage/report/index.html, line by line, and lcov.info for editors. A process counts as
 long as it lives, also one that is killed or becomes another program. The table is of the code alone,
@@ -34,6 +36,9 @@ pub(crate) struct Options {
     /// Without the lab.
     #[arg(long)]
     no_lab: bool,
+    /// The lab's tests on this row of its matrix only.
+    #[arg(long, value_name = "NAME", conflicts_with = "no_lab")]
+    kernel: Option<String>,
     /// Show what the tests say, not only that of those that fail.
     #[arg(long, short)]
     verbose: bool,
@@ -50,8 +55,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let instruments = Instruments::new();
     clear(&instruments)?;
     let programs = step("building instrumented programs", || tools::build(&instruments))?;
-    let passed =
-        test::run_counting(options.filter.as_deref(), options.verbose, options.no_lab, &instruments)?;
+    let wish = Wish {
+        filter: options.filter.as_deref(),
+        echo: options.verbose,
+        kernel: options.kernel.as_deref(),
+        instruments: Some(&instruments),
+    };
+    let passed = test::run_only_tests(wish, options.no_lab)?;
     let data = step("merging profiles", || tools::merge(&llvm, &instruments))?;
     let programs = [programs, tools::guest_programs(&instruments)?].concat();
     let lcov = step("reading lines", || tools::export(&llvm, &data, &programs))?;

@@ -5,9 +5,9 @@ mod libtest;
 mod parts;
 mod tally;
 
-use crate::instruments::Instruments;
 use clap::Args;
-use parts::{PARTS, Part, Ran, Wish};
+pub(crate) use parts::Wish;
+use parts::{PARTS, Part, Ran};
 use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -46,7 +46,8 @@ struct Done {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let wish = Wish { filter: options.filter.as_deref(), echo: options.verbose, instruments: None };
+    let wish =
+        Wish { filter: options.filter.as_deref(), echo: options.verbose, kernel: None, instruments: None };
     let chosen = |part: &Part| {
         (wish.filter.is_none() || part.has_names) && !(options.no_lab && part.name == lab::NAME)
     };
@@ -54,15 +55,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the parts that consist of tests, without other checks, in programs that count which lines run. Says whether something
-/// was tested and nothing failed.
-pub(crate) fn run_counting(
-    filter: Option<&str>,
-    echo: bool,
-    no_lab: bool,
-    instruments: &Instruments,
-) -> anyhow::Result<bool> {
-    let wish = Wish { filter, echo, instruments: Some(instruments) };
+/// Runs the parts that consist of tests, without other checks. Says whether something was tested and nothing failed.
+pub(crate) fn run_only_tests(wish: Wish<'_>, no_lab: bool) -> anyhow::Result<bool> {
     run_parts(wish, |part| part.has_names && !(no_lab && part.name == lab::NAME), false)
 }
 

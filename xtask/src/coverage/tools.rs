@@ -9,8 +9,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// What is not ours, and what is ours but only tests: `src/tests.rs`, `src/x/tests/`, `tests/`, `examples/`.
-const NOT_OURS: &str = r"(^|/)(tests|examples|build|\.cargo|rustc|rustlib|fuzz)(\.rs$|/)";
+/// The folders of the workspace with code in them.
+const OURS: [&str; 4] = ["crates", "bench", "lab", "xtask"];
+
+/// What in there is for tests only, or to be looked at: `src/tests.rs`, `src/x/tests/`, `tests/`, `examples/`, `guest/`.
+const NO_CODE: &str = r"/(tests\.rs$|tests/|examples/|guest/)";
 
 /// Fails if the compiler is built on a later LLVM than the one whose programs read what it makes.
 pub(super) fn check_release() -> anyhow::Result<()> {
@@ -86,20 +89,34 @@ pub(super) fn write_html(
     folder: &Path,
 ) -> anyhow::Result<()> {
     let mut command = cov(llvm, "show", data, programs);
-    command.args(["--format=html", "--show-line-counts-or-regions", "--output-dir"]).arg(folder);
-    command.args(["--project-title", "jitney"]).arg("--coverage-watermark=90,70");
+    command.args([
+        "--format=html",
+        "--show-line-counts-or-regions",
+        "--project-title=jitney",
+        "--output-dir",
+    ]);
+    command.arg(folder);
     output(&mut command).map(drop)
 }
 
 fn cov(llvm: &Llvm, what: &str, data: &Path, programs: &[PathBuf]) -> Command {
     let mut command = llvm.command("llvm-cov");
-    command.arg(what).arg("--instr-profile").arg(data).args(["--ignore-filename-regex", NOT_OURS]);
+    command.arg(what).arg("--instr-profile").arg(data);
+    command.arg("--ignore-filename-regex").arg(format!("^{}/.*{NO_CODE}", escaped(workspace::root())));
     let mut objects = programs.iter();
     command.args(objects.next());
     objects.for_each(|object| {
         command.arg("--object").arg(object);
     });
+    command.arg("--sources").args(OURS.map(|folder| workspace::root().join(folder)));
     command
+}
+
+/// A path as a regular expression that matches it and nothing else.
+fn escaped(path: &Path) -> String {
+    let special = |character: char| character.is_ascii_punctuation() && !"/_-".contains(character);
+    let escape = |character| special(character).then_some('\\').into_iter().chain([character]);
+    path.to_string_lossy().chars().flat_map(escape).collect()
 }
 
 /// Runs a program to its end and returns its output; what it warns of is for whoever sees this run.
@@ -132,4 +149,28 @@ fn files_below(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
     files.sort_unstable();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compiler_s_llvm_is_found() {
+        assert_eq!(release("rustc 1.95.0\nrelease: 1.95.0\nLLVM version: 22.1.2\n"), Some(22));
+        assert_eq!(release("rustc 1.95.0\n"), None);
+    }
+
+    #[test]
+    fn programs_are_found_among_cargo_s_messages() {
+        let program = r#"{"reason":"compiler-artifact","executable":"/t/jitney"}"#;
+        assert_eq!(executable(program), Some(PathBuf::from("/t/jitney")));
+        assert_eq!(executable(r#"{"executable":null}"#), None);
+        assert_eq!(executable("running"), None);
+    }
+
+    #[test]
+    fn a_path_matches_itself_only() {
+        assert_eq!(escaped(Path::new("/home/a_b/x-1.0+")), r"/home/a_b/x-1\.0\+");
+    }
 }

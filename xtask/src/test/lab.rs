@@ -10,6 +10,7 @@ pub(crate) const NAME: &str = "lab";
 
 pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
     let options = Options {
+        kernel: wish.kernel.map(str::to_owned),
         test: wish.filter.map(str::to_owned),
         coverage: wish.instruments.map(Instruments::lab),
         ..Options::default()

@@ -17,6 +17,8 @@ const FUZZ_SECONDS: u64 = 5;
 pub(crate) struct Wish<'a> {
     pub(crate) filter: Option<&'a str>,
     pub(crate) echo: bool,
+    /// The row of the lab's matrix; all of them if none is named.
+    pub(crate) kernel: Option<&'a str>,
     /// Count which lines run, with these.
     pub(crate) instruments: Option<&'a Instruments>,
 }
