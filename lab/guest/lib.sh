@@ -78,25 +78,42 @@ plug() {
     await 20 [ -e "/sys/bus/pci/devices/$1" ]
 }
 
-# interfaces: prints the interfaces of VFIO that this kernel has.
+# interfaces: prints the interfaces of VFIO that this machine has.
 interfaces() {
+    if ! has_iommu; then
+        echo noiommu
+        return
+    fi
     echo group
     [ ! -c /dev/iommu ] || echo iommufd
 }
 
+# What lets VFIO have cards without an IOMMU.
+unsafe=/sys/module/vfio/parameters/enable_unsafe_noiommu_mode
+
+# node ADDRESS: prints the node of the function's group.
+node() {
+    if has_iommu; then
+        echo "/dev/vfio/$(group "$1")"
+    else
+        echo "/dev/vfio/noiommu-$(group "$1")"
+    fi
+}
+
 # hand_over VENDOR:DEVICE...: binds cards to vfio-pci and waits for their nodes.
 hand_over() {
+    has_iommu || echo 1 >$unsafe
     for id in "$@"; do
         address=$(card "$id") || fail "$address"
         bind "$address" vfio-pci
-        await 2 [ -c "/dev/vfio/$(group "$address")" ]
+        await 2 [ -c "$(node "$address")" ]
     done
 }
 
 # take_back VENDOR:DEVICE...: releases cards and waits until their nodes are gone, so that nobody holds them any more.
 take_back() {
     for id in "$@"; do
-        node=/dev/vfio/$(group "$(card "$id")")
+        node=$(node "$(card "$id")")
         release "$(card "$id")"
         await 5 [ ! -e "$node" ]
     done
@@ -135,7 +152,8 @@ broker() {
     rm -f /run/broker.sock
     jitney broker --socket /run/broker.sock "$@" >/run/broker.log 2>&1 &
     broker=$!
-    await 10 [ -S /run/broker.sock ]
+    # Its socket is there before anybody can connect to it.
+    await 10 grep -q '^listening at' /run/broker.log
 }
 
 # end_broker: ends the broker as its user would.
@@ -144,8 +162,13 @@ end_broker() {
     wait "$broker" || fail "the broker ended with $?: $(cat /run/broker.log)"
 }
 
-# pinned PROCESS: prints how much memory it has locked and pinned, in KiB: type1 counts as locked, iommufd as pinned.
+# pinned PROCESS: prints how much memory it has locked and pinned, in KiB: type1 counts as locked, iommufd as pinned. Without an
+# IOMMU it is the huge pages that are in use.
 pinned() {
+    if ! has_iommu; then
+        awk '/^HugePages_Total/ { total = $2 } /^HugePages_Free/ { free = $2 } END { print (total - free) * 2048 }' /proc/meminfo
+        return
+    fi
     awk '/^VmLck|^VmPin/ { sum += $2 } END { print sum }' "/proc/$1/status"
 }
 

@@ -39,11 +39,12 @@ pub(crate) enum Purpose<'a> {
 }
 
 /// What the tests need.
-pub(crate) const TARGETS: [Target; 9] = [
+pub(crate) const TARGETS: [Target; 10] = [
     Target { package: "jitney", kind: "--bin", name: JITNEY },
     Target { package: "jitney-vfio", kind: "--example", name: "edu" },
     Target { package: "jitney-vfio", kind: "--example", name: "nvme_identify" },
     Target { package: "jitney-vfio", kind: "--test", name: "kernel_vfio" },
+    Target { package: "jitney-vfio", kind: "--test", name: "kernel_noiommu" },
     Target { package: "jitney-lab", kind: "--example", name: "bar_race" },
     Target { package: "jitney-lab", kind: "--example", name: "naive" },
     Target { package: "jitney-lab", kind: "--example", name: "endless_dma" },

@@ -83,6 +83,8 @@ pub(crate) const SUITES: [Suite; 5] = [
             test!("vfio-group", 120),
             test!("vfio-iommufd", 120),
             test!("bind-noiommu", 20),
+            test!("vfio-noiommu", 120),
+            test!("command-noiommu", 60),
             test!("command-setup", 60),
             test!("command-alone", 120),
             test!("command-together", 120),

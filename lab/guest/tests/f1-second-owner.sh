@@ -1,6 +1,5 @@
 # A group that another process has open is busy, whoever that is (F1). Who asks us for the card is told; whoever holds it is found.
 . /lab/lib.sh
-has_iommu || skip "this machine has no IOMMU"
 hand_over $boards
 card=$(card ${boards% *})
 for interface in $(interfaces); do
@@ -9,9 +8,8 @@ for interface in $(interfaces); do
         echo "$other while $interface is in use"
         refuses 1 "pid $broker (/usr/bin/jitney" jitney info --card "$card" --iommu "$other"
     done
-    if [ "$interface" = group ]; then
-        node=/dev/vfio/$(group "$card")
-        refuses 1 "Device or resource busy" sh -c "exec <>$node"
+    if [ "$interface" != iommufd ]; then
+        refuses 1 "Device or resource busy" sh -c "exec <>$(node "$card")"
     fi
     says "$broker" jitney who "$card"
     # It is listed all the same.

@@ -1,10 +1,9 @@
 # A child that is another program has a container and a group, but no card, if they were just left open (F2). Started by us, it
 # has nothing but one socket.
 . /lab/lib.sh
-has_iommu || skip "this machine has no IOMMU"
 hand_over $boards
 card=$(card ${boards% *})
-naive "$card" inherit || fail "the naive way did not fail"
+! has_iommu || naive "$card" inherit || fail "the naive way did not fail"
 for interface in $(interfaces); do
     has=$(jitney run --iommu "$interface" --card "$card" "ls -l /proc/self/fd") || fail "status $?: $has"
     has=$(echo "$has" | grep '^ls .* -> ')
