@@ -3,6 +3,7 @@
 //! Programs of our own around LLVM's, not cargo-llvm-cov: that gathers what processes write when they end in order, and on one
 //! machine; here many are killed, some become other programs, and some run in a guest.
 
+mod html;
 mod lcov;
 mod tools;
 
@@ -15,6 +16,7 @@ use jitney_lab::Llvm;
 use lcov::Lines;
 use std::fs;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -64,15 +66,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let passed = test::run_only_tests(wish, options.no_lab)?;
     let data = step("merging profiles", || tools::merge(&llvm, &instruments))?;
     let programs = [programs, tools::guest_programs(&instruments)?].concat();
-    let lcov = step("reading lines", || tools::export(&llvm, &data, &programs))?;
-    let report = instruments.folder().join("report");
-    step("writing the report", || tools::write_html(&llvm, &data, &programs, &report))?;
-    let lcov_file = instruments.folder().join("lcov.info");
-    fs::write(&lcov_file, &lcov).with_context(|| format!("cannot write {}", lcov_file.display()))?;
-    let lines = Lines::read(&lcov, workspace::root(), |path| fs::read_to_string(path).unwrap_or_default());
+    let lines = step("reading lines", || read(&llvm, &data, &programs))?;
+    let report = html::write(&lines, workspace::root(), &instruments.folder().join("report"))?;
+    let lcov = instruments.folder().join("lcov.info");
+    fs::write(&lcov, lines.to_lcov(workspace::root()))
+        .with_context(|| format!("cannot write {}", lcov.display()))?;
     println!("\n{}", if options.files { lines.by_file() } else { lines.by_crate() });
-    println!("{}\n{}", report.join("index.html").display(), lcov_file.display());
+    println!("{}\n{}", report.display(), lcov.display());
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The lines of all programs.
+fn read(llvm: &Llvm, data: &Path, programs: &[PathBuf]) -> anyhow::Result<Lines> {
+    let mut lines = Lines::default();
+    for program in programs {
+        lines.add(&tools::export(llvm, data, program)?, workspace::root());
+    }
+    lines.leave_out_tests(|file| fs::read_to_string(workspace::root().join(file)).unwrap_or_default());
+    Ok(lines)
 }
 
 /// Does something that takes long, and says so.

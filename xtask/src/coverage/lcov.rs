@@ -1,4 +1,4 @@
-//! Counted lines, from LLVM's export to tables.
+//! Counted lines: added up from LLVM's exports, and as tables.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -6,12 +6,16 @@ use std::path::Path;
 
 /// How many of a file's lines hold code, and how many of these ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Count {
+pub(super) struct Count {
     lines: usize,
     ran: usize,
 }
 
 impl Count {
+    pub(super) fn of(lines: &BTreeMap<usize, u64>) -> Self {
+        Self { lines: lines.len(), ran: lines.values().filter(|ran| **ran > 0).count() }
+    }
+
     fn add(&mut self, other: Self) {
         self.lines += other.lines;
         self.ran += other.ran;
@@ -30,40 +34,69 @@ impl fmt::Display for Count {
     }
 }
 
-/// The counted lines of each file, by its path below the workspace's root.
+/// How often each line with code ran, by file (its path below the workspace's root) and number.
 #[derive(Debug, Default)]
-pub(super) struct Lines(BTreeMap<String, Count>);
+pub(super) struct Lines(BTreeMap<String, BTreeMap<usize, u64>>);
 
 impl Lines {
-    /// Reads what `llvm-cov export --format=lcov` says: `SF:FILE`, then `DA:LINE,COUNT` for each line with code. Lines of tests
-    /// inside a file are left out, and files that are not below `root`; `source` gives a file's text.
-    pub(super) fn read(lcov: &str, root: &Path, source: impl Fn(&str) -> String) -> Self {
-        let mut files = BTreeMap::new();
+    /// Adds what `llvm-cov export --format=lcov` says of one program: `SF:FILE`, then `DA:LINE,COUNT` for each line with code.
+    /// Files that are not below `root` are left out.
+    ///
+    /// One program at a time: of a function that several have, `llvm-cov` would take the first one's word, and where that program
+    /// does not use the function the word is zero.
+    pub(super) fn add(&mut self, lcov: &str, root: &Path) {
         let mut current = None;
         for line in lcov.lines() {
             if let Some(path) = line.strip_prefix("SF:") {
                 let name = Path::new(path).strip_prefix(root).ok();
-                current = name.map(|name| (name.to_string_lossy().into_owned(), code_lines(&source(path))));
-            } else if let (Some((file, until)), Some((line, ran))) = (&current, counted(line))
-                && line < *until
-            {
-                let count = Count { lines: 1, ran: usize::from(ran) };
-                files.entry(file.clone()).or_insert_with(Count::default).add(count);
+                current = name.map(|name| name.to_string_lossy().into_owned());
+            } else if let (Some(file), Some((line, ran))) = (&current, counted(line)) {
+                let count = self.0.entry(file.clone()).or_default().entry(line).or_default();
+                *count = ran.max(*count);
             }
         }
-        Self(files)
+    }
+
+    /// Leaves out the lines of tests inside a file; `source` gives a file's text.
+    pub(super) fn leave_out_tests(&mut self, source: impl Fn(&str) -> String) {
+        for (file, lines) in &mut self.0 {
+            let until = code_lines(&source(file));
+            lines.retain(|line, _| *line < until);
+        }
+        self.0.retain(|_, lines| !lines.is_empty());
+    }
+
+    /// Each file with its lines.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&str, &BTreeMap<usize, u64>)> {
+        self.0.iter().map(|(file, lines)| (file.as_str(), lines))
+    }
+
+    /// The same in the format that it came in, for editors.
+    pub(super) fn to_lcov(&self, root: &Path) -> String {
+        let mut text = String::new();
+        for (file, lines) in self.files() {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "SF:{}", root.join(file).display());
+            lines.iter().for_each(|(line, ran)| text += &format!("DA:{line},{ran}\n"));
+            text += "end_of_record\n";
+        }
+        text
+    }
+
+    fn counts(&self) -> impl Iterator<Item = (&str, Count)> {
+        self.files().map(|(file, lines)| (file, Count::of(lines)))
     }
 
     /// A table of crates, with the libraries' and the command's total and that of the whole workspace.
     pub(super) fn by_crate(&self) -> String {
         let mut crates: BTreeMap<(bool, &str), Count> = BTreeMap::new();
         let mut totals = [Count::default(); 2];
-        for (file, count) in &self.0 {
+        for (file, count) in self.counts() {
             let within = file.strip_prefix("crates/");
             let name = within.unwrap_or(file).split('/').next().unwrap_or_default();
-            crates.entry((within.is_none(), name)).or_default().add(*count);
-            totals[0].add(if within.is_some() { *count } else { Count::default() });
-            totals[1].add(*count);
+            crates.entry((within.is_none(), name)).or_default().add(count);
+            totals[0].add(if within.is_some() { count } else { Count::default() });
+            totals[1].add(count);
         }
         let rows = crates.iter().map(|((_, name), count)| (*name, *count));
         table("crate", rows.chain([("all in crates/", totals[0]), ("workspace", totals[1])]))
@@ -71,7 +104,7 @@ impl Lines {
 
     /// A table of files, those with the most lines that did not run first.
     pub(super) fn by_file(&self) -> String {
-        let mut files: Vec<_> = self.0.iter().map(|(file, count)| (file.as_str(), *count)).collect();
+        let mut files: Vec<_> = self.counts().collect();
         files.sort_by_key(|(_, count)| std::cmp::Reverse(count.missed()));
         table("file", files.into_iter())
     }
@@ -88,10 +121,10 @@ fn table<'a>(what: &str, rows: impl Iterator<Item = (&'a str, Count)>) -> String
     text
 }
 
-/// `DA:LINE,COUNT`: the line, and whether it ran.
-fn counted(line: &str) -> Option<(usize, bool)> {
+/// `DA:LINE,COUNT`.
+fn counted(line: &str) -> Option<(usize, u64)> {
     let (line, count) = line.strip_prefix("DA:")?.split_once(',')?;
-    Some((line.parse().ok()?, count != "0"))
+    Some((line.parse().ok()?, count.parse().ok()?))
 }
 
 /// The line at which the tests begin, which stand at the end of a file.
@@ -125,20 +158,30 @@ end_of_record
 ";
 
     fn lines() -> Lines {
-        let source = |path: &str| match path {
-            "/w/crates/iova/src/lib.rs" => "a\nb\n\n#[cfg(test)]\nmod tests {\n".to_owned(),
+        let mut lines = Lines::default();
+        lines.add(LCOV, Path::new("/w"));
+        lines.leave_out_tests(|file| match file {
+            "crates/iova/src/lib.rs" => "a\nb\n\n#[cfg(test)]\nmod tests {\n".to_owned(),
             _ => "#[cfg(test)]\nmod tests;\n".to_owned(),
-        };
-        Lines::read(LCOV, Path::new("/w"), source)
+        });
+        lines
     }
 
     #[test]
     fn tests_and_other_people_s_files_do_not_count() {
-        let expected = [
-            ("crates/iova/src/lib.rs".to_owned(), Count { lines: 2, ran: 1 }),
-            ("lab/src/run.rs".to_owned(), Count { lines: 2, ran: 1 }),
-        ];
-        assert_eq!(lines().0, BTreeMap::from(expected));
+        let half = Count { lines: 2, ran: 1 };
+        let expected = [("crates/iova/src/lib.rs", half), ("lab/src/run.rs", half)];
+        assert_eq!(lines().counts().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_line_ran_if_it_ran_in_any_program() {
+        let mut all = lines();
+        all.add("SF:/w/lab/src/run.rs\nDA:1,3\nDA:2,0\n", Path::new("/w"));
+        assert_eq!(all.counts().last(), Some(("lab/src/run.rs", Count { lines: 2, ran: 2 })));
+        let mut again = Lines::default();
+        again.add(&all.to_lcov(Path::new("/w")), Path::new("/w"));
+        assert_eq!(again.0, all.0);
     }
 
     #[test]
@@ -154,7 +197,9 @@ end_of_record
     #[test]
     fn nonsense_counts_nothing() {
         for text in ["", "DA:1,1", "SF:/w/a\nDA:x,1\nDA:1\n"] {
-            assert!(Lines::read(text, Path::new("/w"), |_| String::new()).0.is_empty(), "{text}");
+            let mut lines = Lines::default();
+            lines.add(text, Path::new("/w"));
+            assert!(lines.0.is_empty(), "{text}");
         }
     }
 }

@@ -72,44 +72,13 @@ pub(super) fn merge(llvm: &Llvm, instruments: &Instruments) -> anyhow::Result<Pa
     Ok(data)
 }
 
-/// Each file's lines with their counts, in the format that lcov made common.
-pub(super) fn export(llvm: &Llvm, data: &Path, programs: &[PathBuf]) -> anyhow::Result<String> {
-    output(cov(llvm, "export", data, programs).args([
-        "--format=lcov",
-        "--skip-expansions",
-        "--skip-functions",
-    ]))
-}
-
-/// Writes each file's lines with their counts for people.
-pub(super) fn write_html(
-    llvm: &Llvm,
-    data: &Path,
-    programs: &[PathBuf],
-    folder: &Path,
-) -> anyhow::Result<()> {
-    let mut command = cov(llvm, "show", data, programs);
-    command.args([
-        "--format=html",
-        "--show-line-counts-or-regions",
-        "--project-title=jitney",
-        "--output-dir",
-    ]);
-    command.arg(folder);
-    output(&mut command).map(drop)
-}
-
-fn cov(llvm: &Llvm, what: &str, data: &Path, programs: &[PathBuf]) -> Command {
+/// The lines of a program with their counts, in the format that lcov made common.
+pub(super) fn export(llvm: &Llvm, data: &Path, program: &Path) -> anyhow::Result<String> {
     let mut command = llvm.command("llvm-cov");
-    command.arg(what).arg("--instr-profile").arg(data);
+    command.args(["export", "--format=lcov", "--instr-profile"]).arg(data).arg(program);
     command.arg("--ignore-filename-regex").arg(format!("^{}/.*{NO_CODE}", escaped(workspace::root())));
-    let mut objects = programs.iter();
-    command.args(objects.next());
-    objects.for_each(|object| {
-        command.arg("--object").arg(object);
-    });
     command.arg("--sources").args(OURS.map(|folder| workspace::root().join(folder)));
-    command
+    output(&mut command)
 }
 
 /// A path as a regular expression that matches it and nothing else.
