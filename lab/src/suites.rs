@@ -113,7 +113,7 @@ pub(crate) const SUITES: [Suite; 5] = [
         cards: &[],
         boards: &["nitefury --interrupts msi", "tef1001-dma-blkram"],
         boot: IOMMU_ON,
-        tests: &[test!("unplug-alone", 120)],
+        tests: &[test!("unplug-alone", 120), test!("unplug-in-use", 180), test!("unbind-in-use", 120)],
     },
     Suite {
         cards: &[Card::NvmeWithEdu],
