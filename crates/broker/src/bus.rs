@@ -1,22 +1,19 @@
 //! `Bus`: the one door that programs use, alone or under a broker.
 
 use crate::client::Link;
+use crate::environment::{self, BROKER_VARIABLE};
 use crate::protocol::ClientUsage;
 use crate::runtime;
 use crate::socket;
+use crate::wanted::Wanted;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
-    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, IommuInterface, OpenOptions,
-    OwnedCard, Owner, Result,
+    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, IommuInterface, OwnedCard, Owner,
+    Result,
 };
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Names the broker that a program has to use: `fd:N` for an inherited socket, else a socket's path.
-pub const BROKER_VARIABLE: &str = "JITNEY_BROKER";
-/// Names the cards that a program owns itself when it runs alone, separated by commas.
-pub const CARDS_VARIABLE: &str = "JITNEY_CARDS";
 
 /// The cards that a program can use, whoever owns them.
 ///
@@ -41,9 +38,7 @@ enum Inner {
 #[derive(Debug, Clone, Default)]
 pub struct BusOptions {
     broker: Option<PathBuf>,
-    cards: Vec<CardAddress>,
-    iommu: Option<IommuInterface>,
-    isolate: bool,
+    wanted: Wanted,
 }
 
 impl BusOptions {
@@ -57,14 +52,14 @@ impl BusOptions {
     /// Own the card at `address`. With any such card no broker is looked for.
     #[must_use]
     pub fn card(mut self, address: CardAddress) -> Self {
-        self.cards.push(address);
+        self.wanted.cards.push(address);
         self
     }
 
     /// By which interface of the kernel this process opens cards, if it has to. Without it `JITNEY_IOMMU` decides.
     #[must_use]
     pub fn iommu(mut self, interface: IommuInterface) -> Self {
-        self.iommu = Some(interface);
+        self.wanted.iommu = Some(interface);
         self
     }
 
@@ -72,7 +67,7 @@ impl BusOptions {
     /// for, and that of the bus, but not what other cards were asked for.
     #[must_use]
     pub fn isolate(mut self, isolate: bool) -> Self {
-        self.isolate = isolate;
+        self.wanted.isolate = isolate;
         self
     }
 
@@ -83,39 +78,39 @@ impl BusOptions {
     pub fn open(self) -> Result<Bus> {
         match &self.broker {
             Some(path) => Bus::named(path),
-            None if self.cards.is_empty() => Bus::find(&self),
-            None => Bus::own(&self.cards, &self),
+            None if self.wanted.cards.is_empty() => Bus::find(&self.wanted),
+            None => Bus::own(&self.wanted),
         }
     }
 }
 
 impl Bus {
     /// Finds the broker that this program was started under (`JITNEY_BROKER`), else the cards that it was told to own
-    /// (`JITNEY_CARDS`), else a broker at its well-known socket, else owns every card that can be seen.
+    /// (`JITNEY_CARDS`), else a broker at its well-known socket, else owns every card that can be seen and had: one that is
+    /// somebody else's is left out, with a warning in the log.
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning
     /// the cards. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
-        Self::find(&BusOptions::default())
+        Self::find(&Wanted::default())
     }
 
-    fn find(options: &BusOptions) -> Result<Self> {
-        if let Some(broker) = variable(BROKER_VARIABLE)? {
+    fn find(wanted: &Wanted) -> Result<Self> {
+        if let Some(broker) = environment::broker()? {
             return match broker.strip_prefix("fd:") {
                 Some(number) => Self::inherited(number),
                 None => Self::named(Path::new(&broker)),
             };
         }
-        if let Some(cards) = variable(CARDS_VARIABLE)? {
-            let cards = cards.split(',').map(str::trim).filter(|card| !card.is_empty());
-            return Self::own(&cards.map(str::parse).collect::<Result<Vec<_>>>()?, options);
+        if environment::cards()?.is_some() {
+            return Self::own(wanted);
         }
         match socket::connect(&runtime::broker_socket()) {
             Ok(socket) => Self::client(Link::new(socket)?),
             // Nobody named this one, so that nobody is there is no failure.
             Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
-                Self::own(&runtime::visible_cards()?, options)
+                Self::own(wanted)
             }
             Err(error) => Err(error),
         }
@@ -132,13 +127,15 @@ impl Bus {
     /// # Errors
     /// What opening one of them says; then none stays open.
     pub fn alone(cards: &[CardAddress]) -> Result<Self> {
-        Self::own(cards, &BusOptions::default())
+        match cards {
+            [] => Ok(Self { inner: Inner::Alone(None) }),
+            cards => Self::own(&Wanted { cards: cards.to_vec(), ..Wanted::default() }),
+        }
     }
 
-    fn own(cards: &[CardAddress], options: &BusOptions) -> Result<Self> {
-        let iommu = options.iommu.map_or_else(runtime::iommu_interface, Ok)?;
-        let open = OpenOptions { iommu, isolate: options.isolate };
-        let owner = if cards.is_empty() { None } else { Some(Owner::open_with(cards, open)?) };
+    fn own(wanted: &Wanted) -> Result<Self> {
+        let spaces = wanted.open()?;
+        let owner = if spaces.is_empty() { None } else { Some(Owner::of(spaces)?) };
         Ok(Self { inner: Inner::Alone(owner) })
     }
 
@@ -258,15 +255,4 @@ fn no_card(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::NotFound, format!("{what}: there is no card at all")).with_remedy(
         "start an emulated one: jitney emulate nitefury --socket PATH, then name it: --card vfio-user:PATH",
     )
-}
-
-pub(crate) fn variable(name: &str) -> Result<Option<String>> {
-    match std::env::var(name) {
-        Ok(value) if value.is_empty() => Ok(None),
-        Ok(value) => Ok(Some(value)),
-        Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Error::new(ErrorKind::Invalid, format!("{name} is not valid UTF-8")))
-        }
-    }
 }

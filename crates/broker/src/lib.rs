@@ -20,14 +20,18 @@
 
 mod bus;
 mod client;
+mod environment;
 mod line;
 pub mod machine;
 pub mod protocol;
 pub mod runtime;
 mod server;
 mod socket;
+mod wanted;
 
-pub use bus::{BROKER_VARIABLE, Bus, BusOptions, CARDS_VARIABLE};
+pub use bus::{Bus, BusOptions};
 pub use client::{ClientCard, Link};
+pub use environment::{BROKER_VARIABLE, CARDS_VARIABLE, IOMMU_VARIABLE};
 pub use protocol::ClientUsage;
 pub use server::{Broker, Door, StopHandle};
+pub use wanted::Wanted;

@@ -1,8 +1,6 @@
 //! Where brokers and emulated boards of this user are found.
 
-use crate::bus::variable;
-use jitney_vfio::sysfs::Sysfs;
-use jitney_vfio::{CardAddress, Error, ErrorKind, IommuInterface, Result};
+use jitney_vfio::{CardAddress, Error, ErrorKind, Result};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -54,28 +52,6 @@ pub fn make_private(folder: &Path) -> Result<()> {
         .with_remedy("set XDG_RUNTIME_DIR to a folder of your own"));
     }
     Ok(())
-}
-
-/// Names the interface of the kernel's VFIO: `auto`, `group`, `iommufd` or `noiommu`.
-pub const IOMMU_VARIABLE: &str = "JITNEY_IOMMU";
-
-/// Which interface of the kernel's VFIO the user wants: what `JITNEY_IOMMU` says.
-///
-/// # Errors
-/// [`ErrorKind::Invalid`] if it says something else.
-pub fn iommu_interface() -> Result<IommuInterface> {
-    variable(IOMMU_VARIABLE)?.map_or(Ok(IommuInterface::Auto), |text| text.parse())
-}
-
-/// The cards that can be owned without being named: this user's emulated boards, then the PCI functions that are bound
-/// to vfio-pci.
-///
-/// # Errors
-/// As [`boards`] and [`Sysfs::bound_to_vfio`].
-pub fn visible_cards() -> Result<Vec<CardAddress>> {
-    let functions = Sysfs::default().bound_to_vfio()?;
-    let functions = functions.into_iter().map(|function| CardAddress::Pci(function.address));
-    Ok(boards()?.into_iter().chain(functions).collect())
 }
 
 /// The sockets of this user's emulated boards, in the order of their names.

@@ -15,6 +15,9 @@ for interface in $(interfaces); do
     # It is listed all the same.
     says "pid $broker (/usr/bin/jitney" jitney list --iommu "$interface"
     says "10ee:7024" jitney list --iommu "$interface"
+    # Who names no card gets those that are left.
+    says "all 20 transfers each way match" jitney time blkram --transfers 20 --iommu "$interface"
+    says "card $card is left out" jitney time blkram --transfers 20 --iommu "$interface"
     # The card is still good for those who ask its owner.
     says "board: NiteFury" jitney info --broker /run/broker.sock
     end_broker

@@ -5,7 +5,7 @@ use super::cards::Session;
 use super::report::print_line;
 use super::status::Status;
 use jitney_boards::Catalogue;
-use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, runtime};
+use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE};
 use jitney_vfio::sysfs::{PciFunction, Sysfs};
 use jitney_vfio::{Error, ErrorKind, Identity};
 use serde::Serialize;
@@ -51,10 +51,9 @@ pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
     Ok(Status::Passed)
 }
 
-/// The bus. If nobody named a card or a broker, and a card that can be seen cannot be had, that is said and all are listed
-/// all the same, the emulated boards with what they are.
+/// The bus. If nobody named a card or a broker, and no card that can be seen can be had, that is said and all are listed
+/// all the same.
 fn open(source: &Source) -> anyhow::Result<Option<Session>> {
-    let of = |source| Session::open(&Selection { source, ..Selection::default() });
     let unavailable = |error: &anyhow::Error| {
         let kind = error.downcast_ref::<Error>().map(Error::kind);
         matches!(kind, Some(ErrorKind::Held | ErrorKind::Denied | ErrorKind::Unsupported))
@@ -62,11 +61,10 @@ fn open(source: &Source) -> anyhow::Result<Option<Session>> {
     let named = !source.card.is_empty()
         || !source.emulate.is_empty()
         || [BROKER_VARIABLE, CARDS_VARIABLE].into_iter().any(|name| std::env::var_os(name).is_some());
-    match of(source.clone()) {
+    match Session::open(&Selection { source: source.clone(), ..Selection::default() }) {
         Err(error) if !named && unavailable(&error) => {
             eprintln!("jitney: {error:#}");
-            let card = runtime::boards()?;
-            if card.is_empty() { Ok(None) } else { of(Source { card, ..Source::default() }).map(Some) }
+            Ok(None)
         }
         session => session.map(Some),
     }

@@ -1,7 +1,7 @@
 //! `jitney run`: own the cards, and start programs that share them.
 
 use super::args::{Run, Source};
-use super::broker::{open, owned_addresses};
+use super::broker::open;
 use super::descriptors;
 use super::emulated::EmulatedBoards;
 use super::programs::{Ended, Program, overall};
@@ -35,15 +35,14 @@ pub(crate) fn run_programs(
     let running = Running::default();
     running.pass_signals_on()?;
     let boards = EmulatedBoards::start(&source.emulate)?;
-    let addresses = owned_addresses(source, &boards)?;
-    if addresses.is_empty() {
+    let spaces = open(source, &boards)?;
+    if spaces.is_empty() {
         eprintln!("jitney: nothing tested: there is no card to own; name one with --card or --emulate");
         if json {
             summarize(&[], true)?;
         }
         return Ok((Status::NothingTested, Vec::new()));
     }
-    let spaces = open(source, &addresses)?;
     spaces.iter().flat_map(|opened| &opened.cards).for_each(|card| describe(card, json));
     let mut broker = Broker::new(spaces)?;
     // A door for each, so that what one does to its own is nothing to the others.

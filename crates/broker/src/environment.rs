@@ -1,0 +1,38 @@
+//! What the environment tells a program: its broker, its cards, the kernel's interface.
+
+use jitney_vfio::{CardAddress, Error, ErrorKind, IommuInterface, Result};
+
+/// Names the broker that a program has to use: `fd:N` for an inherited socket, else a socket's path.
+pub const BROKER_VARIABLE: &str = "JITNEY_BROKER";
+/// Names the cards that a program owns itself when it runs alone, separated by commas.
+pub const CARDS_VARIABLE: &str = "JITNEY_CARDS";
+/// Names the interface of the kernel's VFIO by which cards are opened: `auto`, `group`, `iommufd` or `noiommu`.
+pub const IOMMU_VARIABLE: &str = "JITNEY_IOMMU";
+
+/// The broker, if one is named.
+pub(crate) fn broker() -> Result<Option<String>> {
+    variable(BROKER_VARIABLE)
+}
+
+/// The cards, if any are named.
+pub(crate) fn cards() -> Result<Option<Vec<CardAddress>>> {
+    let Some(list) = variable(CARDS_VARIABLE)? else { return Ok(None) };
+    let cards = list.split(',').map(str::trim).filter(|card| !card.is_empty());
+    cards.map(str::parse).collect::<Result<_>>().map(Some)
+}
+
+/// The kernel's interface.
+pub(crate) fn iommu_interface() -> Result<IommuInterface> {
+    variable(IOMMU_VARIABLE)?.map_or(Ok(IommuInterface::Auto), |text| text.parse())
+}
+
+fn variable(name: &str) -> Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) if value.is_empty() => Ok(None),
+        Ok(value) => Ok(Some(value)),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::Invalid, format!("{name} is not valid UTF-8")))
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Which cards an owner opens, and how.
+
+use crate::{environment, runtime};
+use jitney_vfio::sysfs::Sysfs;
+use jitney_vfio::{CardAddress, ErrorKind, IommuInterface, OpenOptions, OpenedSpace, Result, open_all_with};
+use std::slice;
+
+/// Which cards a process wants to own, and how it opens them.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// These. If there are none, those that `JITNEY_CARDS` names; else every card that can be seen and had.
+    pub cards: Vec<CardAddress>,
+    /// By which interface of the kernel; else `JITNEY_IOMMU` says.
+    pub iommu: Option<IommuInterface>,
+    /// Each in an address space of its own: see [`OpenOptions::isolate`].
+    pub isolate: bool,
+}
+
+impl Wanted {
+    /// Opens them. There may be none.
+    ///
+    /// A card that nobody named is left out, with a warning in the log, if it is somebody else's, or cannot be opened by
+    /// this user or in the safe way.
+    ///
+    /// # Errors
+    /// What opening a card says that was named; what opening the cards that can be seen says, if none of them can be had.
+    /// Then none stays open.
+    pub fn open(&self) -> Result<Vec<OpenedSpace>> {
+        let iommu = self.iommu.map_or_else(environment::iommu_interface, Ok)?;
+        let options = OpenOptions { iommu, isolate: self.isolate };
+        if !self.cards.is_empty() {
+            return open_all_with(&self.cards, options);
+        }
+        match environment::cards()? {
+            Some(cards) => open_all_with(&cards, options),
+            None => open_visible(options),
+        }
+    }
+}
+
+fn open_visible(options: OpenOptions) -> Result<Vec<OpenedSpace>> {
+    let mut cards = visible_cards()?;
+    let error = match open_all_with(&cards, options) {
+        Err(error) if out_of_reach(error.kind()) => error,
+        outcome => return outcome,
+    };
+    // Which one it was is found out one by one. One that fails otherwise stays, to fail again below.
+    cards.retain(|card| match open_all_with(slice::from_ref(card), options) {
+        Err(error) if out_of_reach(error.kind()) => {
+            tracing::warn!(%error, "card {card} is left out, as nobody named it");
+            false
+        }
+        _ => true,
+    });
+    if cards.is_empty() { Err(error) } else { open_all_with(&cards, options) }
+}
+
+fn out_of_reach(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Held | ErrorKind::Denied | ErrorKind::Unsupported)
+}
+
+/// The cards that can be owned without being named: this user's emulated boards, then the PCI functions that are bound
+/// to vfio-pci.
+fn visible_cards() -> Result<Vec<CardAddress>> {
+    let functions = Sysfs::default().bound_to_vfio()?;
+    let functions = functions.into_iter().map(|function| CardAddress::Pci(function.address));
+    Ok(runtime::boards()?.into_iter().chain(functions).collect())
+}
