@@ -1,9 +1,9 @@
 //! A figure and the bar that it has to meet.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
     /// What the figure is, as "A ÷ B".
     pub(crate) what: String,
@@ -15,7 +15,7 @@ pub(crate) struct Figure {
 }
 
 /// What a figure counts.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
     Ratio,
@@ -25,7 +25,7 @@ pub(crate) enum Unit {
 }
 
 /// What is good enough.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Bar {
     AtLeast(f64),

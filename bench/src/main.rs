@@ -15,7 +15,9 @@ mod rounds;
 mod rows;
 
 use clap::Parser;
+use jitney_vfio::CardAddress;
 use report::Report;
+use rows::kernel::guest;
 use rows::{ROWS, Wish};
 use std::process::ExitCode;
 
@@ -31,15 +33,23 @@ struct Options {
     quick: bool,
     /// Only the rows with this in their name.
     row: Option<String>,
+    /// Without the rows that need the lab's virtual machine.
+    #[arg(long)]
+    no_lab: bool,
     /// Be the other process of a ping-pong over the socket that is standard input.
     #[arg(long, hide = true)]
     echo: bool,
+    /// Measure on the kernel of this machine, the lab's guest, with two edu cards that are bound to vfio-pci.
+    #[arg(long, hide = true, num_args = 2, value_name = "CARD")]
+    in_guest: Vec<CardAddress>,
+    /// Be a program that reads one register.
+    #[arg(long, hide = true)]
+    first_read: bool,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let outcome = if options.echo { echo::serve().map(|()| true) } else { measure(&options) };
-    match outcome {
+    match act(&options) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -49,9 +59,22 @@ fn main() -> ExitCode {
     }
 }
 
+fn act(options: &Options) -> anyhow::Result<bool> {
+    if options.echo {
+        return echo::serve().map(|()| true);
+    }
+    if options.first_read {
+        return guest::read_first().map(|()| true);
+    }
+    match options.in_guest[..] {
+        [] => measure(options),
+        _ => guest::run(&options.in_guest, options.quick).map(|()| true),
+    }
+}
+
 /// Measures the rows that are wished for and says whether all bars are met.
 fn measure(options: &Options) -> anyhow::Result<bool> {
-    let wish = Wish { quick: options.quick };
+    let wish = Wish { quick: options.quick, no_lab: options.no_lab };
     let chosen: Vec<_> =
         ROWS.iter().filter(|row| options.row.as_ref().is_none_or(|name| row.name.contains(name))).collect();
     if chosen.is_empty() {

@@ -36,7 +36,7 @@ impl Board {
     }
 }
 
-/// A broker that owns one board.
+/// A broker that owns one card.
 #[derive(Debug)]
 pub(crate) struct Broker {
     process: Jitney,
@@ -44,12 +44,18 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// Starts a broker that owns `board`, with its socket in `folder`.
-    pub(crate) fn start(board: &Board, folder: &Path) -> anyhow::Result<Self> {
+    /// Starts a broker that owns `card`, with its socket in `folder`.
+    pub(crate) fn start(card: &CardAddress, options: &[&str], folder: &Path) -> anyhow::Result<Self> {
         let socket = folder.join("broker.sock");
-        let card = board.address().to_string();
-        let arguments =
-            ["broker".as_ref(), "--card".as_ref(), card.as_ref(), "--socket".as_ref(), socket.as_os_str()];
+        let card = card.to_string();
+        let mut arguments: Vec<&OsStr> = vec![
+            "broker".as_ref(),
+            "--card".as_ref(),
+            card.as_ref(),
+            "--socket".as_ref(),
+            socket.as_os_str(),
+        ];
+        arguments.extend(options.iter().map(OsStr::new));
         Ok(Self { process: Jitney::start(&arguments, "listening")?, socket })
     }
 

@@ -3,6 +3,7 @@
 mod buffer;
 mod instructions;
 mod iova;
+pub(crate) mod kernel;
 mod memory;
 mod pattern;
 mod register;
@@ -14,6 +15,8 @@ use crate::figure::Figure;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Wish {
     pub(crate) quick: bool,
+    /// Boot no virtual machine.
+    pub(crate) no_lab: bool,
 }
 
 impl Wish {
@@ -29,7 +32,7 @@ pub(crate) struct Row {
     pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
 }
 
-pub(crate) const ROWS: [Row; 7] = [
+pub(crate) const ROWS: [Row; 8] = [
     Row { name: "transfer", measure: transfer::measure },
     Row { name: "pattern", measure: pattern::measure },
     Row { name: "register", measure: register::measure },
@@ -37,4 +40,5 @@ pub(crate) const ROWS: [Row; 7] = [
     Row { name: "iova", measure: iova::measure },
     Row { name: "instructions", measure: instructions::measure },
     Row { name: "memory", measure: memory::measure },
+    Row { name: "kernel", measure: kernel::measure },
 ];

@@ -19,7 +19,7 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     // A board each: on one board the two would need addresses that the other does not use.
     let brokered_board = Board::start("nitefury", brokered_folder.path())?;
     let owned_board = Board::start("nitefury", owned_folder.path())?;
-    let broker = Broker::start(&brokered_board, brokered_folder.path())?;
+    let broker = Broker::start(&brokered_board.address(), &[], brokered_folder.path())?;
     let client = Bus::options().broker(broker.socket()).open()?;
     let owner = Bus::alone(&[owned_board.address()])?;
     // Freed as programs do, by dropping; the last one waits until all are gone.

@@ -19,7 +19,7 @@ pub(super) fn measure(_wish: Wish) -> anyhow::Result<Vec<Figure>> {
 fn clients() -> anyhow::Result<Figure> {
     let folder = tempfile::tempdir().context("a folder for sockets")?;
     let board = Board::start("nitefury", folder.path())?;
-    let broker = Broker::start(&board, folder.path())?;
+    let broker = Broker::start(&board.address(), &[], folder.path())?;
     let open = || {
         let bus = Bus::options().broker(broker.socket()).open()?;
         let cards = bus.open_cards()?;
