@@ -91,6 +91,7 @@ mod address;
 mod address_space;
 mod buffers;
 mod card;
+mod choice;
 mod device;
 mod dma;
 mod error;
@@ -117,6 +118,7 @@ pub mod user;
 pub use address::CardAddress;
 pub use address_space::AddressSpace;
 pub use card::Card;
+pub use choice::{Choice, IommuInterface, Node, choose_interface, node};
 pub use device::{CONFIG_REGION, Device};
 pub use dma::{DmaBuffer, DmaPlace, DmaRequest};
 pub use error::{Error, ErrorKind, Result};
@@ -128,9 +130,7 @@ pub use keeper::{Handed, Keeper};
 pub use lease::{Granted, LeaseId, LeaseRequest, LeaseTable, Mode, Part, RegisterWrite, Will};
 pub use leased::Lease;
 pub use notices::{Notice, Notices};
-pub use open::{
-    Choice, IommuInterface, OpenOptions, OpenedSpace, choose_interface, open, open_all, open_all_with,
-};
+pub use open::{OpenOptions, OpenedSpace, open, open_all, open_all_with};
 pub use opened::OpenedCard;
 pub use owned::OwnedCard;
 pub use owner::Owner;

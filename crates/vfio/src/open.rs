@@ -2,59 +2,15 @@
 
 use crate::address::CardAddress;
 use crate::address_space::AddressSpace;
+use crate::choice::{IommuInterface, choose, node};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{VfioDevice, iommufd, noiommu, type1};
 use crate::opened::OpenedCard;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::Mapper;
 use crate::{Device, user};
-use jitney_pci::Address;
-use rustix::fs::Access;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
-
-/// Which interface of the kernel's VFIO to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum IommuInterface {
-    /// [`Iommufd`](Self::Iommufd) where this user can use it for all of the cards, else [`Group`](Self::Group).
-    #[default]
-    Auto,
-    /// Groups and a container with the type1 IOMMU: every kernel with VFIO.
-    Group,
-    /// The cards' own nodes and iommufd: Linux 6.6, where it is built in.
-    Iommufd,
-    /// No IOMMU at all, for machines without: **cards, and so the programs that use them, can overwrite all of the machine's
-    /// memory.** Never chosen by [`Auto`](Self::Auto). Needs root and huge pages.
-    NoIommu,
-}
-
-impl fmt::Display for IommuInterface {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Group => "group",
-            Self::Iommufd => "iommufd",
-            Self::NoIommu => "noiommu",
-        })
-    }
-}
-
-impl FromStr for IommuInterface {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [Self::Auto, Self::Group, Self::Iommufd, Self::NoIommu]
-            .into_iter()
-            .find(|interface| interface.to_string() == text)
-            .ok_or_else(|| {
-                Error::new(ErrorKind::Invalid, format!("{text:?} is no interface of VFIO"))
-                    .with_remedy("write auto, group, iommufd or noiommu")
-            })
-    }
-}
 
 /// How to open cards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -119,7 +75,7 @@ pub fn open_all_with(addresses: &[CardAddress], options: OpenOptions) -> Result<
     // Never two interfaces in one process's cards, even if each has a space of its own: it is decided once, for all.
     let interface = match functions.is_empty() {
         true => options.iommu,
-        false => choose(options.iommu, &functions, &sysfs)?.interface,
+        false => choose(options.iommu, &functions, &sysfs, node)?.interface,
     };
     if interface == IommuInterface::NoIommu && !functions.is_empty() {
         tracing::warn!(
@@ -128,81 +84,6 @@ pub fn open_all_with(addresses: &[CardAddress], options: OpenOptions) -> Result<
         );
     }
     shares(named, options.isolate).into_iter().map(|share| open_share(share, interface, &sysfs)).collect()
-}
-
-/// Which interface of the kernel would be used, and why.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
-    /// Not [`IommuInterface::Auto`].
-    pub interface: IommuInterface,
-    /// In one clause.
-    pub reason: String,
-}
-
-/// Which interface of the kernel [`open_all_with`] would use for the PCI functions at `addresses`, and why.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] if there is no such function, [`ErrorKind::Unsupported`] if it has no IOMMU and
-/// [`IommuInterface::NoIommu`] was not asked for, or the other way round.
-pub fn choose_interface(wanted: IommuInterface, addresses: &[Address], sysfs: &Sysfs) -> Result<Choice> {
-    let functions = addresses.iter().map(|&address| sysfs.function(address)).collect::<Result<Vec<_>>>()?;
-    choose(wanted, &functions.iter().collect::<Vec<_>>(), sysfs)
-}
-
-fn choose(wanted: IommuInterface, functions: &[&PciFunction], sysfs: &Sysfs) -> Result<Choice> {
-    let usable = |path: &Path| rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK).is_ok();
-    let group = |reason: String| Ok(Choice { interface: IommuInterface::Group, reason });
-    for function in functions {
-        check_iommu(wanted, function, sysfs)?;
-    }
-    match wanted {
-        IommuInterface::Group | IommuInterface::Iommufd | IommuInterface::NoIommu => {
-            Ok(Choice { interface: wanted, reason: "it was asked for".to_owned() })
-        }
-        IommuInterface::Auto => {
-            let iommu = Path::new(iommufd::IOMMU);
-            if !iommu.exists() {
-                return group(format!("this kernel has no {}", iommu.display()));
-            }
-            if !usable(iommu) {
-                return group(format!("this user cannot open {}", iommu.display()));
-            }
-            for function in functions {
-                match sysfs.cdev(function.address)? {
-                    None => return group(format!("card {} has no node of its own", function.address)),
-                    Some(node) if !usable(&node) => {
-                        return group(format!("this user cannot open {}", node.display()));
-                    }
-                    Some(_) => {}
-                }
-            }
-            let reason = format!("{} and the cards' own nodes are there", iommu.display());
-            Ok(Choice { interface: IommuInterface::Iommufd, reason })
-        }
-    }
-}
-
-/// Refuses a card without an IOMMU unless that was asked for by name, and one that has an IOMMU if it was.
-fn check_iommu(wanted: IommuInterface, function: &PciFunction, sysfs: &Sysfs) -> Result<()> {
-    // One that is in no group at all fails later.
-    let Some(group) = function.iommu_group else { return Ok(()) };
-    let address = function.address;
-    match (wanted == IommuInterface::NoIommu, sysfs.is_unsafe(group)?) {
-        (false, true) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("card {address} has no IOMMU that keeps it from the rest of the machine's memory"),
-        )
-        .with_remedy(
-            "switch the IOMMU on, in the BIOS (VT-d, AMD-Vi) and on the kernel's command line (intel_iommu=on); or, where \
-             the card and all programs that use it may overwrite anything, ask for that by name: --iommu noiommu",
-        )),
-        (true, false) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("card {address} has an IOMMU (group {group}), so it is not opened without one"),
-        )
-        .with_remedy("leave noiommu out")),
-        (true, true) | (false, false) => Ok(()),
-    }
 }
 
 /// A card that was named, before it is opened.
@@ -302,14 +183,6 @@ mod tests {
     use crate::sysfs::fake::Machine;
 
     #[test]
-    fn interfaces_are_written_as_they_are_read() {
-        for text in ["auto", "group", "iommufd", "noiommu"] {
-            assert_eq!(text.parse::<IommuInterface>().unwrap().to_string(), text);
-        }
-        assert_eq!("type1".parse::<IommuInterface>().unwrap_err().kind(), ErrorKind::Invalid);
-    }
-
-    #[test]
     fn cards_of_one_group_share_an_address_space() {
         let machine = Machine::new();
         for (address, group) in [("0000:01:00.0", 3), ("0000:02:00.0", 4), ("0000:01:00.1", 3)] {
@@ -340,40 +213,6 @@ mod tests {
             let text = error.to_string();
             assert!(text.contains(says) && text.contains(&format!("jitney bind {address}")), "{text}");
         }
-    }
-
-    #[test]
-    fn a_card_without_a_node_of_its_own_is_opened_by_its_group() {
-        let machine = Machine::new();
-        machine.add("0000:01:00.0", Some("vfio-pci"), Some(3));
-        let address = "0000:01:00.0".parse().unwrap();
-        let choice = choose_interface(IommuInterface::Auto, &[address], &machine.sysfs()).unwrap();
-        assert_eq!(choice.interface, IommuInterface::Group);
-        let asked = choose_interface(IommuInterface::Iommufd, &[address], &machine.sysfs()).unwrap();
-        assert_eq!(asked.interface, IommuInterface::Iommufd);
-    }
-
-    #[test]
-    fn a_card_is_opened_without_an_iommu_only_by_name_and_only_if_it_has_none() {
-        let machine = Machine::new();
-        machine.add("0000:01:00.0", Some("vfio-pci"), Some(3));
-        machine.add("0000:02:00.0", Some("vfio-pci"), Some(0));
-        machine.without_iommu(0);
-        let [with, without] = ["0000:01:00.0", "0000:02:00.0"].map(|address| address.parse().unwrap());
-        let choose = |wanted, address| choose_interface(wanted, &[address], &machine.sysfs());
-        let choice = choose(IommuInterface::NoIommu, without).unwrap();
-        assert_eq!(choice.interface, IommuInterface::NoIommu);
-        for safe in [IommuInterface::Auto, IommuInterface::Group, IommuInterface::Iommufd] {
-            let refused = choose(safe, without).unwrap_err();
-            assert_eq!(refused.kind(), ErrorKind::Unsupported);
-            assert!(
-                refused.to_string().contains("BIOS") && refused.to_string().contains("noiommu"),
-                "{refused}"
-            );
-        }
-        let refused = choose(IommuInterface::NoIommu, with).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Unsupported);
-        assert!(refused.to_string().contains("group 3"), "{refused}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Which interface of the kernel will be used for the cards: the rules of `jitney_vfio::choose_interface`.
+//! Which interface of the kernel will be used for the cards.
 
 use super::machine::Machine;
 use super::report::Check;
 use crate::neighbours::sysfs;
-use crate::nodes::{CONTAINER, IOMMUFD, inside, no_iommu_mode};
+use crate::nodes::{CONTAINER, inside, no_iommu_mode};
 use jitney_vfio::sysfs::PciFunction;
+use jitney_vfio::{Choice, IommuInterface, Node, choose_interface};
 use std::path::Path;
 
 const NAME: &str = "interface";
@@ -24,14 +25,14 @@ pub(super) fn check(machine: &Machine<'_>, cards: &[PciFunction]) -> Check {
             Err(error) => Check::unknown(NAME, error),
         };
     }
-    let reason = match against_iommufd(machine, cards) {
-        Ok(None) => {
-            return Check::good(NAME, format!("iommufd: {IOMMUFD} and the cards' own nodes are there"));
-        }
-        Ok(Some(reason)) => reason,
+    let choice = match choice(machine, cards) {
+        Ok(choice) => choice,
         Err(why) => return Check::unknown(NAME, why),
     };
-    if machine.root.exists(inside(Path::new(CONTAINER))) {
+    let reason = choice.reason;
+    if choice.interface == IommuInterface::Iommufd {
+        Check::good(NAME, format!("iommufd: {reason}"))
+    } else if machine.root.exists(inside(Path::new(CONTAINER))) {
         Check::good(NAME, format!("group and container (type1), as {reason}"))
     } else {
         let what = format!("none: there is no {CONTAINER}, and iommufd cannot be used, as {reason}");
@@ -39,26 +40,14 @@ pub(super) fn check(machine: &Machine<'_>, cards: &[PciFunction]) -> Check {
     }
 }
 
-/// Why iommufd will not be used; nothing if it will.
-fn against_iommufd(machine: &Machine<'_>, cards: &[PciFunction]) -> Result<Option<String>, String> {
+fn choice(machine: &Machine<'_>, cards: &[PciFunction]) -> Result<Choice, String> {
     let caller = machine.caller.as_ref().map_err(Clone::clone)?;
-    let obstacle = |node: &Path| match machine.root.metadata(inside(node)) {
-        Ok(None) => Some(format!("there is no {}", node.display())),
-        Ok(Some(metadata)) if caller.may_use(&metadata) => None,
-        Ok(Some(_)) | Err(_) => Some(format!("this user cannot open {}", node.display())),
+    let node = |path: &Path| match machine.root.metadata(inside(path)) {
+        Ok(None) => Node::Missing,
+        Ok(Some(metadata)) if caller.may_use(&metadata) => Node::Usable,
+        Ok(Some(_)) | Err(_) => Node::Unusable,
     };
-    if let Some(obstacle) = obstacle(Path::new(IOMMUFD)) {
-        return Ok(Some(obstacle));
-    }
-    for card in cards {
-        match sysfs(machine.root).cdev(card.address).map_err(|error| error.to_string())? {
-            None => return Ok(Some(format!("card {} has no node of its own", card.address))),
-            Some(node) => {
-                if let Some(obstacle) = obstacle(&node) {
-                    return Ok(Some(obstacle));
-                }
-            }
-        }
-    }
-    Ok(None)
+    let addresses: Vec<_> = cards.iter().map(|card| card.address).collect();
+    choose_interface(IommuInterface::Auto, &addresses, &sysfs(machine.root), node)
+        .map_err(|error| error.to_string())
 }
