@@ -22,7 +22,8 @@ pub trait Card: fmt::Debug + Send + Sync {
     /// Its six BARs in order; one that is not there has size 0, as has the upper half of a 64-bit BAR.
     fn bars(&self) -> &[BarInfo; 6];
 
-    /// Access to BAR `index`.
+    /// Access to BAR `index`. It outlives this handle, but the card need not: when the last user has dropped its handle
+    /// the card is reset and may not start DMA. So keep the handle as long as the card has to work.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is no such BAR, with a list of those that are there.

@@ -2,6 +2,7 @@
 
 use crate::plan::PlanError;
 use jitney_vfio::ErrorKind;
+use jitney_xdma_spec::status::{axi, pcie};
 use jitney_xdma_spec::writeback::Writeback;
 use jitney_xdma_spec::{ChannelStatus, Direction};
 use std::fmt;
@@ -150,7 +151,27 @@ impl fmt::Display for Failure {
             "the channel was stopped and can be used again"
         } else {
             "the channel did not stop: reset the card"
-        })
+        })?;
+        self.hints().try_for_each(|hint| write!(f, "; {hint}"))
+    }
+}
+
+impl Failure {
+    /// What usually is behind the errors that the status shows, and what to do.
+    fn hints(&self) -> impl Iterator<Item = &'static str> {
+        let (over_pcie, over_axi) = match self.direction {
+            Direction::HostToCard => (self.status.read_error(), self.status.write_error()),
+            Direction::CardToHost => (0, self.status.read_error()),
+        };
+        let host = (over_pcie | self.status.descriptor_error()) & pcie::UNSUPPORTED_REQUEST != 0;
+        let card = over_axi & axi::DECODE != 0;
+        let host = host.then_some(
+            "host memory that is not mapped for the card, or its bus mastering is off: keep buffer and card until the \
+             transfer has ended",
+        );
+        let card =
+            card.then_some("nothing answers at that card address: compare it with the design's address map");
+        host.into_iter().chain(card)
     }
 }
 
@@ -175,8 +196,33 @@ mod tests {
             Error::Engine(Box::new(failure)).to_string(),
             "transfer failed on h2c0 of fake (10ee:7011): status 0x00080010 (descriptor fetch: unsupported request; \
              bad magic), write-back 0x80000002 (error), 2 of 5 descriptors done, 0x2000 of 0x4800 bytes; the channel \
-             did not stop: reset the card"
+             did not stop: reset the card; host memory that is not mapped for the card, or its bus mastering is off: keep \
+             buffer and card until the transfer has ended"
         );
+    }
+
+    #[test]
+    fn a_hint_fits_the_direction() {
+        let hints = |direction, status| {
+            let failure = Failure {
+                channel: String::new(),
+                direction,
+                status,
+                writeback: Writeback::default(),
+                descriptors_done: 0,
+                descriptors_started: 1,
+                bytes_done: 0,
+                bytes: 1,
+                usable: true,
+            };
+            failure.hints().map(|hint| hint.split(' ').next().unwrap_or("")).collect::<Vec<_>>()
+        };
+        let (read, write) =
+            (ChannelStatus::new().with_read_error(1), ChannelStatus::new().with_write_error(1));
+        assert_eq!(hints(Direction::HostToCard, read), ["host"]);
+        assert_eq!(hints(Direction::HostToCard, write), ["nothing"]);
+        assert_eq!(hints(Direction::CardToHost, read), ["nothing"]);
+        assert_eq!(hints(Direction::CardToHost, ChannelStatus::new().with_read_error(axi::SLAVE)), [""; 0]);
     }
 
     #[test]
