@@ -3,7 +3,8 @@
 mod leaving;
 
 use super::*;
-use jitney_vfio::{LeaseId, LeaseRequest, Part, RegisterWrite};
+use crate::protocol::Reply;
+use jitney_vfio::{DmaPlace, LeaseId, LeaseRequest, Mode, Notice, Part, RegisterWrite, Will};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -240,7 +241,6 @@ enum Step {
     Notice(usize, Notice),
     Finish(usize, bool),
 }
-use jitney_vfio::Mode;
 
 fn step() -> impl Strategy<Value = Step> {
     let client = 0u64..3;
