@@ -7,6 +7,11 @@ boards="10ee:7011 10ee:7024"
 
 fail() {
     echo "$*"
+    # What runs in the background may have said why; what an earlier test left says nothing.
+    for log in $(find /run -name '*.log' -mmin -1 2>/dev/null); do
+        echo "end of $log:"
+        tail -n 5 "$log"
+    done
     exit 1
 }
 
