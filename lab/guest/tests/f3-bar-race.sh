@@ -1,12 +1,18 @@
-# Four processes map a BAR for the first time at once: EBUSY now and then if the card was opened by hand, never by us (F3).
+# Four processes map a BAR for the first time at once: EBUSY if the card was opened by hand, never by us (F3). Linux 7.0 and
+# later set BARs up when a card is opened.
 . /lab/lib.sh
 has_iommu || skip "this machine has no IOMMU"
-hand_over $boards
-card=$(card ${boards% *})
-naive=$(bar_race "$card" 30 naive) || fail "$naive"
+hand_over "$edu"
+card=$(card "$edu")
+naive=$(bar_race "$card" 400 naive) || fail "$naive"
 echo "by hand: $naive"
 for interface in $(interfaces); do
-    says "EBUSY in 0 of 40 rounds" bar_race "$card" 40 "$interface"
+    says "EBUSY in 0 of 400 rounds" bar_race "$card" 400 "$interface"
 done
-take_back $boards
-[ "$naive" != "EBUSY in 0 of 30 rounds" ] || skip "opened by hand, the card was not busy in 30 rounds: this shows nothing"
+take_back "$edu"
+case $(uname -r):$naive in
+[456].*:"EBUSY in 0 "*) fail "by hand there was none, although this kernel does not set BARs up at open" ;;
+[456].*) ;;
+*:"EBUSY in 0 "*) ;;
+*) fail "by hand there was EBUSY, although this kernel sets BARs up at open" ;;
+esac
