@@ -43,7 +43,7 @@ impl ConfigSpace {
         if description.interrupts == InterruptKind::Msi {
             builder.msi(description.vectors)?;
         }
-        builder.express(description.link)?;
+        builder.express(description.link, description.slot_lanes)?;
         if description.interrupts == InterruptKind::MsiX {
             builder.msix(description)?;
         }
@@ -199,11 +199,18 @@ impl Builder {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "capabilities lie in the first 256 bytes")]
-    fn express(&mut self, (speed, width): (u8, u8)) -> Result<(), &'static str> {
+    fn express(&mut self, (speed, width): (u8, u8), slot: Option<u8>) -> Result<(), &'static str> {
         if !(1..=6).contains(&speed) || !matches!(width, 1 | 2 | 4 | 8 | 12 | 16 | 32) {
             return Err("no such link: the speed is 1 to 6, the width 1, 2, 4, 8, 12, 16 or 32 lanes");
         }
+        let lanes = slot.unwrap_or(width);
+        if lanes > width || !matches!(lanes, 1 | 2 | 4 | 8 | 12 | 16 | 32) {
+            return Err(
+                "no such slot: it has 1, 2, 4, 8, 12, 16 or 32 lanes, and not more than the link is wide",
+            );
+        }
         let link = u32::from(speed) | u32::from(width) << 4;
+        let negotiated = u16::from(speed) | u16::from(lanes) << 4;
         let at = self.capability(EXPRESS as u8, 0x10);
         // Version 2, endpoint.
         self.put16(at + 0x02, 0x0002, 0);
@@ -213,8 +220,8 @@ impl Builder {
         self.put16(at + 0x08, 0x2810, 0x79FF);
         self.put32(at + 0x0C, link, 0);
         self.put16(at + 0x10, 0, 0x00CB);
-        // The negotiated link is the best one; the reference clock is the slot's.
-        self.put16(at + 0x12, link as u16 | 1 << 12, 0);
+        // The negotiated link is the best that card and slot can do; the reference clock is the slot's.
+        self.put16(at + 0x12, negotiated | 1 << 12, 0);
         // The completion time-out can be disabled.
         self.put32(at + 0x24, 0x0000_0010, 0);
         self.put16(at + 0x28, 0, 0x001F);
@@ -276,6 +283,7 @@ mod tests {
             vectors: 18,
             msix: Some((0, 0x8000, 0x8FE0)),
             link: (2, 4),
+            slot_lanes: None,
             serial: Some(0x0011_2233_4455_6677),
         }
     }
@@ -347,6 +355,9 @@ mod tests {
         assert_eq!(read32(&space, 0x6C) & 0x3FF, 0x42);
         assert_eq!(read32(&space, 0x70) >> 16 & 0x3FF, 0x42);
         assert_eq!(read32(&space, 0x8C), 0b110);
+        let narrow = Description { slot_lanes: Some(1), ..description(InterruptKind::MsiX) };
+        let space = ConfigSpace::new(&narrow).unwrap();
+        assert_eq!((read32(&space, 0x6C) & 0x3FF, read32(&space, 0x70) >> 16 & 0x3FF), (0x42, 0x12));
     }
 
     #[test]
@@ -402,6 +413,8 @@ mod tests {
         refused(|d| d.msix = Some((0, 0x8000, 0x8010)));
         refused(|d| d.msix = Some((9, 0x8000, 0x9000)));
         refused(|d| d.link = (0, 4));
+        refused(|d| d.slot_lanes = Some(8));
+        refused(|d| d.slot_lanes = Some(3));
         refused(|d| d.bars[3] = d.bars[0]);
         refused(|d| d.bars[5] = Some(BarDescription { size: 1 << 20, is_64bit: true, prefetchable: false }));
         refused(|d| d.bars[1] = Some(BarDescription { size: 100, is_64bit: false, prefetchable: false }));

@@ -54,6 +54,8 @@ pub struct Description {
     pub msix: Option<(u8, u32, u32)>,
     /// Link speed in units of the PCIe link capability (1 = 2.5 GT/s, 2 = 5 GT/s, 3 = 8 GT/s, 4 = 16 GT/s) and width in lanes.
     pub link: (u8, u8),
+    /// How many lanes the slot has, where those are fewer than the link could use: 1, 2, 4, 8, 12 or 16.
+    pub slot_lanes: Option<u8>,
     /// The device serial number, if the function has that capability.
     pub serial: Option<u64>,
 }

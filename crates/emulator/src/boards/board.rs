@@ -30,7 +30,9 @@ impl Board {
         let model = super::find(name)?;
         let faults = Arc::new(Faults::default());
         let request = Request { board: model.name, options, host, faults: Arc::clone(&faults) };
-        let board = Self { design: (model.build)(request)?, faults };
+        let mut design = (model.build)(request)?;
+        design.plug_into(model.name, options.lanes)?;
+        let board = Self { design, faults };
         for fault in &options.faults {
             board.inject(*fault);
         }

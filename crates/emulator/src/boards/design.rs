@@ -19,7 +19,7 @@ pub(super) const DEVICE_7SERIES_X4: u16 = 0x7024;
 /// Base class memory controller, sub-class RAM.
 pub(super) const CLASS_RAM: [u8; 3] = [0x05, 0x00, 0x00];
 /// 5 GT/s, four lanes.
-pub(super) const LINK_GEN2_X4: (u8, u8) = (2, 4);
+const LINK_GEN2_X4: (u8, u8) = (2, 4);
 /// Where an AXI-Lite peripheral's 4 KiB of registers end.
 const FRAME: u64 = 0x1000;
 /// Width of the AXI data path of all these designs, in bytes.
@@ -107,9 +107,25 @@ impl Design {
             vectors: 0,
             msix: None,
             link: LINK_GEN2_X4,
+            slot_lanes: None,
             serial: None,
         };
         Self { description, bars: Default::default(), xdma: None }
+    }
+
+    /// Plugs the board called `name` into a slot with so many lanes.
+    pub(super) fn plug_into(&mut self, name: &'static str, lanes: Option<u8>) -> Result<(), BoardError> {
+        let width = self.description.link.1;
+        if let Some(lanes) = lanes.filter(|lanes| *lanes > width || !lanes.is_power_of_two()) {
+            return Err(BoardError::Option {
+                board: name,
+                option: "lanes",
+                given: lanes.to_string(),
+                allowed: format!("1, 2 or 4, and at most {width}"),
+            });
+        }
+        self.description.slot_lanes = lanes;
+        Ok(())
     }
 
     /// Adds a 64-bit BAR.

@@ -15,6 +15,8 @@ pub struct BoardOptions {
     pub interrupts: Option<InterruptKind>,
     /// DMA channels in each direction, where the design was built with different numbers of them.
     pub channels: Option<u8>,
+    /// Lanes of the slot that the board is in, if fewer than it can use.
+    pub lanes: Option<u8>,
     /// Faults to produce.
     pub faults: Vec<Fault>,
 }

@@ -1,7 +1,7 @@
 //! NiteFury and LiteFury with the image that they are sold with, "Project-0": one XDMA channel each way to all of the
 //! DDR3, sensors, flash and identification.
 
-use super::design::{CLASS_RAM, Design, LINK_GEN2_X4, Request, XILINX};
+use super::design::{CLASS_RAM, Design, Request, XILINX};
 use super::{BoardError, Model};
 use crate::axi::{Gpio, GpioChannel, Image, QuadSpi, Xadc};
 use std::sync::Arc;
@@ -43,7 +43,6 @@ fn build(request: &Request<'_>, id: u32, memory: u64) -> Result<Design, BoardErr
     let image = if version < FIRST_REBUILT_VERSION { Image::Factory } else { Image::Sequenced };
 
     let mut design = Design::new([XILINX, 0x7011, 0, 0], CLASS_OTHER_MEMORY);
-    design.description.link = LINK_GEN2_X4;
     design.description.serial = Some(SERIAL);
     let identification = Gpio::new("id", GpioChannel::inputs(id), Some(GpioChannel::inputs(version)));
     let spare = Gpio::new("spare", GpioChannel::programmable(), Some(GpioChannel::programmable()));

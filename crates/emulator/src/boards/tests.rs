@@ -175,6 +175,9 @@ fn options_that_a_board_cannot_have_are_explained() {
     );
     assert!(error("nitefury", BoardOptions { channels: Some(4), ..none() }).contains("built with 1 in each"));
     assert!(error("tef1001-dma-blkram", BoardOptions { channels: Some(0), ..none() }).contains("1 or 2"));
+    for lanes in [0, 3, 8] {
+        assert!(error("nitefury", BoardOptions { lanes: Some(lanes), ..none() }).contains("at most 4"));
+    }
     assert!(error("tef1001-dma-blkram", BoardOptions { revision: Some(2), ..none() }).contains("newer"));
     assert!(
         error("nitefury-dma-ddr3", BoardOptions { revision: Some(256), ..none() }).contains("at most 255")

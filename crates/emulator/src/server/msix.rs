@@ -101,6 +101,7 @@ mod tests {
             vectors: 66,
             msix: Some((1, 0x8000, 0x8FE0)),
             link: (1, 1),
+            slot_lanes: None,
             serial: None,
         })
         .unwrap()

@@ -80,6 +80,7 @@ impl Toy {
             vectors: VECTORS,
             msix: Some((0, 0x8000, 0x8FE0)),
             link: (2, 4),
+            slot_lanes: None,
             serial: None,
         };
         // Half of BAR 2 can be mapped.

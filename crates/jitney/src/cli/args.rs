@@ -290,6 +290,9 @@ pub(crate) struct Emulate {
     /// How the card interrupts: msix, msi, intx or none.
     #[arg(long, value_name = "KIND")]
     pub(crate) interrupts: Option<jitney_emulator::InterruptKind>,
+    /// How many lanes its slot has, if fewer than the board can use.
+    #[arg(long, value_name = "N")]
+    pub(crate) lanes: Option<u8>,
     /// Something that goes wrong; can be repeated.
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Vec<Fault>,

@@ -19,6 +19,7 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         revision: args.revision,
         interrupts: args.interrupts,
         channels: None,
+        lanes: args.lanes,
         faults: args.fault.clone(),
     };
     let socket = match &args.socket {
