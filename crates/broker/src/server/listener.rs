@@ -2,7 +2,7 @@
 
 use crate::socket;
 use jitney_vfio::{Error, ErrorKind, Result};
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, bind, listen};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Listener {
     socket: OwnedFd,
     path: PathBuf,
+    /// Given up for a moment when there are no descriptors left, so that who waits can be turned away.
+    spare: Option<OwnedFd>,
 }
 
 impl Listener {
@@ -23,7 +25,7 @@ impl Listener {
         let system = |errno| Error::from_errno(errno, format!("socket {}", path.display()));
         let socket = socket::create(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         bind(&socket, &address).map_err(system)?;
-        let listener = Self { socket, path: path.to_path_buf() };
+        let listener = Self { socket, path: path.to_path_buf(), spare: spare() };
         // Nobody can connect before it listens, so its mode is set in time.
         rustix::fs::chmod(path, Mode::from_raw_mode(mode))
             .and_then(|()| listen(&listener.socket, 64))
@@ -31,13 +33,19 @@ impl Listener {
         Ok(listener)
     }
 
-    /// The next client, if one waits.
-    pub(super) fn accept(&self) -> Option<OwnedFd> {
+    /// The next client, if one waits. One for whom there is no descriptor left is hung up on: it would wait in vain, and
+    /// keep the broker awake.
+    pub(super) fn accept(&mut self) -> Option<OwnedFd> {
         match accept_with(&self.socket, SocketFlags::CLOEXEC) {
             Ok(socket) => Some(socket),
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => None,
             Err(errno) => {
                 tracing::warn!(path = %self.path.display(), %errno, "a client could not be accepted");
+                if self.spare.take().is_some() {
+                    // If it fails nobody waits any more.
+                    drop(accept_with(&self.socket, SocketFlags::CLOEXEC));
+                }
+                self.spare = spare();
                 None
             }
         }
@@ -56,6 +64,11 @@ impl Drop for Listener {
             tracing::warn!(path = %self.path.display(), %error, "the broker's socket could not be removed");
         }
     }
+}
+
+/// A descriptor that is good for nothing but to be closed.
+fn spare() -> Option<OwnedFd> {
+    rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
 /// Removes the socket that a dead broker has left at `path`.

@@ -222,7 +222,7 @@ impl Broker {
             }
             return;
         }
-        match self.doors.get(&token) {
+        match self.doors.get_mut(&token) {
             Some(Entrance::Listener(listener)) => {
                 if let Some(socket) = listener.accept() {
                     self.admit(socket);

@@ -7,10 +7,12 @@ use super::signals;
 use super::status::Status;
 use jitney_broker::{Broker, Wanted, runtime};
 use jitney_vfio::{Identity, OpenedSpace};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> {
     jitney_memory::keep_from_children()?;
+    allow_many_descriptors();
     let boards = EmulatedBoards::start(&args.source.emulate)?;
     let spaces = open(&args.source, &boards)?;
     if spaces.is_empty() {
@@ -42,6 +44,14 @@ pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> 
     }
     broker.run()?;
     Ok(Status::Passed)
+}
+
+/// As many as this process may have: each client takes some. It starts no programs, which might not expect it.
+fn allow_many_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        eprintln!("jitney: the limit of open files cannot be raised: {errno}");
+    }
 }
 
 /// Opens the cards that `source` names, `boards` among them; without any, what an owner of no name opens.

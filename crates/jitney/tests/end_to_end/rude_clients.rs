@@ -78,6 +78,29 @@ fn nonsense_is_answered_and_its_sender_dropped() {
 }
 
 #[test]
+fn a_client_too_many_is_hung_up_on_and_nobody_else() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 16M");
+    let broker = ground.broker(&[&board]);
+    let pid = rustix::process::Pid::from_raw(broker.process.pid());
+    let few = rustix::process::Rlimit { current: Some(40), maximum: Some(40) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Nofile, few).unwrap();
+    let bus = || jitney::Bus::options().broker(&broker.socket).open();
+    let mut crowd = Vec::new();
+    let error = loop {
+        match bus() {
+            Ok(bus) => crowd.push(bus),
+            Err(error) => break error,
+        }
+        assert!(crowd.len() < 40);
+    };
+    assert_eq!(error.kind(), jitney::vfio::ErrorKind::Disconnected, "{error}");
+    assert_eq!(crowd[0].usage().unwrap().len(), crowd.len());
+    crowd.truncate(crowd.len() - 5);
+    ground.run(&format!("test ddr --size 64K --passes 1 {}", broker.option())).exits(0);
+}
+
+#[test]
 fn a_client_that_never_reads_is_dropped() {
     let ground = Ground::new();
     let board = ground.board("nitefury --memory 16M");
