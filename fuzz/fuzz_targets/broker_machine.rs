@@ -153,7 +153,9 @@ impl World {
             Question::Allocate { card, size, align, top, page_shift } => {
                 Request::Allocate { card, size, align, top, page_shift }
             }
-            Question::Page => Request::Allocate { card: None, size: 4096, align: 1, top: u64::MAX, page_shift: 12 },
+            Question::Page => {
+                Request::Allocate { card: None, size: 4096, align: 1, top: u64::MAX, page_shift: 12 }
+            }
             Question::Free(iova) => Request::Free { iova },
             Question::FreeLive(which) => {
                 let mut live: Vec<_> = self.mapped.keys().copied().collect();
