@@ -23,6 +23,9 @@ and_says "jitney bind $edu --with-group"
 says "$nvme" jitney bind "$nvme"
 for interface in $(interfaces); do
     says identity edu "$edu" "$interface"
+    # What they also have in common is a bus.
+    JITNEY_IOMMU=$interface kernel_vfio --ignored --exact a_bus_with_another_card_is_not_reset ||
+        fail "by $interface a reset of the bus was not refused as it should be"
 done
 diagnosis 0 group good "nothing in it is in the way" jitney doctor "$edu"
 says "$nvme" jitney unbind "$nvme"
