@@ -132,6 +132,19 @@ fn memory_is_mapped_once_and_where_the_iommu_can() {
     assert!(again.to_string().contains("0x4000 bytes at IOVA 0x100000"), "{again}");
 }
 
+/// On x86 the addresses of message-signalled interrupts are no memory: [0xfee00000, 0xfeefffff].
+#[test]
+#[ignore = "needs edu: run it in the lab"]
+fn no_buffer_lies_across_the_reserved_window() {
+    let owner = Owner::of(open(&[EDU], false).unwrap()).unwrap();
+    let request = DmaRequest::new(3 << 20).below(0xffff_ffff);
+    // The highest addresses go first: what is above the window has room for five.
+    let buffers: Vec<_> = (0..8).map(|_| owner.dma_buffer(request).unwrap()).collect();
+    let above = buffers.iter().filter(|buffer| buffer.iova() > 0xfeef_ffff).count();
+    let below = buffers.iter().filter(|buffer| buffer.iova() + buffer.size() <= 0xfee0_0000).count();
+    assert_eq!((above, below), (5, 3), "{buffers:?}");
+}
+
 /// Through iommufd, Linux 6.13 and later map a file (`IOMMU_IOAS_MAP_FILE`); all others pin what they find behind an address.
 #[test]
 #[ignore = "needs edu: run it in the lab"]
