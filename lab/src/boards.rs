@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::machine::Card;
+use crate::card::Card;
 use crate::{Error, lines, logs};
 
 /// How long a board may take until it serves.

@@ -7,7 +7,6 @@ use std::process::Command;
 use crate::Error;
 use crate::cache::write;
 use crate::command::output;
-use crate::programs::Program;
 
 /// The compiler's options. With counters that can be relocated a program maps the file of its profile and counts in that: what
 /// it counted is there however it ends, by SIGKILL or by becoming another program.
@@ -58,13 +57,10 @@ impl Coverage {
         self.profiles().join("host").join(FILE)
     }
 
-    /// Keeps the programs of this run beside its profiles.
-    pub(crate) fn keep(&self, programs: &[Program]) -> Result<(), Error> {
-        for program in programs {
-            let copy = self.programs().join(&program.name);
-            fs::copy(&program.path, &copy).map_err(Error::io("write", &copy))?;
-        }
-        Ok(())
+    /// Keeps a program of this run, called `name`, beside its profiles.
+    pub(crate) fn keep(&self, name: &str, program: &Path) -> Result<(), Error> {
+        let copy = self.programs().join(name);
+        fs::copy(program, &copy).map(drop).map_err(Error::io("write", &copy))
     }
 
     /// Unpacks what a guest sent: a packed archive as base64, since it comes by a serial line.

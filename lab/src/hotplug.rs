@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::machine::Card;
+use crate::card::Card;
 use crate::qmp::Monitor;
 
 /// The machine's slots. What goes wrong is said in a sentence.

@@ -6,11 +6,12 @@ use std::process::Command;
 use crate::Error;
 use crate::boards::Board;
 use crate::cache::Cache;
+use crate::card::Card;
 use crate::coverage::{self, Coverage};
 use crate::debian::Debian;
 use crate::initramfs::{self, Task};
 use crate::kernel::Kernel;
-use crate::machine::{Card, Machine};
+use crate::machine::Machine;
 use crate::programs::{self, Program, Purpose, Target};
 use crate::qemu::Qemu;
 use crate::suites::{Row, Suite};
@@ -33,7 +34,11 @@ impl Lab {
     pub(crate) fn open(coverage: Option<&Path>) -> Result<Self, Error> {
         let coverage = coverage.map(Coverage::at).transpose()?;
         let programs = programs::build(&programs::TARGETS, Purpose::Tests(coverage.as_ref()))?;
-        coverage.as_ref().map_or(Ok(()), |coverage| coverage.keep(&programs))?;
+        if let Some(coverage) = &coverage {
+            for program in &programs {
+                coverage.keep(&program.name, &program.path)?;
+            }
+        }
         Self::fetch(programs, coverage)
     }
 

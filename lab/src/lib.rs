@@ -15,6 +15,7 @@
 mod boards;
 mod boot;
 mod cache;
+mod card;
 mod command;
 pub mod coverage;
 mod cpio;
@@ -39,9 +40,9 @@ mod suites;
 mod tools;
 mod unpacked;
 
+pub use card::Card;
 pub use error::Error;
 pub use llvm::Llvm;
-pub use machine::Card;
 pub use programs::Target;
 pub use run::{Options, Summary, run, shell};
 pub use script::{Script, script};

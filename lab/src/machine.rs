@@ -9,29 +9,12 @@ use std::time::Instant;
 
 use crate::Error;
 use crate::cache::write;
+use crate::card::Card;
 use crate::hotplug::Slots;
 use crate::kernel::Kernel;
 use crate::lines;
 use crate::logs;
 use crate::qemu::Qemu;
-
-/// A PCI function of the machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Card {
-    /// QEMU's teaching device, 1234:11e8: DMA to and from a 4 KiB buffer at 0x40000 with 28-bit addresses, INTx and MSI.
-    Edu,
-    /// QEMU's NVMe, 1b36:0010, with 64 MiB that read as zeros.
-    Nvme,
-    /// Both as functions of one device, and so in one IOMMU group: the NVMe is function 0, edu function 1.
-    NvmeWithEdu,
-    /// A device that another process serves. It sits behind a root port of its own: directly on the root bus QEMU would make
-    /// it an integrated endpoint, without a link and without bus reset.
-    VfioUser {
-        /// The socket that the process listens on; at most 107 bytes.
-        socket: PathBuf,
-    },
-}
 
 /// What to boot.
 pub(crate) struct Machine<'a> {
@@ -84,61 +67,6 @@ const MONITOR: &str = "monitor.sock";
 
 /// How many huge pages of 2 MiB the guest sets aside. Without an IOMMU all DMA buffers are made of them.
 const HUGE_PAGES: u32 = 32;
-
-const NVME_BYTES: u64 = 64 << 20;
-
-/// Cards that name their slots are behind those that QEMU gives slots to.
-const FIRST_SHARED_SLOT: usize = 16;
-
-/// QEMU's options for an NVMe with further `properties`.
-fn nvme(number: usize, properties: &str) -> [String; 4] {
-    [
-        "-blockdev".into(),
-        format!("null-co,node-name=disk{number},size={NVME_BYTES},read-zeroes=on"),
-        "-device".into(),
-        format!("nvme,serial=lab{number},drive=disk{number}{properties}"),
-    ]
-}
-
-impl Card {
-    /// QEMU's options; `number` tells the machine's cards apart.
-    fn options(&self, number: usize) -> Vec<String> {
-        match self {
-            Self::Edu => vec!["-device".into(), "edu".into()],
-            Self::Nvme => nvme(number, "").to_vec(),
-            Self::NvmeWithEdu => {
-                let slot = FIRST_SHARED_SLOT + number;
-                let nvme = nvme(number, &format!(",addr={slot:#x}.0,multifunction=on"));
-                let edu = format!("edu,addr={slot:#x}.1,multifunction=on");
-                nvme.into_iter().chain(["-device".into(), edu]).collect()
-            }
-            Self::VfioUser { .. } => {
-                let port = number + 1;
-                let root_port = format!("pcie-root-port,id=port{number},chassis={port},slot={port}");
-                let device = self.device(number).map(|device| ["-device".into(), device.to_string()]);
-                ["-device".into(), root_port].into_iter().chain(device.into_iter().flatten()).collect()
-            }
-        }
-    }
-
-    /// The device itself, for one that can be plugged in while the machine runs.
-    pub(crate) fn device(&self, number: usize) -> Option<serde_json::Value> {
-        match self {
-            Self::Edu | Self::Nvme | Self::NvmeWithEdu => None,
-            Self::VfioUser { socket } => Some(serde_json::json!({
-                "driver": "vfio-user-pci",
-                "id": Self::name(number),
-                "bus": format!("port{number}"),
-                "socket": { "type": "unix", "path": socket.to_string_lossy() },
-            })),
-        }
-    }
-
-    /// What QEMU calls a device that can be plugged in.
-    pub(crate) fn name(number: usize) -> String {
-        format!("card{number}")
-    }
-}
 
 /// A machine that runs. It ends when this is dropped.
 pub(crate) struct Guest {
@@ -210,19 +138,4 @@ pub(crate) fn run_on_terminal(machine: &Machine<'_>, folder: &Path) -> Result<()
 
 fn start_error(source: std::io::Error) -> Error {
     Error::Start { program: "QEMU".to_owned(), what: "to boot the guest".to_owned(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_served_card_sits_behind_its_own_root_port() {
-        let card = Card::VfioUser { socket: PathBuf::from("/tmp/a \"b\".sock") };
-        let options = card.options(3);
-        assert_eq!(options[1], "pcie-root-port,id=port3,chassis=4,slot=4");
-        let device: serde_json::Value = serde_json::from_str(&options[3]).unwrap();
-        assert_eq!(device["bus"], "port3");
-        assert_eq!(device["socket"]["path"], "/tmp/a \"b\".sock");
-    }
 }

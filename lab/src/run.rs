@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use crate::Error;
 use crate::boot::{self, Outcome, Report, await_ready, follow};
+use crate::card::Card;
 use crate::initramfs::Task;
 use crate::kernel::Kernel;
 use crate::lab::{Lab, boot_folder};
-use crate::machine::{Card, Guest, run_on_terminal};
+use crate::machine::{Guest, run_on_terminal};
 use crate::progress::Step;
 use crate::suites::{ROWS, Row, SUITES, Suite, Test};
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::boot;
+use crate::card::Card;
 use crate::initramfs::Task;
 use crate::lab::{Lab, boot_folder};
-use crate::machine::{Card, Guest};
+use crate::machine::Guest;
 use crate::programs::Target;
 use crate::progress::Step;
 use crate::suites::{IOMMU_ON, ROWS};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::card::Card;
 use crate::kernel::Source;
-use crate::machine::Card;
 
 /// A kernel and a machine for it: every suite runs on every row, and a test that does not apply skips itself and says why.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,7 @@
 //! Documentation: <https://docs.kernel.org/userspace-api/iommufd.html>, and of each ioctl in
 //! `include/uapi/linux/iommufd.h`.
 
-use super::vfio::part_of;
-use super::{call_with, number, open_node, size};
+use super::{call_with, number, open_node, part_of, size};
 use iommufd_bindings::{
     IOMMUFD_CMD_IOAS_ALLOC, IOMMUFD_CMD_IOAS_IOVA_RANGES, IOMMUFD_CMD_IOAS_MAP, IOMMUFD_CMD_IOAS_MAP_FILE,
     IOMMUFD_CMD_IOAS_UNMAP, iommu_ioas_alloc, iommu_ioas_iova_ranges, iommu_ioas_map, iommu_ioas_map_file,

@@ -15,6 +15,7 @@ mod vfio;
 pub(super) use iommufd::Iommufd;
 pub(super) use vfio::{Container, DeviceFile, Group};
 
+use jitney_memory::Mapping;
 use rustix::io::{Errno, Result};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, opcode};
 use std::ffi::c_void;
@@ -142,5 +143,27 @@ const fn size<T>() -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "checked, at compile time")]
     {
         size_of::<T>() as u32
+    }
+}
+
+/// The address of `length` bytes of `view` from `offset` on.
+fn part_of(view: &Mapping, offset: u64, length: u64) -> Result<u64> {
+    match offset.checked_add(length) {
+        Some(end) if end <= view.len() as u64 => Ok(view.address() + offset),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_view_has_can_be_mapped() {
+        let view = Mapping::anonymous(8192).unwrap();
+        assert_eq!(part_of(&view, 4096, 4096), Ok(view.address() + 4096));
+        for (offset, length) in [(4096, 4097), (8193, 0), (u64::MAX, 1), (1, u64::MAX)] {
+            assert_eq!(part_of(&view, offset, length), Err(Errno::INVAL));
+        }
     }
 }
