@@ -1,13 +1,11 @@
 //! Why a card was not handed over or given back.
 
-use crate::bind::Use;
+use crate::bind::in_use::Use;
 use crate::holders::Holder;
 use crate::neighbours::describe;
 use jitney_pci::Address;
 use jitney_vfio::sysfs::PciFunction;
-use rustix::io::Errno;
 use std::fmt::Display;
-use std::io;
 
 /// The result of handing a card over or giving it back.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -101,12 +99,4 @@ pub enum Error {
 
 fn listed<T: Display>(items: &[T]) -> String {
     items.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// A failed operation on a file, with the errno by name.
-pub(crate) fn system(what: impl Display, error: &io::Error) -> jitney_vfio::Error {
-    match Errno::from_io_error(error) {
-        Some(errno) => jitney_vfio::Error::from_errno(errno, what.to_string()),
-        None => jitney_vfio::Error::new(jitney_vfio::ErrorKind::System, format!("{what}: {error}")),
-    }
 }

@@ -4,9 +4,8 @@
 //! and later say in `/proc/PID/fdinfo` which card it is.
 
 use crate::accounts;
-use crate::error::system;
 use crate::neighbours::sysfs;
-use crate::root::Root;
+use crate::root::{Root, system};
 use jitney_pci::Address;
 use jitney_vfio::Result;
 use serde::Serialize;

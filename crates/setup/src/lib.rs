@@ -29,6 +29,7 @@ mod error;
 mod holders;
 #[cfg(test)]
 mod imitation;
+mod kernel_config;
 mod neighbours;
 mod nodes;
 mod root;

@@ -1,9 +1,9 @@
 //! The files in `/dev` by which programs reach a card.
 
-use crate::error::{Result, system};
 use crate::neighbours::sysfs;
-use crate::root::Root;
+use crate::root::{Root, system};
 use jitney_pci::Address;
+use jitney_vfio::Result;
 use std::path::{Path, PathBuf};
 
 /// The container of the interface by group.

@@ -1,5 +1,7 @@
 //! The folders in which a machine describes itself.
 
+use rustix::io::Errno;
+use std::fmt::Display;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -61,6 +63,19 @@ impl Root {
     pub(crate) fn metadata(&self, file: impl AsRef<Path>) -> Seen<Metadata> {
         if_there(fs::metadata(self.path(file)))
     }
+}
+
+/// A failed operation on a file, with the errno by name.
+pub(crate) fn system(what: impl Display, error: &io::Error) -> jitney_vfio::Error {
+    match Errno::from_io_error(error) {
+        Some(errno) => jitney_vfio::Error::from_errno(errno, what.to_string()),
+        None => jitney_vfio::Error::new(jitney_vfio::ErrorKind::System, format!("{what}: {error}")),
+    }
+}
+
+/// Why something could not be seen: the file, and the errno by name.
+pub(crate) fn unseen(file: &str, error: &io::Error) -> String {
+    system(format_args!("could not be seen, reading /{file}"), error).to_string()
 }
 
 fn if_there<T>(result: io::Result<T>) -> Seen<T> {

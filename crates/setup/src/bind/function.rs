@@ -1,8 +1,8 @@
 //! One function on its way from driver to driver.
 
 use super::writes::Writes;
-use crate::error::{Result, system};
-use crate::root::Root;
+use crate::error::Result;
+use crate::root::{Root, system};
 use jitney_pci::Address;
 use jitney_vfio::ErrorKind;
 

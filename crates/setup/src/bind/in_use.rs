@@ -1,8 +1,8 @@
 //! What of this machine depends on a PCI function.
 
-use crate::error::{Result, system};
-use crate::root::Root;
+use crate::root::{Root, system};
 use jitney_pci::Address;
+use jitney_vfio::Result;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -67,7 +67,7 @@ pub(super) fn uses(root: &Root, address: Address) -> Result<Vec<Use>> {
         uses.extend(machine.screens()?);
         Ok(uses)
     };
-    Ok(seen().map_err(|error| system(format_args!("looking for what uses {address}"), &error))?)
+    seen().map_err(|error| system(format_args!("looking for what uses {address}"), &error))
 }
 
 struct Machine<'a> {

@@ -4,7 +4,7 @@
 //! `drivers_probe` (ABI/testing/sysfs-bus-pci). A function that could not be handed over is put back as it was.
 
 mod function;
-mod in_use;
+pub(crate) mod in_use;
 mod writes;
 
 #[cfg(test)]
@@ -13,11 +13,11 @@ mod tests;
 pub use in_use::Use;
 
 use crate::accounts;
-use crate::error::{Error, Result, system};
+use crate::error::{Error, Result};
 use crate::holders::{self, Wanted};
 use crate::neighbours::{in_the_way, sysfs};
 use crate::nodes::{self, Nodes};
-use crate::root::Root;
+use crate::root::{Root, system};
 use crate::udev;
 use function::Function;
 use jitney_pci::Address;
@@ -166,7 +166,7 @@ fn take_all<'a>(
 /// Waits for the node, and gives it its owner and mode.
 fn settle(root: &Root, address: Address, owner: Option<u32>, options: &BindOptions) -> Result<Nodes> {
     let patience = options.patience;
-    let nodes = wait(patience, || Nodes::of(root, address))?
+    let nodes = wait(patience, || Ok(Nodes::of(root, address)?))?
         .ok_or_else(|| Error::NoNode { node: Nodes::expected(root, address), seconds: patience.as_secs() })?;
     for node in [Some(&nodes.group), nodes.cdev.as_ref()].into_iter().flatten() {
         let file = root.path(nodes::inside(node));

@@ -1,8 +1,9 @@
 //! Is the IOMMU on, and if not, who switches it on: the firmware, the kernel's command line, or a host?
 
 use super::boot_line;
-use super::machine::{Machine, unseen};
+use super::machine::Machine;
 use super::report::Check;
+use crate::root::unseen;
 
 const NAME: &str = "IOMMU";
 const ON_THE_HOST: &str =

@@ -1,10 +1,9 @@
 //! What several checks look at, read once.
 
-use super::kernel_config::KernelConfig;
 use crate::accounts::{self, Caller};
-use crate::error::system;
+use crate::kernel_config::KernelConfig;
 use crate::nodes::no_iommu_mode;
-use crate::root::Root;
+use crate::root::{Root, unseen};
 use std::io;
 
 /// The machine that is examined.
@@ -58,11 +57,6 @@ impl<'a> Machine<'a> {
         let is_listed = modules.lines().any(|line| line.split(' ').next() == Some(module));
         is_listed || self.root.exists(format!("sys/module/{module}"))
     }
-}
-
-/// Why something could not be seen: the file, and the errno by name.
-pub(super) fn unseen(file: &str, error: &io::Error) -> String {
-    system(format_args!("could not be seen, reading /{file}"), error).to_string()
 }
 
 fn groups(root: &Root) -> io::Result<usize> {

@@ -1,7 +1,8 @@
 //! How much memory may be locked, and are there huge pages?
 
-use super::machine::{Machine, unseen};
+use super::machine::Machine;
 use super::report::Check;
+use crate::root::unseen;
 use std::io;
 
 const LOCKED: &str = "memlock";

@@ -1,10 +1,11 @@
 //! May the caller open the nodes of a card? By their owner, group and mode; access control lists are not looked at.
 
 use super::cards::bind_command;
-use super::machine::{Machine, unseen};
+use super::machine::Machine;
 use super::report::Check;
 use crate::accounts::{self, Caller};
 use crate::nodes::{CONTAINER, IOMMUFD, Nodes, inside, is_unsafe};
+use crate::root::unseen;
 use jitney_vfio::sysfs::PciFunction;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

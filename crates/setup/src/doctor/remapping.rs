@@ -4,8 +4,9 @@
 //! controllers begin with `IR-` where interrupts are remapped.
 
 use super::boot_line;
-use super::machine::{Machine, unseen};
+use super::machine::Machine;
 use super::report::Check;
+use crate::root::unseen;
 
 const NAME: &str = "interrupt remapping";
 const UNSAFE: &str = "sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";

@@ -1,6 +1,5 @@
 //! A card behind an open VFIO device file, whichever way that was opened.
 
-use super::group::Groups;
 use super::info::{self, Region};
 use super::ioctl::DeviceFile;
 use crate::device::CONFIG_REGION;
@@ -10,7 +9,8 @@ use crate::transport::{InterruptKind, RegionInfo, Transport};
 use jitney_memory::{Access, Mapping};
 use jitney_pci::Address;
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_PCI_HOT_RESET_FLAG_DEV_ID,
@@ -38,11 +38,17 @@ pub(crate) struct VfioDevice {
     neighbours: Vec<Address>,
 }
 
+/// The groups that this process has open: who resets a bus shows those of all cards on it.
+pub(super) trait OpenGroups: fmt::Debug + Send + Sync {
+    /// The open group of this number.
+    fn group(&self, number: u32) -> Option<BorrowedFd<'_>>;
+}
+
 /// How this process came to the device file, which decides how a bus reset is justified.
 #[derive(Debug)]
 pub(super) enum Origin {
     /// From its group. The container keeps the group open.
-    Group(Arc<Groups>),
+    Group(Arc<dyn OpenGroups>),
     /// By its cdev.
     Cdev,
     /// From its owner.
@@ -154,12 +160,12 @@ impl VfioDevice {
             }
         }
         let groups = match &self.origin {
-            Origin::Group(container) if flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID == 0 => {
+            Origin::Group(open) if flags & VFIO_PCI_HOT_RESET_FLAG_DEV_ID == 0 => {
                 let mut wanted: Vec<u32> = functions.iter().map(|function| function.group).collect();
                 wanted.sort_unstable();
                 wanted.dedup();
                 let open = |group: u32| {
-                    container.group(group).map(AsFd::as_fd).ok_or_else(|| {
+                    open.group(group).ok_or_else(|| {
                         unable(format!(
                             "a reset of its bus needs group {group}, which this process does not hold"
                         ))

@@ -3,7 +3,7 @@
 //! The order is the kernel's: a group joins the container, the first one's arrival allows the container to get its IOMMU,
 //! and only then can the group's devices be opened. Documentation: <https://docs.kernel.org/driver-api/vfio.html>.
 
-use super::device::{Origin, VfioDevice};
+use super::device::{OpenGroups, Origin, VfioDevice};
 use super::explain::no_remapping;
 use super::ioctl::{Container, Group};
 use crate::error::{Error, ErrorKind, Result};
@@ -12,6 +12,7 @@ use crate::sysfs::{PciFunction, Sysfs};
 use jitney_pci::Address;
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
@@ -69,6 +70,12 @@ pub(super) struct Groups {
     groups: Vec<(u32, Group)>,
 }
 
+impl OpenGroups for Groups {
+    fn group(&self, number: u32) -> Option<BorrowedFd<'_>> {
+        self.numbered(number).map(AsFd::as_fd)
+    }
+}
+
 impl Groups {
     /// Opens the groups of `functions`, all in one container.
     ///
@@ -99,7 +106,7 @@ impl Groups {
     fn device(self: &Arc<Self>, function: &PciFunction, all: &[Address]) -> Result<VfioDevice> {
         let address = function.address.to_string();
         let number = number(function)?;
-        let group = self.group(number).ok_or_else(|| {
+        let group = self.numbered(number).ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("card {address}: group {number} is not open"))
         })?;
         // An address has no zero byte in it.
@@ -113,11 +120,10 @@ impl Groups {
                 _ => error,
             }
         })?;
-        VfioDevice::new(address, file, Origin::Group(Arc::clone(self)), all.to_vec())
+        VfioDevice::new(address, file, Origin::Group(Arc::clone(self) as _), all.to_vec())
     }
 
-    /// An open group, by its number.
-    pub(super) fn group(&self, number: u32) -> Option<&Group> {
+    fn numbered(&self, number: u32) -> Option<&Group> {
         self.groups.iter().find(|(other, _)| *other == number).map(|(_, group)| group)
     }
 
