@@ -152,10 +152,19 @@ $said" ;;
     esac
 }
 
+# behind NAME COMMAND...: starts a command in the background, whose output goes to /run/NAME.log; its process is $!. The log
+# is emptied before: what an earlier command left there must not be taken for this one's.
+behind() {
+    log=/run/$1.log
+    shift
+    : >"$log"
+    "$@" >>"$log" 2>&1 &
+}
+
 # broker ARGUMENTS...: starts a broker at /run/broker.sock and waits until it serves; its process is $broker.
 broker() {
     rm -f /run/broker.sock
-    jitney broker --socket /run/broker.sock "$@" >/run/broker.log 2>&1 &
+    behind broker jitney broker --socket /run/broker.sock "$@"
     broker=$!
     # Its socket is there before anybody can connect to it.
     await 10 grep -q '^listening at' /run/broker.log

@@ -13,7 +13,7 @@ for interface in $(interfaces); do
     broker --iommu "$interface" --card "$card"
     before=$(pinned "$broker")
     for round in $(seq 5); do
-        jitney test ddr --broker /run/broker.sock --size 2M --passes 100000 >/run/client.log 2>&1 &
+        behind client jitney test ddr --broker /run/broker.sock --size 2M --passes 100000
         client=$!
         await 10 all_mapped
         # Not always in the same state.

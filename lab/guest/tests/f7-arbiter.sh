@@ -5,8 +5,7 @@ for interface in $(interfaces); do
     echo "$interface"
     broker --iommu "$interface" --card "$(card ${boards% *})"
     # What an earlier client wrote may be there still when this one is waited for.
-    rm -f /run/client.log
-    endless_dma /run/broker.sock run >/run/client.log 2>&1 &
+    behind client endless_dma /run/broker.sock run
     client=$!
     await 10 [ -s /run/client.log ]
     kill -0 "$client" || fail "the client ended: $(cat /run/client.log)"

@@ -21,7 +21,7 @@ for interface in $(interfaces); do
     [ "$(bus_master)" = 0 ] || fail "bus master is on before $interface"
     broker --iommu "$interface" --card "$card"
     [ "$(bus_master)" = 0 ] || fail "bus master is on while $interface has no client"
-    jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000 >/run/client.log 2>&1 &
+    behind client jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000
     client=$!
     await 10 is_bus_master
     # This address is what a transfer leaves in the card, until somebody resets it.
@@ -30,7 +30,7 @@ for interface in $(interfaces); do
     wait "$client"
     await 5 is_no_bus_master
     says "write-back address 0x0" endless_dma /run/broker.sock look
-    jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000 >/run/client.log 2>&1 &
+    behind client jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000
     client=$!
     await 10 is_bus_master
     # Also if nobody ends in order, and the client is the last to go.

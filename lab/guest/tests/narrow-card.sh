@@ -7,7 +7,7 @@ for interface in $(interfaces); do
     echo "$interface"
     JITNEY_IOMMU=$interface says "below 0xfffffff: 0x" narrow_card
     broker --iommu "$interface" --card "$(card $edu)" --card "$(card ${boards% *})"
-    jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000 >/run/client.log 2>&1 &
+    behind client jitney test ddr --broker /run/broker.sock --size 64K --passes 1000000
     client=$!
     says "below 0xfffffff: 0x" narrow_card /run/broker.sock
     kill "$client"

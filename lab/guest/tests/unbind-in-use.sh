@@ -12,7 +12,7 @@ says_who() {
 for interface in $(interfaces); do
     hand_over 10ee:7011
     broker --iommu "$interface" --card "$card"
-    jitney test ddr --broker /run/broker.sock --size 1M --passes 100000 >/run/client.log 2>&1 &
+    behind client jitney test ddr --broker /run/broker.sock --size 1M --passes 100000
     client=$!
     await 20 passes 2
     refuses 1 "is held by pid $broker" jitney unbind "$card"

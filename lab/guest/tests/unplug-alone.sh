@@ -11,7 +11,7 @@ passes() {
 }
 for interface in $(interfaces); do
     hand_over 10ee:7011
-    jitney test ddr --iommu "$interface" --card "$card" --size 1M --passes 100000 >/run/client.log 2>&1 &
+    behind client jitney test ddr --iommu "$interface" --card "$card" --size 1M --passes 100000
     client=$!
     await 20 passes 2
     unplug "$card"

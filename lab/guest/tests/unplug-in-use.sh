@@ -18,9 +18,9 @@ for interface in $(interfaces); do
     hand_over 10ee:7011
     broker --iommu "$interface" --card "$card" --card "$other"
     before=$(pinned "$broker")
-    jitney test ddr --broker /run/broker.sock --size 1M --passes 100000 >/run/client.log 2>&1 &
+    behind client jitney test ddr --broker /run/broker.sock --size 1M --passes 100000
     client=$!
-    jitney time blkram --broker /run/broker.sock --only "$other" --transfers 100000 >/run/neighbour.log 2>&1 &
+    behind neighbour jitney time blkram --broker /run/broker.sock --only "$other" --transfers 100000
     neighbour=$!
     await 20 passes client 2
     kill -0 "$neighbour" || fail "the other card's program ended too early: $(cat /run/neighbour.log)"
