@@ -34,4 +34,4 @@ pub use client::{ClientCard, Link};
 pub use environment::{BROKER_VARIABLE, CARDS_VARIABLE, IOMMU_VARIABLE};
 pub use protocol::ClientUsage;
 pub use server::{Broker, Door, StopHandle};
-pub use wanted::Wanted;
+pub use wanted::{Wanted, is_out_of_reach};

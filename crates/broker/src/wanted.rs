@@ -2,7 +2,9 @@
 
 use crate::{environment, runtime};
 use jitney_vfio::sysfs::Sysfs;
-use jitney_vfio::{CardAddress, ErrorKind, IommuInterface, OpenOptions, OpenedSpace, Result, open_all_with};
+use jitney_vfio::{
+    CardAddress, Error, ErrorKind, IommuInterface, OpenOptions, OpenedSpace, Result, open_all_with,
+};
 use std::slice;
 
 /// Which cards a process wants to own, and how it opens them.
@@ -41,12 +43,12 @@ impl Wanted {
 fn open_visible(options: OpenOptions) -> Result<Vec<OpenedSpace>> {
     let mut cards = visible_cards()?;
     let error = match open_all_with(&cards, options) {
-        Err(error) if out_of_reach(error.kind()) => error,
+        Err(error) if is_out_of_reach(&error) => error,
         outcome => return outcome,
     };
     // Which one it was is found out one by one. One that fails otherwise stays, to fail again below.
     cards.retain(|card| match open_all_with(slice::from_ref(card), options) {
-        Err(error) if out_of_reach(error.kind()) => {
+        Err(error) if is_out_of_reach(&error) => {
             tracing::warn!(%error, "card {card} is left out, as nobody named it");
             false
         }
@@ -55,8 +57,11 @@ fn open_visible(options: OpenOptions) -> Result<Vec<OpenedSpace>> {
     if cards.is_empty() { Err(error) } else { open_all_with(&cards, options) }
 }
 
-fn out_of_reach(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Held | ErrorKind::Denied | ErrorKind::Unsupported)
+/// Whether `error` says that a card is there, but cannot be had: it is somebody else's, or cannot be opened by this user or
+/// in the safe way.
+#[must_use]
+pub fn is_out_of_reach(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Held | ErrorKind::Denied | ErrorKind::Unsupported)
 }
 
 /// The cards that can be owned without being named: this user's emulated boards, then the PCI functions that are bound

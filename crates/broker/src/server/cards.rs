@@ -34,7 +34,8 @@ impl Cards {
 
     /// Has `poll` watch for notices about the cards, each with the token that `token` gives for its index.
     pub(super) fn watch(&self, poll: impl AsFd, token: impl Fn(usize) -> u64) -> Result<()> {
-        for (index, card) in self.cards.iter().flatten().enumerate() {
+        for (index, card) in self.cards.iter().enumerate() {
+            let Some(card) = card else { continue };
             let data = epoll::EventData::new_u64(token(index));
             epoll::add(&poll, &card.notices, data, epoll::EventFlags::IN)
                 .map_err(|errno| Error::from_errno(errno, "epoll of the broker"))?;

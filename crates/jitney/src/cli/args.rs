@@ -103,8 +103,8 @@ pub(crate) struct Source {
     /// noiommu: UNSAFE, cards and programs can then overwrite all of this machine's memory.
     #[arg(long, value_name = "INTERFACE")]
     pub(crate) iommu: Option<IommuInterface>,
-    /// Give each card (or IOMMU group) an address space of its own: it then reaches the memory of the programs that use
-    /// it, and no other.
+    /// Give each card (or IOMMU group) that this process opens an address space of its own: it then reaches the memory of
+    /// the programs that use it, and no other. Under a broker its owner has decided.
     #[arg(long)]
     pub(crate) isolate: bool,
 }

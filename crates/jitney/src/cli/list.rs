@@ -5,9 +5,9 @@ use super::cards::Session;
 use super::report::print_line;
 use super::status::Status;
 use jitney_boards::Catalogue;
-use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE};
+use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, is_out_of_reach};
+use jitney_vfio::Identity;
 use jitney_vfio::sysfs::{PciFunction, Sysfs};
-use jitney_vfio::{Error, ErrorKind, Identity};
 use serde::Serialize;
 
 /// A row of the list.
@@ -54,10 +54,7 @@ pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
 /// The bus. If nobody named a card or a broker, and no card that can be seen can be had, that is said and all are listed
 /// all the same.
 fn open(source: &Source) -> anyhow::Result<Option<Session>> {
-    let unavailable = |error: &anyhow::Error| {
-        let kind = error.downcast_ref::<Error>().map(Error::kind);
-        matches!(kind, Some(ErrorKind::Held | ErrorKind::Denied | ErrorKind::Unsupported))
-    };
+    let unavailable = |error: &anyhow::Error| error.downcast_ref().is_some_and(is_out_of_reach);
     let named = !source.card.is_empty()
         || !source.emulate.is_empty()
         || [BROKER_VARIABLE, CARDS_VARIABLE].into_iter().any(|name| std::env::var_os(name).is_some());
