@@ -161,6 +161,14 @@ behind() {
     "$@" >>"$log" 2>&1 &
 }
 
+# lets_go PROCESS ADDRESS: waits for the program whose log is client.log to end by itself, since the card is wanted back.
+lets_go() {
+    wait "$1"
+    ended=$?
+    [ "$ended" = 1 ] || fail "the program ended with $ended"
+    grep -q "card $2 .* is being unplugged or taken from vfio-pci" /run/client.log || fail "it does not say why"
+}
+
 # broker ARGUMENTS...: starts a broker at /run/broker.sock and waits until it serves; its process is $broker.
 broker() {
     rm -f /run/broker.sock

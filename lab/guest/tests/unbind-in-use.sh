@@ -23,10 +23,7 @@ for interface in $(interfaces); do
     await 15 says_who " still"
     kill -0 "$unbind" || fail "the kernel did not wait"
     kill -CONT "$client"
-    wait "$client"
-    ended=$?
-    [ "$ended" = 1 ] || fail "the program ended with $ended: $(cat /run/client.log)"
-    grep -q "card $card .* is being unplugged or taken from vfio-pci" /run/client.log || fail "$(cat /run/client.log)"
+    lets_go "$client" "$card"
     wait "$unbind" || fail "unbind ended with $?"
     [ -z "$(driver "$card")" ] || fail "the card is still bound to $(driver "$card")"
     refuses 3 "is gone" jitney test ddr --broker /run/broker.sock

@@ -15,10 +15,7 @@ for interface in $(interfaces); do
     client=$!
     await 20 passes 2
     unplug "$card"
-    wait "$client"
-    ended=$?
-    [ "$ended" = 1 ] || fail "the program ended with $ended: $(cat /run/client.log)"
-    grep -q "card $card .* is being unplugged" /run/client.log || fail "$(tail -n 3 /run/client.log)"
+    lets_go "$client" "$card"
     await 10 gone
     plug "$card"
 done

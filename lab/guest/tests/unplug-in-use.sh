@@ -26,10 +26,7 @@ for interface in $(interfaces); do
     kill -0 "$neighbour" || fail "the other card's program ended too early: $(cat /run/neighbour.log)"
 
     unplug "$card"
-    wait "$client"
-    ended=$?
-    [ "$ended" = 1 ] || fail "the program ended with $ended: $(cat /run/client.log)"
-    grep -q "card $card .* is being unplugged" /run/client.log || fail "$(tail -n 3 /run/client.log)"
+    lets_go "$client" "$card"
     await 10 gone
     refuses 3 "card $card (10ee:7011) is gone" jitney test ddr --broker /run/broker.sock --size 1M --passes 1
     JITNEY_BROKER=/run/broker.sock says "is gone" jitney list

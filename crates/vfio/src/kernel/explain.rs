@@ -1,6 +1,6 @@
 //! Why the kernel did not map memory, in words: what its errno means here, with the numbers that matter.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use rustix::io::Errno;
 use rustix::process::Resource;
 use std::ops::RangeInclusive;
@@ -18,6 +18,19 @@ pub(super) struct FailedMap<'a> {
     pub(super) ranges: &'a [RangeInclusive<u64>],
     /// How many more maps there can be, where the kernel says so.
     pub(super) available: Option<u32>,
+}
+
+/// What an unmap of `size` bytes at `iova` in `space` comes to, of which the kernel says how many bytes it unmapped.
+pub(super) fn unmapped(outcome: rustix::io::Result<u64>, space: &str, iova: u64, size: u64) -> Result<()> {
+    let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {space}");
+    match outcome {
+        Ok(unmapped) if unmapped == size => Ok(()),
+        // Linux before 6.0 unmaps nothing of what another process mapped for type1, and calls that a success.
+        Ok(unmapped) => {
+            Err(Error::new(ErrorKind::System, format!("{}: {unmapped:#x} bytes were unmapped", what())))
+        }
+        Err(errno) => Err(Error::from_errno(errno, what())),
+    }
 }
 
 impl FailedMap<'_> {

@@ -5,7 +5,7 @@
 //! <https://docs.kernel.org/driver-api/vfio.html#vfio-device-cdev>.
 
 use super::device::{Origin, VfioDevice};
-use super::explain::{FailedMap, no_remapping};
+use super::explain::{FailedMap, no_remapping, unmapped};
 use super::group::not_viable;
 use super::info::ascending;
 use super::ioctl::{DeviceFile, Iommufd};
@@ -184,13 +184,6 @@ impl Mapper for Ioas {
     }
 
     fn unmap(&self, iova: u64, size: u64) -> Result<()> {
-        let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {}", self.name);
-        match self.iommufd.unmap(self.id, iova, size) {
-            Ok(unmapped) if unmapped == size => Ok(()),
-            Ok(unmapped) => {
-                Err(Error::new(ErrorKind::System, format!("{}: {unmapped:#x} bytes were unmapped", what())))
-            }
-            Err(errno) => Err(Error::from_errno(errno, what())),
-        }
+        unmapped(self.iommufd.unmap(self.id, iova, size), &self.name, iova, size)
     }
 }

@@ -1,7 +1,7 @@
 //! The type1 IOMMU, version 2, of a container: what most machines have.
 
 use super::device::VfioDevice;
-use super::explain::FailedMap;
+use super::explain::{FailedMap, unmapped};
 use super::group::{Groups, Kind};
 use super::info::Iommu;
 use super::{PIECE, view};
@@ -73,16 +73,7 @@ impl Mapper for Type1 {
     }
 
     fn unmap(&self, iova: u64, size: u64) -> Result<()> {
-        let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {}", self.groups.name());
-        match self.groups.container().unmap(iova, size) {
-            Ok(unmapped) if unmapped == size => Ok(()),
-            // Linux before 6.0 unmaps nothing for another process than the one that mapped, and calls that a success.
-            Ok(unmapped) => Err(Error::new(
-                ErrorKind::System,
-                format!("{}: only {unmapped:#x} bytes were unmapped", what()),
-            )),
-            Err(errno) => Err(Error::from_errno(errno, what())),
-        }
+        unmapped(self.groups.container().unmap(iova, size), self.groups.name(), iova, size)
     }
 }
 
