@@ -11,7 +11,7 @@ use jitney_broker::machine::{
 use jitney_broker::protocol::{Reply, Request};
 use jitney_iova::Allocator;
 use jitney_vfio::{
-    BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseId, LeaseRequest, Mode, Notice, RegisterWrite, Will,
+    BarInfo, DmaPlace, Error, ErrorKind, Identity, LeaseId, LeaseRequest, Mode, Notice, Will, WillStep,
 };
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
@@ -165,7 +165,7 @@ impl World {
             Question::Lease { card, part, shared, will } => {
                 let part = ["h2c0", "c2h0", "irq0", "irq1", "whole"][usize::from(part % 5)].parse().unwrap();
                 let mode = if shared { Mode::Shared } else { Mode::Exclusive };
-                let write = |(bar, offset, value)| RegisterWrite { bar, offset, value };
+                let write = |(bar, offset, value)| WillStep::write(bar, offset, value);
                 let will = Will(will.into_iter().map(write).collect());
                 Request::Lease { card, request: LeaseRequest { part, mode, will } }
             }

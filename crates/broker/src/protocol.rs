@@ -278,7 +278,7 @@ fn decode_body<T: DeserializeOwned>(number: u64, body: &[u8]) -> Result<T, Decod
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jitney_vfio::{Mode, RegisterWrite, Will};
+    use jitney_vfio::{Mode, Will, WillStep};
     use proptest::prelude::*;
 
     #[test]
@@ -311,11 +311,8 @@ mod tests {
     }
 
     fn lease_request() -> impl Strategy<Value = LeaseRequest> {
-        let write = (0u8..6, any::<u64>(), any::<u32>()).prop_map(|(bar, offset, value)| RegisterWrite {
-            bar,
-            offset,
-            value,
-        });
+        let write = (0u8..6, any::<u64>(), any::<u32>())
+            .prop_map(|(bar, offset, value)| WillStep::write(bar, offset, value));
         ("[a-z0-9-]{1,32}", any::<bool>(), proptest::collection::vec(write, 0..9)).prop_map(
             |(part, shared, writes)| LeaseRequest {
                 part: part.parse().unwrap(),

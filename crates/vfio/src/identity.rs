@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Who a card is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     /// Where it was found: a PCI address as `0000:2e:00.0`, or a board's socket as `vfio-user:/run/…`.
     pub address: String,
@@ -42,7 +42,7 @@ impl Identity {
 }
 
 /// A BAR as the transport describes it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct BarInfo {
     /// Size in bytes; 0 if it is not there.
     pub size: u64,

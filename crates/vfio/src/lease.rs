@@ -1,8 +1,7 @@
-//! Leases as facts: exclusive or shared rights on named parts of a card, the wills that go with them, and the table of
-//! those that are granted. Pure; the guard that a program holds is in `leased`.
+//! Leases as facts: exclusive or shared rights on named parts of a card, and the table of those that are granted. Pure; the guard that a program holds is in `leased`.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::identity::{BarInfo, Identity, existing_bar};
+use crate::will::Will;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -94,64 +93,8 @@ pub enum Mode {
     Shared,
 }
 
-/// One register write of a will.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RegisterWrite {
-    /// Index of the BAR, 0 to 5.
-    pub bar: u8,
-    /// Offset in the BAR, in bytes, a multiple of four.
-    pub offset: u64,
-    /// What to write.
-    pub value: u32,
-}
-
-/// Register writes that the owner carries out, in order, if the holder of a lease goes without a goodbye: the ones that
-/// stop a DMA engine, usually.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Will(pub Vec<RegisterWrite>);
-
-impl Will {
-    /// The most writes that a will may hold.
-    pub const MAX_WRITES: usize = 64;
-
-    /// Nothing to do.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(Vec::new())
-    }
-
-    /// Whether it can be carried out on `card`, which has `bars`.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Invalid`] for more than [`MAX_WRITES`](Self::MAX_WRITES) writes or an offset that is no multiple of
-    /// four, [`ErrorKind::NotFound`] for a BAR that is not there, [`ErrorKind::OutOfBounds`] for an offset outside of it.
-    pub fn check(&self, bars: &[BarInfo; 6], card: &Identity) -> Result<()> {
-        let writes = self.0.len();
-        if writes > Self::MAX_WRITES {
-            let most = Self::MAX_WRITES;
-            let what = format!("a will for card {card} cannot have {writes} writes; {most} are possible");
-            return Err(Error::new(ErrorKind::Invalid, what));
-        }
-        for &RegisterWrite { bar, offset, .. } in &self.0 {
-            let size = existing_bar(bars, bar.into(), card)?.size;
-            if !offset.is_multiple_of(4) {
-                let what =
-                    format!("a will for card {card} writes to {offset:#x} of BAR {bar}, no multiple of 4");
-                return Err(Error::new(ErrorKind::Invalid, what));
-            }
-            if offset.checked_add(4).is_none_or(|end| end > size) {
-                let what = format!(
-                    "a will for card {card} writes to {offset:#x} of BAR {bar}, which has {size:#x} bytes"
-                );
-                return Err(Error::new(ErrorKind::OutOfBounds, what));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// What is asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseRequest {
     /// Which part of the card.
     pub part: Part,
@@ -177,13 +120,13 @@ impl LeaseRequest {
 }
 
 /// The leases on one card and who (`H`) holds each. Pure; the owner and the broker both decide by it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LeaseTable<H> {
     leases: Vec<Granted<H>>,
 }
 
 /// A lease in a [`LeaseTable`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Granted<H> {
     /// Its number.
     pub id: LeaseId,

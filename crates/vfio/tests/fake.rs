@@ -4,7 +4,7 @@
 
 use jitney_vfio::{
     AddressSpace, Card, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode, Notice,
-    OpenedSpace, Owner, Part, RegisterWrite, Will,
+    OpenedSpace, Owner, Part, Will, WillStep,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -211,19 +211,25 @@ fn leases_exclude_each_other() {
 #[test]
 fn a_will_has_to_fit_the_card() {
     let (_, card) = card();
-    let lease = |writes: Vec<RegisterWrite>| {
-        card.lease(LeaseRequest::exclusive(part("h2c0")).with_will(Will(writes))).map(drop)
+    let lease = |steps: Vec<WillStep>| {
+        card.lease(LeaseRequest::exclusive(part("h2c0")).with_will(Will(steps))).map(drop)
     };
-    let write = |bar, offset| RegisterWrite { bar, offset, value: 0 };
+    let write = |bar, offset| WillStep::write(bar, offset, 0);
     lease(vec![write(0, 0xffc), write(2, 0xfc)]).unwrap();
-    lease(vec![write(0, 0); Will::MAX_WRITES]).unwrap();
+    lease(vec![write(0, 0); Will::MAX_STEPS]).unwrap();
     let kind = |writes| lease(writes).unwrap_err().kind();
-    assert_eq!(kind(vec![write(0, 0); Will::MAX_WRITES + 1]), ErrorKind::Invalid);
+    assert_eq!(kind(vec![write(0, 0); Will::MAX_STEPS + 1]), ErrorKind::Invalid);
     assert_eq!(kind(vec![write(1, 0)]), ErrorKind::NotFound);
     assert_eq!(kind(vec![write(255, 0)]), ErrorKind::NotFound);
     assert_eq!(kind(vec![write(2, 0x100)]), ErrorKind::OutOfBounds);
     assert_eq!(kind(vec![write(2, u64::MAX - 3)]), ErrorKind::OutOfBounds);
     assert_eq!(kind(vec![write(0, 2)]), ErrorKind::Invalid);
+    let wait = |bar, offset, within_ms| WillStep::WaitUntil { bar, offset, mask: 1, value: 0, within_ms };
+    lease(vec![wait(0, 4, 2000), write(0, 0), wait(0, 4, 3000)]).unwrap();
+    assert_eq!(kind(vec![wait(0, 4, 2000), wait(0, 4, 3001)]), ErrorKind::Invalid);
+    assert_eq!(kind(vec![wait(0, 4, u32::MAX); 2]), ErrorKind::Invalid);
+    assert_eq!(kind(vec![wait(1, 4, 1)]), ErrorKind::NotFound);
+    assert_eq!(kind(vec![wait(0, 6, 1)]), ErrorKind::Invalid);
     assert_eq!(card.leases().len(), 0);
 }
 

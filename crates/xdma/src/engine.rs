@@ -7,7 +7,7 @@ use crate::plan::{Limits, Plan};
 use crate::ring::Ring;
 use crate::wait::Backoff;
 use jitney_registers::Block;
-use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, RegisterWrite, Will};
+use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, Will, WillStep};
 use jitney_xdma_spec::descriptor::adjacent;
 use jitney_xdma_spec::{
     ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, sgdma,
@@ -76,7 +76,7 @@ impl Engine {
         let registers = |submodule| Block::new(region.clone(), block::offset(submodule, info.index));
         let channel = registers(info.direction.channel_block());
         let part: Part = info.to_string().parse()?;
-        let stop = RegisterWrite {
+        let stop = WillStep::Write {
             bar,
             offset: channel.base() + u64::from(channel::CONTROL_CLEAR.offset()),
             value: HALT.into_bits(),

@@ -13,7 +13,7 @@ use crate::channel_info::ChannelInfo;
 use crate::error::Error;
 use crate::wait::Backoff;
 use jitney_registers::Block;
-use jitney_vfio::{Card, ErrorKind, Interrupt, Lease, LeaseRequest, Part, Region, RegisterWrite};
+use jitney_vfio::{Card, ErrorKind, Interrupt, Lease, LeaseRequest, Part, Region, WillStep};
 use jitney_xdma_spec::{
     ChannelControl, ChannelStatus, Direction, InterruptEnable, PackedChannels, Submodule, block, channel, irq,
 };
@@ -43,8 +43,8 @@ const fn reasons(direction: Direction) -> InterruptEnable {
 }
 
 /// What silences the channel at both of its masks, for a will.
-pub(crate) fn silence(bar: u8, info: &ChannelInfo) -> [RegisterWrite; 2] {
-    let write = |submodule, index, register: u32, value| RegisterWrite {
+pub(crate) fn silence(bar: u8, info: &ChannelInfo) -> [WillStep; 2] {
+    let write = |submodule, index, register: u32, value| WillStep::Write {
         bar,
         offset: block::offset(submodule, index) + u64::from(register),
         value,

@@ -10,7 +10,7 @@ mod endless;
 
 use endless::{BYTES, Engine, State, descriptor, stopping};
 use jitney::Bus;
-use jitney::vfio::{Card, LeaseRequest, Region, RegisterWrite, Will};
+use jitney::vfio::{Card, LeaseRequest, Region, Will, WillStep};
 use jitney::xdma::Xdma;
 use std::error::Error;
 use std::io::{BufRead, BufReader};
@@ -78,7 +78,7 @@ impl Client {
 fn run(broker: &str) -> Result<()> {
     let client = Client::of(broker)?;
     let (offset, value) = stopping();
-    let will = Will(vec![RegisterWrite { bar: client.bar, offset, value }]);
+    let will = Will(vec![WillStep::write(client.bar, offset, value)]);
     let _lease = client.card.lease(LeaseRequest::exclusive("h2c0".parse()?).with_will(will))?;
     let memory = client.bus.dma_buffer(BYTES)?;
     memory.write(0, &descriptor(memory.iova()))?;

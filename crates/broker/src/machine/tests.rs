@@ -4,7 +4,7 @@ mod leaving;
 
 use super::*;
 use crate::protocol::Reply;
-use jitney_vfio::{DmaPlace, LeaseId, LeaseRequest, Mode, Notice, Part, RegisterWrite, Will};
+use jitney_vfio::{DmaPlace, LeaseId, LeaseRequest, Mode, Notice, Part, Will, WillStep};
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -36,7 +36,7 @@ fn pid_of(client: ClientId) -> u32 {
 }
 
 fn will() -> Will {
-    Will(vec![RegisterWrite { bar: 2, offset: 0x0c, value: 1 }])
+    Will(vec![WillStep::write(2, 0x0c, 1)])
 }
 
 /// A machine, and beside it what must be true of it, kept from its effects alone.
@@ -508,7 +508,7 @@ fn a_will_outside_of_the_bar_is_refused() {
         (2, 0x1_0000, ErrorKind::OutOfBounds),
         (2, u64::MAX - 3, ErrorKind::OutOfBounds),
     ] {
-        let will = Will(vec![RegisterWrite { bar, offset, value: 0 }]);
+        let will = Will(vec![WillStep::write(bar, offset, 0)]);
         let request = LeaseRequest::exclusive("h2c0".parse().unwrap()).with_will(will);
         let error = world.ask(client, Request::Lease { card: 0, request }).unwrap().unwrap_err();
         assert_eq!(error.kind(), kind);

@@ -3,7 +3,7 @@
 use super::io;
 use crate::machine::{ClientId, Outcome, TaskId};
 use jitney_memory::EventFd;
-use jitney_vfio::{Error, ErrorKind, Mapper, Notice, OpenedCard, Result, Will};
+use jitney_vfio::{Error, ErrorKind, Mapper, Notice, OpenedCard, Result, Will, WillStep};
 use rustix::event::epoll;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -58,10 +58,24 @@ impl Cards {
 
     pub(super) fn carry_out(&self, card: usize, will: &Will) -> Result<()> {
         let card = self.get(card)?;
-        for write in &will.0 {
-            card.device.bar(usize::from(write.bar))?.write32(write.offset, write.value)?;
+        let mut outcome = Ok(());
+        for step in &will.0 {
+            let (bar, offset) = step.register();
+            let done = card.device.bar(usize::from(bar)).and_then(|bar| match *step {
+                WillStep::Write { value, .. } => bar.write32(offset, value),
+                WillStep::WaitUntil { mask, value, within_ms, .. } => {
+                    let since = std::time::Instant::now();
+                    while bar.read32(offset)? & mask != value {
+                        if since.elapsed().as_millis() > u128::from(within_ms) {
+                            return Err(Error::new(ErrorKind::TimedOut, "a will has waited in vain"));
+                        }
+                    }
+                    Ok(())
+                }
+            });
+            outcome = outcome.and(done);
         }
-        Ok(())
+        outcome
     }
 
     /// What `client` gets of a card: the kind of its grant, and the descriptors of grant and events.

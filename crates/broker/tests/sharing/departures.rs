@@ -3,7 +3,7 @@
 use crate::raw::Raw;
 use crate::rig::{H2C0_CONTROL, H2C0_CONTROL_CLEAR, H2C0_STATUS, Rig, XDMA, eventually};
 use jitney_broker::protocol::{Reply, Request};
-use jitney_vfio::{LeaseRequest, RegisterWrite, Will};
+use jitney_vfio::{LeaseRequest, Will, WillStep};
 use jitney_xdma::Xdma;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ const RUN: u32 = 1;
 fn client_with_a_will(rig: &Rig) -> Raw {
     let mut raw = Raw::new(rig.broker.socket());
     raw.ask(&Request::Open { card: 0 }).unwrap();
-    let stop = RegisterWrite { bar: 2, offset: H2C0_CONTROL_CLEAR, value: RUN };
+    let stop = WillStep::write(2, H2C0_CONTROL_CLEAR, RUN);
     let request = LeaseRequest::exclusive("h2c0".parse().unwrap()).with_will(Will(vec![stop]));
     raw.ask(&Request::Lease { card: 0, request }).unwrap();
     let allocate = Request::Allocate { card: None, size: 1 << 20, align: 1, top: u64::MAX, page_shift: 12 };
@@ -52,7 +52,7 @@ fn after_a_goodbye_or_a_release_there_is_no_will() {
 
     let mut raw = Raw::new(rig.broker.socket());
     raw.ask(&Request::Open { card: 0 }).unwrap();
-    let stop = RegisterWrite { bar: 2, offset: H2C0_CONTROL_CLEAR, value: RUN };
+    let stop = WillStep::write(2, H2C0_CONTROL_CLEAR, RUN);
     let request = LeaseRequest::exclusive("h2c0".parse().unwrap()).with_will(Will(vec![stop]));
     let Reply::Leased(lease) = raw.ask(&Request::Lease { card: 0, request }).unwrap() else { panic!() };
     raw.ask(&Request::Release { card: 0, lease }).unwrap();

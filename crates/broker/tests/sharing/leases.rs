@@ -4,7 +4,7 @@ use crate::raw::Raw;
 use crate::rig::{H2C0_WRITEBACK, Rig, XDMA};
 use jitney_broker::machine::MAX_LEASES;
 use jitney_broker::protocol::{Reply, Request};
-use jitney_vfio::{ErrorKind, LeaseRequest, Mode, Part, RegisterWrite, Will};
+use jitney_vfio::{ErrorKind, LeaseRequest, Mode, Part, Will, WillStep};
 
 fn exclusive(part: &str) -> LeaseRequest {
     LeaseRequest::exclusive(part.parse().unwrap())
@@ -106,10 +106,10 @@ fn a_will_has_to_be_possible() {
     let bus = rig.broker.bus();
     let card = bus.card("*").unwrap();
     let ask = |writes| card.lease(LeaseRequest::exclusive(Part::whole()).with_will(Will(writes)));
-    let write = |bar, offset| RegisterWrite { bar, offset, value: 0 };
+    let write = |bar, offset| WillStep::write(bar, offset, 0);
     assert!(ask(vec![write(5, 0)]).is_err());
     assert!(ask(vec![write(2, 1 << 40)]).is_err());
     assert!(ask(vec![write(2, 2)]).is_err());
-    assert!(ask(vec![write(2, 4); Will::MAX_WRITES + 1]).is_err());
-    ask(vec![write(2, 4); Will::MAX_WRITES]).unwrap();
+    assert!(ask(vec![write(2, 4); Will::MAX_STEPS + 1]).is_err());
+    ask(vec![write(2, 4); Will::MAX_STEPS]).unwrap();
 }

@@ -1,7 +1,7 @@
 //! Transfers, their failures, and what is left afterwards.
 
 use crate::model::{Bench, Fault};
-use jitney_vfio::{Card, DmaBuffer, ErrorKind, Notice, RegisterWrite, Will};
+use jitney_vfio::{Card, DmaBuffer, ErrorKind, Notice, Will, WillStep};
 use jitney_xdma::{C2h, Error, Failure, H2c, PlanError, Xdma};
 use std::time::{Duration, Instant};
 
@@ -118,7 +118,7 @@ fn a_channel_is_leased_with_a_will_that_stops_it_and_all_goes_back() {
     let leases = bench.fake.leases();
     assert_eq!(leases.iter().map(|lease| lease.part.name()).collect::<Vec<_>>(), ["h2c0", "c2h0"]);
     let will = |writes: [(u64, u32); 3]| {
-        Will(writes.map(|(offset, value)| RegisterWrite { bar: 2, offset, value }).to_vec())
+        Will(writes.map(|(offset, value)| WillStep::write(2, offset, value)).to_vec())
     };
     assert_eq!(leases[0].will, will([(0x000c, 0x0400_0001), (0x0098, 0x00f8_fe3e), (0x2018, 1)]));
     assert_eq!(leases[1].will, will([(0x100c, 0x0400_0001), (0x1098, 0x00f8_063e), (0x2018, 2)]));
