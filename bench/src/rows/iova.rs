@@ -69,7 +69,7 @@ impl Space {
 
     fn allocate(&mut self) -> Result<u64, Error> {
         let pages = 1 + self.random.below(MOST_PAGES);
-        self.allocator.allocate(Request::new(pages * PAGE))
+        Ok(self.allocator.allocate(Request::new(pages * PAGE))?.start)
     }
 }
 

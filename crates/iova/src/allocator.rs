@@ -1,10 +1,11 @@
-//! The ledger of one IOVA space: what is valid, what is allocated, what is free.
+//! The ledger of one IOVA space: what is valid, what is allocated, what is free, and what is not free yet.
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
 use crate::error::Error;
 use crate::free::{ALIGNMENTS, Fit, FreeRanges};
+use crate::waiting::{QuarantineId, Waiting};
 
 /// The largest alignment that can be asked for: 1 GiB, the largest page of any IOMMU in use.
 pub const MAX_ALIGN: u64 = 1 << 30;
@@ -15,8 +16,16 @@ const MIN_GRANULE: u64 = MAX_ALIGN >> (ALIGNMENTS - 1);
 /// The page size below 1 GiB that makes mapping cheap; allocations of this size and more are aligned to it.
 const LARGE_PAGE: u64 = 2 << 20;
 
+/// The most ranges that rest at a time. Without a bound a program that frees and allocates for ever would go through the
+/// whole space, and the IOMMU's page tables would come to describe all of it.
+pub const MAX_RESTING: usize = 4096;
+
+/// No more than this part of the space rests, so that cards with few address bits do not lose the low addresses to
+/// requests that find everything above asleep.
+const RESTING_PART: u64 = 4;
+
 /// What an allocation needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Bytes; rounded up to the granule.
     pub size: u64,
@@ -37,17 +46,25 @@ impl Request {
 /// The ledger of one IOVA space.
 ///
 /// [`allocate`](Self::allocate), [`reserve`](Self::reserve), [`free`](Self::free) and
-/// [`containing`](Self::containing) take O(log n) in the number of ranges. Ownership is the caller's: the first address
-/// of an allocation is a key for as long as it lives.
-#[derive(Debug, Clone)]
+/// [`containing`](Self::containing) take O(log n) in the number of ranges, except that a reservation of what is not free
+/// yet looks at all that is not. Ownership is the caller's: the first address of an allocation is a key for as long as
+/// it lives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Allocator {
     granule: u64,
     /// In order and not adjacent to each other.
     valid: Vec<Range<u64>>,
+    /// Bytes in `valid`.
+    size: u64,
     /// Start to end (exclusive).
     live: BTreeMap<u64, u64>,
-    /// What is valid and not live. No two are adjacent to each other.
+    /// Start to end (exclusive) of what is never handed out again.
+    lost: BTreeMap<u64, u64>,
+    /// What is valid, neither live nor lost, and not in `waiting`. No two are adjacent to each other.
     free: FreeRanges,
+    /// What is valid and neither live nor lost: `free` and `waiting` together.
+    idle: FreeRanges,
+    waiting: Waiting,
     allocated: u64,
 }
 
@@ -71,17 +88,29 @@ impl Allocator {
         for range in &valid {
             free.release(range.clone());
         }
-        Ok(Self { granule, valid, live: BTreeMap::new(), free, allocated: 0 })
+        Ok(Self {
+            granule,
+            size: valid.iter().map(|range| range.end - range.start).sum(),
+            valid,
+            live: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            idle: free.clone(),
+            free,
+            waiting: Waiting::default(),
+            allocated: 0,
+        })
     }
 
-    /// Takes the highest free range that satisfies `request` and returns its first address.
+    /// Takes the highest free range that satisfies `request` and returns it: `size` bytes, rounded up to the granule.
     ///
-    /// [The front page](crate#which-address-is-chosen) says why the highest.
+    /// [The front page](crate#which-address-is-chosen) says why the highest. If nothing that is free fits, what rests is
+    /// woken, oldest first, until something does; after that what is in quarantine is, oldest first. A request for
+    /// which all of that is not enough wakes nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::ZeroSize`], [`Error::Alignment`], and [`Error::Exhausted`] if there is no free range that fits.
-    pub fn allocate(&mut self, request: Request) -> Result<u64, Error> {
+    /// [`Error::ZeroSize`], [`Error::Alignment`], and [`Error::Exhausted`] if nothing fits.
+    pub fn allocate(&mut self, request: Request) -> Result<Range<u64>, Error> {
         let Request { size, align, top } = request;
         if size == 0 {
             return Err(Error::ZeroSize);
@@ -90,60 +119,110 @@ impl Allocator {
             return Err(Error::Alignment { align });
         }
         let align = align.max(self.granule).max(if size >= LARGE_PAGE { LARGE_PAGE } else { 1 });
-        let (range, free) = size
-            .checked_next_multiple_of(self.granule)
-            .and_then(|size| {
-                let (iova, free) = self.free.highest(Fit { size, align, limit: top.saturating_add(1) })?;
-                Some((iova..iova + size, free))
-            })
-            .ok_or_else(|| Error::Exhausted { size, align, top, largest: self.free.largest() })?;
-        let iova = range.start;
-        self.take(range, free);
-        Ok(iova)
+        let fit = size.checked_next_multiple_of(self.granule).map(|size| Fit {
+            size,
+            align,
+            limit: top.saturating_add(1),
+        });
+        let Some((range, free)) = fit.and_then(|fit| self.find(fit)) else {
+            return Err(Error::Exhausted { size, align, top, largest: self.idle.largest() });
+        };
+        self.take(range.clone(), free.start);
+        Ok(range)
     }
 
-    /// Takes exactly `range`, for a mapping at a fixed address.
+    /// The highest free range that fits, and the free range that it is in.
+    fn find(&mut self, fit: Fit) -> Option<(Range<u64>, Range<u64>)> {
+        let found = |(iova, free)| (iova..iova + fit.size, free);
+        if let Some(place) = self.free.highest(fit) {
+            return Some(found(place));
+        }
+        // Asked before anything is woken: whoever asks for too much does not end another's quarantine.
+        self.idle.highest(fit)?;
+        loop {
+            let woken = self.waiting.oldest(fit.limit)?;
+            self.free.release(woken);
+            if let Some(place) = self.free.highest(fit) {
+                return Some(found(place));
+            }
+        }
+    }
+
+    /// Takes exactly `range`, for a mapping at a fixed address. What of it rests or is in quarantine is taken, too.
     ///
     /// # Errors
     ///
     /// [`Error::NotWhole`] if the range is empty or not made of whole granules, [`Error::Overlap`] if an allocation has
-    /// some of it already, [`Error::Invalid`] if it leaves the valid ranges.
+    /// some of it already, [`Error::Lost`] if some of it is lost, [`Error::Invalid`] if it leaves the valid ranges.
     pub fn reserve(&mut self, range: Range<u64>) -> Result<(), Error> {
         let whole = |address: u64| address.is_multiple_of(self.granule);
         if range.is_empty() || !whole(range.start) || !whole(range.end) {
             return Err(Error::NotWhole { range, granule: self.granule });
         }
-        let above = || self.live.range(range.clone()).next().map(|(&start, &end)| start..end);
-        if let Some(allocation) = self.containing(range.start).or_else(above) {
+        if let Some(allocation) = lowest_overlapping(&self.live, &range) {
             return Err(Error::Overlap { range, allocation });
         }
-        match self.free.at_or_below(range.start) {
-            Some(free) if range.end <= free.end => {
-                self.take(range, free);
-                Ok(())
-            }
-            // Neither allocated nor free.
-            _ => Err(Error::Invalid { range, valid: self.valid.clone() }),
+        if let Some(lost) = lowest_overlapping(&self.lost, &range) {
+            return Err(Error::Lost { range, lost });
         }
+        let contains = |around: &Range<u64>| range.end <= around.end;
+        if !self.idle.at_or_below(range.start).is_some_and(|around| contains(&around)) {
+            return Err(Error::Invalid { range, valid: self.valid.clone() });
+        }
+        if !self.free.at_or_below(range.start).is_some_and(|around| contains(&around)) {
+            self.waiting.cut(&range).into_iter().for_each(|part| self.free.release(part));
+        }
+        if let Some(free) = self.free.at_or_below(range.start) {
+            self.take(range, free.start);
+        }
+        Ok(())
     }
 
-    /// Gives back the allocation (or reservation) that starts at `iova` and returns its size in bytes.
+    /// Gives back the allocation (or reservation) that starts at `iova` and returns its size in bytes. It rests before
+    /// it is handed out again: until more than [`MAX_RESTING`] others, or more than a quarter of the space, were given
+    /// back after it, or there is nothing else left.
     ///
     /// # Errors
     ///
     /// [`Error::Inside`] if `iova` is in an allocation but not its start, [`Error::NotAllocated`] if it is in none. Both
     /// leave everything as it was.
     pub fn free(&mut self, iova: u64) -> Result<u64, Error> {
-        let Some(end) = self.live.remove(&iova) else {
-            return Err(match self.containing(iova) {
-                Some(allocation) => Error::Inside { iova, allocation },
-                None => Error::NotAllocated { iova },
-            });
-        };
-        self.allocated -= end - iova;
+        let range = self.end(iova)?;
+        self.idle.release(range.clone());
+        self.rest(range.clone());
+        Ok(range.end - range.start)
+    }
 
-        self.free.release(iova..end);
-        Ok(end - iova)
+    /// Gives back the allocation that starts at `iova`, to which a card may still write: nobody gets it before
+    /// [`absolve`](Self::absolve) is called, unless there is nothing else left.
+    ///
+    /// # Errors
+    ///
+    /// As [`free`](Self::free).
+    pub fn quarantine(&mut self, iova: u64) -> Result<QuarantineId, Error> {
+        let range = self.end(iova)?;
+        self.idle.release(range.clone());
+        Ok(self.waiting.quarantine(range))
+    }
+
+    /// Ends a quarantine: no card writes there any more. From now on it rests. One that was handed out meanwhile, because
+    /// there was nothing else left, stays with whoever has it.
+    pub fn absolve(&mut self, id: QuarantineId) {
+        while let Some(range) = self.waiting.absolve(id) {
+            self.rest(range);
+        }
+    }
+
+    /// Strikes the allocation that starts at `iova` off for good and returns its size in bytes: it could not be unmapped,
+    /// or somebody else maps memory there.
+    ///
+    /// # Errors
+    ///
+    /// As [`free`](Self::free).
+    pub fn lose(&mut self, iova: u64) -> Result<u64, Error> {
+        let range = self.end(iova)?;
+        self.lost.insert(range.start, range.end);
+        Ok(range.end - range.start)
     }
 
     /// The allocation that `address` is in.
@@ -162,6 +241,21 @@ impl Allocator {
         self.free.iter()
     }
 
+    /// What rests, oldest first.
+    pub fn resting(&self) -> impl Iterator<Item = Range<u64>> {
+        self.waiting.resting()
+    }
+
+    /// What is in quarantine, oldest first.
+    pub fn quarantined(&self) -> impl Iterator<Item = (QuarantineId, Range<u64>)> {
+        self.waiting.quarantined()
+    }
+
+    /// What was lost, from the lowest up.
+    pub fn lost(&self) -> impl Iterator<Item = Range<u64>> {
+        self.lost.iter().map(|(&start, &end)| start..end)
+    }
+
     /// The valid ranges, trimmed to the granule, from the lowest up.
     pub fn valid(&self) -> &[Range<u64>] {
         &self.valid
@@ -177,17 +271,47 @@ impl Allocator {
         self.allocated
     }
 
-    /// Bytes that are free, in however many pieces.
+    /// Bytes that are nobody's and not lost, in however many pieces: free, resting or in quarantine.
     pub fn available(&self) -> u64 {
-        self.valid.iter().map(|range| range.end - range.start).sum::<u64>() - self.allocated
+        let lost: u64 = self.lost().map(|range| range.end - range.start).sum();
+        self.size - self.allocated - lost
     }
 
-    /// Moves `range` out of the free range around it.
-    fn take(&mut self, range: Range<u64>, free: Range<u64>) {
-        self.free.take(range.clone(), free.start);
+    /// Moves `range` out of the free range around it, which starts at `free`.
+    fn take(&mut self, range: Range<u64>, free: u64) {
+        self.free.take(range.clone(), free);
+        if let Some(idle) = self.idle.at_or_below(range.start) {
+            self.idle.take(range.clone(), idle.start);
+        }
         self.allocated += range.end - range.start;
         self.live.insert(range.start, range.end);
     }
+
+    /// Ends the allocation that starts at `iova`; what becomes of its range is the caller's to say.
+    fn end(&mut self, iova: u64) -> Result<Range<u64>, Error> {
+        let Some(end) = self.live.remove(&iova) else {
+            return Err(match self.containing(iova) {
+                Some(allocation) => Error::Inside { iova, allocation },
+                None => Error::NotAllocated { iova },
+            });
+        };
+        self.allocated -= end - iova;
+        Ok(iova..end)
+    }
+
+    fn rest(&mut self, range: Range<u64>) {
+        self.waiting.rest(range);
+        while let Some(rested) = self.waiting.rested(MAX_RESTING, self.size / RESTING_PART) {
+            self.free.release(rested);
+        }
+    }
+}
+
+/// The lowest of `ranges` (start to end, disjoint) that overlaps `range`.
+fn lowest_overlapping(ranges: &BTreeMap<u64, u64>, range: &Range<u64>) -> Option<Range<u64>> {
+    let below = ranges.range(..=range.start).next_back().filter(|(_, end)| range.start < **end);
+    let (&start, &end) = below.or_else(|| ranges.range(range.clone()).next())?;
+    Some(start..end)
 }
 
 /// Checks, trims, sorts and joins the valid ranges.

@@ -72,8 +72,8 @@ pub enum Error {
         align: u64,
         /// The highest address allowed.
         top: u64,
-        /// The largest free range of the whole space, above or below `top`; `None` if the space is full. Those of 2^32
-        /// granules and more count as equal, and the highest is named.
+        /// The largest range of the whole space that is nobody's, above or below `top`; `None` if the space is full. Those
+        /// of 2^32 granules and more count as equal, and the highest is named.
         largest: Option<Range<u64>>,
     },
 
@@ -129,6 +129,19 @@ pub enum Error {
         range: Range<u64>,
         /// The lowest allocation that it overlaps.
         allocation: Range<u64>,
+    },
+
+    /// The range to be reserved overlaps one that was lost.
+    #[error(
+        "IOVA range {} overlaps {}, which may still be mapped for a card and is never used again: choose another",
+        half_open(range),
+        half_open(lost)
+    )]
+    Lost {
+        /// The range as passed.
+        range: Range<u64>,
+        /// The lowest lost range that it overlaps.
+        lost: Range<u64>,
     },
 }
 

@@ -23,14 +23,14 @@ const CAPACITY: usize = 32;
 type Room = [u32; ALIGNMENTS];
 
 /// Free ranges that are disjoint, not empty, made of whole granules, and not adjacent to each other.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FreeRanges {
     root: Tree,
     granule: u64,
 }
 
 /// A subtree, with what its parent asks about it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Tree {
     /// Where the lowest range starts.
     first: u64,
@@ -39,7 +39,7 @@ struct Tree {
 }
 
 /// In order by address, and only in the root possibly empty.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Node {
     Leaf(Vec<Range<u64>>),
     Fork(Vec<Tree>),

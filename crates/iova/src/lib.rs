@@ -12,14 +12,14 @@
 //!
 //! // A card with 64 address bits leaves the space below 4 GiB to those without.
 //! let buffer = space.allocate(Request::new(16 << 20))?;
-//! assert!(buffer >= 1 << 32);
+//! assert!(buffer.start >= 1 << 32 && buffer.end - buffer.start == 16 << 20);
 //!
 //! // A card with 32 address bits, and a ring that must not cross a 64 KiB boundary.
 //! let ring = space.allocate(Request { align: 64 << 10, top: 0xffff_ffff, ..Request::new(64 << 10) })?;
-//! assert!(ring < 1 << 32 && ring.is_multiple_of(64 << 10));
+//! assert!(ring.end <= 1 << 32 && ring.start.is_multiple_of(64 << 10));
 //!
-//! assert_eq!(space.containing(ring + 100), Some(ring..ring + (64 << 10)));
-//! assert_eq!(space.free(ring)?, 64 << 10);
+//! assert_eq!(space.containing(ring.start + 100), Some(ring.clone()));
+//! assert_eq!(space.free(ring.start)?, 64 << 10);
 //! assert_eq!(space.allocated(), 16 << 20);
 //! # Ok::<(), jitney_iova::Error>(())
 //! ```
@@ -38,6 +38,17 @@
 //! Allocations of 2 MiB and more are aligned to 2 MiB at least: the kernel uses 2 MiB IOMMU pages only where the IOVA
 //! is aligned too, and maps such a buffer 300 times faster with them.
 //!
+//! # When an address is used again
+//!
+//! As late as possible, because a card may write to memory after its driver believes it silent, and that should meet the
+//! IOMMU and not somebody else's buffer:
+//!
+//! * What was freed **rests**. New ranges come from what was never used or has rested, and resting ends, oldest first, when
+//!   nothing else fits, when [`MAX_RESTING`] ranges rest, or when a quarter of the space does.
+//! * What is in **quarantine** ([`Allocator::quarantine`]) waits until its card was seen quiet ([`Allocator::absolve`]).
+//!   It is handed out before that only when a request would otherwise fail: after all that rests, oldest first.
+//! * What is **lost** ([`Allocator::lose`]) is never used again.
+//!
 //! # The last page
 //!
 //! Valid ranges have inclusive ends, since one may end at `u64::MAX`. The last granule of the 64-bit space is left out
@@ -48,6 +59,8 @@
 mod allocator;
 mod error;
 mod free;
+mod waiting;
 
-pub use allocator::{Allocator, MAX_ALIGN, Request};
+pub use allocator::{Allocator, MAX_ALIGN, MAX_RESTING, Request};
 pub use error::Error;
+pub use waiting::QuarantineId;

@@ -1,9 +1,10 @@
-//! Random histories against a plain model: a sorted list of free granules' ranges, searched from the top.
+//! Random histories against a plain model: lists of what is live, lost, resting and in quarantine. What is free is what is
+//! in none of them, and is searched from the top.
 
 use std::collections::BTreeMap;
 use std::ops::{Range, RangeInclusive};
 
-use jitney_iova::{Allocator, Error, Request};
+use jitney_iova::{Allocator, Error, MAX_RESTING, QuarantineId, Request};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -18,6 +19,12 @@ enum Step {
     Free(usize),
     /// An address that may be anywhere.
     FreeAddress(u64),
+    /// Of the live allocations, as with [`Step::Free`].
+    Quarantine(usize),
+    /// Of all stays in quarantine that there ever were.
+    Absolve(usize),
+    /// Of the live allocations.
+    Lose(usize),
 }
 
 /// Small enough to be exhausted, with the kernel's hole, unaligned ends, pieces below and above 4 GiB.
@@ -62,6 +69,9 @@ fn steps() -> impl Strategy<Value = Step> {
         8 => request.prop_map(Step::Allocate),
         2 => range.prop_map(Step::Reserve),
         5 => any::<usize>().prop_map(Step::Free),
+        3 => any::<usize>().prop_map(Step::Quarantine),
+        2 => any::<usize>().prop_map(Step::Absolve),
+        1 => any::<usize>().prop_map(Step::Lose),
         1 => addresses().prop_map(Step::FreeAddress),
     ]
 }
@@ -70,6 +80,21 @@ fn steps() -> impl Strategy<Value = Step> {
 struct Model {
     valid: Vec<Range<u64>>,
     live: BTreeMap<u64, u64>,
+    lost: BTreeMap<u64, u64>,
+    /// Oldest first.
+    resting: Vec<Range<u64>>,
+    /// Oldest first.
+    quarantined: Vec<(QuarantineId, Range<u64>)>,
+    /// All that there ever were.
+    stays: Vec<QuarantineId>,
+}
+
+fn size(range: &Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+fn sum(ranges: &[Range<u64>]) -> u64 {
+    ranges.iter().map(size).sum()
 }
 
 impl Model {
@@ -82,14 +107,34 @@ impl Model {
             })
             .collect();
         valid.sort_by_key(|range| range.start);
-        Self { valid, live: BTreeMap::new() }
+        Self {
+            valid,
+            live: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            resting: Vec::new(),
+            quarantined: Vec::new(),
+            stays: Vec::new(),
+        }
+    }
+
+    /// What is neither live nor lost.
+    fn idle(&self) -> Vec<Range<u64>> {
+        self.without(self.live.iter().chain(&self.lost).map(|(&start, &end)| (start, end)))
     }
 
     fn free(&self) -> Vec<Range<u64>> {
+        let waiting = self.resting.iter().chain(self.quarantined.iter().map(|(_, range)| range));
+        let taken = self.live.iter().chain(&self.lost).map(|(&start, &end)| (start, end));
+        self.without(taken.chain(waiting.map(|range| (range.start, range.end))))
+    }
+
+    fn without(&self, taken: impl Iterator<Item = (u64, u64)>) -> Vec<Range<u64>> {
+        let taken: BTreeMap<u64, u64> = taken.collect();
         let mut free = Vec::new();
         for valid in &self.valid {
             let mut from = valid.start;
-            for (&start, &end) in self.live.range(valid.clone()) {
+            for (&start, &end) in taken.range(valid.clone()) {
+                assert!(from <= start, "two have {start:#x}");
                 free.push(from..start);
                 from = end;
             }
@@ -99,13 +144,42 @@ impl Model {
         free
     }
 
+    /// As [`highest`](Self::highest), after waking as much as that takes.
+    fn find(&mut self, request: Request) -> Option<u64> {
+        let below = |range: &Range<u64>| range.start <= request.top;
+        Self::highest(self.idle(), request)?;
+        loop {
+            if let Some(iova) = Self::highest(self.free(), request) {
+                return Some(iova);
+            }
+            if let Some(place) = self.resting.iter().position(below) {
+                self.resting.remove(place);
+            } else {
+                self.quarantined.remove(self.quarantined.iter().position(|(_, range)| below(range))?);
+            }
+        }
+    }
+
+    fn rest(&mut self, range: Range<u64>) {
+        self.resting.push(range);
+        let most = sum(&self.valid) / 4;
+        while self.resting.len() > MAX_RESTING || self.resting.len() > 1 && sum(&self.resting) > most {
+            self.resting.remove(0);
+        }
+    }
+
+    /// The nth of the live allocations, if there are any.
+    fn nth(&self, index: usize) -> Option<Range<u64>> {
+        let (&start, &end) = self.live.iter().nth(index.checked_rem(self.live.len())?)?;
+        Some(start..end)
+    }
+
     /// The highest address that fits, in 128 bits so that nothing can overflow.
-    fn find(&self, request: Request) -> Option<u64> {
+    fn highest(free: Vec<Range<u64>>, request: Request) -> Option<u64> {
         let size = u128::from(request.size).next_multiple_of(GRANULE.into());
         let least = if request.size >= LARGE { LARGE } else { GRANULE };
         let align = u128::from(request.align.max(least));
-        self.free()
-            .into_iter()
+        free.into_iter()
             .filter_map(|free| {
                 let end = u128::from(free.end).min(u128::from(request.top) + 1);
                 let start = end.checked_sub(size)? / align * align;
@@ -115,51 +189,79 @@ impl Model {
     }
 
     fn overlapping(&self, range: &Range<u64>) -> Option<Range<u64>> {
-        let mut live = self.live.iter().map(|(&start, &end)| start..end);
-        live.find(|live| live.start < range.end && range.start < live.end)
+        overlapping(&self.live, range)
     }
+}
+
+fn overlapping(ranges: &BTreeMap<u64, u64>, range: &Range<u64>) -> Option<Range<u64>> {
+    let mut ranges = ranges.iter().map(|(&start, &end)| start..end);
+    ranges.find(|other| other.start < range.end && range.start < other.end)
+}
+
+/// What is left of `range` when `cut` is taken out of it.
+fn outside(range: &Range<u64>, cut: &Range<u64>) -> Vec<Range<u64>> {
+    let granules = (range.start..range.end).step_by(4096).filter(|address| !cut.contains(address));
+    let mut left: Vec<Range<u64>> = Vec::new();
+    for address in granules {
+        match left.last_mut() {
+            Some(last) if last.end == address => last.end += GRANULE,
+            _ => left.push(address..address + GRANULE),
+        }
+    }
+    left
 }
 
 fn check(space: &Allocator, model: &Model) -> Result<(), TestCaseError> {
     let live: Vec<_> = model.live.iter().map(|(&start, &end)| start..end).collect();
-    let sum = |ranges: &[Range<u64>]| ranges.iter().map(|range| range.end - range.start).sum::<u64>();
     prop_assert_eq!(space.live().collect::<Vec<_>>(), live.clone());
     prop_assert_eq!(space.free_ranges().collect::<Vec<_>>(), model.free());
     prop_assert_eq!(space.allocated(), sum(&live));
-    prop_assert_eq!(space.available(), sum(&model.free()));
+    prop_assert_eq!(space.available(), sum(&model.idle()));
+    prop_assert_eq!(space.resting().collect::<Vec<_>>(), model.resting.clone());
+    prop_assert_eq!(space.quarantined().collect::<Vec<_>>(), model.quarantined.clone());
+    let lost = model.lost.iter().map(|(&start, &end)| start..end);
+    prop_assert_eq!(space.lost().collect::<Vec<_>>(), lost.collect::<Vec<_>>());
     Ok(())
 }
 
 fn step(space: &mut Allocator, model: &mut Model, step: Step) -> Result<(), TestCaseError> {
     match step {
         Step::Allocate(request) => match (space.allocate(request), model.find(request)) {
-            (Ok(iova), Some(expected)) => {
-                prop_assert_eq!(iova, expected);
-                let range = iova..iova + request.size.next_multiple_of(GRANULE);
+            (Ok(range), Some(iova)) => {
+                prop_assert_eq!(range.clone(), iova..iova + request.size.next_multiple_of(GRANULE));
                 prop_assert!(iova.is_multiple_of(request.align) && range.end - 1 <= request.top);
                 prop_assert_eq!(model.overlapping(&range), None);
                 prop_assert_eq!(space.containing(range.end - 1), Some(range.clone()));
                 model.live.insert(range.start, range.end);
             }
             (Err(Error::Exhausted { largest, .. }), None) => {
-                let size = |range: &Range<u64>| range.end - range.start;
-                prop_assert_eq!(largest.as_ref().map(size), model.free().iter().map(size).max());
-                prop_assert!(largest.is_none_or(|range| model.free().contains(&range)));
+                prop_assert_eq!(largest.as_ref().map(size), model.idle().iter().map(size).max());
+                prop_assert!(largest.is_none_or(|range| model.idle().contains(&range)));
             }
             (result, expected) => prop_assert!(false, "{:x?} instead of {:x?}", result, expected),
         },
         Step::Reserve(range) => {
-            let is_free = model.free().iter().any(|free| free.start <= range.start && range.end <= free.end);
+            let is_idle = model.idle().iter().any(|free| free.start <= range.start && range.end <= free.end);
             match space.reserve(range.clone()) {
                 Ok(()) => {
-                    prop_assert!(is_free && !range.is_empty());
+                    prop_assert!(is_idle && !range.is_empty());
+                    model.resting = model.resting.iter().flat_map(|other| outside(other, &range)).collect();
+                    let stays = model.quarantined.iter();
+                    model.quarantined = stays
+                        .flat_map(|(id, other)| outside(other, &range).into_iter().map(|left| (*id, left)))
+                        .collect();
                     model.live.insert(range.start, range.end);
                 }
                 Err(Error::Overlap { allocation, .. }) => {
                     prop_assert_eq!(model.overlapping(&range), Some(allocation));
                 }
+                Err(Error::Lost { lost, .. }) => {
+                    prop_assert_eq!(model.overlapping(&range), None);
+                    prop_assert_eq!(overlapping(&model.lost, &range), Some(lost));
+                }
                 Err(Error::Invalid { .. }) => {
-                    prop_assert!(!is_free && model.overlapping(&range).is_none());
+                    prop_assert!(!is_idle && model.overlapping(&range).is_none());
+                    prop_assert_eq!(overlapping(&model.lost, &range), None);
                 }
                 Err(Error::NotWhole { .. }) => {
                     prop_assert!(range.is_empty() || !range.end.is_multiple_of(GRANULE));
@@ -168,15 +270,44 @@ fn step(space: &mut Allocator, model: &mut Model, step: Step) -> Result<(), Test
             }
         }
         Step::Free(index) => {
-            if let Some(nth) = index.checked_rem(model.live.len())
-                && let Some((&start, &end)) = model.live.iter().nth(nth)
-            {
-                prop_assert_eq!(space.free(start), Ok(end - start));
-                model.live.remove(&start);
+            if let Some(range) = model.nth(index) {
+                prop_assert_eq!(space.free(range.start), Ok(size(&range)));
+                model.live.remove(&range.start);
+                model.rest(range);
+            }
+        }
+        Step::Quarantine(index) => {
+            if let Some(range) = model.nth(index) {
+                let id = space.quarantine(range.start).expect("it is live");
+                prop_assert!(!model.stays.contains(&id));
+                model.live.remove(&range.start);
+                model.stays.push(id);
+                model.quarantined.push((id, range));
+            }
+        }
+        Step::Absolve(index) => {
+            if let Some(index) = index.checked_rem(model.stays.len()) {
+                let id = model.stays[index];
+                space.absolve(id);
+                let (absolved, kept) =
+                    std::mem::take(&mut model.quarantined).into_iter().partition(|(of, _)| *of == id);
+                model.quarantined = kept;
+                let absolved: Vec<_> = absolved;
+                absolved.into_iter().for_each(|(_, range)| model.rest(range));
+            }
+        }
+        Step::Lose(index) => {
+            if let Some(range) = model.nth(index) {
+                prop_assert_eq!(space.lose(range.start), Ok(size(&range)));
+                model.live.remove(&range.start);
+                model.lost.insert(range.start, range.end);
             }
         }
         Step::FreeAddress(iova) => match space.free(iova) {
-            Ok(size) => prop_assert_eq!(model.live.remove(&iova), Some(iova + size)),
+            Ok(size) => {
+                prop_assert_eq!(model.live.remove(&iova), Some(iova + size));
+                model.rest(iova..iova + size);
+            }
             Err(Error::Inside { allocation, .. }) => {
                 prop_assert!(allocation.start < iova && iova < allocation.end);
                 prop_assert_eq!(model.live.get(&allocation.start), Some(&allocation.end));
@@ -202,8 +333,8 @@ proptest! {
         for start in model.live.keys() {
             prop_assert!(space.free(*start).is_ok());
         }
-        prop_assert_eq!(space.free_ranges().collect::<Vec<_>>(), model.valid);
         prop_assert_eq!(space.allocated(), 0);
+        prop_assert_eq!(space.available() + sum(&space.lost().collect::<Vec<_>>()), sum(&model.valid));
     }
 
     /// Enough ranges for a tree of three levels, taken apart in a random order.
@@ -218,8 +349,11 @@ proptest! {
         }
         for (count, index) in order.into_iter().enumerate() {
             let start = index * 2 * GRANULE;
-            prop_assert!(space.free(start).is_ok());
-            model.live.remove(&start);
+            // Some were handed out again since, under a larger range.
+            prop_assert_eq!(space.free(start).is_ok(), model.live.contains_key(&start));
+            if let Some(end) = model.live.remove(&start) {
+                model.rest(start..end);
+            }
             if count % 500 == 0 {
                 let request = Request { size: GRANULE * (1 + index % 8), align: GRANULE << (index % 6), top };
                 step(&mut space, &mut model, Step::Allocate(request))?;

@@ -12,20 +12,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// An address space and its allocator, which it has in common with the spaces that it is joined of.
 pub(crate) struct Buffers {
     space: AddressSpace,
-    granule: u64,
     allocator: Arc<Mutex<Allocator>>,
 }
 
 impl Buffers {
     pub(crate) fn new(space: AddressSpace) -> Result<Self> {
-        let granule = space.granule();
-        let allocator = Arc::new(Mutex::new(Allocator::new(space.ranges(), granule)?));
-        Ok(Self { space, granule, allocator })
+        let allocator = Arc::new(Mutex::new(Allocator::new(space.ranges(), space.granule())?));
+        Ok(Self { space, allocator })
     }
 
     /// Buffers of `part`, one of the spaces that this one is joined of, at IOVAs that nothing else of this one has.
     pub(crate) fn of_part(&self, part: AddressSpace) -> Self {
-        Self { space: part, granule: self.granule, allocator: Arc::clone(&self.allocator) }
+        Self { space: part, allocator: Arc::clone(&self.allocator) }
     }
 
     pub(crate) fn make(self: &Arc<Self>, request: DmaRequest) -> Result<DmaBuffer> {
@@ -44,19 +42,21 @@ impl Buffers {
 
     /// Memory, and an IOVA of the allocator's choice.
     fn allocate(&self, request: DmaRequest) -> Result<(Memfd, u64)> {
-        let rounded = request.rounded_size()?;
-        let size = rounded.checked_next_multiple_of(self.granule).ok_or_else(|| {
-            Error::new(ErrorKind::Invalid, format!("a DMA buffer cannot have {rounded:#x} bytes"))
-        })?;
-        let memory = Memfd::create("jitney-dma", size, request.pages)?;
         let align = match request.align.is_power_of_two() {
             true => request.align.max(request.pages.bytes()),
             // For the allocator to refuse.
             false => request.align,
         };
+        let wanted = Request { size: request.rounded_size()?, align, top: request.top };
         // Not across the map: mapping much memory takes long.
-        let iova = self.allocator().allocate(Request { size, align, top: request.top })?;
-        Ok((memory, iova))
+        let range = self.allocator().allocate(wanted)?;
+        match Memfd::create("jitney-dma", range.end - range.start, request.pages) {
+            Ok(memory) => Ok((memory, range.start)),
+            Err(error) => {
+                self.release(range.start)?;
+                Err(error.into())
+            }
+        }
     }
 
     /// Maps all of `memory`, or nothing; then the IOVA is free again.

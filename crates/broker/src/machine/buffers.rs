@@ -40,10 +40,12 @@ impl Machine {
         // One that is no power of two is left for the allocator to refuse.
         let align = if align.is_power_of_two() { align.max(page) } else { align };
         let request = jitney_iova::Request { size, align, top };
-        let iova = self
+        let range = self
             .iovas
             .allocate(request)
             .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
+        // The allocator's granule may be larger than the page.
+        let (iova, size) = (range.start, range.end - range.start);
         state.buffers.insert(iova, Buffer { space, size, state: BufferState::Mapping });
         self.start(Task::Map { client, number, iova }, Work::Map { space, iova, size, page_shift }, effects);
         Ok(None)
