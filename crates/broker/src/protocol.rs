@@ -1,23 +1,31 @@
 //! The messages between a client and its broker; docs/protocol.md describes them for other languages.
 //!
 //! One `SOCK_SEQPACKET` datagram is one message: a header of 16 bytes and a body in the postcard encoding. A client
-//! numbers its requests; every request gets exactly one reply, with the same number. Nothing here does I/O.
+//! numbers its requests; every request gets exactly one reply, with the same number, in any order. Between them come notices,
+//! which nobody asked for. Nothing here does I/O.
 
-use jitney_vfio::{Error, ErrorKind, Identity, LeaseId, LeaseRequest};
+use jitney_vfio::{Error, ErrorKind, Identity, LeaseId, Mode, Will};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version of the protocol that this code speaks, in every message's header.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// The largest message in bytes, header included.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The most descriptors that one message carries.
-pub const MAX_DESCRIPTORS: usize = 3;
+pub const MAX_DESCRIPTORS: usize = 1;
 /// The size of the header in bytes.
 pub const HEADER_SIZE: usize = 16;
 
+/// How much of a message lists may fill, in bytes; the rest is for the header and what stands around a list.
+const LIST_SPACE: usize = MAX_MESSAGE - 1024;
+
+/// A card's number, unique for as long as its broker lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CardId(pub u32);
+
 /// What a client asks for. The order of the variants is the wire encoding: new ones go to the end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Request {
     /// The first request: who the client is, for people who ask who holds what. Answered by [`Reply::Welcome`].
     Hello {
@@ -25,22 +33,24 @@ pub enum Request {
         program: String,
     },
     /// Which cards there are. Answered by [`Reply::Cards`].
-    Cards,
-    /// Access to a card. Answered by [`Reply::Opened`] with three descriptors.
+    Cards {
+        /// Only those with a higher id.
+        after: Option<CardId>,
+    },
+    /// Access to a card, once for a client. Answered by [`Reply::Opened`] with a descriptor.
     Open {
-        /// The card's index in [`Reply::Cards`].
-        card: u32,
+        /// Which card.
+        card: CardId,
     },
     /// Ends what `Open` began; the client's leases on that card must have ended before. Answered by [`Reply::Done`].
     Close {
-        /// The card's index.
-        card: u32,
+        /// Which card.
+        card: CardId,
     },
     /// Memory shared with cards. Answered by [`Reply::Allocated`] with a descriptor.
     Allocate {
-        /// The index of an opened card that has to reach it, and those that share its address space; without one all
-        /// cards do.
-        card: Option<u32>,
+        /// An opened card that has to reach it, and those that share its address space; without one all cards do.
+        card: Option<CardId>,
         /// Size in bytes.
         size: u64,
         /// Alignment of the IOVA in bytes, a power of two.
@@ -57,41 +67,51 @@ pub enum Request {
     },
     /// A right on a part of an opened card. Answered by [`Reply::Leased`].
     Lease {
-        /// The card's index.
-        card: u32,
-        /// Which part, how, and with which will.
-        request: LeaseRequest,
+        /// Which card.
+        card: CardId,
+        /// The part's name. It is checked by who decides, so that a name that cannot be is answered like any other mistake.
+        part: String,
+        /// Alone or with others.
+        mode: Mode,
+        /// What to do if the client is gone.
+        will: Will,
     },
-    /// Ends a lease; its will is forgotten. Answered by [`Reply::Done`].
+    /// Ends a lease. Answered by [`Reply::Done`].
     Release {
-        /// The card's index.
-        card: u32,
+        /// Which card.
+        card: CardId,
         /// Which lease.
         lease: LeaseId,
+        /// Carry out its will before: the client could not end what it was at. Otherwise the will is forgotten.
+        will: bool,
     },
     /// Wires an interrupt vector, on which the client has an exclusive lease, to the eventfd that comes with the
     /// request. Answered by [`Reply::Done`].
     Wire {
-        /// The card's index.
-        card: u32,
+        /// Which card.
+        card: CardId,
         /// The vector.
         vector: u16,
     },
     /// Silences a vector that the client wired. Answered by [`Reply::Done`].
     Silence {
-        /// The card's index.
-        card: u32,
+        /// Which card.
+        card: CardId,
         /// The vector.
         vector: u16,
     },
     /// Resets a card on which nobody else has a lease. Answered by [`Reply::Done`].
     Reset {
-        /// The card's index.
-        card: u32,
+        /// Which card.
+        card: CardId,
     },
     /// Who uses what. Answered by [`Reply::Usage`].
-    Usage,
-    /// The client goes in peace: no will is carried out. Answered by [`Reply::Done`], after which the broker closes.
+    Usage {
+        /// Only clients with a higher number.
+        after: Option<u64>,
+    },
+    /// The client goes; the wills of leases that it still has are carried out. Answered by [`Reply::Done`], after which the
+    /// broker closes.
     Goodbye,
 }
 
@@ -105,10 +125,14 @@ pub enum Reply {
         /// The broker's process id, for people.
         broker: u32,
     },
-    /// To `Cards`: the cards, in the order of their indexes.
-    Cards(Vec<Identity>),
-    /// To `Open`: what kind of grant comes with it, see docs/protocol.md. Two eventfds follow the grant's descriptor: one is
-    /// signalled when the card is wanted back, the other when it has failed.
+    /// To `Cards`: the cards, in the order of their ids.
+    Cards {
+        /// As many as fit.
+        cards: Vec<CardEntry>,
+        /// Whether there are more behind the last one.
+        more: bool,
+    },
+    /// To `Open`: what kind of grant comes with it, see docs/protocol.md.
     Opened {
         /// The kind of grant.
         kind: u8,
@@ -123,26 +147,83 @@ pub enum Reply {
     /// To `Lease`.
     Leased(LeaseId),
     /// To `Usage`: the clients, oldest first.
-    Usage(Vec<ClientUsage>),
+    Usage {
+        /// As many as fit.
+        clients: Vec<ClientUsage>,
+        /// Whether there are more behind the last one.
+        more: bool,
+    },
+}
+
+/// What a broker says without having been asked. The order of the variants is the wire encoding: new ones go to the end, and a
+/// client ignores those that it does not know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Notice {
+    /// To who has the card open: it is wanted back.
+    Leaving {
+        /// Which card.
+        card: CardId,
+    },
+    /// To who has the card open: it has reported an error that it may not recover from.
+    Failed {
+        /// Which card.
+        card: CardId,
+    },
+    /// To everybody: the broker has closed it.
+    Gone {
+        /// Which card.
+        card: CardId,
+    },
+    /// To everybody: there is a new card.
+    Came {
+        /// Which one.
+        card: CardEntry,
+    },
+}
+
+/// A card in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CardEntry {
+    /// Its number.
+    pub id: CardId,
+    /// Who it is.
+    pub identity: Identity,
 }
 
 /// What one client uses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientUsage {
-    /// Its process id.
-    pub pid: u32,
+    /// Its number at the broker.
+    pub client: u64,
+    /// Its process id; `None` if it is of another pid namespace than the broker, where it has another or none.
+    pub pid: Option<u32>,
     /// Its user id.
     pub uid: u32,
     /// What it called itself.
     pub program: String,
-    /// The cards that it has opened, by index.
-    pub cards: Vec<u32>,
-    /// Its leases: card index and part.
-    pub leases: Vec<(u32, String)>,
+    /// The cards that it has opened.
+    pub cards: Vec<CardId>,
+    /// Its leases: card and part.
+    pub leases: Vec<(CardId, String)>,
     /// How many DMA buffers it has.
     pub buffers: u32,
     /// Their size together, in bytes.
     pub buffer_bytes: u64,
+}
+
+/// As many of `entries` as fit into one message, and whether that is not all.
+pub(crate) fn fitting<T: Serialize>(entries: impl Iterator<Item = T>) -> (Vec<T>, bool) {
+    let mut space = LIST_SPACE;
+    let mut entries = entries.peekable();
+    let mut taken = Vec::new();
+    while let Some(entry) = entries.peek() {
+        // One that cannot be encoded at all is refused where the message is.
+        let size = postcard::to_allocvec(entry).map_or(0, |bytes| bytes.len());
+        let Some(rest) = space.checked_sub(size) else { break };
+        space = rest;
+        taken.extend(entries.next());
+    }
+    (taken, entries.peek().is_some())
 }
 
 /// What a message is.
@@ -152,6 +233,17 @@ enum Class {
     Request = 0,
     Reply = 1,
     Failure = 2,
+    Notice = 3,
+}
+
+/// What a client hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// The answer to the request of this number: what was asked for, or why not. Number 0 is the broker's last word to
+    /// somebody whom it did not understand.
+    Reply(u64, Result<Reply, Error>),
+    /// Something that it did not ask for; `None` if this version does not know it.
+    Notice(Option<Notice>),
 }
 
 /// Bytes that are not a message of this protocol.
@@ -189,7 +281,12 @@ pub enum DecodeError {
 
 impl From<DecodeError> for Error {
     fn from(error: DecodeError) -> Self {
-        Self::new(ErrorKind::Protocol, error.to_string())
+        let kind = match error {
+            // What only the body has wrong is a mistake, and no reason to take the peer for something else.
+            DecodeError::Body { .. } => ErrorKind::Invalid,
+            _ => ErrorKind::Protocol,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 
@@ -221,15 +318,25 @@ pub fn decode_request(message: &[u8]) -> Result<(u64, Request), DecodeError> {
     Ok((number, decode_body(number, body)?))
 }
 
-/// Decodes a reply and its number.
-pub fn decode_reply(message: &[u8]) -> Result<(u64, Result<Reply, Error>), DecodeError> {
+/// Encodes a notice.
+///
+/// # Errors
+/// [`ErrorKind::Invalid`] if it does not fit into a message.
+pub fn encode_notice(notice: &Notice) -> Result<Vec<u8>, Error> {
+    encode(0, Class::Notice, notice)
+}
+
+/// Decodes what a broker sent.
+pub fn decode_message(message: &[u8]) -> Result<Message, DecodeError> {
     let (number, class, body) = header(message)?;
-    let reply = match class {
-        class if class == Class::Reply as u16 => Ok(decode_body(number, body)?),
-        class if class == Class::Failure as u16 => Err(decode_body(number, body)?),
-        other => return Err(DecodeError::Class(other)),
-    };
-    Ok((number, reply))
+    match class {
+        class if class == Class::Reply as u16 => Ok(Message::Reply(number, Ok(decode_body(number, body)?))),
+        class if class == Class::Failure as u16 => {
+            Ok(Message::Reply(number, Err(decode_body(number, body)?)))
+        }
+        class if class == Class::Notice as u16 => Ok(Message::Notice(decode_body(number, body).ok())),
+        other => Err(DecodeError::Class(other)),
+    }
 }
 
 fn encode(number: u64, class: Class, body: &impl Serialize) -> Result<Vec<u8>, Error> {
@@ -271,62 +378,65 @@ fn decode_body<T: DeserializeOwned>(number: u64, body: &[u8]) -> Result<T, Decod
     match postcard::take_from_bytes(body) {
         Ok((value, [])) => Ok(value),
         Ok((_, rest)) => Err(unreadable(format!("{} bytes too many", rest.len()))),
-        Err(error) => Err(unreadable(error.to_string())),
+        Err(postcard::Error::DeserializeUnexpectedEnd) => Err(unreadable("it ends too early".into())),
+        // The decoder keeps no more of it.
+        Err(_) => Err(unreadable(format!(
+            "there is a variant, a text or a number in it that version {VERSION} of the protocol does not have"
+        ))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jitney_vfio::{Mode, Will, WillStep};
+    use jitney_vfio::WillStep;
     use proptest::prelude::*;
 
     #[test]
     fn a_message_is_byte_for_byte_what_the_protocol_page_says() {
         let message = encode_request(7, &Request::Free { iova: 0x1_0000 }).unwrap();
-        assert_eq!(message, [20, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 0x80, 0x80, 0x04]);
+        assert_eq!(message, [20, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 0x80, 0x80, 0x04]);
     }
 
     #[test]
     fn an_error_travels_whole() {
         let error = Error::from_errno(rustix::io::Errno::EXIST, "map").with_remedy("ask the broker");
         let message = encode_reply(3, &Err(error.clone())).unwrap();
-        assert_eq!(decode_reply(&message).unwrap(), (3, Err(error)));
+        assert_eq!(decode_message(&message).unwrap(), Message::Reply(3, Err(error)));
     }
 
     #[test]
     fn another_version_is_told_apart_from_nonsense() {
-        let mut message = encode_request(1, &Request::Cards).unwrap();
+        let mut message = encode_request(1, &Request::Goodbye).unwrap();
         message[4] = 9;
         assert_eq!(decode_request(&message), Err(DecodeError::Version(9)));
     }
 
-    #[test]
-    fn a_name_that_is_no_part_is_refused_on_receipt() {
-        let request = Request::Lease { card: 0, request: LeaseRequest::exclusive("h2c0".parse().unwrap()) };
-        let mut message = encode_request(1, &request).unwrap();
-        let at = message.windows(4).position(|four| four == b"h2c0").unwrap();
-        message[at] = b'/';
-        assert!(matches!(decode_request(&message), Err(DecodeError::Body { .. })));
+    fn will() -> impl Strategy<Value = Will> {
+        let step = (0u8..6, any::<u64>(), any::<u32>(), any::<u32>(), any::<Option<u32>>()).prop_map(
+            |(bar, offset, value, mask, within)| match within {
+                Some(within_ms) => WillStep::WaitUntil { bar, offset, mask, value, within_ms },
+                None => WillStep::write(bar, offset, value),
+            },
+        );
+        proptest::collection::vec(step, 0..9).prop_map(Will)
     }
 
-    fn lease_request() -> impl Strategy<Value = LeaseRequest> {
-        let write = (0u8..6, any::<u64>(), any::<u32>())
-            .prop_map(|(bar, offset, value)| WillStep::write(bar, offset, value));
-        ("[a-z0-9-]{1,32}", any::<bool>(), proptest::collection::vec(write, 0..9)).prop_map(
-            |(part, shared, writes)| LeaseRequest {
-                part: part.parse().unwrap(),
-                mode: if shared { Mode::Shared } else { Mode::Exclusive },
-                will: Will(writes),
-            },
-        )
+    fn mode() -> impl Strategy<Value = Mode> {
+        any::<bool>().prop_map(|shared| if shared { Mode::Shared } else { Mode::Exclusive })
+    }
+
+    fn card() -> impl Strategy<Value = CardId> {
+        any::<u32>().prop_map(CardId)
     }
 
     fn request() -> impl Strategy<Value = Request> {
         prop_oneof![
             ".{0,64}".prop_map(|program| Request::Hello { program }),
-            any::<u32>().prop_map(|card| Request::Open { card }),
-            (any::<Option<u32>>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>()).prop_map(
+            prop::option::of(card()).prop_map(|after| Request::Cards { after }),
+            card().prop_map(|card| Request::Open { card }),
+            card().prop_map(|card| Request::Close { card }),
+            (prop::option::of(card()), any::<u64>(), any::<u64>(), any::<u64>(), any::<u8>()).prop_map(
                 |(card, size, align, top, page_shift)| Request::Allocate {
                     card,
                     size,
@@ -335,10 +445,134 @@ mod tests {
                     page_shift
                 }
             ),
-            (any::<u32>(), lease_request()).prop_map(|(card, request)| Request::Lease { card, request }),
-            (any::<u32>(), any::<u16>()).prop_map(|(card, vector)| Request::Wire { card, vector }),
+            any::<u64>().prop_map(|iova| Request::Free { iova }),
+            (card(), ".{0,40}", mode(), will())
+                .prop_map(|(card, part, mode, will)| Request::Lease { card, part, mode, will }),
+            (card(), any::<u64>(), any::<bool>()).prop_map(|(card, lease, will)| Request::Release {
+                card,
+                lease: LeaseId(lease),
+                will
+            }),
+            (card(), any::<u16>()).prop_map(|(card, vector)| Request::Wire { card, vector }),
+            (card(), any::<u16>()).prop_map(|(card, vector)| Request::Silence { card, vector }),
+            card().prop_map(|card| Request::Reset { card }),
+            any::<Option<u64>>().prop_map(|after| Request::Usage { after }),
             Just(Request::Goodbye),
         ]
+    }
+
+    fn entry() -> impl Strategy<Value = CardEntry> {
+        (card(), ".{0,40}", any::<[u16; 4]>(), any::<u8>(), any::<u32>()).prop_map(
+            |(id, address, [vendor, device, subsystem_vendor, subsystem_device], revision, class)| CardEntry {
+                id,
+                identity: Identity {
+                    address,
+                    vendor,
+                    device,
+                    subsystem_vendor,
+                    subsystem_device,
+                    revision,
+                    class,
+                },
+            },
+        )
+    }
+
+    fn usage() -> impl Strategy<Value = ClientUsage> {
+        let leases = proptest::collection::vec((card(), ".{0,32}"), 0..5);
+        let numbers = (any::<u64>(), any::<Option<u32>>(), any::<u32>(), any::<u32>(), any::<u64>());
+        (numbers, ".{0,40}", proptest::collection::vec(card(), 0..5), leases).prop_map(
+            |((client, pid, uid, buffers, buffer_bytes), program, cards, leases)| ClientUsage {
+                client,
+                pid,
+                uid,
+                program,
+                cards,
+                leases,
+                buffers,
+                buffer_bytes,
+            },
+        )
+    }
+
+    fn reply() -> impl Strategy<Value = Reply> {
+        let list = proptest::collection::vec(entry(), 0..5);
+        prop_oneof![
+            Just(Reply::Done),
+            any::<u32>().prop_map(|broker| Reply::Welcome { broker }),
+            (list, any::<bool>()).prop_map(|(cards, more)| Reply::Cards { cards, more }),
+            any::<u8>().prop_map(|kind| Reply::Opened { kind }),
+            any::<(u64, u64)>().prop_map(|(iova, size)| Reply::Allocated { iova, size }),
+            any::<u64>().prop_map(|lease| Reply::Leased(LeaseId(lease))),
+            (proptest::collection::vec(usage(), 0..5), any::<bool>())
+                .prop_map(|(clients, more)| Reply::Usage { clients, more }),
+        ]
+    }
+
+    fn notice() -> impl Strategy<Value = Notice> {
+        prop_oneof![
+            card().prop_map(|card| Notice::Leaving { card }),
+            card().prop_map(|card| Notice::Failed { card }),
+            card().prop_map(|card| Notice::Gone { card }),
+            entry().prop_map(|card| Notice::Came { card }),
+        ]
+    }
+
+    /// The index of a variant is what the page says, whatever is added or moved.
+    #[test]
+    fn variants_have_the_numbers_of_the_protocol_page() {
+        let card = CardId(0);
+        let cards = Vec::new();
+        let requests = [
+            Request::Hello { program: String::new() },
+            Request::Cards { after: None },
+            Request::Open { card },
+            Request::Close { card },
+            Request::Allocate { card: None, size: 0, align: 0, top: 0, page_shift: 0 },
+            Request::Free { iova: 0 },
+            Request::Lease { card, part: String::new(), mode: Mode::Shared, will: Will::none() },
+            Request::Release { card, lease: LeaseId(0), will: false },
+            Request::Wire { card, vector: 0 },
+            Request::Silence { card, vector: 0 },
+            Request::Reset { card },
+            Request::Usage { after: None },
+            Request::Goodbye,
+        ];
+        let replies = [
+            Reply::Done,
+            Reply::Welcome { broker: 0 },
+            Reply::Cards { cards, more: false },
+            Reply::Opened { kind: 0 },
+            Reply::Allocated { iova: 0, size: 0 },
+            Reply::Leased(LeaseId(0)),
+            Reply::Usage { clients: Vec::new(), more: false },
+        ];
+        for (number, request) in (0..).zip(requests) {
+            assert_eq!(encode_request(1, &request).unwrap()[HEADER_SIZE], number, "{request:?}");
+        }
+        for (number, reply) in (0..).zip(replies) {
+            assert_eq!(encode_reply(1, &Ok(reply.clone())).unwrap()[HEADER_SIZE], number, "{reply:?}");
+        }
+        let notices = [Notice::Leaving { card }, Notice::Failed { card }, Notice::Gone { card }];
+        for (number, notice) in (0..).zip(notices) {
+            let message = encode_notice(&notice).unwrap();
+            assert_eq!((message[6], message[HEADER_SIZE]), (3, number), "{notice:?}");
+        }
+    }
+
+    #[test]
+    fn a_notice_that_is_not_known_is_no_error() {
+        let mut message = encode_notice(&Notice::Gone { card: CardId(1) }).unwrap();
+        message[HEADER_SIZE] = 77;
+        assert_eq!(decode_message(&message), Ok(Message::Notice(None)));
+    }
+
+    #[test]
+    fn lists_are_cut_to_what_fits() {
+        let entries = || (0..10_000u32).map(|n| (n, "x".repeat(100)));
+        let (taken, more) = fitting(entries());
+        assert!(more && (500..700).contains(&taken.len()), "{}", taken.len());
+        assert_eq!(fitting(entries().take(9)), (entries().take(9).collect(), false));
     }
 
     proptest! {
@@ -349,20 +583,32 @@ mod tests {
         }
 
         #[test]
+        fn replies_survive_the_wire(number: u64, reply in reply()) {
+            let message = encode_reply(number, &Ok(reply.clone())).unwrap();
+            prop_assert_eq!(decode_message(&message).unwrap(), Message::Reply(number, Ok(reply)));
+        }
+
+        #[test]
+        fn notices_survive_the_wire(notice in notice()) {
+            let message = encode_notice(&notice).unwrap();
+            prop_assert_eq!(decode_message(&message).unwrap(), Message::Notice(Some(notice)));
+        }
+
+        #[test]
         fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = decode_request(&bytes);
-            let _ = decode_reply(&bytes);
+            let _ = decode_message(&bytes);
         }
 
         #[test]
         fn any_body_decodes_or_is_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut message = encode_request(0, &Request::Cards).unwrap();
+            let mut message = encode_request(0, &Request::Goodbye).unwrap();
             message.truncate(HEADER_SIZE);
             message.extend(&body);
             message[0] = u8::try_from(message.len()).unwrap();
             let _ = decode_request(&message);
             message[6] = 2;
-            let _ = decode_reply(&message);
+            let _ = decode_message(&message);
         }
     }
 }

@@ -1,11 +1,39 @@
 //! What the machine does with memory: DMA buffers from the request to the end.
 
-use super::requests::{Answer, too_many};
-use super::{
-    Buffer, BufferState, ClientId, Effect, MAX_BUFFERS, Machine, Outcome, Space, Task, TaskId, Work, invalid,
-};
+use super::requests::Answer;
+use super::{ClientId, Effect, Failure, Machine, Outcome, Space, TaskId, Work, invalid};
 use crate::protocol::Reply;
-use jitney_vfio::{DmaPlace, Error};
+use jitney_vfio::{DmaPlace, Error, ErrorKind};
+
+/// How often other addresses are tried if something else is mapped where a buffer was to be.
+const MOST_TRIES: u8 = 4;
+
+/// A DMA buffer of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Buffer {
+    space: Space,
+    size: u64,
+    state: BufferState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum BufferState {
+    /// Being mapped, and what was asked for, should that have to be tried again elsewhere.
+    Mapping(Wish),
+    Live,
+    Unmapping,
+}
+
+/// What a client wants of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Wish {
+    pub(super) size: u64,
+    pub(super) align: u64,
+    pub(super) top: u64,
+    pub(super) page_shift: u8,
+    /// How often it was tried.
+    pub(super) tries: u8,
+}
 
 impl Machine {
     pub(super) fn allocate(
@@ -13,17 +41,10 @@ impl Machine {
         client: ClientId,
         number: u64,
         space: Space,
-        (size, align, top, page_shift): (u64, u64, u64, u8),
+        wish: Wish,
         effects: &mut Vec<Effect>,
     ) -> Answer {
-        let physical = self.is_physical(space);
-        // Those that are still being made are in nobody's books.
-        let made = |task: &&Task| matches!(task, Task::Place { client: of, .. } if *of == client);
-        let placing = if physical { self.tasks.values().filter(made).count() } else { 0 };
-        let Some(state) = self.clients.get_mut(&client) else { return Ok(None) };
-        if state.buffers.len() + placing >= MAX_BUFFERS {
-            return Err(too_many("DMA buffers", MAX_BUFFERS));
-        }
+        let Wish { size, align, top, page_shift, .. } = wish;
         if !matches!(page_shift, 12 | 21 | 30) {
             return Err(invalid(format!("there are no pages of 2^{page_shift} bytes; use 12, 21 or 30")));
         }
@@ -32,23 +53,37 @@ impl Machine {
         else {
             return Err(invalid(format!("a DMA buffer cannot have {size} bytes")));
         };
-        if physical {
-            let work = Work::Place { space, size, align, top, page_shift };
-            self.start(Task::Place { client, number, space }, work, effects);
+        self.check_buffers(client, size)?;
+        if self.is_physical(space) {
+            self.start(Work::Place { space, size, align, top, page_shift }, client, Some(number), effects);
             return Ok(None);
         }
         // One that is no power of two is left for the allocator to refuse.
         let align = if align.is_power_of_two() { align.max(page) } else { align };
+        self.map(client, number, space, Wish { size, align, top, page_shift, tries: wish.tries + 1 }, effects)?;
+        Ok(None)
+    }
+
+    /// Chooses an address and has memory mapped there.
+    fn map(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        space: Space,
+        wish: Wish,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
+        let Wish { size, align, top, page_shift, .. } = wish;
         let request = jitney_iova::Request { size, align, top };
         let range = self
             .iovas
             .allocate(request)
             .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
-        // The allocator's granule may be larger than the page.
+        // The allocator may round up: to the largest page that the cards' IOMMU takes.
         let (iova, size) = (range.start, range.end - range.start);
-        state.buffers.insert(iova, Buffer { space, size, state: BufferState::Mapping });
-        self.start(Task::Map { client, number, iova }, Work::Map { space, iova, size, page_shift }, effects);
-        Ok(None)
+        self.insert_buffer(client, iova, Buffer { space, size, state: BufferState::Mapping(wish) });
+        self.start(Work::Map { space, iova, size, page_shift }, client, Some(number), effects);
+        Ok(())
     }
 
     pub(super) fn free(
@@ -62,8 +97,8 @@ impl Machine {
         match buffer {
             Some(buffer @ Buffer { state: BufferState::Live, .. }) => {
                 buffer.state = BufferState::Unmapping;
-                let work = buffer.unmap(iova);
-                self.start(Task::Unmap { client, number: Some(number), iova }, work, effects);
+                let work = Work::Unmap { space: buffer.space, iova, size: buffer.size };
+                self.start(work, client, Some(number), effects);
                 Ok(None)
             }
             _ => Err(invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"))),
@@ -71,10 +106,21 @@ impl Machine {
     }
 
     /// Whether memory of this space is mapped where it lies, not where an allocator chooses.
-    fn is_physical(&self, space: Space) -> bool {
-        let cards = self.cards.iter().map(|card| &card.description);
+    pub(super) fn is_physical(&self, space: Space) -> bool {
+        let cards = self.cards.values().map(|card| &card.description);
         let mut own = cards.filter(|card| space == Space::All || space == Space::One(card.space));
         own.any(|card| card.physical)
+    }
+
+    /// How many buffers of `client` are still being made that no book has, and their bytes.
+    pub(super) fn placing(&self, client: ClientId) -> (usize, u64) {
+        let tasks = self.clients.get(&client).map(|client| &client.pending);
+        let tasks = tasks.into_iter().flatten().filter_map(|id| self.tasks.get(id));
+        let sizes = tasks.filter_map(|task| match task.work {
+            Work::Place { size, .. } => Some(size),
+            _ => None,
+        });
+        sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
     }
 
     /// Takes in where a buffer's memory lies. From here on it is as if the allocator had chosen that.
@@ -84,23 +130,24 @@ impl Machine {
         number: u64,
         space: Space,
         id: TaskId,
-        outcome: Result<Outcome, Error>,
+        outcome: Result<Outcome, Failure>,
         effects: &mut Vec<Effect>,
     ) {
         let DmaPlace { iova, size } = match outcome {
             Ok(Outcome::Placed(place)) => place,
-            Ok(_) => unreachable!("a server says where it has placed memory"),
-            Err(error) => return self.reply(client, number, Err(error), None, effects),
+            Ok(Outcome::Done | Outcome::Grant { .. }) => {
+                let error = Error::new(ErrorKind::System, "memory was made, and nobody said where it lies");
+                return self.reply(client, number, Err(error), None, effects);
+            }
+            Err(failure) => return self.reply(client, number, Err(failure.error), None, effects),
         };
         if let Err(error) = self.iovas.reserve(iova..iova.saturating_add(size)) {
             // Another buffer has some of that already, and keeps it: this one is unmapped again, and nobody waits for that.
-            self.start(Task::Discard { client }, Work::Unmap { space, iova, size }, effects);
+            self.start(Work::Unmap { space, iova, size }, client, None, effects);
             return self.reply(client, number, Err(error.into()), None, effects);
         }
-        if let Some(state) = self.clients.get_mut(&client) {
-            state.buffers.insert(iova, Buffer { space, size, state: BufferState::Mapping });
-        }
-        self.mapped(client, number, iova, id, Ok(Outcome::Done), effects);
+        self.insert_buffer(client, iova, Buffer { space, size, state: BufferState::Live });
+        self.reply(client, number, Ok(Reply::Allocated { iova, size }), Some(id), effects);
     }
 
     pub(super) fn mapped(
@@ -109,58 +156,118 @@ impl Machine {
         number: u64,
         iova: u64,
         id: TaskId,
-        outcome: Result<Outcome, Error>,
+        outcome: Result<Outcome, Failure>,
         effects: &mut Vec<Effect>,
     ) {
-        let present = self.is_present(client);
         let Some(state) = self.clients.get_mut(&client) else { return };
         let Some(buffer) = state.buffers.get_mut(&iova) else { return };
-        match outcome {
-            Ok(_) if present => {
-                buffer.state = BufferState::Live;
-                let reply = Ok(Reply::Allocated { iova, size: buffer.size });
-                self.reply(client, number, reply, Some(id), effects);
-            }
+        let (space, BufferState::Mapping(wish)) = (buffer.space, buffer.state) else { return };
+        let failure = match outcome {
             Ok(_) => {
-                // It left while its memory was being mapped.
-                buffer.state = BufferState::Unmapping;
-                let work = buffer.unmap(iova);
-                self.start(Task::Unmap { client, number: None, iova }, work, effects);
+                // If the client left meanwhile its departure unmaps it.
+                buffer.state = BufferState::Live;
+                let size = buffer.size;
+                return self.reply(client, number, Ok(Reply::Allocated { iova, size }), Some(id), effects);
             }
-            Err(error) => {
-                state.buffers.remove(&iova);
-                self.release_iova(iova);
-                self.reply(client, number, Err(error), None, effects);
+            Err(failure) => failure,
+        };
+        self.remove_buffer(client, iova);
+        if failure.lost {
+            self.lose(iova);
+        } else {
+            self.rest(iova);
+        }
+        // Somebody who should not be able to has mapped something there. It is not the client who suffers for that.
+        if failure.lost
+            && failure.error.kind() == ErrorKind::Held
+            && wish.tries < MOST_TRIES
+            && self.is_present(client)
+        {
+            let wish = Wish { tries: wish.tries + 1, ..wish };
+            if self.map(client, number, space, wish, effects).is_ok() {
+                return;
             }
         }
+        self.reply(client, number, Err(failure.error), None, effects);
     }
 
+    /// Takes in that something was unmapped, or could not be.
     pub(super) fn unmapped(
         &mut self,
-        client: ClientId,
-        number: Option<u64>,
+        (client, answer): (Option<ClientId>, Option<u64>),
         iova: u64,
-        outcome: Result<Outcome, Error>,
+        outcome: Result<Outcome, Failure>,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(state) = self.clients.get_mut(&client) {
-            state.buffers.remove(&iova);
+        let departing = client.is_some_and(|client| !self.is_present(client));
+        let removed = client.and_then(|client| self.remove_buffer(client, iova));
+        match (&outcome, client.and_then(|client| self.clients.get(&client))) {
+            // It was in nobody's books: memory that lay where something else was.
+            _ if client.is_some() && removed.is_none() => {}
+            // After a failure a card may still reach that memory: its IOVA is never handed out again.
+            (Err(_), _) => self.lose(iova),
+            (Ok(_), Some(state)) if !state.unquiet.is_empty() => {
+                let waits_for = state.unquiet.clone();
+                self.quarantine_address(iova, waits_for);
+            }
+            (Ok(_), _) => self.rest(iova),
         }
-        // After a failure a card may still reach that memory: its IOVA is never handed out again.
-        if outcome.is_ok() {
-            self.release_iova(iova);
+        let outcome = outcome.map_err(|failure| failure.error);
+        match (client, answer) {
+            (Some(client), Some(number)) if !departing => {
+                self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
+            }
+            _ => {
+                if let Err(error) = outcome {
+                    tracing::warn!(iova, %error, "a DMA buffer could not be unmapped; its IOVA stays taken");
+                }
+            }
         }
-        self.settle(
-            client,
-            number,
-            outcome,
-            "a DMA buffer could not be unmapped; its IOVA stays taken",
-            effects,
-        );
     }
 
-    fn release_iova(&mut self, iova: u64) {
+    /// Begins to take back the memory of a client that is gone: what lies where it lies stays until its cards are quiet.
+    pub(super) fn unmap_buffers(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
+        let Some(state) = self.clients.get(&client) else { return };
+        let live = state.buffers.iter().filter(|(_, buffer)| buffer.state == BufferState::Live);
+        let live: Vec<(u64, Buffer)> = live.map(|(iova, buffer)| (*iova, *buffer)).collect();
+        let waits_for = state.unquiet.clone();
+        for (iova, Buffer { space, size, .. }) in live {
+            if !waits_for.is_empty() && self.is_physical(space) {
+                self.remove_buffer(client, iova);
+                self.quarantine_memory(iova, space, size, waits_for.clone());
+                continue;
+            }
+            if let Some(buffer) = self.clients.get_mut(&client).and_then(|state| state.buffers.get_mut(&iova)) {
+                buffer.state = BufferState::Unmapping;
+            }
+            self.start(Work::Unmap { space, iova, size }, client, None, effects);
+        }
+    }
+
+    fn insert_buffer(&mut self, client: ClientId, iova: u64, buffer: Buffer) {
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.bytes += buffer.size;
+            state.buffers.insert(iova, buffer);
+        }
+    }
+
+    fn remove_buffer(&mut self, client: ClientId, iova: u64) -> Option<Buffer> {
+        let state = self.clients.get_mut(&client)?;
+        let buffer = state.buffers.remove(&iova)?;
+        state.bytes -= buffer.size;
+        Some(buffer)
+    }
+
+    /// Gives an address back, to be used again as late as possible.
+    pub(super) fn rest(&mut self, iova: u64) {
         if let Err(error) = self.iovas.free(iova) {
+            tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
+        }
+    }
+
+    /// Gives an address up.
+    fn lose(&mut self, iova: u64) {
+        if let Err(error) = self.iovas.lose(iova) {
             tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
         }
     }

@@ -1,103 +1,127 @@
-//! What the machine does when a client goes: its wills, its vectors, its memory, its IOVAs, its leases, its grants,
-//! in this order, and the last one out resets the card. Nothing of it is left.
+//! What happens when a client is gone, in phases: each begins when the one before has ended, in whatever order work finishes.
+//!
+//! Wills first, since an engine has to stop before its memory goes. A phase waits for everything of the client that is under
+//! way, also for what it had asked for itself: a wire that is still being made has to be silenced, a map undone.
 
-use super::leaving::Presence;
-use super::{BufferState, ClientId, Departure, Effect, Machine, Task, Work};
-use crate::protocol::Reply;
+use super::{ClientId, Effect, Machine, Space, Work};
+use crate::protocol::{CardId, Reply};
+
+/// A client that is going.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Departure {
+    /// The number of the goodbye to answer, if there was one.
+    goodbye: Option<u64>,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Phase {
+    /// What stops its engines.
+    Wills,
+    /// No interrupt goes to it any more.
+    Silence,
+    /// Its memory.
+    Unmap,
+}
 
 impl Machine {
-    /// Begins to take back what `client` has. With a `goodbye` to answer it goes in peace, and no will is carried out.
+    /// Begins to take back what `client` has. Who says `goodbye` and has no lease any more leaves nothing at work.
     pub(super) fn depart(&mut self, client: ClientId, goodbye: Option<u64>, effects: &mut Vec<Effect>) {
         let Some(state) = self.clients.get_mut(&client) else { return };
         if state.departure.is_some() {
             return;
         }
-        state.departure = Some(Departure { goodbye });
-        if goodbye.is_none() {
-            self.carry_out_wills(client, effects);
+        state.departure = Some(Departure { goodbye, phase: Phase::Wills });
+        if goodbye.is_none() || state.leases > 0 {
+            state.unquiet = state.reached.clone();
         }
-        self.silence_vectors(client, effects);
-        self.unmap_buffers(client, effects);
-        self.finish_departure(client, effects);
+        let maps = state.pending.iter().filter(|id| {
+            matches!(self.tasks.get(id).map(|task| &task.work), Some(Work::Map { .. } | Work::Place { .. }))
+        });
+        effects.extend(maps.map(|&id| Effect::Cancel { id }));
+        for card in self.cards.values_mut() {
+            card.deferred.retain(|deferred| deferred.client != client);
+        }
+        self.carry_out_wills(client, effects);
+        self.go_on_departing(client, effects);
     }
 
     fn carry_out_wills(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
-        for card in 0..self.cards.len() {
-            let own = self.cards[card].leases.iter().filter(|lease| lease.holder == client);
-            let wills: Vec<_> = own.map(|lease| lease.request.will.clone()).collect();
-            for will in wills.into_iter().filter(|will| !will.0.is_empty()) {
-                self.start(Task::CarryOut { card }, Work::CarryOut { card, will }, effects);
+        for id in self.reached_by(client) {
+            let Some(card) = self.cards.get(&id) else { continue };
+            let own = card.leases.iter().filter(|lease| lease.holder == client);
+            let wills: Vec<_> = own
+                .filter(|lease| !lease.request.will.0.is_empty())
+                .map(|lease| (lease.id, lease.request.will.clone()))
+                .collect();
+            if !wills.is_empty() {
+                self.start(Work::CarryOut { card: id, wills }, client, None, effects);
+            }
+        }
+    }
+
+    /// Begins the next phases, as far as nothing of the client is under way.
+    pub(super) fn go_on_departing(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
+        loop {
+            let Some(state) = self.clients.get_mut(&client) else { return };
+            let Some(departure) = &mut state.departure else { return };
+            if !state.pending.is_empty() {
+                return;
+            }
+            match departure.phase {
+                Phase::Wills => {
+                    departure.phase = Phase::Silence;
+                    self.silence_vectors(client, effects);
+                }
+                Phase::Silence => {
+                    departure.phase = Phase::Unmap;
+                    self.unmap_buffers(client, effects);
+                }
+                Phase::Unmap => return self.leave(client, effects),
             }
         }
     }
 
     fn silence_vectors(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
-        for card in 0..self.cards.len() {
-            let own = self.cards[card].wired.iter().filter(|(_, holder)| **holder == client);
-            for vector in own.map(|(vector, _)| *vector).collect::<Vec<_>>() {
-                let task = Task::Silence { client, number: None, card, vector };
-                self.start(task, Work::Silence { card, vector }, effects);
+        for id in self.reached_by(client) {
+            let Some(card) = self.cards.get_mut(&id) else { continue };
+            for vector in card.wired_by(client) {
+                self.start(Work::Silence { card: id, vector }, client, None, effects);
             }
         }
     }
 
-    fn unmap_buffers(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
-        let Some(state) = self.clients.get_mut(&client) else { return };
-        // One that is still being mapped is unmapped as soon as it is; one that is being unmapped already is on its way.
-        let unmaps: Vec<(u64, Work)> = state
-            .buffers
-            .iter_mut()
-            .filter(|(_, buffer)| buffer.state == BufferState::Live)
-            .map(|(iova, buffer)| {
-                buffer.state = BufferState::Unmapping;
-                (*iova, buffer.unmap(*iova))
-            })
-            .collect();
-        for (iova, unmap) in unmaps {
-            self.start(Task::Unmap { client, number: None, iova }, unmap, effects);
-        }
-    }
-
-    /// Ends a departure once no work of the client is left.
-    pub(super) fn finish_departure(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
-        let Some(state) = self.clients.get(&client) else { return };
-        let Some(departure) = &state.departure else { return };
-        if !state.pending.is_empty() {
-            return;
-        }
-        if let Some(number) = departure.goodbye {
+    /// Ends a departure: nothing of the client is left but its leases and its cards.
+    fn leave(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
+        let reached = self.reached_by(client);
+        let Some(state) = self.clients.remove(&client) else { return };
+        if let Some(number) = state.departure.and_then(|departure| departure.goodbye) {
             effects.push(Effect::Reply { client, number, reply: Ok(Reply::Done), attach: None });
         }
-        for card in 0..self.cards.len() {
-            self.cards[card].leases.release_all(&client);
-            self.cards[card].deferred.retain(|deferred| deferred.client != client);
-            if let Some(opens) = self.cards[card].users.get_mut(&client) {
-                *opens = 1;
-                self.leave_card(client, card, effects);
-            }
-        }
-        self.clients.remove(&client);
         effects.push(Effect::Disconnect { client });
-        for card in 0..self.cards.len() {
-            self.retry_deferred(card, effects);
+        for &id in &reached {
+            if let Some(card) = self.cards.get_mut(&id) {
+                card.leases.release_all(&client);
+                card.wired.retain(|_, wiring| wiring.client != client);
+            }
+            self.leave_card(client, id, effects);
+        }
+        for id in reached {
+            self.retry_deferred(id, effects);
         }
     }
 
-    /// Counts one user's open of a card down; the last one out resets it, or closes one that is wanted back.
-    pub(super) fn leave_card(&mut self, client: ClientId, card: usize, effects: &mut Vec<Effect>) {
-        let users = &mut self.cards[card].users;
-        if let Some(opens) = users.get_mut(&client) {
-            *opens -= 1;
-            if *opens == 0 {
-                users.remove(&client);
-            }
-            if users.is_empty() && !self.cards[card].resetting {
-                match self.cards[card].presence {
-                    Presence::Here => self.start_reset(card, None, effects),
-                    // The kernel resets it.
-                    Presence::Leaving | Presence::Gone => self.let_go(card, effects),
-                }
-            }
+    fn reached_by(&self, client: ClientId) -> Vec<CardId> {
+        self.clients.get(&client).map(|state| state.reached.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// The space that memory for all cards is mapped in.
+    pub(super) fn all_spaces(&self) -> Space {
+        let mut spaces = self.cards.values().map(|card| card.description.space);
+        match spaces.next() {
+            // One worker then does everything in its order.
+            Some(first) if spaces.all(|space| space == first) => Space::One(first),
+            _ => Space::All,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the machine is told, and what it answers with.
 
-use crate::protocol::{Reply, Request};
-use jitney_vfio::{DmaPlace, Error, Notice, Will};
+use crate::protocol::{CardId, Notice, Reply, Request};
+use jitney_vfio::{BarInfo, DmaPlace, Error, Identity, LeaseId, Will};
 
 /// A connection of a client, unique for as long as the broker lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -12,16 +12,46 @@ pub struct ClientId(pub u64);
 pub struct TaskId(pub u64);
 
 /// Who is behind a connection, as the kernel says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Peer {
-    /// Process id.
-    pub pid: u32,
+    /// Process id; `None` if the process is of another pid namespace, so that it has none here.
+    pub pid: Option<u32>,
     /// User id.
     pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// The other groups that its user is in.
+    pub groups: Vec<u32>,
+    /// How it came in.
+    pub way: Way,
+}
+
+/// How a client came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// By a socket with a name.
+    Listener,
+    /// By the socket that child processes inherit.
+    Door,
+}
+
+/// A card as the machine knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CardDescription {
+    /// Its number, never used again.
+    pub id: CardId,
+    /// Who it is.
+    pub identity: Identity,
+    /// Its BARs, for checking wills.
+    pub bars: [BarInfo; 6],
+    /// The index of its address space.
+    pub space: usize,
+    /// Whether it sees memory where that lies in the machine: there is no IOMMU. No IOVA can be chosen then.
+    pub physical: bool,
 }
 
 /// What happened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Event {
     /// A client connected.
     Joined {
@@ -41,6 +71,15 @@ pub enum Event {
         /// Whether a descriptor came with it.
         descriptor: bool,
     },
+    /// A client sent a request of this number that cannot be read.
+    Unreadable {
+        /// Which client.
+        client: ClientId,
+        /// The request's number.
+        number: u64,
+        /// What is wrong with it.
+        error: Error,
+    },
     /// A client sent something that is no request.
     Nonsense {
         /// Which client.
@@ -52,25 +91,29 @@ pub enum Event {
     Finished {
         /// Which one.
         task: TaskId,
-        /// How it went; for a grant the kind of descriptor that it made.
-        outcome: Result<Outcome, Error>,
+        /// How it went.
+        outcome: Result<Outcome, Failure>,
     },
+    /// A card has come.
+    Came(CardDescription),
     /// A card is wanted back, or has failed.
     Noticed {
         /// Which card.
-        card: usize,
+        card: CardId,
         /// What it is.
-        notice: Notice,
+        notice: jitney_vfio::Notice,
     },
     /// A client is gone without a goodbye: hang-up, exit, kill, or a queue that it does not read.
     Left {
         /// Which client.
         client: ClientId,
     },
+    /// The broker is to end: nobody is let in any more, everything is taken back, and the cards are closed.
+    Stop,
 }
 
 /// What a finished piece of work has to say besides that it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Nothing.
     Done,
@@ -83,8 +126,23 @@ pub enum Outcome {
     },
 }
 
+/// Why a piece of work failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: Error,
+    /// Something may still be mapped at the addresses that it was about, ours or somebody else's: they are lost.
+    pub lost: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, lost: false }
+    }
+}
+
 /// What to do, in this order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Effect {
     /// Send a reply to a client.
     Reply {
@@ -97,21 +155,25 @@ pub enum Effect {
         /// The task whose descriptor goes with it.
         attach: Option<TaskId>,
     },
-    /// Do something that can fail and answer with [`Event::Finished`].
-    Work {
-        /// The number to answer with.
-        task: TaskId,
-        /// What to do.
-        work: Work,
-    },
-    /// Tell a client that has opened a card what is the matter with that.
+    /// Tell a client something that it did not ask for.
     Tell {
         /// Whom.
         client: ClientId,
-        /// Which card.
-        card: usize,
-        /// What it is.
+        /// What.
         notice: Notice,
+    },
+    /// Do something that can fail or take time, and answer with [`Event::Finished`]. What is for one card, or for one address
+    /// space, is done in the order of these effects.
+    Work {
+        /// The number to answer with.
+        id: TaskId,
+        /// What to do, and whom it is for.
+        task: Task,
+    },
+    /// Nobody waits for a piece of work any more: it should end soon, with a failure and nothing done, or be done.
+    Cancel {
+        /// Which one.
+        id: TaskId,
     },
     /// Close a client's connection once its replies are sent. Everything of it has been taken back.
     Disconnect {
@@ -120,8 +182,19 @@ pub enum Effect {
     },
 }
 
+/// A piece of work, and whom it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Task {
+    /// What to do.
+    pub work: Work,
+    /// The client that has to wait for it before it is gone for good.
+    pub client: Option<ClientId>,
+    /// The number of that client's request which it answers.
+    pub answer: Option<u64>,
+}
+
 /// Which of the broker's address spaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Space {
     /// All of them, at the same IOVA.
     All,
@@ -130,7 +203,7 @@ pub enum Space {
 }
 
 /// Something that can fail or take time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Work {
     /// Make a sealed memfd of this size and map it; keep its descriptor for the reply.
     Map {
@@ -166,45 +239,69 @@ pub enum Work {
         /// How much, in bytes.
         size: u64,
     },
-    /// Let the card start DMA, make a grant of it and keep its descriptor for the reply, with the events by which the client
-    /// will be told.
+    /// Let the card start DMA, make a grant of it and keep its descriptor for the reply.
     Grant {
         /// Which card.
-        card: usize,
-        /// For whom.
-        client: ClientId,
+        card: CardId,
     },
     /// Wire a vector to the descriptor that came with the request.
     Wire {
         /// Which card.
-        card: usize,
+        card: CardId,
         /// Which vector.
         vector: u16,
     },
     /// Silence a vector.
     Silence {
         /// Which card.
-        card: usize,
+        card: CardId,
         /// Which vector.
         vector: u16,
     },
-    /// Carry out the will of a client that is gone.
+    /// Carry out wills, one after the other: all of them, whatever fails.
     CarryOut {
         /// On which card.
-        card: usize,
-        /// The writes.
-        will: Will,
+        card: CardId,
+        /// The leases, and the will that belongs to each.
+        wills: Vec<(LeaseId, Will)>,
     },
     /// Reset a card.
     Reset {
         /// Which card.
-        card: usize,
+        card: CardId,
         /// Nobody uses it any more: afterwards it cannot start DMA until somebody opens it again.
         unused: bool,
     },
-    /// Close a card for good, so that it can go.
+    /// Stop a card's DMA, and close it for good, so that it can go.
     Close {
         /// Which card.
-        card: usize,
+        card: CardId,
     },
+}
+
+/// Where work is done: each place does one thing after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// At a card.
+    Card(CardId),
+    /// In an address space.
+    Space(Space),
+}
+
+impl Work {
+    /// Where it is done.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        match *self {
+            Self::Map { space, .. } | Self::Place { space, .. } | Self::Unmap { space, .. } => {
+                Place::Space(space)
+            }
+            Self::Grant { card }
+            | Self::Wire { card, .. }
+            | Self::Silence { card, .. }
+            | Self::CarryOut { card, .. }
+            | Self::Reset { card, .. }
+            | Self::Close { card } => Place::Card(card),
+        }
+    }
 }

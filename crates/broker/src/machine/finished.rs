@@ -1,126 +1,107 @@
 //! What the machine does when a piece of work is finished.
 
-use super::{ClientId, Effect, Machine, Outcome, Task, TaskId, Work};
-use crate::protocol::Reply;
-use jitney_vfio::Error;
+use super::{ClientId, Effect, Failure, Machine, Outcome, Task, TaskId, Work};
+use crate::protocol::{CardId, Reply};
+use jitney_vfio::{Error, LeaseId, Will};
 
 impl Machine {
     pub(super) fn finished(
         &mut self,
         id: TaskId,
-        outcome: Result<Outcome, Error>,
+        outcome: Result<Outcome, Failure>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(task) = self.tasks.remove(&id) else { return };
-        let owner = task.client();
-        if let Some(client) = owner.and_then(|client| self.clients.get_mut(&client)) {
+        let Some(Task { work, client, answer }) = self.tasks.remove(&id) else { return };
+        if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
             client.pending.remove(&id);
         }
-        match task {
-            Task::Map { client, number, iova } => self.mapped(client, number, iova, id, outcome, effects),
-            Task::Place { client, number, space } => {
+        let done = |outcome: Result<Outcome, Failure>| outcome.map(|_| ()).map_err(|failure| failure.error);
+        match (work, client, answer) {
+            (Work::Map { iova, .. }, Some(client), Some(number)) => {
+                self.mapped(client, number, iova, id, outcome, effects);
+            }
+            (Work::Place { space, .. }, Some(client), Some(number)) => {
                 self.placed(client, number, space, id, outcome, effects);
             }
-            Task::Discard { client } => {
-                self.settle(client, None, outcome, "memory of no use could not be unmapped", effects);
+            (Work::Unmap { iova, .. }, ..) => self.unmapped((client, answer), iova, outcome, effects),
+            (Work::Grant { card }, Some(client), Some(number)) => {
+                self.granted(client, number, card, id, outcome, effects);
             }
-            Task::Unmap { client, number, iova } => self.unmapped(client, number, iova, outcome, effects),
-            Task::Grant { client, number, card } => {
-                let reply = match outcome {
-                    Ok(Outcome::Grant { kind }) => Ok(Reply::Opened { kind }),
-                    Ok(_) => Ok(Reply::Opened { kind: 0 }),
-                    Err(error) => {
-                        self.leave_card(client, card, effects);
-                        Err(error)
-                    }
-                };
-                let attach = reply.is_ok().then_some(id);
-                self.reply(client, number, reply, attach, effects);
+            (Work::Wire { card, vector }, ..) => {
+                self.wired((card, vector), true, outcome.is_ok(), true);
+                self.settle(client, answer, done(outcome), "a vector could not be wired", effects);
             }
-            Task::Wire { client, number, card, vector } => {
-                if outcome.is_err() {
-                    self.cards[card].wired.remove(&vector);
-                } else if !self.is_present(client) {
-                    // It left while the wire was being made.
-                    let task = Task::Silence { client, number: None, card, vector };
-                    self.start(task, Work::Silence { card, vector }, effects);
-                }
-                self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
+            (Work::Silence { card, vector }, ..) => {
+                self.wired((card, vector), false, outcome.is_ok(), answer.is_some());
+                self.settle(client, answer, done(outcome), "a vector could not be silenced", effects);
             }
-            Task::Silence { client, number, card, vector } => {
-                self.cards[card].wired.remove(&vector);
-                self.settle(client, number, outcome, "a vector could not be silenced", effects);
+            (Work::CarryOut { card, wills }, Some(client), _) => {
+                self.carried_out(client, answer, (card, &wills), done(outcome), effects);
             }
-            Task::CarryOut { card } => {
-                if let Err(error) = outcome {
-                    let card = &self.cards[card].description.identity;
-                    tracing::warn!(%card, %error, "a will could not be carried out");
-                }
+            (Work::Reset { card, unused }, ..) => {
+                let succeeded = outcome.is_ok();
+                let failed = "a card could not be reset after its last user left";
+                self.settle(client, answer, done(outcome), failed, effects);
+                self.was_reset(card, unused, succeeded, effects);
             }
-            Task::Reset { card, answer } => {
-                self.cards[card].resetting = false;
-                match answer {
-                    Some((client, number)) => {
-                        self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
-                    }
-                    None => {
-                        if let Err(error) = outcome {
-                            let card = &self.cards[card].description.identity;
-                            tracing::warn!(%card, %error, "the card could not be reset after its last user left");
-                        }
-                    }
-                }
-                self.let_go(card, effects);
-                self.retry_deferred(card, effects);
-            }
-            Task::Close { card } => {
-                let card = &self.cards[card].description.identity;
-                match outcome {
-                    Ok(_) => tracing::warn!("card {card} is closed and can go"),
-                    Err(error) => tracing::error!(%card, %error, "a card could not be closed"),
-                }
+            (Work::Close { card }, ..) => self.closed(card, done(outcome), effects),
+            (Work::Map { .. } | Work::Place { .. } | Work::Grant { .. } | Work::CarryOut { .. }, ..) => {
+                tracing::error!(task = id.0, "work that answers nobody");
             }
         }
-        if let Some(client) = owner {
-            self.finish_departure(client, effects);
+        if let Some(client) = client {
+            self.go_on_departing(client, effects);
         }
     }
 
-    /// Takes up again the requests that have waited for a card. Those that still have to wait go on waiting.
-    pub(super) fn retry_deferred(&mut self, card: usize, effects: &mut Vec<Effect>) {
-        for deferred in std::mem::take(&mut self.cards[card].deferred) {
-            self.request(deferred.client, deferred.number, deferred.request, false, effects);
+    fn carried_out(
+        &mut self,
+        client: ClientId,
+        answer: Option<u64>,
+        (card, wills): (CardId, &[(LeaseId, Will)]),
+        outcome: Result<(), Error>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let seen_quiet = outcome.is_ok() && wills.iter().any(|(_, will)| will.waits());
+        if let Some(state) = self.clients.get_mut(&client) {
+            match answer {
+                // What it drove by other leases, or by none, is not seen; that it left those behind is between it and its card.
+                None if seen_quiet => {
+                    state.unquiet.remove(&card);
+                }
+                Some(_) if outcome.is_err() => {
+                    state.unquiet.insert(card);
+                }
+                _ => {}
+            }
+        }
+        if answer.is_some() {
+            for (lease, _) in wills {
+                // It may have ended meanwhile: then that was answered.
+                let _ = self.end_lease(client, card, *lease);
+            }
+        }
+        self.settle(client.into(), answer, outcome, "a will could not be carried out", effects);
+        if answer.is_some() {
+            self.retry_deferred(card, effects);
         }
     }
 
     /// Answers the request that asked for this work, or logs a failure if nobody did.
-    pub(super) fn settle(
+    fn settle(
         &mut self,
-        client: ClientId,
-        number: Option<u64>,
-        outcome: Result<Outcome, Error>,
+        client: Option<ClientId>,
+        answer: Option<u64>,
+        outcome: Result<(), Error>,
         failure: &str,
         effects: &mut Vec<Effect>,
     ) {
-        match (number, outcome) {
-            (Some(number), outcome) => {
-                self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
+        match (client.zip(answer), outcome) {
+            (Some((client, number)), outcome) => {
+                self.reply(client, number, outcome.map(|()| Reply::Done), None, effects);
             }
-            (None, Err(error)) => tracing::warn!(client = client.0, %error, "{failure}"),
-            (None, Ok(_)) => {}
-        }
-    }
-
-    pub(super) fn reply(
-        &self,
-        client: ClientId,
-        number: u64,
-        reply: Result<Reply, Error>,
-        attach: Option<TaskId>,
-        effects: &mut Vec<Effect>,
-    ) {
-        if self.is_present(client) {
-            effects.push(Effect::Reply { client, number, reply, attach });
+            (None, Err(error)) => tracing::warn!(%error, "{failure}"),
+            (None, Ok(())) => {}
         }
     }
 }

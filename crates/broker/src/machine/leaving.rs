@@ -1,67 +1,98 @@
-//! What the machine does when a card is wanted back, because it is being unplugged or taken from vfio-pci, and when one has
-//! failed.
+//! What the machine does when a card comes, when one is wanted back, because it is being unplugged or taken from vfio-pci, and
+//! when one has failed.
 //!
 //! The kernel takes a card away when nobody has it open any more, and says every 10 seconds again that it waits. So from the
 //! first time on nobody new gets the card, those who have it are told, and when the last of them has left the broker
-//! closes it, too. It stays in the list, so that indexes go on meaning what they did. Other cards go on as before.
+//! closes it, too, and takes it from its list. Other cards go on as before.
 //!
 //! A card that has reported an error is left to its users, who are told, and may be opened: whether it has recovered shows
 //! only when somebody tries.
 
-use super::{ClientId, Effect, Machine, Task, Work};
-use crate::protocol::Request;
-use jitney_vfio::{Error, ErrorKind, Notice};
+use super::cards::{Card, Opening};
+use super::{CardDescription, ClientId, Effect, Machine, Work};
+use crate::protocol::{CardEntry, CardId, Notice, Request};
+use jitney_vfio::{Error, ErrorKind};
 
 /// Whether a card can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Presence {
     Here,
     /// It is wanted back, and somebody still has it.
     Leaving,
-    /// Closed, or about to be.
-    Gone,
+    /// It is being closed.
+    Closing,
 }
 
 impl Machine {
-    pub(super) fn noticed(&mut self, card: usize, notice: Notice, effects: &mut Vec<Effect>) {
-        let Some(state) = self.cards.get_mut(card) else { return };
-        let identity = &state.description.identity;
-        let first = match (notice, state.presence) {
-            (_, Presence::Gone) => return,
-            (Notice::Leaving, Presence::Leaving) => false,
-            (Notice::Leaving, Presence::Here) => {
-                state.presence = Presence::Leaving;
-                true
-            }
-            (Notice::Failed, _) => {
-                tracing::warn!("card {identity} has reported an error that it may not recover from");
-                true
-            }
-        };
-        let users: Vec<ClientId> = state.users.keys().copied().collect();
-        if notice == Notice::Leaving && !users.is_empty() {
-            let card = &self.cards[card].description.identity;
-            let names: Vec<String> = users.iter().map(|user| self.name_of(*user)).collect();
-            let again = if first { "" } else { " still" };
-            tracing::warn!(
-                "card {card} is being unplugged or taken from vfio-pci, which{again} waits for {}",
-                names.join(", ")
-            );
-        }
-        if first {
-            let tell = |client| Effect::Tell { client, card, notice };
-            effects.extend(users.into_iter().filter(|user| self.is_present(*user)).map(tell));
-        }
-        self.let_go(card, effects);
+    pub(super) fn came(&mut self, description: CardDescription, effects: &mut Vec<Effect>) {
+        let entry = CardEntry { id: description.id, identity: description.identity.clone() };
+        tracing::info!("card {} has come", entry.identity);
+        self.cards.entry(description.id).or_insert_with(|| Card::new(description));
+        self.tell_all(&Notice::Came { card: entry }, effects);
     }
 
-    /// Closes a card that is wanted back, if nobody uses it any more.
-    pub(super) fn let_go(&mut self, card: usize, effects: &mut Vec<Effect>) {
-        let state = &mut self.cards[card];
-        if state.presence == Presence::Leaving && state.users.is_empty() && !state.resetting {
-            state.presence = Presence::Gone;
-            self.start(Task::Close { card }, Work::Close { card }, effects);
+    pub(super) fn noticed(&mut self, id: CardId, notice: jitney_vfio::Notice, effects: &mut Vec<Effect>) {
+        let Some(card) = self.cards.get_mut(&id) else { return };
+        let identity = &card.description.identity;
+        let (first, tell) = match (notice, card.presence) {
+            (_, Presence::Closing) => return,
+            (jitney_vfio::Notice::Leaving, presence) => {
+                card.presence = Presence::Leaving;
+                (presence == Presence::Here, Notice::Leaving { card: id })
+            }
+            (jitney_vfio::Notice::Failed, _) => {
+                tracing::warn!("card {identity} has reported an error that it may not recover from");
+                (true, Notice::Failed { card: id })
+            }
+        };
+        // Who has only asked for it is told with the answer.
+        let granted = card.users.iter().filter(|(_, opening)| **opening == Opening::Granted);
+        let users: Vec<ClientId> = granted.map(|(client, _)| *client).collect();
+        if notice == jitney_vfio::Notice::Leaving && !users.is_empty() {
+            let names: Vec<String> = users.iter().map(|user| self.name_of(*user)).collect();
+            let (again, names) = (if first { "" } else { " still" }, names.join(", "));
+            if let Some(Card { description, .. }) = self.cards.get(&id) {
+                let card = &description.identity;
+                tracing::warn!(
+                    "card {card} is being unplugged or taken from vfio-pci, which{again} waits for {names}"
+                );
+            }
         }
+        if first {
+            let there = users.into_iter().filter(|user| self.is_present(*user));
+            effects.extend(there.map(|client| Effect::Tell { client, notice: tell.clone() }));
+        }
+        self.let_go(id, effects);
+    }
+
+    /// Closes a card that is wanted back, or whose broker is to end, if nobody uses it any more.
+    pub(super) fn let_go(&mut self, id: CardId, effects: &mut Vec<Effect>) {
+        let Some(card) = self.cards.get_mut(&id) else { return };
+        let wanted = match card.presence {
+            Presence::Here => self.stopping,
+            Presence::Leaving => true,
+            Presence::Closing => false,
+        };
+        if wanted && card.users.is_empty() && !card.resetting {
+            card.presence = Presence::Closing;
+            self.start(Work::Close { card: id }, None, None, effects);
+        }
+    }
+
+    /// Takes in that a card was closed, or could not be.
+    pub(super) fn closed(&mut self, id: CardId, outcome: Result<(), Error>, effects: &mut Vec<Effect>) {
+        let Some(Card { description, .. }) = self.cards.remove(&id) else { return };
+        let card = description.identity;
+        match outcome {
+            Ok(()) => {
+                if !self.stopping {
+                    tracing::warn!("card {card} is closed and can go");
+                }
+                self.is_quiet(id, effects);
+            }
+            Err(error) => tracing::error!(%card, %error, "a card could not be closed"),
+        }
+        self.tell_all(&Notice::Gone { card: id }, effects);
     }
 
     /// Refuses what would keep a card here that is wanted back. What gives something back goes on.
@@ -70,17 +101,9 @@ impl Machine {
             request,
             Request::Open { .. } | Request::Lease { .. } | Request::Wire { .. } | Request::Reset { .. }
         );
-        let card = request.card().filter(|_| keeps).and_then(|card| self.cards.get(card));
-        let Some(card) = card else { return Ok(()) };
-        let (what, remedy) = match card.presence {
-            Presence::Here => return Ok(()),
-            Presence::Leaving => ("is being unplugged or taken from vfio-pci", "let go of it"),
-            Presence::Gone => (
-                "is gone: it was unplugged or taken from vfio-pci",
-                "when it is back, bind it (jitney bind) and start the broker again",
-            ),
-        };
-        let what = format!("card {} {what}", card.description.identity);
-        Err(Error::new(ErrorKind::LinkDown, what).with_remedy(remedy))
+        let card = request.card().filter(|_| keeps).and_then(|card| self.cards.get(&card));
+        let Some(card) = card.filter(|card| card.presence != Presence::Here) else { return Ok(()) };
+        let what = format!("card {} is being unplugged or taken from vfio-pci", card.description.identity);
+        Err(Error::new(ErrorKind::LinkDown, what).with_remedy("let go of it"))
     }
 }

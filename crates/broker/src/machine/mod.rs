@@ -2,144 +2,85 @@
 //!
 //! It decides everything that a broker decides: who gets which IOVA, which lease, which card, and what happens in which
 //! order when a client is gone. The server feeds it events and carries out its effects. Work that takes time is an
-//! [`Effect::Work`] with a [`TaskId`], answered some time later with [`Event::Finished`].
+//! [`Effect::Work`] with a [`TaskId`], answered some time later with [`Event::Finished`], in any order.
 
 mod buffers;
+mod cards;
 mod departure;
 mod events;
 mod finished;
+mod leases;
 mod leaving;
+mod limits;
+mod quarantine;
 mod requests;
 #[cfg(test)]
 mod tests;
+mod usage;
 
-use crate::protocol::Request;
-pub use events::{ClientId, Effect, Event, Outcome, Peer, Space, TaskId, Work};
+use crate::protocol::{CardId, Notice, Request};
+use buffers::Buffer;
+use cards::Card;
+use departure::Departure;
+pub use events::{
+    CardDescription, ClientId, Effect, Event, Failure, Outcome, Peer, Place, Space, Task, TaskId, Way, Work,
+};
 use jitney_iova::Allocator;
-use jitney_vfio::{BarInfo, Error, ErrorKind, Identity, LeaseTable};
-use leaving::Presence;
+use jitney_vfio::{Error, ErrorKind};
+pub use limits::Limits;
+use quarantine::Quarantined;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A card as the machine knows it.
-#[derive(Debug, Clone)]
-pub struct CardDescription {
-    /// Who it is.
-    pub identity: Identity,
-    /// Its BARs, for checking wills.
-    pub bars: [BarInfo; 6],
-    /// The index of its address space.
-    pub space: usize,
-    /// Whether it sees memory where that lies in the machine: there is no IOMMU. No IOVA can be chosen then.
-    pub physical: bool,
-}
-
-/// The most DMA buffers of one client. A type1 container has 65535 maps for all.
-pub const MAX_BUFFERS: usize = 4096;
-/// The most leases of one client.
-pub const MAX_LEASES: usize = 256;
-/// The most requests of one client that wait for work to finish.
-pub const MAX_PENDING: usize = 64;
-
 /// The state of a broker.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Machine {
     broker_pid: u32,
+    limits: Limits,
     /// Of all address spaces: no two buffers have an IOVA in common, so that one can be in every space.
     iovas: Allocator,
-    cards: Vec<Card>,
+    cards: BTreeMap<CardId, Card>,
     clients: BTreeMap<ClientId, Client>,
+    quarantined: Vec<Quarantined>,
     tasks: BTreeMap<TaskId, Task>,
     next_task: u64,
     next_lease: u64,
+    stopping: bool,
 }
 
-#[derive(Debug)]
-struct Card {
-    description: CardDescription,
-    leases: LeaseTable<ClientId>,
-    /// Who has opened it, and how often.
-    users: BTreeMap<ClientId, u32>,
-    wired: BTreeMap<u16, ClientId>,
-    resetting: bool,
-    presence: Presence,
-    /// Requests that wait until it has been reset, or until somebody who is gone holds nothing of it any more.
-    deferred: Vec<Deferred>,
-}
-
-#[derive(Debug)]
-struct Deferred {
-    client: ClientId,
-    number: u64,
-    request: Request,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Client {
     peer: Peer,
     /// `None` until it has said hello.
     program: Option<String>,
     buffers: BTreeMap<u64, Buffer>,
+    /// The bytes of all of them.
+    bytes: u64,
+    /// How many leases it has, on all cards.
+    leases: usize,
     /// Pieces of work that belong to it and are not finished.
     pending: BTreeSet<TaskId>,
+    /// The cards that it has opened at some time: what it may have told of its memory.
+    reached: BTreeSet<CardId>,
+    /// Those of them that may still be at work for it although nobody looks after that.
+    unquiet: BTreeSet<CardId>,
     departure: Option<Departure>,
-}
-
-#[derive(Debug)]
-struct Departure {
-    /// The number of the goodbye to answer, if there was one.
-    goodbye: Option<u64>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Buffer {
-    space: Space,
-    size: u64,
-    state: BufferState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum BufferState {
-    Mapping,
-    Live,
-    Unmapping,
-}
-
-/// What to do when a piece of work is finished.
-#[derive(Debug)]
-enum Task {
-    Map { client: ClientId, number: u64, iova: u64 },
-    Place { client: ClientId, number: u64, space: Space },
-    Discard { client: ClientId },
-    Unmap { client: ClientId, number: Option<u64>, iova: u64 },
-    Grant { client: ClientId, number: u64, card: usize },
-    Wire { client: ClientId, number: u64, card: usize, vector: u16 },
-    Silence { client: ClientId, number: Option<u64>, card: usize, vector: u16 },
-    CarryOut { card: usize },
-    Reset { card: usize, answer: Option<(ClientId, u64)> },
-    Close { card: usize },
 }
 
 impl Machine {
     /// A broker, process `broker_pid`, of these cards, handing out `iovas`.
     #[must_use]
-    pub fn new(broker_pid: u32, cards: Vec<CardDescription>, iovas: Allocator) -> Self {
-        let card = |description| Card {
-            description,
-            leases: LeaseTable::default(),
-            users: BTreeMap::new(),
-            wired: BTreeMap::new(),
-            resetting: false,
-            presence: Presence::Here,
-            deferred: Vec::new(),
-        };
+    pub fn new(broker_pid: u32, cards: Vec<CardDescription>, iovas: Allocator, limits: Limits) -> Self {
         Self {
             broker_pid,
+            limits,
             iovas,
-            cards: cards.into_iter().map(card).collect(),
+            cards: cards.into_iter().map(|card| (card.id, Card::new(card))).collect(),
             clients: BTreeMap::new(),
+            quarantined: Vec::new(),
             tasks: BTreeMap::new(),
             next_task: 0,
             next_lease: 0,
+            stopping: false,
         }
     }
 
@@ -147,28 +88,22 @@ impl Machine {
     pub fn handle(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         match event {
-            Event::Joined { client, peer } => {
-                let client_state = Client {
-                    peer,
-                    program: None,
-                    buffers: BTreeMap::new(),
-                    pending: BTreeSet::new(),
-                    departure: None,
-                };
-                self.clients.insert(client, client_state);
-            }
+            Event::Joined { client, peer } => self.joined(client, peer, &mut effects),
             Event::Request { client, number, request, descriptor } => {
                 self.request(client, number, request, descriptor, &mut effects);
             }
+            Event::Unreadable { client, number, error } => {
+                self.reply(client, number, Err(error), None, &mut effects);
+            }
             Event::Nonsense { client, error } => {
-                if self.is_present(client) {
-                    effects.push(Effect::Reply { client, number: 0, reply: Err(error), attach: None });
-                    self.depart(client, None, &mut effects);
-                }
+                self.reply(client, 0, Err(error), None, &mut effects);
+                self.depart(client, None, &mut effects);
             }
             Event::Finished { task, outcome } => self.finished(task, outcome, &mut effects),
+            Event::Came(description) => self.came(description, &mut effects),
             Event::Noticed { card, notice } => self.noticed(card, notice, &mut effects),
             Event::Left { client } => self.depart(client, None, &mut effects),
+            Event::Stop => self.stop(&mut effects),
         }
         effects
     }
@@ -178,52 +113,110 @@ impl Machine {
         self.clients.keys().copied()
     }
 
+    /// Whether it was told to stop and everything is taken back, or as far as that is possible.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.stopping && self.clients.is_empty() && self.tasks.is_empty()
+    }
+
+    fn joined(&mut self, client: ClientId, peer: Peer, effects: &mut Vec<Effect>) {
+        let refusal = match self.stopping {
+            true => Err(Error::new(ErrorKind::Disconnected, "the broker is about to end")),
+            false => self.check_connections(peer.uid),
+        };
+        if let Err(error) = refusal {
+            effects.push(Effect::Reply { client, number: 0, reply: Err(error), attach: None });
+            effects.push(Effect::Disconnect { client });
+            return;
+        }
+        let state = Client {
+            peer,
+            program: None,
+            buffers: BTreeMap::new(),
+            bytes: 0,
+            leases: 0,
+            pending: BTreeSet::new(),
+            reached: BTreeSet::new(),
+            unquiet: BTreeSet::new(),
+            departure: None,
+        };
+        self.clients.insert(client, state);
+    }
+
+    fn stop(&mut self, effects: &mut Vec<Effect>) {
+        self.stopping = true;
+        for client in self.clients().collect::<Vec<_>>() {
+            self.depart(client, None, effects);
+        }
+        for card in self.cards.keys().copied().collect::<Vec<_>>() {
+            self.let_go(card, effects);
+        }
+    }
+
     fn is_present(&self, client: ClientId) -> bool {
         self.clients.get(&client).is_some_and(|client| client.departure.is_none())
     }
 
-    fn start(&mut self, task: Task, work: Work, effects: &mut Vec<Effect>) -> TaskId {
-        let id = TaskId(self.next_task);
+    /// Starts a piece of work for `client`, which answers its request `answer`, if it does.
+    fn start(
+        &mut self,
+        work: Work,
+        client: impl Into<Option<ClientId>>,
+        answer: Option<u64>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let (id, client) = (TaskId(self.next_task), client.into());
         self.next_task += 1;
-        if let Some(client) = task.client().and_then(|client| self.clients.get_mut(&client)) {
+        if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
             client.pending.insert(id);
         }
-        self.tasks.insert(id, task);
-        effects.push(Effect::Work { task: id, work });
-        id
+        let task = Task { work, client, answer };
+        self.tasks.insert(id, task.clone());
+        effects.push(Effect::Work { id, task });
+    }
+
+    /// Tells everybody who is there.
+    fn tell_all(&self, notice: &Notice, effects: &mut Vec<Effect>) {
+        let there = self.clients.iter().filter(|(_, client)| {
+            client.program.is_some() && client.departure.is_none()
+        });
+        effects.extend(there.map(|(&client, _)| Effect::Tell { client, notice: notice.clone() }));
     }
 
     /// "pid 4211 (jitney test ddr)".
     fn name_of(&self, client: ClientId) -> String {
-        match self.clients.get(&client) {
-            Some(Client { peer, program: Some(program), .. }) => format!("pid {} ({program})", peer.pid),
-            Some(Client { peer, .. }) => format!("pid {}", peer.pid),
-            None => "a client that is gone".into(),
+        let Some(Client { peer, program, .. }) = self.clients.get(&client) else {
+            return "a client that is gone".into();
+        };
+        let process = match peer.pid {
+            Some(pid) => format!("pid {pid}"),
+            None => format!("a process of another pid namespace, of user {}", peer.uid),
+        };
+        match program {
+            Some(program) => format!("{process} ({program})"),
+            None => process,
         }
     }
 }
 
-impl Task {
-    /// The client that has to wait for this task before it is gone for good.
-    const fn client(&self) -> Option<ClientId> {
-        match self {
-            Self::Map { client, .. }
-            | Self::Place { client, .. }
-            | Self::Discard { client }
-            | Self::Unmap { client, .. }
-            | Self::Grant { client, .. }
-            | Self::Wire { client, .. }
-            | Self::Silence { client, .. } => Some(*client),
-            Self::Reset { answer: Some((client, _)), .. } => Some(*client),
-            Self::CarryOut { .. } | Self::Reset { answer: None, .. } | Self::Close { .. } => None,
+impl Request {
+    /// The card that a request is for, if it is for one.
+    const fn card(&self) -> Option<CardId> {
+        match *self {
+            Self::Open { card }
+            | Self::Close { card }
+            | Self::Lease { card, .. }
+            | Self::Release { card, .. }
+            | Self::Wire { card, .. }
+            | Self::Silence { card, .. }
+            | Self::Reset { card } => Some(card),
+            Self::Hello { .. }
+            | Self::Cards { .. }
+            | Self::Allocate { .. }
+            | Self::Free { .. }
+            | Self::Usage { .. }
+            | Self::Goodbye => None,
         }
-    }
-}
-
-impl Buffer {
-    /// What takes it, which is at `iova`, from its cards.
-    const fn unmap(&self, iova: u64) -> Work {
-        Work::Unmap { space: self.space, iova, size: self.size }
     }
 }
 

@@ -1,26 +1,32 @@
-//! A client's connection: its socket, the replies that wait for it, and a descriptor of its process.
+//! A client's connection: its socket, what waits to be sent to it, and a descriptor of its process.
 
-use super::{PROCESS, peer_of};
-use crate::machine::{ClientId, Peer};
-use crate::protocol::{self, Reply, Request};
+use super::closer::{Closer, Source};
+use super::token::Token;
+use crate::machine::{ClientId, Peer, Way};
+use crate::protocol::{self, DecodeError, Request};
+use jitney_memory::PeerCredentials;
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, ErrorKind, Result};
 use rustix::event::epoll;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// The most replies that wait for a client to read them. One that lets more pile up is dropped.
+/// The most messages that wait for a client to read them. One that lets more pile up is dropped.
 const MAX_WAITING: usize = 128;
+/// The most bytes of them.
+const MAX_WAITING_BYTES: usize = 256 * 1024;
 
 pub(super) struct Connection {
     socket: OwnedFd,
     client: ClientId,
+    source: Source,
     /// A client is gone when its socket hangs up, and also when its process ends while a child of it still has the
     /// socket open.
     process: Option<OwnedFd>,
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    waiting_bytes: usize,
     /// What epoll watches the socket for.
     watched: epoll::EventFlags,
 }
@@ -29,99 +35,162 @@ pub(super) enum Incoming {
     Nothing,
     Gone,
     Nonsense(Error),
+    /// A request of this number that cannot be read.
+    Unreadable(u64, Error),
     Request { number: u64, request: Request, descriptor: Option<OwnedFd> },
 }
 
+/// How a connection is after something was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    /// Too many descriptors are on their way to processes (ETOOMANYREFS): to be tried again soon. That is no fault of this
+    /// client's.
+    Crowded,
+    /// The client is gone, or reads nothing: it has to be dropped.
+    Bad,
+}
+
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, poll: impl AsFd, client: ClientId) -> Result<(Self, Peer)> {
-        let peer = peer_of(&socket)?;
-        let system = |errno| Error::from_errno(errno, format!("client of pid {}", peer.pid));
-        // Outside of our pid namespace a process has no pid; then the socket's hang-up has to do.
-        let process = match Pid::from_raw(peer.pid.cast_signed()) {
-            Some(pid) => Some(pidfd_open(pid, PidfdFlags::empty()).map_err(system)?),
-            None => None,
+    pub(super) fn new(socket: OwnedFd, poll: impl AsFd, client: ClientId, way: Way) -> Result<(Self, Peer)> {
+        let credentials = PeerCredentials::of(&socket)?;
+        let peer = Peer {
+            pid: credentials.pid.map(std::num::NonZeroU32::get),
+            uid: credentials.uid,
+            gid: credentials.gid,
+            groups: credentials.groups.clone(),
+            way,
         };
+        let system = |errno| Error::from_errno(errno, "a client's connection");
         let flags = epoll::EventFlags::IN;
-        epoll::add(&poll, &socket, epoll::EventData::new_u64(client.0), flags).map_err(system)?;
+        let data = |token: Token| epoll::EventData::new_u64(token.into_u64());
+        epoll::add(&poll, &socket, data(Token::Socket(client)), flags).map_err(system)?;
+        // Without a descriptor of its process the socket's hang-up has to do.
+        let process = credentials.process;
         if let Some(process) = &process {
-            epoll::add(&poll, process, epoll::EventData::new_u64(client.0 | PROCESS), flags)
-                .map_err(system)?;
+            epoll::add(&poll, process, data(Token::Process(client)), flags).map_err(system)?;
         }
-        Ok((Self { socket, client, process, waiting: VecDeque::new(), watched: flags }, peer))
+        let connection = Self {
+            socket,
+            client,
+            source: match way {
+                Way::Listener => Source::User(peer.uid),
+                Way::Door => Source::Door,
+            },
+            process,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            watched: flags,
+        };
+        Ok((connection, peer))
     }
 
-    /// Takes the next message, if there is one.
-    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Incoming {
-        let received =
-            match descriptors::receive(&self.socket, buffer, protocol::MAX_DESCRIPTORS, Wait::Never) {
-                Ok(received) if received.len == 0 => return Incoming::Gone,
-                Ok(received) => received,
-                Err(error) if error.would_block() => return Incoming::Nothing,
-                Err(error) if error.peer_gone() => return Incoming::Gone,
-                Err(error) => return Incoming::Nonsense(Error::new(ErrorKind::Protocol, error.to_string())),
-            };
+    /// Takes the next message, if there is one. Descriptors that nobody asked for go to `closer`.
+    pub(super) fn receive(&self, buffer: &mut [u8], closer: &Closer) -> Incoming {
+        let received = match descriptors::receive_all(&self.socket, buffer, Wait::Never) {
+            Ok(received) => received,
+            Err(error) if error.would_block() => return Incoming::Nothing,
+            Err(error) if error.peer_gone() => return Incoming::Gone,
+            Err(error) => return Incoming::Nonsense(Error::new(ErrorKind::Protocol, error.to_string())),
+        };
+        let nonsense = |what: &str, descriptors| {
+            closer.strange(self.source, descriptors);
+            Incoming::Nonsense(Error::new(ErrorKind::Protocol, what))
+        };
+        let mut descriptors = received.descriptors;
+        if received.len == 0 {
+            closer.strange(self.source, descriptors);
+            return Incoming::Gone;
+        }
+        if received.message_truncated {
+            return nonsense("a message is longer than 65536 bytes", descriptors);
+        }
+        if received.descriptors_truncated || descriptors.len() > protocol::MAX_DESCRIPTORS {
+            return nonsense("more than one descriptor came with a request", descriptors);
+        }
         match protocol::decode_request(&buffer[..received.len]) {
             Ok((number, request)) => {
-                Incoming::Request { number, request, descriptor: received.descriptors.into_iter().next() }
+                let wanted = matches!(request, Request::Wire { .. });
+                if !wanted && !descriptors.is_empty() {
+                    return nonsense("a descriptor came with a request that needs none", descriptors);
+                }
+                let descriptor = descriptors.pop();
+                if descriptor.as_ref().is_some_and(|event| !jitney_memory::is_event(event)) {
+                    let strange = descriptor.into_iter().collect();
+                    return nonsense("a vector is wired to an eventfd, and something else came", strange);
+                }
+                Incoming::Request { number, request, descriptor }
             }
-            Err(error) => Incoming::Nonsense(error.into()),
+            Err(error @ DecodeError::Body { number, .. }) if descriptors.is_empty() => {
+                Incoming::Unreadable(number, error.into())
+            }
+            Err(error) => {
+                closer.strange(self.source, descriptors);
+                Incoming::Nonsense(Error::new(ErrorKind::Protocol, error.to_string()))
+            }
         }
     }
 
-    /// Sends a reply, or lets it wait until the client has read others. False if the client has to be dropped.
-    pub(super) fn reply(
+    /// Sends a message, or lets it wait until the client has read others.
+    pub(super) fn send(
         &mut self,
         poll: impl AsFd,
-        number: u64,
-        reply: &Result<Reply>,
+        message: Vec<u8>,
         descriptors: Vec<OwnedFd>,
-    ) -> bool {
-        let message = protocol::encode_reply(number, reply)
-            .or_else(|error| protocol::encode_reply(number, &Err(error)));
-        let Ok(message) = message else { return false };
+        closer: &Closer,
+    ) -> Health {
+        self.waiting_bytes += message.len();
         self.waiting.push_back((message, descriptors));
-        self.flush(poll) && self.waiting.len() <= MAX_WAITING
+        let health = self.flush(poll, closer);
+        match self.waiting.len() > MAX_WAITING || self.waiting_bytes > MAX_WAITING_BYTES {
+            true => Health::Bad,
+            false => health,
+        }
     }
 
-    /// Sends what waits, as far as the client takes it, and watches for when it takes more. False if it is gone.
-    pub(super) fn flush(&mut self, poll: impl AsFd) -> bool {
-        let alive = self.send_waiting();
-        let wanted = match self.waiting.is_empty() {
+    /// Sends what waits, as far as the client takes it, and watches for when it takes more.
+    pub(super) fn flush(&mut self, poll: impl AsFd, closer: &Closer) -> Health {
+        let health = self.send_waiting(closer);
+        let wanted = match self.waiting.is_empty() || health == Health::Crowded {
             true => epoll::EventFlags::IN,
             false => epoll::EventFlags::IN | epoll::EventFlags::OUT,
         };
         if wanted == self.watched {
-            return alive;
+            return health;
         }
         self.watched = wanted;
-        let data = epoll::EventData::new_u64(self.client.0);
+        let data = epoll::EventData::new_u64(Token::Socket(self.client).into_u64());
         match epoll::modify(&poll, &self.socket, data, wanted) {
-            Ok(()) => alive,
+            Ok(()) => health,
             Err(errno) => {
                 tracing::error!(client = self.client.0, %errno, "a connection cannot be watched");
-                false
+                Health::Bad
             }
         }
     }
 
-    /// Sends what waits, as far as the client takes it. False if it is gone.
-    fn send_waiting(&mut self) -> bool {
+    fn send_waiting(&mut self, closer: &Closer) -> Health {
         while let Some((message, with)) = self.waiting.front() {
             let with: Vec<BorrowedFd<'_>> = with.iter().map(AsFd::as_fd).collect();
             match descriptors::send(&self.socket, &[IoSlice::new(message)], &with, Wait::Never) {
                 Ok(_) => {
-                    self.waiting.pop_front();
+                    if let Some((message, sent)) = self.waiting.pop_front() {
+                        self.waiting_bytes -= message.len();
+                        // Should the client be gone already, this is the last copy of its memory.
+                        closer.own(sent);
+                    }
                 }
-                Err(error) if error.would_block() => return true,
-                Err(_) => return false,
+                Err(error) if error.would_block() => return Health::Good,
+                Err(error) if error.errno() == Some(Errno::TOOMANYREFS) => return Health::Crowded,
+                Err(_) => return Health::Bad,
             }
         }
-        true
+        Health::Good
     }
 
     /// Ends the connection.
-    pub(super) fn close(mut self, poll: impl AsFd) {
-        self.send_waiting();
+    pub(super) fn close(mut self, poll: impl AsFd, closer: &Closer) {
+        self.send_waiting(closer);
         // Another process may have a copy of the socket, and epoll would go on reporting it.
         for descriptor in [Some(&self.socket), self.process.as_ref()].into_iter().flatten() {
             if let Err(errno) = epoll::delete(&poll, descriptor) {
@@ -132,5 +201,19 @@ impl Connection {
         if let Err(errno) = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both) {
             tracing::debug!(client = self.client.0, %errno, "the connection was gone already");
         }
+        // What was sent and nobody has read would be closed with the socket, descriptors included. Nothing more can come now.
+        let mut unread = Vec::new();
+        let mut rest = [0; 64];
+        while let Ok(received) = descriptors::receive_all(&self.socket, &mut rest, Wait::Never) {
+            if received.len == 0 && received.descriptors.is_empty() {
+                break;
+            }
+            unread.extend(received.descriptors);
+        }
+        closer.strange(self.source, unread);
+        let mut own = vec![self.socket];
+        own.extend(self.process);
+        own.extend(self.waiting.into_iter().flat_map(|(_, descriptors)| descriptors));
+        closer.own(own);
     }
 }

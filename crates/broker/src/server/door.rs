@@ -3,6 +3,7 @@
 //! A child does not talk over it, since it may share it with its own children. It makes a pair of connected sockets and
 //! sends one end through the door; that end is a client's connection, and the kernel says which process made it.
 
+use super::closer::{Closer, Source};
 use crate::socket;
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, Result};
@@ -50,28 +51,28 @@ pub(super) enum Knock {
     Closed,
 }
 
-/// Takes in the next client at the `inside` of a door.
-pub(super) fn admit(inside: impl AsFd) -> Knock {
+/// Takes in the next client at the `inside` of a door. What else comes goes to `closer`.
+pub(super) fn admit(inside: impl AsFd, closer: &Closer) -> Knock {
     let mut byte = [0; 16];
-    match descriptors::receive(&inside, &mut byte, 1, Wait::Never) {
-        // The end, or an empty message, which anybody can send and which must not shut the others out.
-        Ok(received) if received.len == 0 && hung_up(&inside) => Knock::Closed,
-        Ok(received) => match received.descriptors.into_iter().next() {
-            Some(socket) if socket::is_ours(&socket) => Knock::Client(socket),
-            Some(_) => {
-                tracing::warn!("somebody knocked with something else than a socket for a client");
-                Knock::Nothing
-            }
-            None => Knock::Nothing,
-        },
-        Err(error) if error.peer_gone() => Knock::Closed,
+    let received = match descriptors::receive_all(&inside, &mut byte, Wait::Never) {
+        Ok(received) => received,
+        Err(error) if error.peer_gone() => return Knock::Closed,
         Err(error) => {
             if !error.would_block() {
-                tracing::warn!(%error, "somebody knocked in a way that nobody understands");
+                tracing::debug!(%error, "somebody knocked in a way that nobody understands");
             }
-            Knock::Nothing
+            return Knock::Nothing;
         }
+    };
+    let mut strange = received.descriptors;
+    // The end, or an empty message, which anybody can send and which must not shut the others out.
+    if received.len == 0 && strange.is_empty() && hung_up(&inside) {
+        return Knock::Closed;
     }
+    let is_client = strange.len() == 1 && strange.first().is_some_and(socket::is_ours);
+    let client = if is_client { strange.pop() } else { None };
+    closer.strange(Source::Door, strange);
+    client.map_or(Knock::Nothing, Knock::Client)
 }
 
 /// Whether nobody can knock any more.

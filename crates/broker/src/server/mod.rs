@@ -1,54 +1,57 @@
-//! The broker's server: one thread that feeds the state machine and carries out its effects.
+//! The broker's server: one thread with the sockets and the state machine, and nothing that can wait.
 //!
-//! No client makes another wait: sockets never block, a client that does not read its replies is dropped, and memory is
-//! mapped in bounded pieces between which everybody else is served.
+//! What touches a card is done by that card's worker, what maps memory by that of the address space, and what a stranger's
+//! descriptor may do when it is closed happens in a thread of its own. So no client makes another wait: sockets never block, and a
+//! client that does not read its replies is dropped.
 
-mod cards;
+mod card_worker;
+mod closer;
 mod connection;
 pub(crate) mod door;
-mod jobs;
+mod entrances;
 mod listener;
+mod space_worker;
+mod token;
+mod wills;
+mod worker;
+mod workers;
 
-use crate::machine::{CardDescription, ClientId, Effect, Event, Machine, Outcome, Peer, TaskId, Work};
+use crate::machine::{ClientId, Effect, Event, Limits, Machine, Way};
 use crate::protocol;
-use cards::Cards;
-use connection::{Connection, Incoming};
+use closer::{Closer, Source};
+use connection::{Connection, Health, Incoming};
 pub use door::Door;
+use entrances::Entrances;
 use jitney_iova::Allocator;
 use jitney_memory::EventFd;
-use jitney_vfio::{AddressSpace, DmaRequest, Error, ErrorKind, OpenedSpace, Result};
-use jobs::{Jobs, page_size};
-use listener::Listener;
+use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedSpace, Result};
 use rustix::event::{Timespec, epoll};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use token::Token;
+use workers::Workers;
 
-/// How long a broker that was told to stop waits for the last map to go.
+/// How long a broker that was told to stop waits until everything is taken back.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How soon a message is tried again for which too many descriptors were on their way.
+const CROWDED: Duration = Duration::from_millis(10);
 
 /// The owner of cards on behalf of other processes.
 pub struct Broker {
     machine: Machine,
-    cards: Cards,
-    jobs: Jobs,
+    workers: Workers,
+    closer: Closer,
     epoll: OwnedFd,
-    doors: HashMap<u64, Entrance>,
+    entrances: Entrances,
     clients: HashMap<ClientId, Connection>,
-    next_token: u64,
-    /// Descriptors that finished work made, until the reply that carries them.
-    made: HashMap<TaskId, Vec<OwnedFd>>,
-    wake: Arc<EventFd>,
+    next_client: u64,
+    /// Clients to whom something is to be sent again.
+    crowded: BTreeSet<ClientId>,
     stop: Arc<EventFd>,
     buffer: Vec<u8>,
-}
-
-/// A way in.
-enum Entrance {
-    Listener(Listener),
-    Door(OwnedFd),
 }
 
 /// Tells a running [`Broker`] to stop, from any thread.
@@ -65,55 +68,39 @@ impl StopHandle {
     }
 }
 
-const WAKE: u64 = 0;
-const STOP: u64 = 1;
-const FIRST_TOKEN: u64 = 2;
-/// Set in the token of a client's pidfd, whose socket has the same token without it.
-const PROCESS: u64 = 1 << 63;
-/// Set in the token of a card's notices; the rest is its index.
-const CARD: u64 = 1 << 62;
-
 impl Broker {
-    /// A broker of the cards of `spaces`.
+    /// A broker of the cards of `spaces`, with the usual limits: what is in the machine's memory is the most that one user
+    /// may have in buffers.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] if there is no address that all of the cards can use; what the system says.
     pub fn new(spaces: Vec<OpenedSpace>) -> Result<Self> {
+        let info = rustix::system::sysinfo();
+        let bytes_of_user = (info.totalram).saturating_mul(u64::from(info.mem_unit));
+        Self::with_limits(spaces, Limits { bytes_of_user, ..Limits::default() })
+    }
+
+    /// The same with other limits.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_limits(spaces: Vec<OpenedSpace>, limits: Limits) -> Result<Self> {
         let all = AddressSpace::joined(spaces.iter().map(|opened| &opened.space));
         let iovas = Allocator::new(all.ranges(), all.granule())?;
-        let (mut cards, mut descriptions) = (Vec::new(), Vec::new());
-        for (space, opened) in spaces.iter().enumerate() {
-            descriptions.extend(opened.cards.iter().map(|card| CardDescription {
-                identity: card.identity().clone(),
-                bars: *card.device.bars(),
-                space,
-                physical: opened.space.physical().is_some(),
-            }));
-        }
-        let spaces = spaces.into_iter().map(|opened| {
-            cards.extend(opened.cards);
-            opened.space
-        });
-        let jobs = Jobs::new(all, spaces.collect());
-        let system = |errno| Error::from_errno(errno, "epoll of the broker");
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system)?;
-        let (wake, stop) = (Arc::new(EventFd::new()?), Arc::new(EventFd::new()?));
-        for (event, token) in [(&wake, WAKE), (&stop, STOP)] {
-            epoll::add(&epoll, event, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
-                .map_err(system)?;
-        }
-        let cards = Cards::new(cards, Arc::clone(&wake));
-        cards.watch(&epoll, |index| index as u64 | CARD)?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|errno| Error::from_errno(errno, "epoll of the broker"))?;
+        let stop = Arc::new(EventFd::new()?);
+        watch(&epoll, &stop, Token::Stop)?;
+        let (workers, cards) = Workers::start(spaces, all, &epoll)?;
         Ok(Self {
-            machine: Machine::new(std::process::id(), descriptions, iovas),
-            cards,
-            jobs,
+            machine: Machine::new(std::process::id(), cards, iovas, limits),
+            workers,
+            closer: Closer::new()?,
             epoll,
-            doors: HashMap::new(),
+            entrances: Entrances::default(),
             clients: HashMap::new(),
-            next_token: FIRST_TOKEN,
-            made: HashMap::new(),
-            wake,
+            next_client: 0,
+            crowded: BTreeSet::new(),
             stop,
             buffer: vec![0; protocol::MAX_MESSAGE],
         })
@@ -126,10 +113,7 @@ impl Broker {
     /// [`ErrorKind::Held`] if a live broker has that socket, [`ErrorKind::Invalid`] if the path is too long for one; what
     /// the system says.
     pub fn listen(&mut self, path: &Path, mode: u32) -> Result<()> {
-        let listener = Listener::bind(path, mode)?;
-        let token = self.watch(&listener)?;
-        self.doors.insert(token, Entrance::Listener(listener));
-        Ok(())
+        self.entrances.listen(path, mode, &self.epoll)
     }
 
     /// A socket for child processes: whoever inherits it can connect, and so can its children.
@@ -137,10 +121,7 @@ impl Broker {
     /// # Errors
     /// What the system says.
     pub fn door(&mut self) -> Result<Door> {
-        let (inside, door) = Door::new()?;
-        let token = self.watch(&inside)?;
-        self.doors.insert(token, Entrance::Door(inside));
-        Ok(door)
+        self.entrances.door(&self.epoll)
     }
 
     /// Tells this broker to stop, from any thread.
@@ -149,218 +130,199 @@ impl Broker {
         StopHandle(Arc::clone(&self.stop))
     }
 
-    /// Serves until told to stop, then takes back what the clients have.
+    /// Serves until told to stop, then takes back what the clients have, stops its cards' DMA and closes them.
     ///
     /// # Errors
-    /// What `epoll` says; [`ErrorKind::TimedOut`] if memory could not be taken back in time.
+    /// What `epoll` says; [`ErrorKind::TimedOut`] if not everything could be taken back in time.
     pub fn run(mut self) -> Result<()> {
         let mut stopping: Option<Instant> = None;
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(since) = stopping {
-                if self.machine.clients().next().is_none() && self.jobs.is_empty() {
+                if self.machine.is_stopped() {
                     return Ok(());
                 }
                 if since.elapsed() > STOP_LIMIT {
-                    let what = "the broker stopped, but memory of its clients is still mapped";
+                    let what = "the broker stopped, but a card or memory of its clients could not be taken back in time";
                     return Err(Error::new(ErrorKind::TimedOut, what));
                 }
             }
-            // With pieces left to map, only look who is there.
-            let timeout = match (self.jobs.is_empty(), stopping) {
-                (false, _) => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
-                (true, Some(_)) => Some(Timespec { tv_sec: 0, tv_nsec: 50_000_000 }),
+            let timeout = match (self.crowded.is_empty(), stopping) {
+                (false, _) => Some(CROWDED),
+                (true, Some(_)) => Some(Duration::from_millis(50)),
                 (true, None) => None,
             };
+            let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(Error::from_errno(errno, "epoll of the broker")),
             }
             for event in &events {
-                match event.data.u64() {
-                    STOP if stopping.is_none() => {
-                        stopping = Some(Instant::now());
+                match Token::from_u64(event.data.u64()) {
+                    Some(Token::Stop) => {
                         self.stop.take()?;
-                        self.doors.clear();
-                        for client in self.machine.clients().collect::<Vec<_>>() {
-                            self.feed(Event::Left { client });
+                        if stopping.is_none() {
+                            stopping = Some(Instant::now());
+                            self.entrances = Entrances::default();
+                            self.feed(Event::Stop);
                         }
                     }
-                    STOP => {}
-                    WAKE => self.collect_finished()?,
-                    token => self.ready(token),
+                    Some(token) => self.ready(token)?,
+                    None => {}
                 }
             }
-            if let Some((task, outcome)) = self.jobs.step() {
-                let outcome = outcome.map(|(memory, outcome)| {
-                    self.made.extend(memory.map(|memory| (task, vec![memory])));
-                    outcome
-                });
-                self.feed(Event::Finished { task, outcome });
-                self.made.remove(&task);
+            for client in std::mem::take(&mut self.crowded) {
+                self.flush(client);
             }
         }
     }
 
-    fn watch(&mut self, descriptor: impl AsFd) -> Result<u64> {
-        let token = self.next_token;
-        self.next_token += 1;
-        epoll::add(&self.epoll, &descriptor, epoll::EventData::new_u64(token), epoll::EventFlags::IN)
-            .map_err(|errno| Error::from_errno(errno, "epoll of the broker"))?;
-        Ok(token)
-    }
-
-    fn ready(&mut self, token: u64) {
-        if token & PROCESS != 0 {
-            return self.feed(Event::Left { client: ClientId(token & !PROCESS) });
-        }
-        if token & CARD != 0 {
-            let card = usize::try_from(token & !CARD).unwrap_or(usize::MAX);
-            for notice in self.cards.notices(card) {
-                self.feed(Event::Noticed { card, notice });
-            }
-            return;
-        }
-        match self.doors.get_mut(&token) {
-            Some(Entrance::Listener(listener)) => {
-                if let Some(socket) = listener.accept() {
-                    self.admit(socket);
+    fn ready(&mut self, token: Token) -> Result<()> {
+        match token {
+            Token::Stop => {}
+            Token::Finished => {
+                for finished in self.workers.finished()? {
+                    let event = Event::Finished { task: finished.task, outcome: finished.outcome };
+                    self.feed_with(event, finished.descriptors);
                 }
             }
-            Some(Entrance::Door(inside)) => match door::admit(inside) {
-                door::Knock::Client(socket) => self.admit(socket),
-                door::Knock::Nothing => {}
-                door::Knock::Closed => {
-                    self.doors.remove(&token);
+            Token::Card(card) => {
+                for notice in self.workers.notices(card) {
+                    self.feed(Event::Noticed { card, notice });
                 }
-            },
-            None => self.read(ClientId(token)),
+            }
+            Token::Process(client) => self.feed(Event::Left { client }),
+            Token::Entrance(number) => {
+                if let Some((socket, way)) = self.entrances.next(number, &self.closer) {
+                    self.admit(socket, way);
+                }
+            }
+            Token::Socket(client) => {
+                self.flush(client);
+                self.read(client);
+            }
         }
+        Ok(())
     }
 
-    fn admit(&mut self, socket: OwnedFd) {
-        let client = ClientId(self.next_token);
-        self.next_token += 1;
-        match Connection::new(socket, &self.epoll, client) {
+    fn admit(&mut self, socket: OwnedFd, way: Way) {
+        let client = ClientId(self.next_client);
+        self.next_client += 1;
+        match Connection::new(socket, &self.epoll, client, way) {
             Ok((connection, peer)) => {
                 tracing::debug!(client = client.0, pid = peer.pid, "a client connected");
+                let source = match way {
+                    Way::Listener => Source::User(peer.uid),
+                    Way::Door => Source::Door,
+                };
                 self.clients.insert(client, connection);
-                self.feed(Event::Joined { client, peer });
+                match self.closer.check(source) {
+                    Ok(()) => self.feed(Event::Joined { client, peer }),
+                    Err(error) => {
+                        let refusal = Effect::Reply { client, number: 0, reply: Err(error), attach: None };
+                        self.carry_out(vec![refusal, Effect::Disconnect { client }], Vec::new());
+                    }
+                }
             }
-            Err(error) => tracing::warn!(%error, "a client could not be let in"),
+            // Somebody who is gone again already, mostly.
+            Err(error) => tracing::debug!(%error, "a client could not be let in"),
         }
     }
 
     fn read(&mut self, client: ClientId) {
-        let Some(connection) = self.clients.get_mut(&client) else { return };
-        if !connection.flush(&self.epoll) {
-            return self.feed(Event::Left { client });
-        }
-        match connection.receive(&mut self.buffer) {
+        let Some(connection) = self.clients.get(&client) else { return };
+        match connection.receive(&mut self.buffer, &self.closer) {
             Incoming::Nothing => {}
             Incoming::Gone => self.feed(Event::Left { client }),
             Incoming::Nonsense(error) => self.feed(Event::Nonsense { client, error }),
+            Incoming::Unreadable(number, error) => self.feed(Event::Unreadable { client, number, error }),
             Incoming::Request { number, request, descriptor } => {
                 let event = Event::Request { client, number, request, descriptor: descriptor.is_some() };
-                self.feed_with(event, descriptor);
+                self.feed_with(event, descriptor.into_iter().collect());
             }
+        }
+    }
+
+    fn flush(&mut self, client: ClientId) {
+        let Some(connection) = self.clients.get_mut(&client) else { return };
+        match connection.flush(&self.epoll, &self.closer) {
+            Health::Good => {}
+            Health::Crowded => {
+                self.crowded.insert(client);
+            }
+            Health::Bad => self.feed(Event::Left { client }),
         }
     }
 
     fn feed(&mut self, event: Event) {
-        self.feed_with(event, None);
+        self.feed_with(event, Vec::new());
     }
 
-    /// Feeds the machine and carries out what it says, until it has nothing more to say. `descriptor` came with the event.
-    fn feed_with(&mut self, event: Event, mut descriptor: Option<OwnedFd>) {
-        let mut waiting = std::collections::VecDeque::from(self.machine.handle(event));
-        while let Some(effect) = waiting.pop_front() {
-            match effect {
+    /// Feeds the machine and carries out what it says. `carried` came with the event: what a reply takes along, or what a vector
+    /// is to be wired to.
+    fn feed_with(&mut self, event: Event, carried: Vec<OwnedFd>) {
+        let effects = self.machine.handle(event);
+        self.carry_out(effects, carried);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, mut carried: Vec<OwnedFd>) {
+        let mut effects = VecDeque::from(effects);
+        while let Some(effect) = effects.pop_front() {
+            let (client, message, attached) = match effect {
                 Effect::Reply { client, number, reply, attach } => {
-                    let attached = attach.and_then(|task| self.made.remove(&task)).unwrap_or_default();
-                    let Some(connection) = self.clients.get_mut(&client) else { continue };
-                    if !connection.reply(&self.epoll, number, &reply, attached) {
-                        waiting.extend(self.machine.handle(Event::Left { client }));
-                    }
+                    let attached = if attach.is_some() { std::mem::take(&mut carried) } else { Vec::new() };
+                    let message = protocol::encode_reply(number, &reply)
+                        .or_else(|error| protocol::encode_reply(number, &Err(error)));
+                    (client, message, attached)
                 }
-                Effect::Tell { client, card, notice } => self.cards.tell(client, card, notice),
+                Effect::Tell { client, notice } => (client, protocol::encode_notice(&notice), Vec::new()),
+                Effect::Work { id, task } => {
+                    self.workers.begin(id, task, carried.pop());
+                    continue;
+                }
+                Effect::Cancel { id } => {
+                    self.workers.cancel(id);
+                    continue;
+                }
                 Effect::Disconnect { client } => {
-                    self.cards.forget(client);
                     if let Some(connection) = self.clients.remove(&client) {
-                        connection.close(&self.epoll);
+                        connection.close(&self.epoll, &self.closer);
                         tracing::debug!(client = client.0, "a client is gone, and nothing of it is left");
                     }
+                    continue;
                 }
-                Effect::Work { task, work } => {
-                    let Some(outcome) = self.work(task, work, &mut descriptor) else { continue };
-                    waiting.extend(self.machine.handle(Event::Finished { task, outcome }));
+            };
+            let Some(connection) = self.clients.get_mut(&client) else {
+                self.closer.own(attached);
+                continue;
+            };
+            let health = match message {
+                Ok(message) => connection.send(&self.epoll, message, attached, &self.closer),
+                Err(error) => {
+                    tracing::error!(%error, "a message could not be encoded");
+                    Health::Bad
                 }
+            };
+            match health {
+                Health::Good => {}
+                Health::Crowded => {
+                    self.crowded.insert(client);
+                }
+                // Behind what is still to be done: the machine has said that before.
+                Health::Bad => effects.extend(self.machine.handle(Event::Left { client })),
             }
         }
-    }
-
-    /// Does a piece of work, or begins it if it takes time.
-    fn work(
-        &mut self,
-        task: TaskId,
-        work: Work,
-        descriptor: &mut Option<OwnedFd>,
-    ) -> Option<Result<Outcome>> {
-        let done = |result: Result<()>| Some(result.map(|()| Outcome::Done));
-        match work {
-            Work::Map { space, iova, size, page_shift } => {
-                let pages = page_size(page_shift).map(|pages| self.jobs.map(task, space, iova, size, pages));
-                pages.err().map(Err)
-            }
-            Work::Place { space, size, align, top, page_shift } => {
-                let request = page_size(page_shift).map(|pages| DmaRequest { size, align, top, pages });
-                request.map(|request| self.jobs.place(task, space, request)).err().map(Err)
-            }
-            Work::Unmap { space, iova, size } => {
-                self.jobs.unmap(task, space, iova, size);
-                None
-            }
-            Work::Grant { card, client } => Some(self.grant(task, card, client)),
-            Work::Wire { card, vector } => {
-                let event = descriptor.take();
-                done(self.cards.wire(card, vector, event.as_ref().map(AsFd::as_fd)))
-            }
-            Work::Silence { card, vector } => done(self.cards.wire(card, vector, None)),
-            Work::CarryOut { card, will } => done(self.cards.carry_out(card, &will)),
-            Work::Reset { card, unused } => self.cards.begin_reset(task, card, unused).err().map(Err),
-            Work::Close { card } => self.begin_close(task, card).err().map(Err),
-        }
-    }
-
-    fn grant(&mut self, task: TaskId, card: usize, client: ClientId) -> Result<Outcome> {
-        let (kind, descriptors) = self.cards.grant(card, client)?;
-        self.made.insert(task, descriptors);
-        Ok(Outcome::Grant { kind })
-    }
-
-    fn begin_close(&mut self, task: TaskId, card: usize) -> Result<()> {
-        if let Some(mapper) = self.cards.begin_close(task, card)? {
-            self.jobs.leave_out(&mapper);
-        }
-        Ok(())
-    }
-
-    fn collect_finished(&mut self) -> Result<()> {
-        self.wake.take()?;
-        while let Some((task, outcome)) = self.cards.next_finished() {
-            self.feed(Event::Finished { task, outcome });
-        }
-        Ok(())
+        // Of a client that is gone, or of a request that was refused.
+        self.closer.own(carried);
     }
 }
 
-/// Who is at the other end of a client's socket.
-fn peer_of(socket: impl AsFd) -> Result<Peer> {
-    let credentials = rustix::net::sockopt::socket_peercred(socket)
-        .map_err(|errno| Error::from_errno(errno, "credentials of a client"))?;
-    let pid = u32::try_from(credentials.pid.as_raw_nonzero().get()).unwrap_or(0);
-    Ok(Peer { pid, uid: credentials.uid.as_raw() })
+/// Has `epoll` report `descriptor` as `token`.
+fn watch(epoll: impl AsFd, descriptor: impl AsFd, token: Token) -> Result<()> {
+    let data = epoll::EventData::new_u64(token.into_u64());
+    epoll::add(epoll, descriptor, data, epoll::EventFlags::IN)
+        .map_err(|errno| Error::from_errno(errno, "epoll of the broker"))
 }
 
 fn io(error: &std::io::Error) -> Error {

@@ -1,0 +1,291 @@
+//! What the machine knows of a card, and who may do what with it as a whole: open, close, interrupts, reset.
+
+use super::leaving::Presence;
+use super::requests::Answer;
+use super::{CardDescription, ClientId, Effect, Failure, Machine, Outcome, TaskId, Work, invalid};
+use crate::protocol::{CardId, Notice, Reply, Request};
+use jitney_vfio::{Error, ErrorKind, Granted, LeaseTable, Mode, Part};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Card {
+    pub(super) description: CardDescription,
+    pub(super) leases: LeaseTable<ClientId>,
+    /// Who has opened it. Those who have only asked count, so that nobody else's departure resets it meanwhile.
+    pub(super) users: BTreeMap<ClientId, Opening>,
+    pub(super) wired: BTreeMap<u16, Wiring>,
+    /// It is being reset for somebody, or because nobody uses it.
+    pub(super) resetting: bool,
+    pub(super) presence: Presence,
+    /// Requests that wait until it has been reset, or until somebody who is gone holds nothing of it any more.
+    pub(super) deferred: Vec<Deferred>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Opening {
+    Asked,
+    Granted,
+}
+
+/// To whom a vector is wired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Wiring {
+    pub(super) client: ClientId,
+    /// It was wired once with success, and not silenced since.
+    live: bool,
+    /// Wires and silences that are under way.
+    pending: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Deferred {
+    pub(super) client: ClientId,
+    pub(super) number: u64,
+    pub(super) request: Request,
+}
+
+impl Card {
+    pub(super) fn new(description: CardDescription) -> Self {
+        Self {
+            description,
+            leases: LeaseTable::default(),
+            users: BTreeMap::new(),
+            wired: BTreeMap::new(),
+            resetting: false,
+            presence: Presence::Here,
+            deferred: Vec::new(),
+        }
+    }
+
+    pub(super) fn is_opened_by(&self, client: ClientId) -> bool {
+        self.users.get(&client) == Some(&Opening::Granted)
+    }
+
+    /// The vectors that are wired to `client`.
+    pub(super) fn wired_by(&self, client: ClientId) -> Vec<u16> {
+        let own = self.wired.iter().filter(|(_, wiring)| wiring.client == client);
+        own.map(|(vector, _)| *vector).collect()
+    }
+
+    /// Whether `client` may have `vector` for itself.
+    pub(super) fn may_wire(&self, client: ClientId, vector: u16) -> bool {
+        let part = Part::interrupt(vector);
+        self.leases.iter().any(|lease| {
+            lease.holder == client
+                && lease.request.mode == Mode::Exclusive
+                && lease.request.part.overlaps(&part)
+        })
+    }
+}
+
+impl Machine {
+    pub(super) fn card(&self, id: CardId) -> Result<&Card, Error> {
+        self.cards.get(&id).ok_or_else(|| {
+            let ids: Vec<String> = self.cards.keys().map(|CardId(id)| id.to_string()).collect();
+            let there = if ids.is_empty() { "none".into() } else { ids.join(", ") };
+            Error::new(ErrorKind::NotFound, format!("there is no card of id {}; this broker has {there}", id.0))
+                .with_remedy("ask for the list of cards again: it may have been unplugged")
+        })
+    }
+
+    /// The card, if `client` has opened it.
+    pub(super) fn opened(&self, client: ClientId, id: CardId) -> Result<&Card, Error> {
+        let card = self.card(id)?;
+        match card.is_opened_by(client) {
+            true => Ok(card),
+            false => {
+                Err(invalid(format!("this client has not opened card {}", card.description.identity)))
+            }
+        }
+    }
+
+    pub(super) fn open(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        id: CardId,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let card = self.card(id)?;
+        if card.users.contains_key(&client) {
+            let what = format!("this client has opened card {} already", card.description.identity);
+            return Err(invalid(what).with_remedy("use the grant that came with that, or close it first"));
+        }
+        if let Some(card) = self.cards.get_mut(&id) {
+            card.users.insert(client, Opening::Asked);
+        }
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.reached.insert(id);
+        }
+        self.start(Work::Grant { card: id }, client, Some(number), effects);
+        Ok(None)
+    }
+
+    pub(super) fn granted(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        id: CardId,
+        task: TaskId,
+        outcome: Result<Outcome, Failure>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let kind = match outcome {
+            Ok(Outcome::Grant { kind }) => Ok(kind),
+            Ok(_) => Err(Error::new(ErrorKind::System, "a card was opened, and nobody said how it is reached")),
+            Err(failure) => Err(failure.error),
+        };
+        match kind {
+            Ok(kind) => {
+                let Some(card) = self.cards.get_mut(&id) else { return };
+                card.users.insert(client, Opening::Granted);
+                let leaving = card.presence == Presence::Leaving;
+                self.reply(client, number, Ok(Reply::Opened { kind }), Some(task), effects);
+                if leaving && self.is_present(client) {
+                    effects.push(Effect::Tell { client, notice: Notice::Leaving { card: id } });
+                }
+            }
+            Err(error) => {
+                self.leave_card(client, id, effects);
+                self.reply(client, number, Err(error), None, effects);
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, client: ClientId, id: CardId, effects: &mut Vec<Effect>) -> Answer {
+        let card = self.opened(client, id)?;
+        if let Some(lease) = card.leases.iter().find(|lease| lease.holder == client) {
+            return Err(invalid(format!(
+                "the lease on {} has to end before the card is closed",
+                lease.request.part
+            )));
+        }
+        self.leave_card(client, id, effects);
+        Ok(Some(Reply::Done))
+    }
+
+    /// Forgets a user of a card; the last one out resets it, or closes one that is wanted back.
+    pub(super) fn leave_card(&mut self, client: ClientId, id: CardId, effects: &mut Vec<Effect>) {
+        let Some(card) = self.cards.get_mut(&id) else { return };
+        if card.users.remove(&client).is_some() {
+            self.rest_if_unused(id, effects);
+        }
+    }
+
+    /// Resets a card that nobody uses, so that it does nothing until somebody opens it again, or closes one that is wanted back.
+    fn rest_if_unused(&mut self, id: CardId, effects: &mut Vec<Effect>) {
+        let Some(card) = self.cards.get(&id) else { return };
+        if !card.users.is_empty() || card.resetting {
+            return;
+        }
+        match card.presence {
+            Presence::Here if !self.stopping => self.start_reset(id, None, effects),
+            Presence::Here | Presence::Leaving => self.let_go(id, effects),
+            Presence::Closing => {}
+        }
+    }
+
+    pub(super) fn wire(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        (id, vector): (CardId, u16),
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let card = self.opened(client, id)?;
+        if !card.may_wire(client, vector) {
+            let part = Part::interrupt(vector);
+            return Err(invalid(format!(
+                "vector {vector} can be wired after {part} has been leased, exclusively"
+            )));
+        }
+        let Some(card) = self.cards.get_mut(&id) else { return Ok(None) };
+        let wiring = card.wired.entry(vector).or_insert(Wiring { client, live: false, pending: 0 });
+        // Who had it before is gone, or has silenced it: there is no lease but this client's.
+        wiring.client = client;
+        wiring.pending += 1;
+        self.start(Work::Wire { card: id, vector }, client, Some(number), effects);
+        Ok(None)
+    }
+
+    pub(super) fn silence(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        (id, vector): (CardId, u16),
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        self.card(id)?;
+        let wiring = self.cards.get_mut(&id).and_then(|card| card.wired.get_mut(&vector));
+        match wiring.filter(|wiring| wiring.client == client) {
+            Some(wiring) => wiring.pending += 1,
+            None => return Err(invalid(format!("this client has not wired vector {vector}"))),
+        }
+        self.start(Work::Silence { card: id, vector }, client, Some(number), effects);
+        Ok(None)
+    }
+
+    /// Takes in that a vector was wired (`on`) or silenced, or that this failed: then it is as it was.
+    pub(super) fn wired(&mut self, (id, vector): (CardId, u16), on: bool, succeeded: bool, asked: bool) {
+        let Some(card) = self.cards.get_mut(&id) else { return };
+        let Some(wiring) = card.wired.get_mut(&vector) else { return };
+        if asked {
+            wiring.pending = wiring.pending.saturating_sub(1);
+        }
+        if succeeded {
+            wiring.live = on;
+        }
+        if !wiring.live && wiring.pending == 0 {
+            card.wired.remove(&vector);
+        }
+    }
+
+    pub(super) fn reset(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        id: CardId,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let card = self.opened(client, id)?;
+        let others = |lease: &&Granted<ClientId>| lease.holder != client && self.is_present(lease.holder);
+        if let Some(lease) = card.leases.iter().find(others) {
+            let (part, holder) = (&lease.request.part, self.name_of(lease.holder));
+            let what = format!("reset of card {}: {part} is held by {holder}", card.description.identity);
+            return Err(Error::new(ErrorKind::Held, what)
+                .with_errno(rustix::io::Errno::BUSY)
+                .with_remedy("wait until it ends"));
+        }
+        self.start_reset(id, Some((client, number)), effects);
+        Ok(None)
+    }
+
+    fn start_reset(&mut self, id: CardId, asked: Option<(ClientId, u64)>, effects: &mut Vec<Effect>) {
+        if let Some(card) = self.cards.get_mut(&id) {
+            card.resetting = true;
+        }
+        let (client, answer) = asked.unzip();
+        self.start(Work::Reset { card: id, unused: client.is_none() }, client, answer, effects);
+    }
+
+    /// Takes in that a card was reset, or could not be.
+    pub(super) fn was_reset(
+        &mut self,
+        id: CardId,
+        unused: bool,
+        succeeded: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(card) = self.cards.get_mut(&id) else { return };
+        card.resetting = false;
+        if succeeded {
+            self.is_quiet(id, effects);
+        }
+        // Who asked for it has closed the card meanwhile.
+        if !unused {
+            self.rest_if_unused(id, effects);
+        }
+        self.let_go(id, effects);
+        self.retry_deferred(id, effects);
+    }
+}

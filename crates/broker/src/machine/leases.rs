@@ -1,0 +1,102 @@
+//! Who gets which lease, and when it ends.
+
+use super::requests::Answer;
+use super::{ClientId, Effect, Machine, Work, invalid};
+use crate::protocol::{CardId, Reply};
+use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Mode};
+
+impl Machine {
+    pub(super) fn lease(&mut self, client: ClientId, id: CardId, request: LeaseRequest) -> Answer {
+        let description = &self.opened(client, id)?.description;
+        self.check_leases(client)?;
+        request.will.check(&description.bars, &description.identity)?;
+        let lease = self.take_lease(client, id, request)?;
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.leases += 1;
+        }
+        Ok(Some(Reply::Leased(lease)))
+    }
+
+    fn take_lease(&mut self, client: ClientId, id: CardId, request: LeaseRequest) -> Result<LeaseId, Error> {
+        let card = self.card(id)?;
+        let mut clashes = card.leases.iter().filter(|lease| excludes(&lease.request, &request));
+        // Of somebody who is gone nobody has to be told: it is those who are there that stand in the way.
+        let clash = clashes
+            .clone()
+            .find(|lease| self.is_present(lease.holder))
+            .or_else(|| clashes.next())
+            .map(|lease| (lease.holder, lease.request.part.clone()));
+        if let Some((holder, its_part)) = clash {
+            let (part, holder) = (&request.part, self.name_of(holder));
+            let what =
+                format!("{part} of card {}: {its_part} is held by {holder}", card.description.identity);
+            return Err(Error::new(ErrorKind::Held, what)
+                .with_errno(rustix::io::Errno::BUSY)
+                .with_remedy("wait until it ends, or use another channel or card"));
+        }
+        let lease = LeaseId(self.next_lease);
+        self.next_lease += 1;
+        if let Some(card) = self.cards.get_mut(&id)
+            && card.leases.grant(lease, client, request).is_err()
+        {
+            tracing::error!(lease = lease.0, "a lease clashes with one that it does not clash with");
+        }
+        Ok(lease)
+    }
+
+    /// Ends a lease at once, or after its will was carried out.
+    pub(super) fn release(
+        &mut self,
+        client: ClientId,
+        number: u64,
+        (id, lease, will): (CardId, LeaseId, bool),
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let card = self.card(id)?;
+        let own = card.leases.iter().find(|granted| granted.id == lease && granted.holder == client);
+        let Some(own) = own else { return Err(no_lease(lease)) };
+        // Interrupts would go on to somebody who has no right to them any more.
+        let covered = |vector| {
+            let part = jitney_vfio::Part::interrupt(vector);
+            card.leases.iter().any(|other| {
+                other.id != lease
+                    && other.holder == client
+                    && other.request.mode == Mode::Exclusive
+                    && other.request.part.overlaps(&part)
+            })
+        };
+        let of_this = |vector: &u16| own.request.part.overlaps(&jitney_vfio::Part::interrupt(*vector));
+        let uncovered =
+            card.wired_by(client).into_iter().filter(of_this).find(|vector| !covered(*vector));
+        if let Some(vector) = uncovered {
+            return Err(invalid(format!("vector {vector} has to be silenced before its lease ends")));
+        }
+        if will && !own.request.will.0.is_empty() {
+            let wills = vec![(lease, own.request.will.clone())];
+            self.start(Work::CarryOut { card: id, wills }, client, Some(number), effects);
+            return Ok(None);
+        }
+        self.end_lease(client, id, lease)?;
+        self.retry_deferred(id, effects);
+        Ok(Some(Reply::Done))
+    }
+
+    /// Takes a lease out of the books.
+    pub(super) fn end_lease(&mut self, client: ClientId, id: CardId, lease: LeaseId) -> Result<(), Error> {
+        let card = self.cards.get_mut(&id);
+        card.and_then(|card| card.leases.release(lease, &client)).ok_or_else(|| no_lease(lease))?;
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.leases = state.leases.saturating_sub(1);
+        }
+        Ok(())
+    }
+}
+
+fn no_lease(lease: LeaseId) -> Error {
+    invalid(format!("this client has no lease {} on that card", lease.0))
+}
+
+/// Whether somebody who has been granted `granted` excludes somebody else who asks for `asked`.
+pub(super) fn excludes(granted: &LeaseRequest, asked: &LeaseRequest) -> bool {
+    granted.part.overlaps(&asked.part) && (granted.mode == Mode::Exclusive || asked.mode == Mode::Exclusive)
+}

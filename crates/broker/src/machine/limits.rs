@@ -1,0 +1,110 @@
+//! How much a client, and a user with all clients together, may have. Each refusal names the limit.
+
+use super::{Client, ClientId, Machine};
+use jitney_vfio::{Error, ErrorKind};
+
+/// What one client, or all clients of one user together, may have at most.
+///
+/// The defaults are such that people who work do not meet them, and that what one user can take leaves something for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Limits {
+    /// Connections of a user.
+    pub connections_of_user: usize,
+    /// Requests of a client that wait for an answer.
+    pub requests_of_client: usize,
+    /// DMA buffers of a client. A type1 container has 65535 maps for all.
+    pub buffers_of_client: usize,
+    /// DMA buffers of a user.
+    pub buffers_of_user: usize,
+    /// Bytes of DMA buffers of a user.
+    pub bytes_of_user: u64,
+    /// Leases of a client.
+    pub leases_of_client: usize,
+    /// Leases of a user.
+    pub leases_of_user: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_of_user: 256,
+            requests_of_client: 64,
+            buffers_of_client: 4096,
+            buffers_of_user: 16384,
+            bytes_of_user: u64::MAX,
+            leases_of_client: 256,
+            leases_of_user: 4096,
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn check_connections(&self, uid: u32) -> Result<(), Error> {
+        let most = self.limits.connections_of_user;
+        let count = self.of_user(uid).count();
+        if count < most { Ok(()) } else { Err(user_has(uid, count, most, "connections")) }
+    }
+
+    /// Whether `client` may have one more request under way.
+    pub(super) fn check_requests(&self, client: ClientId) -> Result<(), Error> {
+        let most = self.limits.requests_of_client;
+        let Some(state) = self.clients.get(&client) else { return Ok(()) };
+        let waiting = || self.cards.values().flat_map(|card| &card.deferred);
+        let deferred = waiting().filter(|deferred| deferred.client == client).count();
+        if state.pending.len() + deferred < most {
+            return Ok(());
+        }
+        Err(client_has(most, "requests that are not answered yet"))
+    }
+
+    pub(super) fn check_leases(&self, client: ClientId) -> Result<(), Error> {
+        let Some(state) = self.clients.get(&client) else { return Ok(()) };
+        if state.leases >= self.limits.leases_of_client {
+            return Err(client_has(self.limits.leases_of_client, "leases"));
+        }
+        let uid = state.peer.uid;
+        let count = self.of_user(uid).map(|client| client.leases).sum();
+        let most = self.limits.leases_of_user;
+        if count < most { Ok(()) } else { Err(user_has(uid, count, most, "leases")) }
+    }
+
+    /// Whether `client` may have one more buffer, of `size` bytes.
+    pub(super) fn check_buffers(&self, client: ClientId, size: u64) -> Result<(), Error> {
+        let Some(state) = self.clients.get(&client) else { return Ok(()) };
+        let count = |id, client: &Client| client.buffers.len() + self.placing(id).0;
+        if count(client, state) >= self.limits.buffers_of_client {
+            return Err(client_has(self.limits.buffers_of_client, "DMA buffers"));
+        }
+        let uid = state.peer.uid;
+        let all = || self.clients.iter().filter(|(_, client)| client.peer.uid == uid);
+        let count = all().map(|(id, client)| count(*id, client)).sum();
+        if count >= self.limits.buffers_of_user {
+            return Err(user_has(uid, count, self.limits.buffers_of_user, "DMA buffers"));
+        }
+        let taken = all().map(|(id, client)| client.bytes + self.placing(*id).1).sum::<u64>();
+        let most = self.limits.bytes_of_user;
+        if taken.saturating_add(size) <= most {
+            return Ok(());
+        }
+        let what = format!(
+            "a DMA buffer of {size:#x} bytes: user {uid} has {taken:#x} bytes in buffers already, and may have {most:#x}"
+        );
+        Err(Error::new(ErrorKind::Exhausted, what).with_remedy("free some, or end programs that have them"))
+    }
+
+    fn of_user(&self, uid: u32) -> impl Iterator<Item = &Client> {
+        self.clients.values().filter(move |client| client.peer.uid == uid)
+    }
+}
+
+fn client_has(most: usize, what: &str) -> Error {
+    Error::new(ErrorKind::Exhausted, format!("a client may have at most {most} {what}"))
+}
+
+fn user_has(uid: u32, count: usize, most: usize, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Exhausted,
+        format!("user {uid} has {count} {what}, and may have at most {most}, all programs together"),
+    )
+    .with_remedy("end programs that do not need them any more (jitney list --json says who has what)")
+}

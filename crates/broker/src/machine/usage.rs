@@ -1,0 +1,43 @@
+//! Lists: which cards there are, and who uses what. Long ones are answered in parts.
+
+use super::{Client, ClientId, Machine};
+use crate::protocol::{CardEntry, CardId, ClientUsage, Reply, fitting};
+use std::ops::Bound;
+
+impl Machine {
+    pub(super) fn list_cards(&self, after: Option<CardId>) -> Reply {
+        let rest = self.cards.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
+        let entries = rest.map(|(&id, card)| CardEntry { id, identity: card.description.identity.clone() });
+        let (cards, more) = fitting(entries);
+        Reply::Cards { cards, more }
+    }
+
+    pub(super) fn list_usage(&self, after: Option<u64>) -> Reply {
+        let after = after.map_or(Bound::Unbounded, |after| Bound::Excluded(ClientId(after)));
+        let rest = self.clients.range((after, Bound::Unbounded));
+        let (clients, more) = fitting(rest.map(|(id, client)| self.usage_of(*id, client)));
+        Reply::Usage { clients, more }
+    }
+
+    fn usage_of(&self, id: ClientId, client: &Client) -> ClientUsage {
+        let reached = || {
+            let cards = client.reached.iter();
+            cards.filter_map(|card| Some((*card, self.cards.get(card)?)))
+        };
+        ClientUsage {
+            client: id.0,
+            pid: client.peer.pid,
+            uid: client.peer.uid,
+            program: client.program.clone().unwrap_or_default(),
+            cards: reached().filter(|(_, card)| card.users.contains_key(&id)).map(|(card, _)| card).collect(),
+            leases: reached()
+                .flat_map(|(card, state)| {
+                    let own = state.leases.iter().filter(|lease| lease.holder == id);
+                    own.map(move |lease| (card, lease.request.part.to_string()))
+                })
+                .collect(),
+            buffers: u32::try_from(client.buffers.len()).unwrap_or(u32::MAX),
+            buffer_bytes: client.bytes,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The ways into a broker: sockets with names, and doors that child processes inherit.
+
+use super::closer::Closer;
+use super::door::{self, Door};
+use super::listener::Listener;
+use super::token::Token;
+use crate::machine::Way;
+use jitney_vfio::Result;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+#[derive(Default)]
+pub(super) struct Entrances {
+    open: HashMap<u64, Entrance>,
+    next: u64,
+}
+
+enum Entrance {
+    Listener(Listener),
+    Door(OwnedFd),
+}
+
+impl Entrances {
+    pub(super) fn listen(&mut self, path: &Path, mode: u32, poll: impl AsFd) -> Result<()> {
+        let listener = Listener::bind(path, mode)?;
+        let number = self.number();
+        super::watch(poll, &listener, Token::Entrance(number))?;
+        self.open.insert(number, Entrance::Listener(listener));
+        Ok(())
+    }
+
+    pub(super) fn door(&mut self, poll: impl AsFd) -> Result<Door> {
+        let (inside, door) = Door::new()?;
+        let number = self.number();
+        super::watch(poll, &inside, Token::Entrance(number))?;
+        self.open.insert(number, Entrance::Door(inside));
+        Ok(door)
+    }
+
+    /// Who is next at an entrance, if anybody is.
+    pub(super) fn next(&mut self, number: u64, closer: &Closer) -> Option<(OwnedFd, Way)> {
+        match self.open.get_mut(&number)? {
+            Entrance::Listener(listener) => listener.accept().map(|socket| (socket, Way::Listener)),
+            Entrance::Door(inside) => match door::admit(inside, closer) {
+                door::Knock::Client(socket) => Some((socket, Way::Door)),
+                door::Knock::Nothing => None,
+                door::Knock::Closed => {
+                    self.open.remove(&number);
+                    None
+                }
+            },
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+}

@@ -1,0 +1,239 @@
+//! The worker of an address space: maps and unmaps, in bounded pieces.
+//!
+//! The next piece is that of the client who has had the least of the worker's time: who asks for little does not wait for who
+//! asks for much. A map whose client is gone is not finished but undone.
+
+use super::worker::{Finished, Order, Report, Worker};
+use crate::machine::{ClientId, Failure, Outcome, Task, TaskId, Work};
+use jitney_memory::{Memfd, PageSize};
+use jitney_vfio::{AddressSpace, DmaPlace, DmaRequest, Error, ErrorKind, Result};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+/// Starts the worker of `space`.
+pub(super) fn start(name: String, space: AddressSpace, report: Report) -> Result<Worker> {
+    Worker::start(name, move |orders| {
+        SpaceWorker { space, report, queues: BTreeMap::new(), now: Duration::ZERO }.run(&orders);
+    })
+}
+
+struct SpaceWorker {
+    space: AddressSpace,
+    report: Report,
+    /// What each client waits for; `None` for what nobody does.
+    queues: BTreeMap<Option<ClientId>, Queue>,
+    /// How much time the client has had whose turn it was last: who comes anew begins there.
+    now: Duration,
+}
+
+struct Queue {
+    jobs: VecDeque<Job>,
+    had: Duration,
+}
+
+impl SpaceWorker {
+    fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            if self.queues.is_empty() {
+                match orders.recv() {
+                    Ok(order) => self.take(order),
+                    Err(_) => return,
+                }
+            }
+            loop {
+                match orders.try_recv() {
+                    Ok(order) => self.take(order),
+                    Err(TryRecvError::Empty) => break,
+                    // The rest is finished all the same: it takes memory from cards.
+                    Err(TryRecvError::Disconnected) => break,
+                }
+            }
+            self.step();
+        }
+    }
+
+    fn take(&mut self, order: Order) {
+        match order {
+            Order::Begin { id, task, .. } => match Job::new(id, &task) {
+                Ok(job) => {
+                    let fresh = Queue { jobs: VecDeque::new(), had: self.now };
+                    self.queues.entry(task.client).or_insert(fresh).jobs.push_back(job);
+                }
+                Err(error) => self.report(id, Err(error.into()), None),
+            },
+            Order::Cancel { id } => {
+                let jobs = self.queues.values_mut().flat_map(|queue| &mut queue.jobs);
+                for job in jobs.filter(|job| job.task == id) {
+                    job.cancel();
+                }
+            }
+        }
+    }
+
+    /// Does one piece.
+    fn step(&mut self) {
+        let next = self.queues.iter().min_by_key(|(_, queue)| queue.had).map(|(client, _)| *client);
+        let Some((client, queue)) =
+            next.and_then(|client| Some((client, self.queues.get_mut(&client)?)))
+        else {
+            return;
+        };
+        self.now = queue.had;
+        let since = Instant::now();
+        let finished = queue.jobs.front_mut().is_none_or(|job| job.step(&self.space));
+        queue.had += since.elapsed();
+        if !finished {
+            return;
+        }
+        let job = queue.jobs.pop_front();
+        if queue.jobs.is_empty() {
+            self.queues.remove(&client);
+        }
+        if let Some(job) = job {
+            let (task, outcome, memory) = job.end();
+            self.report(task, outcome, memory);
+        }
+    }
+
+    fn report(&self, task: TaskId, outcome: Result<Outcome, Failure>, memory: Option<OwnedFd>) {
+        self.report.send(Finished { task, outcome, descriptors: memory.into_iter().collect() });
+    }
+}
+
+struct Job {
+    task: TaskId,
+    kind: Kind,
+    iova: u64,
+    size: u64,
+    /// How much of it is mapped, or how much is left to unmap.
+    mapped: u64,
+    /// What went wrong so far.
+    failure: Option<Failure>,
+}
+
+enum Kind {
+    Map { source: Source, memory: Option<Memfd> },
+    Unmap,
+}
+
+/// Where the memory of a map comes from.
+enum Source {
+    /// Pages of this size.
+    Pages(PageSize),
+    /// Wherever it lies, that is its IOVA.
+    Physical(DmaRequest),
+}
+
+impl Job {
+    fn new(id: TaskId, task: &Task) -> Result<Self> {
+        let (kind, iova, size, mapped) = match task.work {
+            Work::Map { iova, size, page_shift, .. } => {
+                let source = Source::Pages(page_size(page_shift)?);
+                (Kind::Map { source, memory: None }, iova, size, 0)
+            }
+            Work::Place { size, align, top, page_shift, .. } => {
+                let pages = page_size(page_shift)?;
+                let source = Source::Physical(DmaRequest { size, align, top, pages });
+                // Where and how much is known when there is memory.
+                (Kind::Map { source, memory: None }, 0, 0, 0)
+            }
+            Work::Unmap { iova, size, .. } => (Kind::Unmap, iova, size, size),
+            _ => {
+                let what = "what is done at a card is not done in an address space";
+                return Err(Error::new(ErrorKind::System, what));
+            }
+        };
+        Ok(Self { task: id, kind, iova, size, mapped, failure: None })
+    }
+
+    /// Turns a map round: what it has mapped is unmapped.
+    fn cancel(&mut self) {
+        if matches!(self.kind, Kind::Map { .. }) && self.failure.is_none() {
+            let what = "the map was cancelled: nobody waits for it any more";
+            self.failure = Some(Error::new(ErrorKind::Disconnected, what).into());
+        }
+    }
+
+    /// Does one piece; true if that was the last.
+    fn step(&mut self, space: &AddressSpace) -> bool {
+        match self.kind {
+            Kind::Map { .. } if self.failure.is_none() => self.map_piece(space),
+            _ => self.unmap_piece(space),
+        }
+    }
+
+    fn map_piece(&mut self, space: &AddressSpace) -> bool {
+        match self.try_map_piece(space) {
+            Ok(()) => self.mapped == self.size,
+            Err(failure) => {
+                self.failure = Some(failure);
+                self.mapped == 0
+            }
+        }
+    }
+
+    fn try_map_piece(&mut self, space: &AddressSpace) -> Result<(), Failure> {
+        let Kind::Map { source, memory } = &mut self.kind else { return Ok(()) };
+        let memory = match (memory, source) {
+            (Some(memory), _) => memory,
+            (none, Source::Pages(pages)) => {
+                none.insert(Memfd::create("jitney-dma", self.size, *pages).map_err(Error::from)?)
+            }
+            (none, Source::Physical(request)) => {
+                let unable =
+                    || Error::new(ErrorKind::Unsupported, "no card of this space sees physical addresses");
+                let (made, address) = space.physical().ok_or_else(unable)?.make(request)?;
+                (self.iova, self.size) = (address, made.size());
+                none.insert(made)
+            }
+        };
+        let length = space.piece().min(self.size - self.mapped);
+        space.map(memory, self.mapped, self.iova + self.mapped, length).map_err(|error| {
+            // Something that is not ours lies there, and nobody knows for how long.
+            let lost = error.kind() == ErrorKind::Held;
+            Failure { error, lost }
+        })?;
+        self.mapped += length;
+        Ok(())
+    }
+
+    /// Unmaps the last piece that is mapped: each unmap has to match a map. All are tried.
+    fn unmap_piece(&mut self, space: &AddressSpace) -> bool {
+        let piece = space.piece();
+        let start = match self.mapped % piece {
+            0 => self.mapped - piece.min(self.mapped),
+            rest => self.mapped - rest,
+        };
+        if start < self.mapped
+            && let Err(error) = space.unmap(self.iova + start, self.mapped - start)
+        {
+            tracing::warn!(iova = self.iova + start, size = self.mapped - start, %error, "a piece could not be unmapped");
+            self.failure.get_or_insert(error.into()).lost = true;
+        }
+        self.mapped = start;
+        self.mapped == 0
+    }
+
+    fn end(self) -> (TaskId, Result<Outcome, Failure>, Option<OwnedFd>) {
+        let place = DmaPlace { iova: self.iova, size: self.size };
+        let (outcome, memory) = match self.kind {
+            Kind::Map { memory, source: Source::Pages(_) } => (Outcome::Done, memory),
+            Kind::Map { memory, source: Source::Physical(_) } => (Outcome::Placed(place), memory),
+            Kind::Unmap => (Outcome::Done, None),
+        };
+        match self.failure {
+            None => (self.task, Ok(outcome), memory.map(Memfd::into_fd)),
+            // Much memory takes long to go: that happens here.
+            Some(failure) => (self.task, Err(failure), None),
+        }
+    }
+}
+
+fn page_size(shift: u8) -> Result<PageSize> {
+    [PageSize::Normal, PageSize::Huge2M, PageSize::Huge1G]
+        .into_iter()
+        .find(|pages| pages.bytes() == 1 << shift)
+        .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("there are no pages of 2^{shift} bytes")))
+}

@@ -1,0 +1,100 @@
+//! Carries out wills, a step at a time: a will that waits does not hold up what else is to be done on the card.
+
+use jitney_vfio::{Error, ErrorKind, OpenedCard, Result, Will, WillStep};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// What all ones in a register mean: there is no card that answers, or one that is all ones.
+const NO_ANSWER: u32 = u32::MAX;
+
+/// Wills that are being carried out: those of one client on one card.
+pub(super) struct Running {
+    steps: VecDeque<WillStep>,
+    /// When what is waited for now has to have come.
+    until: Option<Instant>,
+    /// When all waits end.
+    end: Instant,
+    failure: Option<Error>,
+}
+
+/// What came of going on.
+pub(super) enum Step {
+    Waits,
+    Ended(Result<()>),
+}
+
+impl Running {
+    /// However many leases a client has had, its wills together wait no longer than one may.
+    pub(super) fn new(wills: impl IntoIterator<Item = Will>) -> Self {
+        Self {
+            steps: wills.into_iter().flat_map(|will| will.0).collect(),
+            until: None,
+            end: Instant::now() + Will::MAX_WAIT,
+            failure: None,
+        }
+    }
+
+    /// Goes on until there is something to wait for. Every step is tried, also if one before it failed, as long as the card
+    /// can be reached at all.
+    pub(super) fn step(&mut self, card: &mut OpenedCard) -> Step {
+        while let Some(step) = self.steps.front().copied() {
+            let done = match step {
+                WillStep::Write { bar, offset, value } => card.write_register(bar.into(), offset, value),
+                WillStep::WaitUntil { bar, offset, mask, value, within_ms } => {
+                    let within = Duration::from_millis(within_ms.into());
+                    let until = *self.until.get_or_insert_with(|| (Instant::now() + within).min(self.end));
+                    match self.has_come(card, (bar.into(), offset), mask, value) {
+                        Ok(false) if Instant::now() < until => return Step::Waits,
+                        Ok(false) => Err(Error::new(
+                            ErrorKind::TimedOut,
+                            format!(
+                                "{offset:#x} of BAR {bar} of card {} did not come to be {value:#x} (of {mask:#x})",
+                                card.identity()
+                            ),
+                        )),
+                        outcome => outcome.map(|_| ()),
+                    }
+                }
+            };
+            self.until = None;
+            self.steps.pop_front();
+            if let Err(error) = done {
+                if matches!(error.kind(), ErrorKind::LinkDown | ErrorKind::Disconnected) {
+                    self.steps.clear();
+                }
+                self.failure.get_or_insert(error);
+            }
+        }
+        Step::Ended(match self.failure.take() {
+            Some(error) => Err(error),
+            None => flush(card),
+        })
+    }
+
+    fn has_come(
+        &self,
+        card: &mut OpenedCard,
+        (bar, offset): (usize, u64),
+        mask: u32,
+        value: u32,
+    ) -> Result<bool> {
+        let found = card.read_register(bar, offset)?;
+        // Also a card that is gone for a moment only says nothing about its engines.
+        if found == NO_ANSWER && !card.link_is_up()? {
+            return Ok(false);
+        }
+        Ok(found & mask == value)
+    }
+}
+
+/// Waits until writes have reached the card: they are posted, and no read of the same card's overtakes them (PCIe Base
+/// Specification, section 2.4).
+fn flush(card: &mut OpenedCard) -> Result<()> {
+    match card.link_is_up()? {
+        true => Ok(()),
+        false => {
+            let what = format!("card {} does not answer after its will was carried out", card.identity());
+            Err(Error::new(ErrorKind::LinkDown, what))
+        }
+    }
+}

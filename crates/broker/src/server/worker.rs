@@ -1,0 +1,59 @@
+//! Workers: threads that do what can wait, one thing after the other, and report.
+
+use crate::machine::{Failure, Outcome, Task, TaskId};
+use jitney_memory::EventFd;
+use jitney_vfio::Result;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, mpsc};
+
+/// What a worker is told.
+pub(super) enum Order {
+    /// Do this. The descriptor came with the request that it answers.
+    Begin { id: TaskId, task: Task, descriptor: Option<OwnedFd> },
+    /// Nobody waits for this any more.
+    Cancel { id: TaskId },
+}
+
+/// What a worker says when it is done with a task.
+pub(super) struct Finished {
+    pub(super) task: TaskId,
+    pub(super) outcome: Result<Outcome, Failure>,
+    /// What goes with the reply.
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+/// How a worker says that something is finished.
+#[derive(Clone)]
+pub(super) struct Report {
+    pub(super) finished: mpsc::Sender<Finished>,
+    /// What the server's thread waits for.
+    pub(super) wake: Arc<EventFd>,
+}
+
+impl Report {
+    pub(super) fn send(&self, finished: Finished) {
+        // The broker may have stopped meanwhile; then nobody waits for this.
+        if self.finished.send(finished).is_ok()
+            && let Err(error) = self.wake.signal()
+        {
+            tracing::error!(%error, "the broker could not be told that something is done");
+        }
+    }
+}
+
+/// The way to a worker. It ends when this is dropped.
+pub(super) struct Worker(mpsc::Sender<Order>);
+
+impl Worker {
+    /// Starts one that runs `work`.
+    pub(super) fn start(name: String, work: impl FnOnce(mpsc::Receiver<Order>) + Send + 'static) -> Result<Self> {
+        let (sender, orders) = mpsc::channel();
+        std::thread::Builder::new().name(name).spawn(move || work(orders)).map_err(|error| super::io(&error))?;
+        Ok(Self(sender))
+    }
+
+    /// Tells it something; false if it has ended, which only a panic in it can bring about.
+    pub(super) fn tell(&self, order: Order) -> bool {
+        self.0.send(order).is_ok()
+    }
+}

@@ -1,0 +1,119 @@
+//! All workers of a broker: who does which work, and what they have finished.
+
+use super::token::Token;
+use super::worker::{Finished, Order, Report, Worker};
+use super::{card_worker, space_worker, watch};
+use crate::machine::{CardDescription, Failure, Place, Space, Task, TaskId, Work};
+use crate::protocol::CardId;
+use jitney_memory::EventFd;
+use jitney_vfio::{AddressSpace, Error, ErrorKind, Mapper, Notice, Notices, OpenedSpace, Result};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, mpsc};
+
+pub(super) struct Workers {
+    cards: BTreeMap<CardId, CardAtWork>,
+    spaces: BTreeMap<Space, Worker>,
+    all: AddressSpace,
+    report: Report,
+    finished: mpsc::Receiver<Finished>,
+}
+
+/// What the server keeps of a card.
+struct CardAtWork {
+    worker: Worker,
+    notices: Notices,
+    mapper: Arc<dyn Mapper>,
+}
+
+impl Workers {
+    /// Starts a worker for each card and each space, and has `poll` report what they finish and what happens to cards.
+    pub(super) fn start(
+        spaces: Vec<OpenedSpace>,
+        all: AddressSpace,
+        poll: impl AsFd,
+    ) -> Result<(Self, Vec<CardDescription>)> {
+        let (sender, finished) = mpsc::channel();
+        let report = Report { finished: sender, wake: Arc::new(EventFd::new()?) };
+        watch(&poll, &report.wake, Token::Finished)?;
+        let (mut cards, mut descriptions, mut workers) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
+        if spaces.len() != 1 {
+            let worker = space_worker::start("spaces".into(), all.clone(), report.clone())?;
+            workers.insert(Space::All, worker);
+        }
+        for (index, OpenedSpace { cards: opened, space }) in spaces.into_iter().enumerate() {
+            let physical = space.physical().is_some();
+            for card in opened {
+                let id = CardId(u32::try_from(descriptions.len()).unwrap_or(u32::MAX));
+                descriptions.push(CardDescription {
+                    id,
+                    identity: card.identity().clone(),
+                    bars: *card.bars(),
+                    space: index,
+                    physical,
+                });
+                let (notices, mapper) = (card.notices().clone(), Arc::clone(card.mapper()));
+                watch(&poll, &notices, Token::Card(id))?;
+                let worker = card_worker::start(card, report.clone())?;
+                cards.insert(id, CardAtWork { worker, notices, mapper });
+            }
+            let worker = space_worker::start(format!("space {index}"), space, report.clone())?;
+            workers.insert(Space::One(index), worker);
+        }
+        Ok((Self { cards, spaces: workers, all, report, finished }, descriptions))
+    }
+
+    /// Hands a piece of work to who does it.
+    pub(super) fn begin(&mut self, id: TaskId, task: Task, descriptor: Option<OwnedFd>) {
+        if let Work::Close { card } = task.work {
+            self.leave_out(card);
+        }
+        let worker = match task.work.place() {
+            Place::Card(card) => self.cards.get(&card).map(|card| &card.worker),
+            Place::Space(space) => self.spaces.get(&space),
+        };
+        let closes = matches!(task.work, Work::Close { .. }).then(|| task.work.place());
+        if worker.is_none_or(|worker| !worker.tell(Order::Begin { id, task, descriptor })) {
+            let error = Error::new(ErrorKind::LinkDown, "there is nobody any more who could do that");
+            self.report.send(Finished { task: id, outcome: Err(Failure::from(error)), descriptors: Vec::new() });
+        }
+        if let Some(Place::Card(card)) = closes {
+            // What it was told it does; then it ends, and lets go of the card's last descriptors.
+            self.cards.remove(&card);
+        }
+    }
+
+    /// Says that nobody waits for a piece of work any more.
+    pub(super) fn cancel(&self, id: TaskId) {
+        // Those who do not have it do not mind.
+        for worker in self.spaces.values() {
+            worker.tell(Order::Cancel { id });
+        }
+    }
+
+    /// What was finished since the last call.
+    pub(super) fn finished(&self) -> Result<Vec<Finished>> {
+        self.report.wake.take()?;
+        Ok(self.finished.try_iter().collect())
+    }
+
+    /// The notices about a card that have come.
+    pub(super) fn notices(&self, card: CardId) -> Vec<Notice> {
+        let Some(card) = self.cards.get(&card) else { return Vec::new() };
+        card.notices.take().unwrap_or_else(|error| {
+            tracing::error!(%error, "notices about a card cannot be read");
+            Vec::new()
+        })
+    }
+
+    /// Has nothing mapped any more for a card that goes, if its mapper maps for no other.
+    fn leave_out(&self, card: CardId) {
+        let Some(CardAtWork { mapper, .. }) = self.cards.get(&card) else { return };
+        let same = |other: &CardAtWork| {
+            std::ptr::addr_eq(Arc::as_ptr(&other.mapper), Arc::as_ptr(mapper))
+        };
+        if self.cards.iter().all(|(id, other)| *id == card || !same(other)) {
+            self.all.leave_out(mapper);
+        }
+    }
+}
