@@ -7,7 +7,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags,
@@ -23,8 +23,11 @@ const CONTROL_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 /// Whether to wait when a socket is full or has nothing to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// Wait, unless the socket itself is non-blocking.
+    /// Wait, unless the socket itself is non-blocking. A signal does not end that.
     Block,
+    /// The same, but fail with `EINTR` ([`Error::interrupted`]) if a signal comes whose handler does not ask for system
+    /// calls to go on, so that a program can react to Ctrl-C. Nothing was sent or received then.
+    Interruptible,
     /// Fail with `EAGAIN` ([`Error::would_block`]), whatever the socket is set to.
     Never,
 }
@@ -35,8 +38,43 @@ pub enum Wait {
 pub struct Received {
     /// Number of bytes at the start of the buffer. Zero means that the peer has closed the connection.
     pub len: usize,
-    /// The descriptors that came with them, closed on exec.
+    /// The descriptors that came with them, closed on exec: all of them, whatever the protocol allows.
     pub descriptors: Vec<OwnedFd>,
+    /// What did not arrive.
+    pub missing: Option<Missing>,
+}
+
+/// What a peer sent and this process did not get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// The end of a packet that is longer than the buffer.
+    Bytes,
+    /// Some of the descriptors, because this process may not have more files open. Nobody can send more than
+    /// [`MAX_DESCRIPTORS`], for which there was room.
+    Descriptors,
+}
+
+impl Received {
+    /// The message, if all of it came and no more than `most` descriptors with it.
+    ///
+    /// # Errors
+    /// [`Error::MessageTruncated`] and [`Error::DescriptorsTruncated`] if the peer does not keep to a protocol that has
+    /// packets of at most `capacity` bytes with `most` descriptors; `EMFILE` if this process has too many files open.
+    /// The descriptors are closed before this returns. Whoever cannot wait for that, because the last close of a
+    /// stranger's file may take as long as the stranger likes (`SO_LINGER`, a file system of its own), looks at the
+    /// fields instead and closes them elsewhere.
+    pub fn within(self, capacity: usize, most: usize) -> Result<Self> {
+        if self.missing == Some(Missing::Descriptors) {
+            return Err(Error::system("recvmsg", "of the descriptors that a peer sent", Errno::MFILE));
+        }
+        if self.descriptors.len() > most {
+            return Err(Error::DescriptorsTruncated { allowed: most });
+        }
+        match self.missing {
+            Some(_) => Err(Error::MessageTruncated { capacity }),
+            None => Ok(self),
+        }
+    }
 }
 
 /// Sends the concatenated `bytes` with `descriptors`, which the sender keeps too, and says how many bytes went.
@@ -46,7 +84,8 @@ pub struct Received {
 /// must not be sent: the receiver could not tell it from the end.
 ///
 /// # Errors
-/// Descriptors without a byte or more than [`MAX_DESCRIPTORS`]; `EAGAIN` with [`Wait::Never`]; `EPIPE` or
+/// Descriptors without a byte or more than [`MAX_DESCRIPTORS`]; `EAGAIN` with [`Wait::Never`], `EINTR` with
+/// [`Wait::Interruptible`]; `EPIPE` or
 /// `ECONNRESET` if the peer is gone ([`Error::peer_gone`]; never SIGPIPE); what else `sendmsg` answers.
 pub fn send(
     socket: impl AsFd,
@@ -55,7 +94,7 @@ pub fn send(
     wait: Wait,
 ) -> Result<usize> {
     let flags = match wait {
-        Wait::Block => SendFlags::NOSIGNAL,
+        Wait::Block | Wait::Interruptible => SendFlags::NOSIGNAL,
         Wait::Never => SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
     };
     let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
@@ -74,7 +113,7 @@ pub fn send(
             });
         }
     }
-    retry_on_intr(|| rustix::net::sendmsg(&socket, bytes, &mut control, flags))
+    retry(wait, || rustix::net::sendmsg(&socket, bytes, &mut control, flags))
         .map_err(|errno| Error::system("sendmsg", "to a peer", errno))
 }
 
@@ -105,25 +144,34 @@ pub fn send_all(socket: impl AsFd, bytes: &[IoSlice<'_>], descriptors: &[Borrowe
 /// On a stream that may be part of a message or, without descriptors in between, several.
 ///
 /// # Errors
-/// A packet longer than the buffer, or more descriptors than allowed: the peer does not keep to the protocol, what
-/// it sent is lost, and all descriptors that came are closed. `EAGAIN` with [`Wait::Never`]; what else `recvmsg`
-/// answers.
+/// As [`receive_all`] and [`Received::within`]; with the latter what the peer sent is lost.
 ///
 /// # Panics
-/// If `max_descriptors` exceeds [`MAX_DESCRIPTORS`] or the buffer is empty: both are the caller's own constants.
+/// If the buffer is empty, which is the caller's own constant.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], max_descriptors: usize, wait: Wait) -> Result<Received> {
-    assert!(max_descriptors <= MAX_DESCRIPTORS, "no message can carry {max_descriptors} descriptors");
+    receive_all(socket, buffer, wait)?.within(buffer.len(), max_descriptors)
+}
+
+/// Receives what is there, up to the size of `buffer`, with however many descriptors, for a caller to whom it matters
+/// where those that do not belong are closed: none is in here. (But the kernel does close those for which this process has
+/// no number left, [`Missing::Descriptors`].)
+///
+/// # Errors
+/// `EAGAIN` with [`Wait::Never`], `EINTR` with [`Wait::Interruptible`]; what else `recvmsg` answers.
+///
+/// # Panics
+/// If the buffer is empty, which is the caller's own constant.
+pub fn receive_all(socket: impl AsFd, buffer: &mut [u8], wait: Wait) -> Result<Received> {
     assert!(!buffer.is_empty(), "an empty buffer cannot tell a message from the end of the connection");
-    let capacity = buffer.len();
     let flags = match wait {
-        Wait::Block => RecvFlags::CMSG_CLOEXEC,
+        Wait::Block | Wait::Interruptible => RecvFlags::CMSG_CLOEXEC,
         Wait::Never => RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT,
     };
-    let control_len = if max_descriptors == 0 { 0 } else { rustix::cmsg_space!(ScmRights(max_descriptors)) };
+    // Always room for all that can come: the kernel closes what does not fit, in this thread.
     let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
-    let mut control = RecvAncillaryBuffer::new(&mut space[..control_len]);
+    let mut control = RecvAncillaryBuffer::new(&mut space);
     let message =
-        retry_on_intr(|| rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags))
+        retry(wait, || rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags))
             .map_err(|errno| Error::system("recvmsg", "from a peer", errno))?;
 
     let mut descriptors = Vec::new();
@@ -132,14 +180,19 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], max_descriptors: usize, wai
             descriptors.extend(received);
         }
     }
-    // The control buffer is rounded up and may hold more than was asked for.
-    if message.flags.contains(ReturnFlags::CTRUNC) || descriptors.len() > max_descriptors {
-        return Err(Error::DescriptorsTruncated { allowed: max_descriptors });
+    let missing = if message.flags.contains(ReturnFlags::CTRUNC) {
+        Some(Missing::Descriptors)
+    } else {
+        message.flags.contains(ReturnFlags::TRUNC).then_some(Missing::Bytes)
+    };
+    Ok(Received { len: message.bytes, descriptors, missing })
+}
+
+fn retry<T>(wait: Wait, mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match wait {
+        Wait::Interruptible => call(),
+        Wait::Block | Wait::Never => retry_on_intr(call),
     }
-    if message.flags.contains(ReturnFlags::TRUNC) {
-        return Err(Error::MessageTruncated { capacity });
-    }
-    Ok(Received { len: message.bytes, descriptors })
 }
 
 /// Fills `buffer` from a stream, collecting at most `max_descriptors` descriptors on the way, and returns them;
@@ -147,9 +200,6 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], max_descriptors: usize, wai
 ///
 /// # Errors
 /// As [`receive`], and [`Error::Closed`] if the peer closes the connection within the message.
-///
-/// # Panics
-/// If `max_descriptors` exceeds [`MAX_DESCRIPTORS`].
 pub fn receive_exact(
     socket: impl AsFd,
     buffer: &mut [u8],

@@ -64,17 +64,17 @@ pub enum Error {
         found: String,
     },
 
-    /// A message is longer than the buffer that was to receive it. Its rest is lost, its descriptors are closed.
+    /// A message is longer than the buffer that was to receive it. Its rest is lost.
     #[error("the peer sent a message longer than the {capacity} bytes that this protocol allows here")]
     MessageTruncated {
         /// Size of the buffer in bytes.
         capacity: usize,
     },
 
-    /// A message came with more descriptors than were asked for. All of them are closed.
+    /// A message came with more descriptors than its protocol allows.
     #[error("the peer sent more descriptors than the {allowed} that this protocol allows here")]
     DescriptorsTruncated {
-        /// Number of descriptors that were asked for.
+        /// Number of descriptors that the protocol allows.
         allowed: usize,
     },
 
@@ -128,6 +128,12 @@ impl Error {
     #[must_use]
     pub fn would_block(&self) -> bool {
         self.errno() == Some(Errno::AGAIN)
+    }
+
+    /// Whether a signal came before the operation began (`EINTR`).
+    #[must_use]
+    pub fn interrupted(&self) -> bool {
+        self.errno() == Some(Errno::INTR)
     }
 
     /// Whether the peer of a socket is gone (`EPIPE`, `ECONNRESET`, or the end of a stream within a message).

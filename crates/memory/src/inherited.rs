@@ -10,23 +10,29 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 /// A copy, closed on exec, of the socket that this process was started with under `number`. The original stays open for
 /// this process's own children.
 ///
+/// Only what survives an exec can have come through one: what this process has opened itself is closed on exec, here and
+/// in Rust's standard library, and is refused. So no number makes a copy of a socket that belongs to another part of the
+/// program.
+///
 /// # Errors
-/// `EBADF` if nothing is open under that number, [`Error::Descriptor`] if it is no socket or one of the three standard
-/// descriptors.
+/// `EBADF` if nothing is open under that number, [`Error::Descriptor`] if it is no socket, was not inherited, or is one
+/// of the three standard descriptors.
 pub fn inherited_socket(number: i32) -> Result<OwnedFd> {
     let refused = |found: &str| Error::Descriptor {
         expected: "a socket inherited from the parent".into(),
         found: format!("{found} under number {number}"),
     };
+    let failed = |errno| Error::system("fcntl", format!("of inherited descriptor {number}"), errno);
     if number <= 2 {
         return Err(refused("standard input, output or error, or nothing"));
     }
-    // SAFETY: the number is not -1, and the borrow lasts for one call that copies what is open under it at that moment;
-    // if nothing is, the call says EBADF. The copy is checked before use, so even a number that meanwhile means another
-    // file of this process gives access to nothing but a socket.
+    // SAFETY: the number is not -1, and the borrow lasts for two calls: one that looks at a flag, and one that copies what
+    // nobody in this process owns. If nothing is open there, both say EBADF.
     let original = unsafe { BorrowedFd::borrow_raw(number) };
-    let copy = rustix::io::fcntl_dupfd_cloexec(original, 3)
-        .map_err(|errno: Errno| Error::system("fcntl", format!("of inherited descriptor {number}"), errno))?;
+    if rustix::io::fcntl_getfd(original).map_err(failed)?.contains(FdFlags::CLOEXEC) {
+        return Err(refused("something that this process has opened itself"));
+    }
+    let copy = rustix::io::fcntl_dupfd_cloexec(original, 3).map_err(failed)?;
     let status = rustix::fs::fstat(&copy)
         .map_err(|errno| Error::system("fstat", format!("of inherited descriptor {number}"), errno))?;
     match FileType::from_raw_mode(status.st_mode) {
@@ -53,8 +59,8 @@ pub fn keep_from_children() -> Result<()> {
         else {
             continue;
         };
-        // SAFETY: the number is not -1, and the borrow lasts for one call that sets a flag of whatever is open under it
-        // at that moment, and a flag that every descriptor of this process has anyway; if nothing is, it says EBADF.
+        // SAFETY: the number is not -1, and the borrow lasts for one call that sets a flag which takes nothing from an
+        // owner: what one of this process opened has it already. If nothing is open there, it says EBADF.
         let inherited = unsafe { BorrowedFd::borrow_raw(number) };
         match rustix::io::fcntl_setfd(inherited, FdFlags::CLOEXEC) {
             // The folder's own is closed by now, or another thread's.
@@ -81,12 +87,17 @@ mod tests {
 
     #[test]
     fn a_socket_is_copied_and_anything_else_refused() {
-        let flags = SocketFlags::CLOEXEC;
-        let (socket, _other) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let (socket, _other) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let error = inherited_socket(socket.as_raw_fd()).unwrap_err();
+        assert!(error.to_string().contains("opened itself"), "{error}");
+        rustix::io::fcntl_setfd(&socket, FdFlags::empty()).unwrap();
         let copy = inherited_socket(socket.as_raw_fd()).unwrap();
         assert_ne!(copy.as_raw_fd(), socket.as_raw_fd());
+        assert_eq!(rustix::io::fcntl_getfd(&copy), Ok(FdFlags::CLOEXEC));
 
         let file = std::fs::File::open("/proc/self/status").unwrap();
+        rustix::io::fcntl_setfd(&file, FdFlags::empty()).unwrap();
         assert!(matches!(inherited_socket(file.as_raw_fd()), Err(Error::Descriptor { .. })));
         assert!(matches!(inherited_socket(-1), Err(Error::Descriptor { .. })));
         assert_eq!(inherited_socket(1_000_000).unwrap_err().errno(), Some(Errno::BADF));

@@ -5,6 +5,7 @@
 //! - [`Mapping`]: a range of memory that others may write to at any time. It is read and written by copies and by
 //!   volatile or atomic words, never through a slice.
 //! - [`descriptors`]: messages with file descriptors over Unix sockets.
+//! - [`Peer`]: who is at the other end of a Unix socket.
 //! - [`EventFd`]: a counter that wakes somebody in another process; the form in which interrupts arrive.
 //! - [`errno_name`]: names for errno values, for every error message of the project.
 //!
@@ -28,6 +29,7 @@ mod inherited;
 mod mapping;
 mod memfd;
 mod pages;
+mod peer;
 
 pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
@@ -36,3 +38,4 @@ pub use inherited::{inherited_socket, keep_from_children};
 pub use mapping::{Access, Cell32, Mapping};
 pub use memfd::Memfd;
 pub use pages::{HugePool, PageSize};
+pub use peer::{Peer, PeerCredentials};

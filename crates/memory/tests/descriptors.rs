@@ -5,7 +5,9 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use jitney_memory::descriptors::{MAX_DESCRIPTORS, Wait, receive, receive_exact, send, send_all};
+use jitney_memory::descriptors::{
+    MAX_DESCRIPTORS, Missing, Wait, receive, receive_all, receive_exact, send, send_all,
+};
 use jitney_memory::{Error, EventFd, Memfd, PageSize};
 use rustix::io::{Errno, FdFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -40,12 +42,13 @@ fn bytes_arrive_in_order_and_without_descriptors() {
 
 #[test]
 fn descriptors_travel_and_are_closed_on_exec() {
-    for kind in BOTH {
+    let ways = [Wait::Block, Wait::Interruptible, Wait::Never];
+    for (kind, wait) in BOTH.into_iter().flat_map(|kind| ways.map(|wait| (kind, wait))) {
         let (a, b) = pair(kind);
         let memory = Memfd::create("travels", 4096, PageSize::Normal).unwrap();
         let event = EventFd::new().unwrap();
         send_bytes(&a, b"two", &[memory.as_fd(), event.as_fd()]).unwrap();
-        let received = receive(&b, &mut [0; 16], 2, Wait::Block).unwrap();
+        let received = receive(&b, &mut [0; 16], 2, wait).unwrap();
         assert_eq!((received.len, received.descriptors.len()), (3, 2));
         for descriptor in &received.descriptors {
             assert!(rustix::io::fcntl_getfd(descriptor).unwrap().contains(FdFlags::CLOEXEC));
@@ -74,7 +77,6 @@ fn the_most_descriptors_of_one_message_travel() {
 #[test]
 fn more_descriptors_than_allowed_are_an_error_and_closed() {
     for kind in BOTH {
-        // The control buffer is rounded up: some numbers overflow it, others only exceed what was asked for.
         for (sent, allowed) in [(1, 0), (2, 1), (3, 1), (8, 1), (3, 2), (253, 2)] {
             let (a, b) = pair(kind);
             let (reader, writer) = rustix::pipe::pipe().unwrap();
@@ -100,6 +102,37 @@ fn a_packet_longer_than_the_buffer_is_an_error_and_its_descriptors_are_closed() 
     assert_all_closed(&reader);
     assert_eq!(receive(&b, &mut buffer, 1, Wait::Block).unwrap().len, 16);
     assert_eq!(buffer, [2; 16]);
+}
+
+/// The last close of a stranger's file may take as long as the stranger likes: it must not happen in here.
+#[test]
+fn descriptors_that_do_not_belong_are_the_callers_to_close() {
+    for kind in BOTH {
+        let (a, b) = pair(kind);
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        send_bytes(&a, b"x", &[writer.as_fd(); MAX_DESCRIPTORS]).unwrap();
+        if kind == SocketType::SEQPACKET {
+            send_bytes(&a, &[1; 17], &[writer.as_fd()]).unwrap();
+        }
+        drop(writer);
+        let received = receive_all(&b, &mut [0; 16], Wait::Never).unwrap();
+        assert_eq!((received.len, received.missing), (1, None));
+        assert_eq!(received.descriptors.len(), MAX_DESCRIPTORS);
+        for descriptor in &received.descriptors {
+            assert!(rustix::io::fcntl_getfd(descriptor).unwrap().contains(FdFlags::CLOEXEC));
+        }
+        if kind == SocketType::SEQPACKET {
+            let long = receive_all(&b, &mut [0; 16], Wait::Never).unwrap();
+            assert_eq!((long.len, long.missing), (16, Some(Missing::Bytes)));
+            assert_eq!(long.descriptors.len(), 1);
+            drop(received);
+            rustix::io::ioctl_fionbio(&reader, true).unwrap();
+            assert_eq!(rustix::io::read(&reader, &mut [0_u8; 1][..]), Err(Errno::AGAIN), "it is still open");
+        } else {
+            drop(received);
+        }
+        assert_all_closed(&reader);
+    }
 }
 
 #[test]
