@@ -1,10 +1,11 @@
 //! `Bus`: the one door that programs use, alone or under a broker.
 
-use crate::client::Link;
 use crate::environment::{self, BROKER_VARIABLE};
-use crate::protocol::ClientUsage;
+use crate::link::Link;
+use crate::protocol::CardEntry;
 use crate::runtime;
 use crate::socket;
+use crate::usage::Usage;
 use crate::wanted::Wanted;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
@@ -30,7 +31,7 @@ enum Inner {
     Alone(Option<Owner>),
     Client {
         link: Arc<Link>,
-        cards: Vec<Identity>,
+        cards: Vec<CardEntry>,
     },
 }
 
@@ -144,7 +145,7 @@ impl Bus {
     pub fn cards(&self) -> Vec<Identity> {
         match &self.inner {
             Inner::Alone(owner) => owned(owner).iter().map(|card| card.identity().clone()).collect(),
-            Inner::Client { cards, .. } => cards.clone(),
+            Inner::Client { cards, .. } => cards.iter().map(|card| card.identity.clone()).collect(),
         }
     }
 
@@ -188,7 +189,7 @@ impl Bus {
     fn open_card(&self, index: usize) -> Result<Arc<dyn Card>> {
         match &self.inner {
             Inner::Alone(owner) => Ok(Arc::clone(&owned(owner)[index]) as _),
-            Inner::Client { link, cards } => Ok(Arc::new(link.open(index, &cards[index])?)),
+            Inner::Client { link, cards } => Ok(Arc::new(link.open(&cards[index])?)),
         }
     }
 
@@ -217,10 +218,12 @@ impl Bus {
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] if the broker is gone.
-    pub fn usage(&self) -> Result<Vec<ClientUsage>> {
+    pub fn usage(&self) -> Result<Vec<Usage>> {
         match &self.inner {
             Inner::Alone(_) => Ok(Vec::new()),
-            Inner::Client { link, .. } => link.usage(),
+            Inner::Client { link, cards } => {
+                Ok(link.usage()?.into_iter().map(|client| Usage::new(client, cards)).collect())
+            }
         }
     }
 

@@ -1,35 +1,71 @@
-//! The line from a client to its broker: requests go out with numbers, replies come back with the same.
+//! The line from a client to its broker: requests go out with numbers, replies come back with the same, in any order.
+//!
+//! Any number of threads ask at a time. One of those that wait reads for all of them, and when its own reply is there the next one
+//! does. So there is no thread that only reads, and who waits long does not hold up others.
 
-use crate::protocol::{self, Reply, Request};
+use crate::protocol::{self, Message, Notice, Reply, Request};
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, ErrorKind, Result};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use std::collections::{HashMap, HashSet};
 use std::io::IoSlice;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// The most requests to whose replies nobody listens. The broker refuses 64 that are under way and drops a client that
-/// lets 128 replies wait.
-const MOST_POSTED: u32 = 16;
+/// The most requests to whose replies nobody listens. The broker drops a client that lets 128 replies wait.
+const MOST_POSTED: usize = 16;
+/// The most requests that are under way. The broker refuses more than 64.
+const MOST_UNDER_WAY: usize = 56;
 
 pub(crate) struct Line {
     socket: OwnedFd,
-    next_number: u64,
-    /// Requests whose replies are on the way and nobody waits for.
-    posted: u32,
-    buffer: Vec<u8>,
+    /// The process that the connection belongs to.
+    process: u32,
+    state: Mutex<State>,
+    changed: Condvar,
+    heard: Box<dyn Fn(Notice) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    last_number: u64,
+    /// What somebody waits for, and what has come for them.
+    awaited: HashMap<u64, Option<Answer>>,
+    /// What nobody waits for: a failure is logged when it comes.
+    posted: HashSet<u64>,
+    /// What somebody has given up waiting for: what comes is given back.
+    abandoned: HashMap<u64, Request>,
+    /// Somebody reads.
+    reading: bool,
+    /// Why there will be no more replies.
+    ended: Option<Error>,
 }
 
 struct Answer {
-    number: u64,
     reply: Result<Reply>,
     descriptors: Vec<OwnedFd>,
 }
 
+/// How a look at the socket ended.
+enum Looked {
+    Came,
+    Nothing,
+    /// A signal's handler ran. Whoever installs one without SA_RESTART wants waits to end.
+    Interrupted,
+}
+
 impl Line {
-    pub(crate) fn new(socket: OwnedFd) -> Self {
-        Self { socket, next_number: 1, posted: 0, buffer: vec![0; protocol::MAX_MESSAGE] }
+    /// `heard` is called with what the broker says without having been asked.
+    pub(crate) fn new(socket: OwnedFd, heard: impl Fn(Notice) + Send + Sync + 'static) -> Self {
+        Self {
+            socket,
+            process: std::process::id(),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            heard: Box::new(heard),
+        }
     }
 
     /// Sets how long a reply may take; without a limit it may take for ever.
@@ -38,29 +74,60 @@ impl Line {
             .map_err(|errno| Error::from_errno(errno, "the time limit of the link to the broker"))
     }
 
+    /// Whether this process has the connection, and did not inherit it by a fork.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.process == std::process::id()
+    }
+
     /// Sends a request and waits for its reply.
+    ///
+    /// # Errors
+    /// What the broker answers; [`ErrorKind::Disconnected`] if it is gone, or in a process that was forked from the one that
+    /// has the connection; [`ErrorKind::System`] with `EINTR` if a signal's handler ran that was installed without `SA_RESTART`.
     pub(crate) fn exchange(
-        &mut self,
+        &self,
         request: &Request,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(Reply, Vec<OwnedFd>)> {
-        let number = self.send(request, descriptor)?;
+        let number = self.send(request, descriptor, |state, number| {
+            state.awaited.insert(number, None);
+        })?;
+        let mut state = self.state();
         loop {
-            let answer = self.receive()?;
-            if answer.number == number {
+            if let Some(answer) = state.awaited.get_mut(&number).and_then(Option::take) {
+                state.awaited.remove(&number);
                 return Ok((answer.reply?, answer.descriptors));
             }
-            self.settle(answer)?;
+            if let Some(error) = &state.ended {
+                let error = error.clone();
+                state.awaited.remove(&number);
+                return Err(error);
+            }
+            let (next, looked) = self.look(state, Wait::Interruptible);
+            state = next;
+            match looked {
+                Ok(Looked::Came | Looked::Nothing) => {}
+                Ok(Looked::Interrupted) => {
+                    state.awaited.remove(&number);
+                    state.abandoned.insert(number, request.clone());
+                    return Err(Error::from_errno(Errno::INTR, "a request to the broker")
+                        .with_remedy("ask again, unless the signal was to end this"));
+                }
+                Err(error) => {
+                    state.awaited.remove(&number);
+                    return Err(error);
+                }
+            }
         }
     }
 
     /// Sends a request for memory and waits for its reply.
-    pub(crate) fn allocate(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
-        let some_on_the_way_back = self.posted > 0;
+    pub(crate) fn allocate(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
+        let some_on_the_way_back = !self.state().posted.is_empty();
         match self.exchange(request, None) {
             // What is short may be what they still had.
             Err(error) if some_on_the_way_back && error.kind() == ErrorKind::Exhausted => {
-                self.settle_all()?;
+                self.settle(0)?;
                 self.exchange(request, None)
             }
             outcome => outcome,
@@ -68,54 +135,190 @@ impl Line {
     }
 
     /// Sends a request whose reply nobody waits for. If it is a failure it is logged when it comes.
-    pub(crate) fn post(&mut self, request: &Request) -> Result<()> {
-        while self.posted >= MOST_POSTED {
-            let answer = self.receive()?;
-            self.settle(answer)?;
-        }
-        self.send(request, None)?;
-        self.posted += 1;
+    pub(crate) fn post(&self, request: &Request) -> Result<()> {
+        self.settle(MOST_POSTED - 1)?;
+        self.send(request, None, |state, number| {
+            state.posted.insert(number);
+        })?;
         Ok(())
     }
 
-    fn send(&mut self, request: &Request, descriptor: Option<BorrowedFd<'_>>) -> Result<u64> {
-        let number = self.next_number;
-        self.next_number += 1;
-        let message = protocol::encode_request(number, request)?;
-        let with: &[BorrowedFd<'_>] = descriptor.as_slice();
-        descriptors::send(&self.socket, &[IoSlice::new(&message)], with, Wait::Block).map_err(gone)?;
+    /// Takes in what has come, without waiting.
+    pub(crate) fn take_in(&self) -> Result<()> {
+        let mut state = self.state();
+        while state.ended.is_none() && !state.reading {
+            let (next, looked) = self.look(state, Wait::Never);
+            state = next;
+            match looked? {
+                Looked::Came => {}
+                Looked::Nothing | Looked::Interrupted => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until at most `rest` of the posted requests are not answered.
+    fn settle(&self, rest: usize) -> Result<()> {
+        let mut state = self.state();
+        while state.posted.len() > rest {
+            if let Some(error) = &state.ended {
+                return Err(error.clone());
+            }
+            let (next, looked) = self.look(state, Wait::Block);
+            state = next;
+            looked?;
+        }
+        Ok(())
+    }
+
+    fn send(
+        &self,
+        request: &Request,
+        descriptor: Option<BorrowedFd<'_>>,
+        note: impl FnOnce(&mut State, u64),
+    ) -> Result<u64> {
+        if !self.is_ours() {
+            let what = format!(
+                "the link to the broker belongs to process {}, of which this one was forked",
+                self.process
+            );
+            return Err(Error::new(ErrorKind::Disconnected, what)
+                .with_remedy("open a bus of its own in the forked process"));
+        }
+        let mut state = self.state();
+        while state.awaited.len() + state.posted.len() + state.abandoned.len() >= MOST_UNDER_WAY {
+            if let Some(error) = &state.ended {
+                return Err(error.clone());
+            }
+            let (next, looked) = self.look(state, Wait::Block);
+            state = next;
+            looked?;
+        }
+        state.last_number += 1;
+        let number = state.last_number;
+        note(&mut state, number);
+        drop(state);
+        let sent = protocol::encode_request(number, request).and_then(|message| {
+            let with: &[BorrowedFd<'_>] = descriptor.as_slice();
+            descriptors::send(&self.socket, &[IoSlice::new(&message)], with, Wait::Block).map_err(gone)
+        });
+        if let Err(error) = sent {
+            let mut state = self.state();
+            state.awaited.remove(&number);
+            state.posted.remove(&number);
+            // The broker's last word says more than that it has hung up.
+            let (mut state, _) = self.look(state, Wait::Never);
+            return Err(state.ended.take().inspect(|last| state.ended = Some(last.clone())).unwrap_or(error));
+        }
         Ok(number)
     }
 
-    fn receive(&mut self) -> Result<Answer> {
-        let received =
-            descriptors::receive(&self.socket, &mut self.buffer, protocol::MAX_DESCRIPTORS, Wait::Block)
-                .map_err(gone)?;
+    /// Reads one message, or waits until somebody else has.
+    fn look<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        wait: Wait,
+    ) -> (MutexGuard<'a, State>, Result<Looked>) {
+        if state.reading {
+            return match wait {
+                Wait::Never => (state, Ok(Looked::Nothing)),
+                _ => (self.changed.wait(state).unwrap_or_else(PoisonError::into_inner), Ok(Looked::Came)),
+            };
+        }
+        state.reading = true;
+        drop(state);
+        let received = self.receive(wait);
+        let mut state = self.state();
+        state.reading = false;
+        let looked = match received {
+            Ok(Some((message, descriptors))) => {
+                self.take(&mut state, message, descriptors);
+                Ok(Looked::Came)
+            }
+            Ok(None) => Ok(Looked::Nothing),
+            Err(error) if error.errno() == Some(Errno::INTR) => Ok(Looked::Interrupted),
+            Err(error) => {
+                // A limit that is met says nothing about who waits for something else.
+                if error.kind() != ErrorKind::TimedOut {
+                    state.ended.get_or_insert(error.clone());
+                }
+                Err(error)
+            }
+        };
+        self.changed.notify_all();
+        (state, looked)
+    }
+
+    fn receive(&self, wait: Wait) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        let mut buffer = vec![0; protocol::MAX_MESSAGE];
+        let received = match descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, wait) {
+            Ok(received) => received,
+            Err(error) if error.would_block() && wait == Wait::Never => return Ok(None),
+            Err(error) if error.would_block() => {
+                return Err(Error::from_errno(Errno::TIMEDOUT, "the broker's answer"));
+            }
+            Err(error) => return Err(gone(error)),
+        };
         if received.len == 0 {
             return Err(ended());
         }
-        let (number, reply) = protocol::decode_reply(&self.buffer[..received.len])?;
-        Ok(Answer { number, reply, descriptors: received.descriptors })
+        Ok(Some((protocol::decode_message(&buffer[..received.len])?, received.descriptors)))
     }
 
-    fn settle_all(&mut self) -> Result<()> {
-        while self.posted > 0 {
-            let answer = self.receive()?;
-            self.settle(answer)?;
+    fn take(&self, state: &mut State, message: Message, descriptors: Vec<OwnedFd>) {
+        let (number, reply) = match message {
+            Message::Notice(notice) => return notice.into_iter().for_each(&self.heard),
+            Message::Reply(number, reply) => (number, reply),
+        };
+        if number == 0 {
+            // The broker's last word to somebody whom it did not understand, or does not let in.
+            if let Err(error) = reply {
+                state.ended.get_or_insert(error);
+            }
+        } else if let Some(slot) = state.awaited.get_mut(&number) {
+            *slot = Some(Answer { reply, descriptors });
+        } else if state.posted.remove(&number) {
+            if let Err(error) = reply {
+                tracing::warn!(%error, "the broker could not take something back");
+            }
+        } else if let Some(request) = state.abandoned.remove(&number) {
+            self.give_back(state, &request, &reply);
         }
-        Ok(())
     }
 
-    /// Takes note of a reply that nobody waits for.
-    fn settle(&mut self, answer: Answer) -> Result<()> {
-        // Number 0 is the broker's last word to somebody whom it did not understand.
-        match answer.reply {
-            Err(last_word) if answer.number == 0 => return Err(last_word),
-            Err(error) => tracing::warn!(%error, "the broker could not take something back"),
-            Ok(_) => {}
+    /// Gives back what came for somebody who had given up waiting.
+    fn give_back(&self, state: &mut State, request: &Request, reply: &Result<Reply>) {
+        let back = match (request, reply) {
+            (_, Ok(Reply::Allocated { iova, .. })) => Request::Free { iova: *iova },
+            (Request::Lease { card, .. }, Ok(Reply::Leased(lease))) => {
+                Request::Release { card: *card, lease: *lease, will: false }
+            }
+            (Request::Open { card }, Ok(Reply::Opened { .. })) => Request::Close { card: *card },
+            (Request::Wire { card, vector }, Ok(_)) => Request::Silence { card: *card, vector: *vector },
+            _ => return,
+        };
+        state.last_number += 1;
+        let number = state.last_number;
+        let sent = protocol::encode_request(number, &back).and_then(|message| {
+            descriptors::send(&self.socket, &[IoSlice::new(&message)], &[], Wait::Block).map_err(gone)
+        });
+        match sent {
+            Ok(_) => {
+                state.posted.insert(number);
+            }
+            Err(error) => tracing::debug!(%error, "something that nobody waited for could not be given back"),
         }
-        self.posted = self.posted.saturating_sub(1);
-        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every change of it is complete in itself.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Line {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

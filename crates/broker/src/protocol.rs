@@ -218,7 +218,7 @@ pub(crate) fn fitting<T: Serialize>(entries: impl Iterator<Item = T>) -> (Vec<T>
     let mut taken = Vec::new();
     while let Some(entry) = entries.peek() {
         // One that cannot be encoded at all is refused where the message is.
-        let size = postcard::to_allocvec(entry).map_or(0, |bytes| bytes.len());
+        let size = postcard::to_stdvec(entry).map_or(0, |bytes| bytes.len());
         let Some(rest) = space.checked_sub(size) else { break };
         space = rest;
         taken.extend(entries.next());

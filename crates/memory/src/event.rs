@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
@@ -23,6 +24,16 @@ impl EventFd {
         rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map(Self)
             .map_err(|errno| Error::system("eventfd", "for a new event", errno))
+    }
+
+    /// The same event by another descriptor.
+    ///
+    /// # Errors
+    /// What `fcntl` answers, such as `EMFILE`.
+    pub fn try_clone(&self) -> Result<Self> {
+        rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
+            .map(Self)
+            .map_err(|errno| Error::system("F_DUPFD_CLOEXEC", "of an event", errno))
     }
 
     /// Adds one to what is pending and wakes whoever waits.
@@ -70,19 +81,31 @@ impl EventFd {
     }
 }
 
+/// What an eventfd is called in /proc. It has no type of its own to ask for.
+const EVENT: &str = "anon_inode:[eventfd]";
+
+/// Whether a descriptor that somebody sent is an event. Nothing is done to it.
+#[must_use]
+pub fn is_event(descriptor: impl AsFd) -> bool {
+    name_of(descriptor).is_ok_and(|name| name.as_os_str() == EVENT)
+}
+
+fn name_of(descriptor: impl AsFd) -> Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
+    fs::read_link(&link).map_err(|error| {
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Error::system("readlink", link.clone(), errno)
+    })
+}
+
 /// Takes a descriptor that somebody sent as an event. It is made non-blocking, which holds for the sender's as
 /// well.
 impl TryFrom<OwnedFd> for EventFd {
     type Error = Error;
 
     fn try_from(descriptor: OwnedFd) -> Result<Self> {
-        // An eventfd has no type of its own to ask for; its name in /proc is what tells it from others.
-        let link = format!("/proc/self/fd/{}", descriptor.as_raw_fd());
-        let target = fs::read_link(&link).map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            Error::system("readlink", link.clone(), errno)
-        })?;
-        if target.as_os_str() != "anon_inode:[eventfd]" {
+        let target = name_of(&descriptor)?;
+        if target.as_os_str() != EVENT {
             return Err(Error::Descriptor {
                 expected: "an eventfd".into(),
                 found: target.display().to_string(),

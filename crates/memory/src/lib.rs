@@ -33,7 +33,7 @@ mod peer;
 
 pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
-pub use event::EventFd;
+pub use event::{EventFd, is_event};
 pub use inherited::{inherited_socket, keep_from_children};
 pub use mapping::{Access, Cell32, Mapping};
 pub use memfd::Memfd;

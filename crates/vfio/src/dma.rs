@@ -73,7 +73,7 @@ impl From<u64> for DmaRequest {
 }
 
 /// A buffer's place in its address space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Hash)]
 pub struct DmaPlace {
     /// Where cards see its first byte.
     pub iova: u64,

@@ -130,7 +130,7 @@ pub use interrupt::Interrupt;
 pub use keeper::{Handed, Keeper};
 pub use lease::{Granted, LeaseId, LeaseRequest, LeaseTable, Mode, Part};
 pub use leased::Lease;
-pub use notices::{Notice, Notices};
+pub use notices::{Notice, NoticeSource, Notices};
 pub use open::{OpenOptions, OpenedSpace, open, open_all, open_all_with};
 pub use opened::OpenedCard;
 pub use owned::OwnedCard;

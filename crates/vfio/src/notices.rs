@@ -6,7 +6,7 @@ use rustix::event::{Timespec, epoll};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Something that happened to a card as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +43,9 @@ impl Notice {
 ///
 /// Where nothing can be told, which is so on every vfio-user server, there never is anything. A server that is gone shows
 /// as an error of the next access.
+///
+/// Under a broker notices come on the connection to it, with other things. So the descriptor is readable when there *may* be
+/// something: [`look`](Self::look) then takes in what came, and says.
 #[derive(Debug, Clone)]
 pub struct Notices {
     sources: Arc<Sources>,
@@ -54,7 +57,27 @@ struct Sources {
     poll: OwnedFd,
     leaving: Option<EventFd>,
     failed: Option<EventFd>,
+    /// What brings them, if that has to be asked.
+    source: Option<Weak<dyn NoticeSource>>,
 }
+
+/// What brings notices together with other things, and signals the events of [`Notices`] when it takes one in.
+pub trait NoticeSource: AsFd + Send + Sync {
+    /// Takes in what has come, without waiting.
+    ///
+    /// # Errors
+    /// What reading it says.
+    fn pump(&self) -> Result<()>;
+}
+
+impl fmt::Debug for dyn NoticeSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NoticeSource")
+    }
+}
+
+/// Stands for the source in the poll set.
+const SOURCE: u64 = u64::MAX;
 
 impl Notices {
     /// Notices of which each is the signal of an event, if there is one.
@@ -62,6 +85,27 @@ impl Notices {
     /// # Errors
     /// What `epoll` says.
     pub fn new(leaving: Option<EventFd>, failed: Option<EventFd>) -> Result<Self> {
+        Self::with(leaving, failed, None)
+    }
+
+    /// Notices of which each is the signal of an event, given by a `source` that has to be asked for what came. When the source is
+    /// gone nothing comes any more.
+    ///
+    /// # Errors
+    /// What `epoll` says.
+    pub fn pumped(
+        leaving: Option<EventFd>,
+        failed: Option<EventFd>,
+        source: Weak<dyn NoticeSource>,
+    ) -> Result<Self> {
+        Self::with(leaving, failed, Some(source))
+    }
+
+    fn with(
+        leaving: Option<EventFd>,
+        failed: Option<EventFd>,
+        source: Option<Weak<dyn NoticeSource>>,
+    ) -> Result<Self> {
         let system = |errno| Error::from_errno(errno, "watching for notices of a card");
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system)?;
         for (event, notice) in [(&leaving, Notice::Leaving), (&failed, Notice::Failed)] {
@@ -70,15 +114,22 @@ impl Notices {
                 epoll::add(&poll, event, data, epoll::EventFlags::IN).map_err(system)?;
             }
         }
-        Ok(Self { sources: Arc::new(Sources { poll, leaving, failed }) })
+        if let Some(source) = source.as_ref().and_then(Weak::upgrade) {
+            epoll::add(&poll, source.as_fd(), epoll::EventData::new_u64(SOURCE), epoll::EventFlags::IN)
+                .map_err(system)?;
+        }
+        Ok(Self { sources: Arc::new(Sources { poll, leaving, failed, source }) })
     }
 
-    /// What there is by now, the more urgent first. One system call, which does not wait.
+    /// What there is by now, the more urgent first. One system call, or two, which do not wait.
     ///
     /// # Errors
-    /// What `epoll` says.
+    /// What `epoll` says; what the source of the notices says, if it is gone.
     pub fn look(&self) -> Result<Option<Notice>> {
-        let mut events = [MaybeUninit::uninit(); 2];
+        if let Some(source) = self.sources.source.as_ref().and_then(Weak::upgrade) {
+            source.pump()?;
+        }
+        let mut events = [MaybeUninit::uninit(); 3];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         let (ready, _) = epoll::wait(&self.sources.poll, &mut events, Some(&now))
             .map_err(|errno| Error::from_errno(errno, "looking for notices of a card"))?;

@@ -19,12 +19,11 @@ impl Machine {
 
     fn take_lease(&mut self, client: ClientId, id: CardId, request: LeaseRequest) -> Result<LeaseId, Error> {
         let card = self.card(id)?;
-        let mut clashes = card.leases.iter().filter(|lease| excludes(&lease.request, &request));
+        let clashes = || card.leases.iter().filter(|lease| excludes(&lease.request, &request));
         // Of somebody who is gone nobody has to be told: it is those who are there that stand in the way.
-        let clash = clashes
-            .clone()
+        let clash = clashes()
             .find(|lease| self.is_present(lease.holder))
-            .or_else(|| clashes.next())
+            .or_else(|| clashes().next())
             .map(|lease| (lease.holder, lease.request.part.clone()));
         if let Some((holder, its_part)) = clash {
             let (part, holder) = (&request.part, self.name_of(holder));

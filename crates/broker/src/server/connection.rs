@@ -4,13 +4,13 @@ use super::closer::{Closer, Source};
 use super::token::Token;
 use crate::machine::{ClientId, Peer, Way};
 use crate::protocol::{self, DecodeError, Request};
-use jitney_memory::PeerCredentials;
-use jitney_memory::descriptors::{self, Wait};
+use jitney_memory::descriptors::{self, Missing, Wait};
 use jitney_vfio::{Error, ErrorKind, Result};
 use rustix::event::epoll;
 use rustix::io::Errno;
 use std::collections::VecDeque;
 use std::io::IoSlice;
+use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The most messages that wait for a client to read them. One that lets more pile up is dropped.
@@ -53,12 +53,12 @@ pub(super) enum Health {
 
 impl Connection {
     pub(super) fn new(socket: OwnedFd, poll: impl AsFd, client: ClientId, way: Way) -> Result<(Self, Peer)> {
-        let credentials = PeerCredentials::of(&socket)?;
+        let jitney_memory::Peer { credentials, process } = jitney_memory::Peer::of(&socket)?;
         let peer = Peer {
-            pid: credentials.pid.map(std::num::NonZeroU32::get),
+            pid: credentials.pid.map(NonZero::get),
             uid: credentials.uid,
             gid: credentials.gid,
-            groups: credentials.groups.clone(),
+            groups: credentials.groups,
             way,
         };
         let system = |errno| Error::from_errno(errno, "a client's connection");
@@ -66,7 +66,6 @@ impl Connection {
         let data = |token: Token| epoll::EventData::new_u64(token.into_u64());
         epoll::add(&poll, &socket, data(Token::Socket(client)), flags).map_err(system)?;
         // Without a descriptor of its process the socket's hang-up has to do.
-        let process = credentials.process;
         if let Some(process) = &process {
             epoll::add(&poll, process, data(Token::Process(client)), flags).map_err(system)?;
         }
@@ -102,11 +101,15 @@ impl Connection {
             closer.strange(self.source, descriptors);
             return Incoming::Gone;
         }
-        if received.message_truncated {
-            return nonsense("a message is longer than 65536 bytes", descriptors);
-        }
-        if received.descriptors_truncated || descriptors.len() > protocol::MAX_DESCRIPTORS {
-            return nonsense("more than one descriptor came with a request", descriptors);
+        match received.missing {
+            Some(Missing::Bytes) => return nonsense("a message is longer than 65536 bytes", descriptors),
+            Some(Missing::Descriptors) => {
+                return nonsense("the broker has no descriptors left for what came", descriptors);
+            }
+            None if descriptors.len() > protocol::MAX_DESCRIPTORS => {
+                return nonsense("more than one descriptor came with a request", descriptors);
+            }
+            None => {}
         }
         match protocol::decode_request(&buffer[..received.len]) {
             Ok((number, request)) => {

@@ -97,7 +97,7 @@ impl SpaceWorker {
         }
     }
 
-    fn report(&self, task: TaskId, outcome: Result<Outcome, Failure>, memory: Option<OwnedFd>) {
+    fn report(&self, task: TaskId, outcome: std::result::Result<Outcome, Failure>, memory: Option<OwnedFd>) {
         self.report.send(Finished { task, outcome, descriptors: memory.into_iter().collect() });
     }
 }
@@ -174,7 +174,7 @@ impl Job {
         }
     }
 
-    fn try_map_piece(&mut self, space: &AddressSpace) -> Result<(), Failure> {
+    fn try_map_piece(&mut self, space: &AddressSpace) -> std::result::Result<(), Failure> {
         let Kind::Map { source, memory } = &mut self.kind else { return Ok(()) };
         let memory = match (memory, source) {
             (Some(memory), _) => memory,
@@ -216,7 +216,7 @@ impl Job {
         self.mapped == 0
     }
 
-    fn end(self) -> (TaskId, Result<Outcome, Failure>, Option<OwnedFd>) {
+    fn end(self) -> (TaskId, std::result::Result<Outcome, Failure>, Option<OwnedFd>) {
         let place = DmaPlace { iova: self.iova, size: self.size };
         let (outcome, memory) = match self.kind {
             Kind::Map { memory, source: Source::Pages(_) } => (Outcome::Done, memory),

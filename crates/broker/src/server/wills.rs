@@ -36,14 +36,14 @@ impl Running {
 
     /// Goes on until there is something to wait for. Every step is tried, also if one before it failed, as long as the card
     /// can be reached at all.
-    pub(super) fn step(&mut self, card: &mut OpenedCard) -> Step {
+    pub(super) fn step(&mut self, card: &OpenedCard) -> Step {
         while let Some(step) = self.steps.front().copied() {
             let done = match step {
-                WillStep::Write { bar, offset, value } => card.write_register(bar.into(), offset, value),
+                WillStep::Write { bar, offset, value } => card.write_register(bar, offset, value),
                 WillStep::WaitUntil { bar, offset, mask, value, within_ms } => {
                     let within = Duration::from_millis(within_ms.into());
                     let until = *self.until.get_or_insert_with(|| (Instant::now() + within).min(self.end));
-                    match self.has_come(card, (bar.into(), offset), mask, value) {
+                    match self.has_come(card, (bar, offset), mask, value) {
                         Ok(false) if Instant::now() < until => return Step::Waits,
                         Ok(false) => Err(Error::new(
                             ErrorKind::TimedOut,
@@ -73,8 +73,8 @@ impl Running {
 
     fn has_come(
         &self,
-        card: &mut OpenedCard,
-        (bar, offset): (usize, u64),
+        card: &OpenedCard,
+        (bar, offset): (u8, u64),
         mask: u32,
         value: u32,
     ) -> Result<bool> {
@@ -89,7 +89,7 @@ impl Running {
 
 /// Waits until writes have reached the card: they are posted, and no read of the same card's overtakes them (PCIe Base
 /// Specification, section 2.4).
-fn flush(card: &mut OpenedCard) -> Result<()> {
+fn flush(card: &OpenedCard) -> Result<()> {
     match card.link_is_up()? {
         true => Ok(()),
         false => {

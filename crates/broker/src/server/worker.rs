@@ -17,7 +17,7 @@ pub(super) enum Order {
 /// What a worker says when it is done with a task.
 pub(super) struct Finished {
     pub(super) task: TaskId,
-    pub(super) outcome: Result<Outcome, Failure>,
+    pub(super) outcome: std::result::Result<Outcome, Failure>,
     /// What goes with the reply.
     pub(super) descriptors: Vec<OwnedFd>,
 }

@@ -1,0 +1,41 @@
+//! Who uses what, as programs that ask see it.
+
+use crate::protocol::{CardEntry, CardId, ClientUsage};
+
+/// What one client of a broker uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// Its process id; `None` if it is of another pid namespace than the broker.
+    pub pid: Option<u32>,
+    /// Its user id.
+    pub uid: u32,
+    /// What it called itself.
+    pub program: String,
+    /// The addresses of the cards that it has opened.
+    pub cards: Vec<String>,
+    /// Its leases: address of the card, and part.
+    pub leases: Vec<(String, String)>,
+    /// How many DMA buffers it has.
+    pub buffers: u32,
+    /// Their size together, in bytes.
+    pub buffer_bytes: u64,
+}
+
+impl Usage {
+    /// What `client` uses of `cards`.
+    pub(crate) fn new(client: ClientUsage, cards: &[CardEntry]) -> Self {
+        let address = |id: CardId| {
+            let card = cards.iter().find(|card| card.id == id);
+            card.map_or_else(|| format!("a card of id {}", id.0), |card| card.identity.address.clone())
+        };
+        Self {
+            pid: client.pid,
+            uid: client.uid,
+            program: client.program,
+            cards: client.cards.into_iter().map(address).collect(),
+            leases: client.leases.into_iter().map(|(card, part)| (address(card), part)).collect(),
+            buffers: client.buffers,
+            buffer_bytes: client.buffer_bytes,
+        }
+    }
+}
