@@ -11,8 +11,9 @@ use std::sync::{Arc, OnceLock};
 /// The region index of configuration space (`VFIO_PCI_CONFIG_REGION_INDEX`).
 pub const CONFIG_REGION: u32 = 7;
 
-/// The command register and its bit Bus Master Enable (PCI 3.0, section 6.2.2).
+/// The command register and its bits Memory Space and Bus Master Enable (PCI 3.0, section 6.2.2).
 const COMMAND: u64 = 0x04;
+const MEMORY_SPACE: u16 = 1 << 1;
 const BUS_MASTER: u16 = 1 << 2;
 
 /// A card reached through a transport. Cheap to clone.
@@ -94,15 +95,29 @@ impl Device {
 
     /// Switches the card's right to start DMA and message-signalled interrupts on or off.
     pub fn set_bus_master(&self, on: bool) -> Result<()> {
-        let config = self.config()?;
-        let command = config.read16(COMMAND)?;
-        let wanted = if on { command | BUS_MASTER } else { command & !BUS_MASTER };
-        if wanted == command { Ok(()) } else { config.write16(COMMAND, wanted) }
+        self.set_command(BUS_MASTER, on)
     }
 
     /// Whether the card may start DMA and message-signalled interrupts.
     pub fn bus_master(&self) -> Result<bool> {
         Ok(self.config()?.read16(COMMAND)? & BUS_MASTER != 0)
+    }
+
+    /// Switches on or off that the card answers to the addresses of its BARs.
+    pub fn set_memory_decode(&self, on: bool) -> Result<()> {
+        self.set_command(MEMORY_SPACE, on)
+    }
+
+    /// Whether the card answers to the addresses of its BARs.
+    pub fn memory_decode(&self) -> Result<bool> {
+        Ok(self.config()?.read16(COMMAND)? & MEMORY_SPACE != 0)
+    }
+
+    fn set_command(&self, bit: u16, on: bool) -> Result<()> {
+        let config = self.config()?;
+        let command = config.read16(COMMAND)?;
+        let wanted = if on { command | bit } else { command & !bit };
+        if wanted == command { Ok(()) } else { config.write16(COMMAND, wanted) }
     }
 
     /// The best kind of interrupt that the card has, and how many vectors: one if it only has the interrupt line (INTx).

@@ -3,7 +3,7 @@
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
-use crate::identity::Identity;
+use crate::identity::{BarInfo, Identity, existing_bar};
 use crate::notices::Notices;
 use crate::transport::{InterruptKind, Mapper};
 use jitney_memory::EventFd;
@@ -14,18 +14,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// The kernel (4.18 to 6.x) sets a BAR up for mapping at the first map and without a lock, so that two processes that
 /// map it for the first time at once meet `EBUSY`. The owner has mapped each before a grant leaves it.
+///
+/// It is not touched through that mapping. Whoever has a grant can switch off that the card answers to its addresses, and
+/// the next touch of a mapped BAR then ends the process that touches it (SIGBUS), with all cards that it owns.
+/// [`write_register`](Self::write_register) goes through the transport, which answers with an error.
 #[derive(Debug)]
 pub struct OpenedCard {
-    /// Registers and interrupts.
-    pub device: Device,
-    /// What maps memory for it.
-    pub mapper: Arc<dyn Mapper>,
-    /// What tells its owner that it is wanted back or has failed. The kernel asks again every 10 seconds until all have let
-    /// go of it.
-    pub notices: Notices,
+    device: Device,
+    mapper: Arc<dyn Mapper>,
+    notices: Notices,
     vectors: Option<(InterruptKind, u32)>,
-    /// Whether the vectors are enabled, wired or silent.
-    enabled: Mutex<bool>,
+    /// How many vectors are enabled, wired or silent, once any are. Not held while anything takes long.
+    enabled: Mutex<Option<u32>>,
 }
 
 impl OpenedCard {
@@ -40,13 +40,44 @@ impl OpenedCard {
         let vectors = device.vectors()?;
         let watch = |kind| watch(&device, kind);
         let notices = Notices::new(watch(InterruptKind::Request)?, watch(InterruptKind::Error)?)?;
-        Ok(Self { device, mapper, notices, vectors, enabled: Mutex::new(false) })
+        Ok(Self { device, mapper, notices, vectors, enabled: Mutex::new(None) })
+    }
+
+    /// The same card with notices from elsewhere: for a test of what hears them.
+    #[must_use]
+    pub fn with_notices(mut self, notices: Notices) -> Self {
+        self.notices = notices;
+        self
     }
 
     /// Who the card is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         self.device.identity()
+    }
+
+    /// Its six BARs.
+    #[must_use]
+    pub fn bars(&self) -> &[BarInfo; 6] {
+        self.device.bars()
+    }
+
+    /// What maps memory for it.
+    #[must_use]
+    pub fn mapper(&self) -> &Arc<dyn Mapper> {
+        &self.mapper
+    }
+
+    /// What tells its owner that it is wanted back or has failed. The kernel asks again every 10 seconds until all have let
+    /// go of it.
+    #[must_use]
+    pub fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    /// Its registers as a program that has it alone sees them, mapped.
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 
     /// Something to hand to another process so that it reaches the card.
@@ -57,7 +88,86 @@ impl OpenedCard {
         self.device.transport().grant()
     }
 
-    /// How many interrupt vectors it has.
+    /// Reads 32 bits at `offset` bytes of BAR `bar`, not through a mapping.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for a BAR that is not there, [`ErrorKind::OutOfBounds`] or [`ErrorKind::Invalid`] for an
+    /// offset outside of it or that is no multiple of four; [`ErrorKind::LinkDown`] if the card does not answer to its
+    /// addresses; what else the transport says.
+    pub fn read_register(&self, bar: u8, offset: u64) -> Result<u32> {
+        let mut bytes = [0; 4];
+        self.device.transport().read(self.register(bar, offset)?, offset, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Writes 32 bits at `offset` bytes of BAR `bar`, not through a mapping. The card has it when a later read, as that of
+    /// [`link_is_up`](Self::link_is_up), has come back.
+    ///
+    /// # Errors
+    /// As [`read_register`](Self::read_register).
+    pub fn write_register(&self, bar: u8, offset: u64, value: u32) -> Result<()> {
+        self.device.transport().write(self.register(bar, offset)?, offset, &value.to_le_bytes())
+    }
+
+    /// The region of a register that is there.
+    fn register(&self, bar: u8, offset: u64) -> Result<u32> {
+        let size = existing_bar(self.bars(), bar.into(), self.identity())?.size;
+        let misfit = |kind, why: &str| {
+            let card = self.identity();
+            Error::new(kind, format!("offset {offset:#x} in BAR {bar} of card {card} {why}"))
+        };
+        if !offset.is_multiple_of(4) {
+            return Err(misfit(ErrorKind::Invalid, "is no multiple of 4"));
+        }
+        if offset.checked_add(4).is_none_or(|end| end > size) {
+            return Err(misfit(ErrorKind::OutOfBounds, &format!("is outside of its {size:#x} bytes")));
+        }
+        Ok(bar.into())
+    }
+
+    /// Whether the card answers: configuration space has its vendor and not all-ones. When this returns, the card has all
+    /// that was written to it before.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub fn link_is_up(&self) -> Result<bool> {
+        Ok(self.device.config()?.read16(0x00)? != 0xffff)
+    }
+
+    /// Whether the card may start DMA and message-signalled interrupts. All-ones, from a card whose link is down, count as
+    /// yes.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub fn bus_master(&self) -> Result<bool> {
+        self.device.bus_master()
+    }
+
+    /// Switches the card's right to start DMA and message-signalled interrupts on or off.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub fn set_bus_master(&self, on: bool) -> Result<()> {
+        self.device.set_bus_master(on)
+    }
+
+    /// Whether the card answers to the addresses of its BARs. Anybody who has a grant can switch that off.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub fn memory_decode(&self) -> Result<bool> {
+        self.device.memory_decode()
+    }
+
+    /// Switches on or off that the card answers to the addresses of its BARs.
+    ///
+    /// # Errors
+    /// What the transport says.
+    pub fn set_memory_decode(&self, on: bool) -> Result<()> {
+        self.device.set_memory_decode(on)
+    }
+
+    /// How many interrupt vectors it has. The machine may have fewer to give.
     #[must_use]
     pub fn vectors(&self) -> u32 {
         self.vectors.map_or(0, |(_, count)| count)
@@ -66,17 +176,22 @@ impl OpenedCard {
     /// Wires one vector to an eventfd, or silences it, without disturbing the others.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is no such vector, [`ErrorKind::Unsupported`] if the card has none at all; what
-    /// the transport says.
+    /// [`ErrorKind::NotFound`] if there is no such vector, [`ErrorKind::Unsupported`] if the card has none at all,
+    /// [`ErrorKind::Exhausted`] if the machine has none for it; what the transport says.
     pub fn wire(&self, vector: u16, event: Option<BorrowedFd<'_>>) -> Result<()> {
         let (kind, count) = self.check_vector(vector)?;
         let mut enabled = self.enabled.lock().unwrap_or_else(PoisonError::into_inner);
-        if !*enabled {
-            // The kernel enables as many vectors as the first call names, and to add one later it would have to take
-            // all of them down. So all are enabled now, each silent.
-            let silent = vec![None; usize::try_from(count).unwrap_or(0)];
-            self.device.transport().arm(kind, 0, &silent)?;
-            *enabled = true;
+        let usable = match *enabled {
+            Some(usable) => usable,
+            None if event.is_none() => return Ok(()),
+            None => *enabled.insert(self.device.transport().enable(kind, count)?),
+        };
+        if u32::from(vector) >= usable {
+            let card = self.identity();
+            let what = format!(
+                "interrupt vector {vector} of card {card}: the machine has only {usable} to give of its {count}"
+            );
+            return Err(Error::new(ErrorKind::Exhausted, what).with_remedy("poll for completion instead"));
         }
         self.device.wire(kind, vector, event)
     }
@@ -100,10 +215,13 @@ impl OpenedCard {
     /// # Errors
     /// [`ErrorKind::Unsupported`] if it cannot be reset; what the transport says.
     pub fn reset(&self) -> Result<()> {
-        let mut enabled = self.enabled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (true, Some((kind, _))) = (*enabled, self.vectors) {
-            self.device.transport().disarm(kind)?;
-            *enabled = false;
+        if let Some((kind, _)) = self.vectors {
+            // Not across the reset, which takes up to a second on a real card.
+            let mut enabled = self.enabled.lock().unwrap_or_else(PoisonError::into_inner);
+            if enabled.is_some() {
+                self.device.transport().disarm(kind)?;
+                *enabled = None;
+            }
         }
         let bus_master = self.device.bus_master()?;
         self.device.reset()?;

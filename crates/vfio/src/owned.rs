@@ -44,9 +44,8 @@ impl OwnedCard {
         Self { desk: Arc::new(Desk { card, leases: Mutex::default() }), buffers }
     }
 
-    /// The card without arbitration: its device, grants, vectors.
-    #[must_use]
-    pub fn opened(&self) -> &OpenedCard {
+    /// The card without arbitration: its device, vectors.
+    fn opened(&self) -> &OpenedCard {
         &self.desk.card
     }
 
@@ -63,15 +62,15 @@ impl Card for OwnedCard {
     }
 
     fn bars(&self) -> &[BarInfo; 6] {
-        self.opened().device.bars()
+        self.opened().bars()
     }
 
     fn bar(&self, index: usize) -> Result<Region> {
-        self.opened().device.bar(index)
+        self.opened().device().bar(index)
     }
 
     fn config(&self) -> Result<Region> {
-        self.opened().device.config()
+        self.opened().device().config()
     }
 
     fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer> {
@@ -94,11 +93,11 @@ impl Card for OwnedCard {
         let lease = self.lease(LeaseRequest::exclusive(Part::interrupt(vector)))?;
         let event = EventFd::new()?;
         self.opened().wire(vector, Some(event.as_fd()))?;
-        Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.desk) as _, (kind, &self.opened().device)))
+        Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.desk) as _, (kind, self.opened().device())))
     }
 
     fn notices(&self) -> Result<Notices> {
-        Ok(self.opened().notices.clone())
+        Ok(self.opened().notices().clone())
     }
 
     fn reset(&self) -> Result<()> {

@@ -51,7 +51,7 @@ impl Owner {
         for OpenedSpace { cards: opened, space } in spaces {
             let part = Arc::new(buffers.of_part(space));
             for card in opened {
-                card.device.set_bus_master(true)?;
+                card.set_bus_master(true)?;
                 cards.push(Arc::new(OwnedCard::new(card, Arc::clone(&part))));
             }
         }

@@ -29,8 +29,19 @@ pub trait Transport: fmt::Debug + Send + Sync {
     /// How many vectors the card has of this kind; 0 if it has none.
     fn interrupt_count(&self, kind: InterruptKind) -> Result<u32>;
 
-    /// Wires vectors of `kind` to eventfds, from vector `first` on; `None` leaves a vector silent. The first call
-    /// enables interrupts of that kind.
+    /// Enables interrupts of `kind`, all silent, so that as many of the first `count` vectors as possible can be wired, and
+    /// says how many these are: a machine may have fewer to give than a card has. Called before [`arm`](Self::arm), and
+    /// again after [`disarm`](Self::disarm).
+    ///
+    /// # Errors
+    /// What the transport says, if there is not even one.
+    fn enable(&self, kind: InterruptKind, count: u32) -> Result<u32> {
+        let silent = vec![None; usize::try_from(count).unwrap_or(usize::MAX)];
+        self.arm(kind, 0, &silent)?;
+        Ok(count)
+    }
+
+    /// Wires vectors of `kind` to eventfds, from vector `first` on; `None` leaves a vector silent.
     fn arm(&self, kind: InterruptKind, first: u32, events: &[Option<BorrowedFd<'_>>]) -> Result<()>;
 
     /// Disables interrupts of `kind`.

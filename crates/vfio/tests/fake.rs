@@ -133,7 +133,7 @@ fn cards_of_one_owner_see_the_same_buffers() {
         .iter()
         .map(|host| FakeCard::builder(host, 1, 2).bar(0, 0x1000, Plain::default()).open().unwrap())
         .collect();
-    let space = AddressSpace::new(cards.iter().map(|card| Arc::clone(&card.mapper)).collect());
+    let space = AddressSpace::new(cards.iter().map(|card| Arc::clone(card.mapper())).collect());
     let owner = Owner::of(vec![OpenedSpace { cards, space }]).unwrap();
     let buffer = owner.dma_buffer(4096).unwrap();
     buffer.write(0, &[7]).unwrap();
@@ -154,7 +154,7 @@ fn isolated_cards_see_their_own_buffers_and_those_of_all() {
     let hosts = [FakeHost::new(), FakeHost::new()];
     let spaces = hosts.each_ref().map(|host| {
         let card = FakeCard::builder(host, 1, 2).bar(0, 0x1000, Plain::default()).open().unwrap();
-        OpenedSpace { space: AddressSpace::new(vec![Arc::clone(&card.mapper)]), cards: vec![card] }
+        OpenedSpace { space: AddressSpace::new(vec![Arc::clone(card.mapper())]), cards: vec![card] }
     });
     let owner = Owner::of(spaces.into()).unwrap();
     let own = owner.cards()[1].dma_buffer(DmaRequest::new(4096)).unwrap();
@@ -173,7 +173,7 @@ fn a_buffer_that_one_card_cannot_map_is_mapped_for_none() {
         .iter()
         .map(|host| FakeCard::builder(host, 1, 2).bar(0, 0x1000, Plain::default()).open().unwrap())
         .collect();
-    let space = AddressSpace::new(cards.iter().map(|card| Arc::clone(&card.mapper)).collect());
+    let space = AddressSpace::new(cards.iter().map(|card| Arc::clone(card.mapper())).collect());
     let other = Owner::of(vec![OpenedSpace { cards, space }]).unwrap();
     let taken = other.dma_buffer(4096).unwrap();
     // An owner of the second card alone begins at the same address as one of both.

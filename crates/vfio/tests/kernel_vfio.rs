@@ -8,10 +8,11 @@
 use jitney_memory::{Access, Mapping, Memfd, PageSize};
 use jitney_vfio::sysfs::Sysfs;
 use jitney_vfio::{
-    AddressSpace, CardAddress, DmaRequest, ErrorKind, Grant, InterruptKind, IommuInterface, Notice,
+    AddressSpace, CardAddress, Device, DmaRequest, ErrorKind, Grant, InterruptKind, IommuInterface, Notice,
     OpenOptions, OpenedCard, OpenedSpace, Owner, Result, holders, open_all_with,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities, set_thread_uid};
 use std::fs;
@@ -47,14 +48,18 @@ fn edu() -> (OpenedCard, AddressSpace) {
     (cards.pop().unwrap(), space)
 }
 
+/// The card as another process that it is handed to has it.
+fn handed_over(card: &OpenedCard) -> Device {
+    card.grant().unwrap().open("0000:00:00.0".into()).unwrap()
+}
+
 /// Moves 4 KiB from the card's memory to `iova`.
 fn dma_to_host(card: &OpenedCard, iova: u64) {
-    let registers = card.device.bar(0).unwrap();
     for (register, value) in [(0x80, 0x4_0000), (0x88, iova), (0x90, 4096), (0x98, 0b11)] {
-        registers.write32(register, u32::try_from(value).unwrap()).unwrap();
+        card.write_register(0, register, u32::try_from(value).unwrap()).unwrap();
     }
     for _ in 0..1000 {
-        if registers.read32(0x98).unwrap() & 1 == 0 {
+        if card.read_register(0, 0x98).unwrap() & 1 == 0 {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -66,11 +71,12 @@ fn dma_to_host(card: &OpenedCard, iova: u64) {
 #[ignore = "needs edu: run it in the lab"]
 fn registers_are_the_same_mapped_and_trapped() {
     let (card, _space) = edu();
-    let registers = card.device.bar(0).unwrap();
+    let device = handed_over(&card);
+    let registers = device.bar(0).unwrap();
     assert!(registers.mapping().is_some());
     registers.write32(LIVENESS, 0x0102_0304).unwrap();
     let mut trapped = [0; 4];
-    let transport = card.device.transport();
+    let transport = device.transport();
     transport.read(0, LIVENESS, &mut trapped).unwrap();
     assert_eq!(u32::from_le_bytes(trapped), !0x0102_0304);
     transport.write(0, LIVENESS, &0x55_u32.to_le_bytes()).unwrap();
@@ -80,10 +86,10 @@ fn registers_are_the_same_mapped_and_trapped() {
     assert_eq!(beyond.kind(), ErrorKind::OutOfBounds);
     assert_eq!(transport.read(5, 0, &mut trapped).unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(transport.map(7).unwrap_err().kind(), ErrorKind::Unsupported);
-    card.device.set_bus_master(true).unwrap();
-    assert!(card.device.bus_master().unwrap());
-    card.device.set_bus_master(false).unwrap();
-    assert!(!card.device.bus_master().unwrap());
+    card.set_bus_master(true).unwrap();
+    assert!(card.bus_master().unwrap());
+    card.set_bus_master(false).unwrap();
+    assert!(!card.bus_master().unwrap());
 }
 
 #[test]
@@ -151,7 +157,7 @@ fn no_buffer_lies_across_the_reserved_window() {
 fn memory_is_mapped_without_a_view_where_the_kernel_can() {
     const SIZE: u64 = 16 << 20;
     let (card, space) = edu();
-    card.device.set_bus_master(true).unwrap();
+    card.set_bus_master(true).unwrap();
     let memory = Memfd::create("test", SIZE, PageSize::Normal).unwrap();
     let before = getrlimit(Resource::As);
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
@@ -181,7 +187,7 @@ fn linux() -> (u32, u32) {
 #[ignore = "needs edu: run it in the lab"]
 fn the_iommu_keeps_the_card_away_from_memory_that_is_not_mapped() {
     let (card, space) = edu();
-    card.device.set_bus_master(true).unwrap();
+    card.set_bus_master(true).unwrap();
     let memory = Memfd::create("test", 4096, PageSize::Normal).unwrap();
     let view = Mapping::shared(&memory, 0, 4096, Access::ReadWrite).unwrap();
     let untouched = 0xa5a5_a5a5;
@@ -268,12 +274,12 @@ fn an_ordinary_user_is_told_what_permission_is_missing() {
 #[ignore = "needs edu: run it in the lab"]
 fn a_grant_reaches_the_card() {
     let (card, _space) = edu();
-    card.device.set_bus_master(true).unwrap();
+    card.set_bus_master(true).unwrap();
     let grant = card.grant().unwrap();
     let (kind, descriptor) = (grant.kind(), OwnedFd::from(grant));
     let theirs = Grant::from_parts(kind, descriptor).unwrap().open("0000:00:00.0".into()).unwrap();
     theirs.bar(0).unwrap().write32(LIVENESS, 7).unwrap();
-    assert_eq!(card.device.bar(0).unwrap().read32(LIVENESS).unwrap(), !7);
+    assert_eq!(card.read_register(0, LIVENESS).unwrap(), !7);
 
     // The owner wires the vector to an event of the other's; it fires there.
     let event = jitney_memory::EventFd::new().unwrap();
@@ -284,11 +290,30 @@ fn a_grant_reaches_the_card() {
     card.wire(0, None).unwrap();
 }
 
+/// Whoever has a grant can switch off that the card answers; a mapped access would end the owner (SIGBUS).
+#[test]
+#[ignore = "needs edu: run it in the lab"]
+fn a_card_that_does_not_answer_to_its_addresses_costs_its_owner_an_error_and_no_more() {
+    let (card, _space) = edu();
+    let theirs = handed_over(&card);
+    theirs.set_memory_decode(false).unwrap();
+    assert!(!card.memory_decode().unwrap() && card.link_is_up().unwrap());
+    for error in
+        [card.write_register(0, LIVENESS, 7).unwrap_err(), card.read_register(0, LIVENESS).unwrap_err()]
+    {
+        assert_eq!((error.kind(), error.errno()), (ErrorKind::LinkDown, Some(Errno::IO)), "{error}");
+    }
+    card.set_memory_decode(true).unwrap();
+    card.write_register(0, LIVENESS, 7).unwrap();
+    assert_eq!(card.read_register(0, LIVENESS).unwrap(), !7);
+}
+
 #[test]
 #[ignore = "needs edu: run it in the lab"]
 fn the_interrupt_line_fires_once_for_each_unmask() {
     let (card, _space) = edu();
-    let (transport, registers) = (card.device.transport(), card.device.bar(0).unwrap());
+    let device = handed_over(&card);
+    let (transport, registers) = (device.transport(), device.bar(0).unwrap());
     assert_eq!(transport.interrupt_count(InterruptKind::Intx).unwrap(), 1);
     let event = jitney_memory::EventFd::new().unwrap();
     // As an owner does: all silent, then one by one.
@@ -310,7 +335,7 @@ fn the_interrupt_line_fires_once_for_each_unmask() {
 fn who_has_the_card_hears_that_it_is_wanted_back() {
     let CardAddress::Pci(address) = address(EDU) else { unreachable!() };
     let (card, space) = edu();
-    let wanted = card.notices.clone();
+    let wanted = card.notices().clone();
     assert_eq!(wanted.look().unwrap(), None);
     let device = format!("/sys/bus/pci/devices/{address}");
     let unbinder = std::thread::spawn({
@@ -376,12 +401,11 @@ fn a_bus_with_another_card_is_not_reset() {
 fn a_card_is_reset() {
     let OpenedSpace { cards, space: _space } = open(&[EDU, NVME], false).unwrap().pop().unwrap();
     let [_edu, nvme] = &cards[..] else { unreachable!() };
-    nvme.device.set_bus_master(true).unwrap();
+    nvme.set_bus_master(true).unwrap();
     // The sizes of queue entries in the controller's configuration, while it is not enabled.
-    let registers = nvme.device.bar(0).unwrap();
-    registers.write32(0x14, 4 << 20 | 6 << 16).unwrap();
-    assert_ne!(registers.read32(0x14).unwrap(), 0);
+    nvme.write_register(0, 0x14, 4 << 20 | 6 << 16).unwrap();
+    assert_ne!(nvme.read_register(0, 0x14).unwrap(), 0);
     nvme.reset().unwrap();
-    assert_eq!(registers.read32(0x14).unwrap(), 0);
-    assert!(nvme.device.bus_master().unwrap());
+    assert_eq!(nvme.read_register(0, 0x14).unwrap(), 0);
+    assert!(nvme.bus_master().unwrap());
 }

@@ -54,7 +54,7 @@ fn a_reset_is_refused_while_others_hold_a_part_of_the_card() {
     second.reset().unwrap();
     assert_eq!(register.read32(H2C0_WRITEBACK).unwrap(), 0);
     // Both still have the card, so it can still do DMA.
-    assert!(rig.emulated.look().device.bus_master().unwrap());
+    assert!(rig.emulated.look().bus_master().unwrap());
 }
 
 #[test]
@@ -62,9 +62,9 @@ fn the_last_one_out_leaves_the_card_reset_and_unable_to_start_dma() {
     let rig = Rig::new();
     let (first, second) = (rig.broker.bus(), rig.broker.bus());
     let look = rig.emulated.look();
-    assert!(!look.device.bus_master().unwrap(), "nobody has opened it yet");
+    assert!(!look.bus_master().unwrap(), "nobody has opened it yet");
     let (one, two) = (first.card("*").unwrap(), second.card("*").unwrap());
-    assert!(look.device.bus_master().unwrap());
+    assert!(look.bus_master().unwrap());
     one.bar(XDMA).unwrap().write32(H2C0_WRITEBACK, 0x1000).unwrap();
     drop(one);
     // The next request shows that the one before it is done.
@@ -74,9 +74,9 @@ fn the_last_one_out_leaves_the_card_reset_and_unable_to_start_dma() {
     // An open waits for the reset that is under way.
     let again = second.card("*").unwrap();
     assert_eq!(again.bar(XDMA).unwrap().read32(H2C0_WRITEBACK).unwrap(), 0);
-    assert!(look.device.bus_master().unwrap());
+    assert!(look.bus_master().unwrap());
     drop(again);
-    crate::rig::eventually("bus master is on", || !look.device.bus_master().unwrap());
+    crate::rig::eventually("bus master is on", || !look.bus_master().unwrap());
 }
 
 #[test]

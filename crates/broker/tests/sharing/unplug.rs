@@ -24,7 +24,9 @@ impl Rig {
         let mut spaces = open_all_with(&addresses, OpenOptions::default()).unwrap();
         let [leaving, failed] = [EventFd::new().unwrap(), EventFd::new().unwrap()];
         let copy = |event: &EventFd| Some(event.as_fd().try_clone_to_owned().unwrap().try_into().unwrap());
-        spaces[0].cards[0].notices = Notices::new(copy(&leaving), copy(&failed)).unwrap();
+        let notices = Notices::new(copy(&leaving), copy(&failed)).unwrap();
+        let card = spaces[0].cards.remove(0).with_notices(notices);
+        spaces[0].cards.insert(0, card);
         Self { broker: Serving::new(spaces), boards, leaving, failed }
     }
 

@@ -106,7 +106,7 @@ impl FakeBuilder {
     /// As [`open`](Self::open).
     pub fn build(self) -> Result<Arc<FakeCard>> {
         let opened = self.open()?;
-        let space = AddressSpace::new(vec![Arc::clone(&opened.mapper)]);
+        let space = AddressSpace::new(vec![Arc::clone(opened.mapper())]);
         let owner = Owner::of(vec![OpenedSpace { cards: vec![opened], space }])?;
         let card = Arc::clone(&owner.cards()[0]);
         Ok(Arc::new(FakeCard { card, granted: Mutex::default() }))

@@ -13,7 +13,8 @@ use std::fmt;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
-    VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_PCI_HOT_RESET_FLAG_DEV_ID,
+    VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE,
+    VFIO_PCI_HOT_RESET_FLAG_DEV_ID,
 };
 
 /// The regions of a PCI function that anybody asks for: six BARs, expansion ROM, config space.
@@ -247,6 +248,25 @@ impl Transport for VfioDevice {
         }
     }
 
+    /// Where the kernel can add vectors later (MSI-X, from 6.5 on) it gets one now and each other when it is wired: an
+    /// enabled vector is an interrupt of the machine's, of which there are about 200 for each processor. Else it enables
+    /// as many as the first call names and cannot add one without taking all of them down.
+    fn enable(&self, kind: InterruptKind, count: u32) -> Result<u32> {
+        let what = |wanted: u32| format!("enabling {wanted} {kind:?} interrupts");
+        let failed = |errno, wanted| failure(&self.address, errno, &what(wanted));
+        let info = self.file.interrupts(kind as u32).map_err(|errno| failed(errno, count))?;
+        let can_add = kind == InterruptKind::MsiX && info.flags & VFIO_IRQ_INFO_NORESIZE == 0;
+        let wanted = enabled_at_once(count, can_add, |wanted| {
+            let silent = vec![None; usize::try_from(wanted).unwrap_or(usize::MAX)];
+            let answer = self.file.arm(kind, 0, &silent).map_err(|errno| failed(errno, wanted))?;
+            Ok(u32::try_from(answer).unwrap_or(0))
+        })?;
+        wanted.ok_or_else(|| {
+            let what = format!("card {}: {}: the kernel has none to give", self.address, what(count));
+            Error::new(ErrorKind::Exhausted, what).with_remedy("poll for completion instead")
+        })
+    }
+
     fn arm(&self, kind: InterruptKind, first: u32, events: &[Option<BorrowedFd<'_>>]) -> Result<()> {
         let what = || format!("wiring {} {kind:?} interrupts from {first} on", events.len());
         match self.file.arm(kind, first, events) {
@@ -288,6 +308,24 @@ impl Transport for VfioDevice {
     }
 }
 
+/// Enables vectors with `try_enable`, which takes a number and answers 0 for success or a smaller number that is possible.
+/// Returns how many can be wired from then on, or nothing if none can be had.
+fn enabled_at_once(
+    count: u32,
+    can_add: bool,
+    mut try_enable: impl FnMut(u32) -> Result<u32>,
+) -> Result<Option<u32>> {
+    let mut wanted = if can_add { count.min(1) } else { count };
+    // What was possible a moment ago may be somebody else's by now; the number falls each time.
+    while wanted > 0 {
+        match try_enable(wanted)? {
+            0 => return Ok(Some(if can_add { count } else { wanted })),
+            possible => wanted = possible.min(wanted - 1),
+        }
+    }
+    Ok(None)
+}
+
 /// Of a card that was unplugged the kernel says ENODEV; of one in a low-power state, or with memory access off, EIO.
 fn failure(address: &str, errno: Errno, what: &str) -> Error {
     let what = format!("card {address}: {what}");
@@ -304,4 +342,29 @@ fn failure(address: &str, errno: Errno, what: &str) -> Error {
 
 fn nonsense(address: &str, error: &info::Malformed) -> Error {
     Error::new(ErrorKind::Protocol, format!("card {address}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_vectors_are_enabled_as_the_machine_has() {
+        // A machine with so many, as the kernel answers for it.
+        let machine = |has: u32| move |wanted: u32| Ok(if wanted <= has { 0 } else { has });
+        assert_eq!(enabled_at_once(32, false, machine(200)).unwrap(), Some(32));
+        assert_eq!(enabled_at_once(2048, false, machine(200)).unwrap(), Some(200));
+        assert_eq!(enabled_at_once(2048, false, |wanted| Ok(wanted / 2)).unwrap(), Some(1));
+        let mut asked = Vec::new();
+        let added = enabled_at_once(2048, true, |wanted| {
+            asked.push(wanted);
+            Ok(0)
+        });
+        assert_eq!((added.unwrap(), asked), (Some(2048), vec![1]));
+        for (count, can_add) in [(2048, false), (8, true), (0, true), (0, false)] {
+            assert_eq!(enabled_at_once(count, can_add, |wanted| Ok(wanted.max(1))).unwrap(), None);
+        }
+        let refused = |_| Err(Error::new(ErrorKind::LinkDown, "gone"));
+        assert_eq!(enabled_at_once(4, false, refused).unwrap_err().kind(), ErrorKind::LinkDown);
+    }
 }

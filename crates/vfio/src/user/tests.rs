@@ -337,14 +337,14 @@ fn a_card_is_opened_and_handed_on() {
     let identity = card.identity();
     assert_eq!((identity.vendor, identity.device, identity.revision), (0x10ee, 0x7011, 3));
     assert_eq!((identity.class, identity.address.clone()), (0x05_8000, address.to_string()));
-    assert!(card.device.bar(2).unwrap().mapping().is_some());
+    assert!(card.device().bar(2).unwrap().mapping().is_some());
 
     let grant = card.grant().unwrap();
     let kind = grant.kind();
     let received = Grant::from_parts(kind, grant.into()).unwrap();
     let client = received.open(address.to_string()).unwrap();
     client.bar(2).unwrap().write32(0x10, 42).unwrap();
-    assert_eq!(card.device.bar(2).unwrap().read32(0x10).unwrap(), 42);
+    assert_eq!(card.device().bar(2).unwrap().read32(0x10).unwrap(), 42);
     assert_eq!(client.bar(0).unwrap().read32(0).unwrap(), 0x0403_0201);
 
     assert_eq!(client.transport().grant().unwrap_err().kind(), ErrorKind::Unsupported);
