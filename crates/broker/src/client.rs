@@ -104,6 +104,9 @@ impl Drop for OpenCard {
 
 impl std::fmt::Debug for OpenCard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("OpenCard").field("device", &self.device).field("link", &self.link).finish_non_exhaustive()
+        f.debug_struct("OpenCard")
+            .field("device", &self.device)
+            .field("link", &self.link)
+            .finish_non_exhaustive()
     }
 }

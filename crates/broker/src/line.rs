@@ -251,7 +251,8 @@ impl Line {
 
     fn receive(&self, wait: Wait) -> Result<Option<(Message, Vec<OwnedFd>)>> {
         let mut buffer = vec![0; protocol::MAX_MESSAGE];
-        let received = match descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, wait) {
+        let received = match descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, wait)
+        {
             Ok(received) => received,
             Err(error) if error.would_block() && wait == Wait::Never => return Ok(None),
             Err(error) if error.would_block() => {

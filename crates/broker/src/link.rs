@@ -118,7 +118,11 @@ impl Link {
     }
 
     /// Memory that `card` reaches, or all do.
-    pub(crate) fn dma_buffer(self: &Arc<Self>, card: Option<CardId>, request: DmaRequest) -> Result<DmaBuffer> {
+    pub(crate) fn dma_buffer(
+        self: &Arc<Self>,
+        card: Option<CardId>,
+        request: DmaRequest,
+    ) -> Result<DmaBuffer> {
         let page_shift = u8::try_from(request.pages.bytes().ilog2()).unwrap_or(u8::MAX);
         let DmaRequest { size, align, top, .. } = request;
         match self.line.allocate(&Request::Allocate { card, size, align, top, page_shift })? {

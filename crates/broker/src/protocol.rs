@@ -446,8 +446,12 @@ mod tests {
                 }
             ),
             any::<u64>().prop_map(|iova| Request::Free { iova }),
-            (card(), ".{0,40}", mode(), will())
-                .prop_map(|(card, part, mode, will)| Request::Lease { card, part, mode, will }),
+            (card(), ".{0,40}", mode(), will()).prop_map(|(card, part, mode, will)| Request::Lease {
+                card,
+                part,
+                mode,
+                will
+            }),
             (card(), any::<u64>(), any::<bool>()).prop_map(|(card, lease, will)| Request::Release {
                 card,
                 lease: LeaseId(lease),
@@ -463,17 +467,19 @@ mod tests {
 
     fn entry() -> impl Strategy<Value = CardEntry> {
         (card(), ".{0,40}", any::<[u16; 4]>(), any::<u8>(), any::<u32>()).prop_map(
-            |(id, address, [vendor, device, subsystem_vendor, subsystem_device], revision, class)| CardEntry {
-                id,
-                identity: Identity {
-                    address,
-                    vendor,
-                    device,
-                    subsystem_vendor,
-                    subsystem_device,
-                    revision,
-                    class,
-                },
+            |(id, address, [vendor, device, subsystem_vendor, subsystem_device], revision, class)| {
+                CardEntry {
+                    id,
+                    identity: Identity {
+                        address,
+                        vendor,
+                        device,
+                        subsystem_vendor,
+                        subsystem_device,
+                        revision,
+                        class,
+                    },
+                }
             },
         )
     }

@@ -60,7 +60,13 @@ impl Machine {
         }
         // One that is no power of two is left for the allocator to refuse.
         let align = if align.is_power_of_two() { align.max(page) } else { align };
-        self.map(client, number, space, Wish { size, align, top, page_shift, tries: wish.tries + 1 }, effects)?;
+        self.map(
+            client,
+            number,
+            space,
+            Wish { size, align, top, page_shift, tries: wish.tries + 1 },
+            effects,
+        )?;
         Ok(None)
     }
 
@@ -237,7 +243,8 @@ impl Machine {
                 self.quarantine_memory(iova, space, size, waits_for.clone());
                 continue;
             }
-            if let Some(buffer) = self.clients.get_mut(&client).and_then(|state| state.buffers.get_mut(&iova)) {
+            if let Some(buffer) = self.clients.get_mut(&client).and_then(|state| state.buffers.get_mut(&iova))
+            {
                 buffer.state = BufferState::Unmapping;
             }
             self.start(Work::Unmap { space, iova, size }, client, None, effects);

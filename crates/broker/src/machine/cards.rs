@@ -83,8 +83,11 @@ impl Machine {
         self.cards.get(&id).ok_or_else(|| {
             let ids: Vec<String> = self.cards.keys().map(|CardId(id)| id.to_string()).collect();
             let there = if ids.is_empty() { "none".into() } else { ids.join(", ") };
-            Error::new(ErrorKind::NotFound, format!("there is no card of id {}; this broker has {there}", id.0))
-                .with_remedy("ask for the list of cards again: it may have been unplugged")
+            Error::new(
+                ErrorKind::NotFound,
+                format!("there is no card of id {}; this broker has {there}", id.0),
+            )
+            .with_remedy("ask for the list of cards again: it may have been unplugged")
         })
     }
 
@@ -93,9 +96,7 @@ impl Machine {
         let card = self.card(id)?;
         match card.is_opened_by(client) {
             true => Ok(card),
-            false => {
-                Err(invalid(format!("this client has not opened card {}", card.description.identity)))
-            }
+            false => Err(invalid(format!("this client has not opened card {}", card.description.identity))),
         }
     }
 
@@ -132,7 +133,9 @@ impl Machine {
     ) {
         let kind = match outcome {
             Ok(Outcome::Grant { kind }) => Ok(kind),
-            Ok(_) => Err(Error::new(ErrorKind::System, "a card was opened, and nobody said how it is reached")),
+            Ok(_) => {
+                Err(Error::new(ErrorKind::System, "a card was opened, and nobody said how it is reached"))
+            }
             Err(failure) => Err(failure.error),
         };
         match kind {
@@ -269,13 +272,7 @@ impl Machine {
     }
 
     /// Takes in that a card was reset, or could not be.
-    pub(super) fn was_reset(
-        &mut self,
-        id: CardId,
-        unused: bool,
-        succeeded: bool,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn was_reset(&mut self, id: CardId, unused: bool, succeeded: bool, effects: &mut Vec<Effect>) {
         let Some(card) = self.cards.get_mut(&id) else { return };
         card.resetting = false;
         if succeeded {

@@ -65,8 +65,7 @@ impl Machine {
             })
         };
         let of_this = |vector: &u16| own.request.part.overlaps(&jitney_vfio::Part::interrupt(*vector));
-        let uncovered =
-            card.wired_by(client).into_iter().filter(of_this).find(|vector| !covered(*vector));
+        let uncovered = card.wired_by(client).into_iter().filter(of_this).find(|vector| !covered(*vector));
         if let Some(vector) = uncovered {
             return Err(invalid(format!("vector {vector} has to be silenced before its lease ends")));
         }

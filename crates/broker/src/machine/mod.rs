@@ -177,9 +177,8 @@ impl Machine {
 
     /// Tells everybody who is there.
     fn tell_all(&self, notice: &Notice, effects: &mut Vec<Effect>) {
-        let there = self.clients.iter().filter(|(_, client)| {
-            client.program.is_some() && client.departure.is_none()
-        });
+        let there =
+            self.clients.iter().filter(|(_, client)| client.program.is_some() && client.departure.is_none());
         effects.extend(there.map(|(&client, _)| Effect::Tell { client, notice: notice.clone() }));
     }
 

@@ -54,7 +54,9 @@ impl CardWorker {
         let mut descriptors = Vec::new();
         let outcome = match task.work {
             Work::CarryOut { wills, .. } => match self.prepare() {
-                Ok(()) => return self.wills.push((id, Running::new(wills.into_iter().map(|(_, will)| will)))),
+                Ok(()) => {
+                    return self.wills.push((id, Running::new(wills.into_iter().map(|(_, will)| will))));
+                }
                 Err(error) => Err(error),
             },
             Work::Grant { .. } => self.grant().map(|(kind, grant)| {
@@ -64,9 +66,7 @@ impl CardWorker {
             Work::Wire { vector, .. } => {
                 let missing = || Error::new(ErrorKind::Invalid, "there is no eventfd to wire a vector to");
                 let event = descriptor.as_ref().map(AsFd::as_fd).ok_or_else(missing);
-                event
-                    .and_then(|event| self.card()?.wire(vector, Some(event)))
-                    .map(|()| Outcome::Done)
+                event.and_then(|event| self.card()?.wire(vector, Some(event))).map(|()| Outcome::Done)
             }
             Work::Silence { vector, .. } => {
                 self.card().and_then(|card| card.wire(vector, None)).map(|()| Outcome::Done)
@@ -171,4 +171,3 @@ fn quiet(card: &mut OpenedCard) -> Result<()> {
         )),
     }
 }
-

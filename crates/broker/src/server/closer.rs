@@ -80,8 +80,10 @@ impl Closer {
             Source::User(uid) => format!("user {uid}"),
             Source::Door => "somebody who inherited a door".into(),
         };
-        let what = format!("{who} has sent {open} times descriptors that nobody asked for and that do not close");
-        Err(Error::new(jitney_vfio::ErrorKind::Exhausted, what).with_remedy("end what keeps them from closing"))
+        let what =
+            format!("{who} has sent {open} times descriptors that nobody asked for and that do not close");
+        Err(Error::new(jitney_vfio::ErrorKind::Exhausted, what)
+            .with_remedy("end what keeps them from closing"))
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<Source, usize>> {

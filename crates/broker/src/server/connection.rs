@@ -37,7 +37,11 @@ pub(super) enum Incoming {
     Nonsense(Error),
     /// A request of this number that cannot be read.
     Unreadable(u64, Error),
-    Request { number: u64, request: Request, descriptor: Option<OwnedFd> },
+    Request {
+        number: u64,
+        request: Request,
+        descriptor: Option<OwnedFd>,
+    },
 }
 
 /// How a connection is after something was sent.

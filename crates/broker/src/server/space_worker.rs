@@ -75,8 +75,7 @@ impl SpaceWorker {
     /// Does one piece.
     fn step(&mut self) {
         let next = self.queues.iter().min_by_key(|(_, queue)| queue.had).map(|(client, _)| *client);
-        let Some((client, queue)) =
-            next.and_then(|client| Some((client, self.queues.get_mut(&client)?)))
+        let Some((client, queue)) = next.and_then(|client| Some((client, self.queues.get_mut(&client)?)))
         else {
             return;
         };

@@ -71,13 +71,7 @@ impl Running {
         })
     }
 
-    fn has_come(
-        &self,
-        card: &OpenedCard,
-        (bar, offset): (u8, u64),
-        mask: u32,
-        value: u32,
-    ) -> Result<bool> {
+    fn has_come(&self, card: &OpenedCard, (bar, offset): (u8, u64), mask: u32, value: u32) -> Result<bool> {
         let found = card.read_register(bar, offset)?;
         // Also a card that is gone for a moment only says nothing about its engines.
         if found == NO_ANSWER && !card.link_is_up()? {

@@ -46,9 +46,15 @@ pub(super) struct Worker(mpsc::Sender<Order>);
 
 impl Worker {
     /// Starts one that runs `work`.
-    pub(super) fn start(name: String, work: impl FnOnce(mpsc::Receiver<Order>) + Send + 'static) -> Result<Self> {
+    pub(super) fn start(
+        name: String,
+        work: impl FnOnce(mpsc::Receiver<Order>) + Send + 'static,
+    ) -> Result<Self> {
         let (sender, orders) = mpsc::channel();
-        std::thread::Builder::new().name(name).spawn(move || work(orders)).map_err(|error| super::io(&error))?;
+        std::thread::Builder::new()
+            .name(name)
+            .spawn(move || work(orders))
+            .map_err(|error| super::io(&error))?;
         Ok(Self(sender))
     }
 

@@ -75,7 +75,11 @@ impl Workers {
         let closes = matches!(task.work, Work::Close { .. }).then(|| task.work.place());
         if worker.is_none_or(|worker| !worker.tell(Order::Begin { id, task, descriptor })) {
             let error = Error::new(ErrorKind::LinkDown, "there is nobody any more who could do that");
-            self.report.send(Finished { task: id, outcome: Err(Failure::from(error)), descriptors: Vec::new() });
+            self.report.send(Finished {
+                task: id,
+                outcome: Err(Failure::from(error)),
+                descriptors: Vec::new(),
+            });
         }
         if let Some(Place::Card(card)) = closes {
             // What it was told it does; then it ends, and lets go of the card's last descriptors.
@@ -109,9 +113,7 @@ impl Workers {
     /// Has nothing mapped any more for a card that goes, if its mapper maps for no other.
     fn leave_out(&self, card: CardId) {
         let Some(CardAtWork { mapper, .. }) = self.cards.get(&card) else { return };
-        let same = |other: &CardAtWork| {
-            std::ptr::addr_eq(Arc::as_ptr(&other.mapper), Arc::as_ptr(mapper))
-        };
+        let same = |other: &CardAtWork| std::ptr::addr_eq(Arc::as_ptr(&other.mapper), Arc::as_ptr(mapper));
         if self.cards.iter().all(|(id, other)| *id == card || !same(other)) {
             self.all.leave_out(mapper);
         }

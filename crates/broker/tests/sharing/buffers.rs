@@ -2,7 +2,7 @@
 
 use crate::raw::Raw;
 use crate::rig::{Serving, eventually};
-use jitney_broker::machine::MAX_BUFFERS;
+use jitney_broker::Limits;
 use jitney_broker::protocol::{Reply, Request};
 use jitney_memory::Memfd;
 use jitney_vfio::{AddressSpace, DmaRequest, ErrorKind, FakeCard, FakeHost, Mapper, OpenedSpace, Result};
@@ -182,12 +182,13 @@ fn one_client_cannot_have_endlessly_many() {
     let host = FakeHost::new();
     let broker = broker_of(&host, Duration::ZERO);
     let mut greedy = Raw::new(broker.socket());
-    for _ in 0..MAX_BUFFERS {
+    let most = Limits::default().buffers_of_client;
+    for _ in 0..most {
         greedy.ask(&allocate(4096)).unwrap();
     }
     let error = greedy.ask(&allocate(4096)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted);
-    assert!(error.to_string().contains(&MAX_BUFFERS.to_string()), "{error}");
+    assert!(error.to_string().contains(&most.to_string()), "{error}");
     let other = broker.bus();
     let buffer = other.dma_buffer(4096).unwrap();
     drop(greedy);

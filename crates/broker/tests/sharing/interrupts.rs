@@ -1,6 +1,6 @@
 //! Interrupt vectors: each to the client that leased it, and to nobody afterwards.
 
-use crate::raw::Raw;
+use crate::raw::{CARD, Raw, lease};
 use crate::rig::{Rig, USER_ENABLE, USER_VECTORS, XDMA, eventually};
 use jitney_broker::protocol::Request;
 use jitney_vfio::{Card, ErrorKind, LeaseRequest};
@@ -56,13 +56,13 @@ fn a_vector_is_silent_and_free_after_its_client_is_gone() {
     route(&card);
 
     let mut going = Raw::new(rig.broker.socket());
-    going.ask(&Request::Open { card: 0 }).unwrap();
+    going.ask(&Request::Open { card: CARD }).unwrap();
     let request = LeaseRequest::exclusive("irq4".parse().unwrap());
-    going.ask(&Request::Lease { card: 0, request }).unwrap();
+    going.ask(&lease(request)).unwrap();
     assert_eq!(card.interrupt(4).unwrap_err().kind(), ErrorKind::Held);
-    let refused = going.ask(&Request::Wire { card: 0, vector: 4 }).unwrap_err();
+    let refused = going.ask(&Request::Wire { card: CARD, vector: 4 }).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "no eventfd came with it");
-    let refused = going.ask(&Request::Wire { card: 0, vector: 9 }).unwrap_err();
+    let refused = going.ask(&Request::Wire { card: CARD, vector: 9 }).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid, "not its vector");
     drop(going);
 
@@ -78,9 +78,9 @@ fn a_killed_clients_eventfd_gets_nothing_more() {
     let card = staying.card("10ee:7011").unwrap();
     route(&card);
     let mut going = Raw::new(rig.broker.socket());
-    going.ask(&Request::Open { card: 0 }).unwrap();
+    going.ask(&Request::Open { card: CARD }).unwrap();
     let request = LeaseRequest::exclusive("irq4".parse().unwrap());
-    going.ask(&Request::Lease { card: 0, request }).unwrap();
+    going.ask(&lease(request)).unwrap();
     let event = jitney_memory::EventFd::new().unwrap();
     going.wire(4, &event);
     pulse(&rig, 0);

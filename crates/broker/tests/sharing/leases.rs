@@ -1,9 +1,9 @@
 //! Rights on parts of a card, and resets.
 
-use crate::raw::Raw;
+use crate::raw::{self, CARD, Raw};
 use crate::rig::{H2C0_WRITEBACK, Rig, XDMA};
-use jitney_broker::machine::MAX_LEASES;
 use jitney_broker::protocol::{Reply, Request};
+use jitney_broker::{CardId, Limits};
 use jitney_vfio::{ErrorKind, LeaseRequest, Mode, Part, Will, WillStep};
 
 fn exclusive(part: &str) -> LeaseRequest {
@@ -83,11 +83,11 @@ fn the_last_one_out_leaves_the_card_reset_and_unable_to_start_dma() {
 fn leases_are_only_for_who_has_opened_the_card_and_are_not_endless() {
     let rig = Rig::new();
     let mut raw = Raw::new(rig.broker.socket());
-    let lease = |part: &str| Request::Lease { card: 0, request: exclusive(part) };
+    let lease = |part: &str| raw::lease(exclusive(part));
     assert_eq!(raw.ask(&lease("h2c0")).unwrap_err().kind(), ErrorKind::Invalid);
-    assert_eq!(raw.ask(&Request::Open { card: 1 }).unwrap_err().kind(), ErrorKind::NotFound);
-    raw.ask(&Request::Open { card: 0 }).unwrap();
-    for number in 0..MAX_LEASES {
+    assert_eq!(raw.ask(&Request::Open { card: CardId(1) }).unwrap_err().kind(), ErrorKind::NotFound);
+    raw.ask(&Request::Open { card: CARD }).unwrap();
+    for number in 0..Limits::default().leases_of_client {
         raw.ask(&lease(&format!("part-{number}"))).unwrap();
     }
     assert_eq!(raw.ask(&lease("one-more")).unwrap_err().kind(), ErrorKind::Exhausted);
@@ -95,7 +95,7 @@ fn leases_are_only_for_who_has_opened_the_card_and_are_not_endless() {
     rig.broker.bus().card("*").unwrap().lease(exclusive("h2c0")).unwrap();
     // And what is not its own a client cannot end.
     let mut other = Raw::new(rig.broker.socket());
-    let release = Request::Release { card: 0, lease: jitney_vfio::LeaseId(0) };
+    let release = Request::Release { card: CARD, lease: jitney_vfio::LeaseId(0), will: false };
     assert_eq!(other.ask(&release).unwrap_err().kind(), ErrorKind::Invalid);
     assert_eq!(raw.ask(&release).unwrap(), Reply::Done);
 }

@@ -1,12 +1,22 @@
 //! A client that speaks the protocol itself, and can go without a goodbye.
 
-use jitney_broker::protocol::{self, Reply, Request};
+use jitney_broker::CardId;
+use jitney_broker::protocol::{self, Message, Reply, Request};
 use jitney_memory::descriptors::{self, Wait};
-use jitney_vfio::Error;
+use jitney_vfio::{Error, LeaseRequest};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+
+/// The first card of a broker.
+pub(crate) const CARD: CardId = CardId(0);
+
+/// The request for a lease on the first card.
+pub(crate) fn lease(request: LeaseRequest) -> Request {
+    let LeaseRequest { part, mode, will } = request;
+    Request::Lease { card: CARD, part: part.to_string(), mode, will }
+}
 
 /// A connection that says what a test wants. Dropping it is what the death of a process is to the broker.
 pub(crate) struct Raw {
@@ -35,11 +45,17 @@ impl Raw {
     /// The next reply and what came with it.
     pub(crate) fn hear(&mut self) -> Result<(Reply, Option<OwnedFd>), Error> {
         let mut buffer = vec![0; protocol::MAX_MESSAGE];
-        let received =
-            descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, Wait::Block).unwrap();
-        let (number, reply) = protocol::decode_reply(&buffer[..received.len]).unwrap();
-        assert_eq!(number, self.number);
-        Ok((reply?, received.descriptors.into_iter().next()))
+        loop {
+            let received =
+                descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, Wait::Block)
+                    .unwrap();
+            let Message::Reply(number, reply) = protocol::decode_message(&buffer[..received.len]).unwrap()
+            else {
+                continue;
+            };
+            assert_eq!(number, self.number);
+            return Ok((reply?, received.descriptors.into_iter().next()));
+        }
     }
 
     /// Asks and waits for the answer; what comes with it is closed.
@@ -54,7 +70,7 @@ impl Raw {
     pub(crate) fn wire(&mut self, vector: u16, event: &jitney_memory::EventFd) {
         use std::os::fd::AsFd;
         self.number += 1;
-        let request = Request::Wire { card: 0, vector };
+        let request = Request::Wire { card: CARD, vector };
         let message = protocol::encode_request(self.number, &request).unwrap();
         let with = [event.as_fd()];
         descriptors::send(&self.socket, &[IoSlice::new(&message)], &with, Wait::Block).unwrap();

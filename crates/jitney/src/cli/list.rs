@@ -70,14 +70,17 @@ fn open(source: &Source) -> anyhow::Result<Option<Session>> {
 /// The cards of the bus, each with its users.
 fn bus_rows(session: &Session) -> anyhow::Result<Vec<Row>> {
     let usage = session.bus.usage()?;
-    let own = std::process::id();
+    let own = Some(std::process::id());
     let mut rows = Vec::new();
-    for (index, identity) in (0u32..).zip(session.bus.cards()) {
-        let users = usage.iter().filter(|client| client.pid != own && client.cards.contains(&index));
+    for identity in session.bus.cards() {
+        let users =
+            usage.iter().filter(|client| client.pid != own && client.cards.contains(&identity.address));
         let users = users.map(|client| {
-            let parts: Vec<&str> =
-                client.leases.iter().filter(|(card, _)| *card == index).map(|(_, part)| &**part).collect();
-            format!("pid {} ({}) {}", client.pid, client.program, parts.join(" ")).trim_end().to_owned()
+            let own = client.leases.iter().filter(|(card, _)| *card == identity.address);
+            let parts: Vec<&str> = own.map(|(_, part)| &**part).collect();
+            let process =
+                client.pid.map_or_else(|| "another pid namespace".into(), |pid| format!("pid {pid}"));
+            format!("{process} ({}) {}", client.program, parts.join(" ")).trim_end().to_owned()
         });
         let mut users: Vec<String> = users.collect();
         let board = match session.bus.card(&identity.address) {

@@ -1,7 +1,7 @@
 //! Clients that stop, never read, or talk nonsense: others do not notice.
 
 use crate::support::{Broker, Ground, eventually};
-use jitney::broker::protocol::{self, Reply, Request};
+use jitney::broker::protocol::{self, Message, Reply, Request};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
@@ -33,8 +33,13 @@ fn say(socket: &OwnedFd, number: u64, request: &Request) -> Result<(), Errno> {
 /// The next reply and its number, or nothing if the broker has hung up.
 fn hear(socket: &OwnedFd) -> Option<(u64, Result<Reply, jitney::vfio::Error>)> {
     let mut buffer = vec![0; protocol::MAX_MESSAGE];
-    let (size, _) = recv(socket, &mut buffer[..], RecvFlags::empty()).ok()?;
-    (size > 0).then(|| protocol::decode_reply(&buffer[..size]).unwrap())
+    loop {
+        let (size, _) = recv(socket, &mut buffer[..], RecvFlags::empty()).ok()?;
+        match (size > 0).then(|| protocol::decode_message(&buffer[..size]).unwrap())? {
+            Message::Reply(number, reply) => return Some((number, reply)),
+            Message::Notice(_) => {}
+        }
+    }
 }
 
 fn hello() -> Request {
@@ -66,7 +71,7 @@ fn nonsense_is_answered_and_its_sender_dropped() {
     drop(raw(&broker));
     let silent = raw(&broker);
     let rude = raw(&broker);
-    say(&rude, 1, &Request::Cards).unwrap();
+    say(&rude, 1, &Request::Cards { after: None }).unwrap();
     let (_, reply) = hear(&rude).unwrap();
     assert!(reply.unwrap_err().to_string().contains("hello"));
     assert!(hear(&rude).is_none());
@@ -111,7 +116,7 @@ fn a_client_that_never_reads_is_dropped() {
     let since = Instant::now();
     let mut number = 2;
     let dropped = loop {
-        match say(&deaf, number, &Request::Usage) {
+        match say(&deaf, number, &Request::Usage { after: None }) {
             Ok(()) => number += 1,
             // The broker does not keep up with reading, or has had enough.
             Err(Errno::AGAIN) => std::thread::yield_now(),
@@ -143,7 +148,7 @@ fn a_client_that_reads_late_gets_every_reply() {
         .collect();
     let mut sent = 0;
     while sent < 100 {
-        match say(&slow, sent + 1, &Request::Usage) {
+        match say(&slow, sent + 1, &Request::Usage { after: None }) {
             Ok(()) => sent += 1,
             Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
             Err(errno) => panic!("dropped after {sent} requests: {errno}"),
