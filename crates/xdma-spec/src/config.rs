@@ -62,6 +62,13 @@ impl TransferSize {
     pub const fn bytes(self) -> u32 {
         128 << self.code()
     }
+
+    /// Whether PCIe knows the size: two codes stand for none, and all-ones, which a card that cannot be read reads as, has
+    /// one of them.
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
+        self.code() <= 5
+    }
 }
 
 /// "Config Block MSI Enable (0x14)".
@@ -139,6 +146,7 @@ mod tests {
     fn sizes_in_bytes() {
         assert_eq!(TransferSize::new().bytes(), 128);
         assert_eq!(TransferSize::new().with_code(5).bytes(), 4096);
+        assert!(TransferSize::new().with_code(5).is_valid() && !TransferSize::from(u32::MAX).is_valid());
         assert_eq!(DataWidth::new().with_code(1).bytes(), 16);
         assert_eq!(DataWidth::new().with_code(3).bytes(), 64);
     }

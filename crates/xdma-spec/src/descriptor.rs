@@ -106,16 +106,35 @@ impl Descriptor {
     }
 }
 
+/// The most descriptors that a card may fetch in one block if its largest read request has `max_read_request` bytes: what
+/// fits into one request, 1 to 64.
+///
+/// PG195 bounds a block by [`MAX_ADJACENT`] and by the maximum read request size, which
+/// [`PCIE_MAX_READ_REQUEST`](crate::config::PCIE_MAX_READ_REQUEST) tells: 16 descriptors for the usual 512 bytes.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "at most 64")]
+pub const fn block_of(max_read_request: u32) -> u8 {
+    match max_read_request / SIZE as u32 {
+        0 => 1,
+        fits @ 1..=64 => fits as u8,
+        _ => MAX_ADJACENT + 1,
+    }
+}
+
 /// How many of the `following` descriptors that lie directly behind the one at `address` may be fetched together with
-/// it: no more than [`MAX_ADJACENT`] and none beyond the next multiple of [`ADJACENT_BOUNDARY`].
+/// it, if the table is divided into blocks of `block` descriptors, a power of two up to 64, each of which starts at a
+/// multiple of its size: those up to the end of the block.
 ///
 /// It is what goes into [`FIRST_DESCRIPTOR_ADJACENT`](crate::sgdma::FIRST_DESCRIPTOR_ADJACENT) for the first descriptor,
-/// and into [`DescriptorControl::next_adjacent`] of the one before `address` for every other.
+/// and into [`DescriptorControl::next_adjacent`] of the one before `address` for every other. So it falls by one from each
+/// descriptor to the next and is 0 where the next one is the last of its block, as PG195 demands; and since a page is whole
+/// blocks, none crosses [`ADJACENT_BOUNDARY`].
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "at most MAX_ADJACENT")]
-pub fn adjacent(address: u64, following: u64) -> u8 {
-    let left_in_page = (ADJACENT_BOUNDARY - address % ADJACENT_BOUNDARY) / SIZE as u64;
-    following.min(left_in_page.saturating_sub(1)).min(u64::from(MAX_ADJACENT)) as u8
+#[expect(clippy::cast_possible_truncation, reason = "less than 64")]
+pub fn adjacent(address: u64, following: u64, block: u8) -> u8 {
+    let block = u64::from(block.clamp(1, MAX_ADJACENT + 1));
+    let left_in_block = block - 1 - address / SIZE as u64 % block;
+    following.min(left_in_block) as u8
 }
 
 #[cfg(test)]
@@ -160,12 +179,24 @@ mod tests {
     }
 
     #[test]
-    fn adjacent_blocks_end_at_the_page_and_at_64() {
-        assert_eq!(adjacent(0, 1000), 63);
-        assert_eq!(adjacent(0, 5), 5);
-        assert_eq!(adjacent(0x0fc0, 1000), 1);
-        assert_eq!(adjacent(0x0fe0, 1000), 0);
-        assert_eq!(adjacent(0x1000, u64::MAX), 63);
-        assert_eq!(adjacent(u64::MAX, 1), 0, "an address that no descriptor has");
+    fn a_block_is_what_one_read_request_fetches() {
+        for (bytes, descriptors) in
+            [(0, 1), (128, 4), (256, 8), (512, 16), (1024, 32), (2048, 64), (4096, 64)]
+        {
+            assert_eq!(block_of(bytes), descriptors, "{bytes}");
+        }
+        assert_eq!(block_of(u32::MAX), 64);
+    }
+
+    #[test]
+    fn adjacent_counts_down_to_the_end_of_an_aligned_block() {
+        let row = |block| (0..20).map(|index| adjacent(0x1000 + index * 32, 1000, block)).collect::<Vec<_>>();
+        assert_eq!(row(4), [3, 2, 1, 0].repeat(5));
+        assert_eq!(row(16)[..18], [15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 15, 14]);
+        assert_eq!(row(1), [0; 20]);
+        assert_eq!((adjacent(0, 1000, 64), adjacent(0, 5, 64), adjacent(0x07e0, 1000, 64)), (63, 5, 0));
+        assert_eq!(adjacent(0x0fc0, 1000, 64), 1, "the page ends");
+        assert_eq!((adjacent(0, 9, 0), adjacent(0, 900, 255)), (0, 63), "blocks that cannot be");
+        assert_eq!(adjacent(u64::MAX, 1, 64), 0, "an address that no descriptor has");
     }
 }

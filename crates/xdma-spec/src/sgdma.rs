@@ -15,7 +15,7 @@ pub const FIRST_DESCRIPTOR_LOW: Register<u32, ReadWrite> = Register::new(0x80);
 /// IOVA of the first descriptor, bits 63:32.
 pub const FIRST_DESCRIPTOR_HIGH: Register<u32, ReadWrite> = Register::new(0x84);
 /// Descriptors that follow the first without a gap, at most
-/// [`MAX_ADJACENT`](crate::descriptor::MAX_ADJACENT): bits 5:0. A hint for fetching.
+/// [`MAX_ADJACENT`](crate::descriptor::MAX_ADJACENT): bits 5:0. The card fetches them together with the first.
 pub const FIRST_DESCRIPTOR_ADJACENT: Register<u32, ReadWrite> = Register::new(0x88);
 /// Credits, bits 9:0: a write adds to them, a read tells how many are left. They work in credit mode only, and are
 /// dropped when RUN falls or credit mode ends.

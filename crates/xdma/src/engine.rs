@@ -8,9 +8,9 @@ use crate::ring::Ring;
 use crate::wait::Backoff;
 use jitney_registers::Block;
 use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, Will, WillStep};
-use jitney_xdma_spec::descriptor::adjacent;
+use jitney_xdma_spec::descriptor::block_of;
 use jitney_xdma_spec::{
-    ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, sgdma,
+    ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, config, sgdma,
 };
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -21,6 +21,9 @@ pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the notices about the card are looked at: at once for a person, and no system call for each small transfer.
 const HEED: Duration = Duration::from_millis(50);
+
+/// What a card's largest read request is if it does not say: what most hosts set, in bytes.
+const USUAL_READ_REQUEST: u32 = 512;
 
 /// What clearing RUN also clears: the last descriptor shall not be reported to memory that may go away.
 const HALT: ChannelControl = ChannelControl::new().with_run(true).with_poll_mode_writeback(true);
@@ -34,6 +37,13 @@ enum State {
     Running,
     /// RUN was cleared, and the engine stayed busy.
     Stuck,
+}
+
+/// How many descriptors the card fetches at once at most.
+fn fetched_at_once(region: &Region) -> Result<u8, Error> {
+    let config = Block::new(region, block::offset(Submodule::Config, 0));
+    let most = config.read(config::PCIE_MAX_READ_REQUEST)?;
+    Ok(block_of(if most.is_valid() { most.bytes() } else { USUAL_READ_REQUEST }))
 }
 
 /// A leased channel. Fields are dropped in this order: the engine has stopped, the interrupt goes back, then memory, then
@@ -90,7 +100,7 @@ impl Engine {
             sgdma: registers(info.direction.sgdma_block()),
             interrupt: None,
             logged: ChannelStatus::new(),
-            ring: Ring::new(&**card, limits.top())?,
+            ring: Ring::new(&**card, limits.top(), fetched_at_once(region)?)?,
             adjacent: 0,
             state: State::Running,
             unsettled: true,
@@ -176,7 +186,7 @@ impl Engine {
     /// Gives the engine the next descriptors of `plan` and starts it; returns how many. It must be ready.
     pub(crate) fn run(&mut self, plan: &mut Plan) -> Result<u64, Error> {
         let count = self.ring.load(plan, self.info.direction, self.info.stream)?;
-        let adjacent = adjacent(self.ring.first(), count - 1);
+        let adjacent = self.ring.first_adjacent(count);
         if adjacent != self.adjacent {
             self.sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, adjacent.into())?;
             self.adjacent = adjacent;

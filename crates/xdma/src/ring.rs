@@ -17,13 +17,15 @@ pub(crate) const CAPACITY: u64 = WRITEBACK / SIZE as u64;
 #[derive(Debug)]
 pub(crate) struct Ring {
     memory: DmaBuffer,
+    /// How many descriptors the card fetches at once.
+    block: u8,
 }
 
 impl Ring {
-    /// A ring that a channel whose highest address is `top` can reach.
-    pub(crate) fn new(card: &dyn Card, top: u64) -> Result<Self, Error> {
+    /// A ring that a channel whose highest address is `top` can reach, of a card that fetches `block` descriptors at once.
+    pub(crate) fn new(card: &dyn Card, top: u64, block: u8) -> Result<Self, Error> {
         let request = DmaRequest::new(ADJACENT_BOUNDARY).aligned(ADJACENT_BOUNDARY).below(top);
-        Ok(Self { memory: card.dma_buffer(request)? })
+        Ok(Self { memory: card.dma_buffer(request)?, block })
     }
 
     pub(crate) fn memory(&self) -> &DmaBuffer {
@@ -33,6 +35,11 @@ impl Ring {
     /// IOVA of the first descriptor.
     pub(crate) fn first(&self) -> u64 {
         self.memory.iova()
+    }
+
+    /// How many of the first `count` descriptors the card may fetch together with the first.
+    pub(crate) fn first_adjacent(&self, count: u64) -> u8 {
+        adjacent(self.first(), count - 1, self.block)
     }
 
     /// IOVA of the write-back word.
@@ -46,39 +53,57 @@ impl Ring {
         Ok(Writeback::from(u32::from_le(self.memory.view().load_acquire32(WRITEBACK)?)))
     }
 
-    /// Writes the next descriptors of `plan`, as many as fit, and clears the write-back word. Returns how many they are.
+    /// Clears the write-back word and writes the next descriptors of `plan`, as many as fit. Returns how many they are.
     /// The engine must be idle.
+    ///
+    /// The word comes first and the descriptors' stores are released behind it, so it is clear before the engine can be
+    /// started by a register write that is ordered behind earlier writes to memory, as [`Region`](jitney_vfio::Region)'s are:
+    /// otherwise the zero might overwrite what the engine wrote.
     pub(crate) fn load(&self, plan: &mut Plan, direction: Direction, stream: bool) -> Result<u64, Error> {
         let count = plan.descriptors().min(CAPACITY);
         let ends = plan.descriptors() <= CAPACITY;
+        self.memory.view().store_release32(WRITEBACK, 0)?;
+        let table = Table { base: self.first(), count, block: self.block };
         for (index, chunk) in (0..count).zip(plan) {
-            let descriptor = encode(self.first(), index, count, chunk, direction, stream && ends);
+            let descriptor = table.descriptor(index, chunk, direction, stream && ends);
             self.memory.write(index * SIZE as u64, &descriptor.to_bytes())?;
         }
-        self.memory.view().store_release32(WRITEBACK, 0)?;
         Ok(count)
     }
 }
 
-/// Descriptor `index` of `count`, which lie one behind the other from `base` on.
-fn encode(base: u64, index: u64, count: u64, chunk: Chunk, direction: Direction, packet: bool) -> Descriptor {
-    let last = index + 1 == count;
-    let next = if last { 0 } else { base + (index + 1) * SIZE as u64 };
-    let behind_next = count.saturating_sub(index + 2);
-    let (source, destination) = match direction {
-        Direction::HostToCard => (chunk.host, chunk.card),
-        Direction::CardToHost => (chunk.card, chunk.host),
-    };
-    Descriptor {
-        control: DescriptorControl::new()
-            .with_stop(last)
-            .with_completed(last)
-            .with_end_of_packet(last && packet)
-            .with_next_adjacent(adjacent(next, behind_next)),
-        length: chunk.length,
-        source,
-        destination,
-        next,
+/// Descriptors that lie one behind the other.
+#[derive(Debug, Clone, Copy)]
+struct Table {
+    /// IOVA of the first one.
+    base: u64,
+    /// How many there are.
+    count: u64,
+    /// How many the card fetches at once.
+    block: u8,
+}
+
+impl Table {
+    /// Descriptor `index`, which moves `chunk`.
+    fn descriptor(self, index: u64, chunk: Chunk, direction: Direction, packet: bool) -> Descriptor {
+        let last = index + 1 == self.count;
+        let next = if last { 0 } else { self.base + (index + 1) * SIZE as u64 };
+        let behind_next = self.count.saturating_sub(index + 2);
+        let (source, destination) = match direction {
+            Direction::HostToCard => (chunk.host, chunk.card),
+            Direction::CardToHost => (chunk.card, chunk.host),
+        };
+        Descriptor {
+            control: DescriptorControl::new()
+                .with_stop(last)
+                .with_completed(last)
+                .with_end_of_packet(last && packet)
+                .with_next_adjacent(adjacent(next, behind_next, self.block)),
+            length: chunk.length,
+            source,
+            destination,
+            next,
+        }
     }
 }
 
@@ -90,7 +115,12 @@ mod tests {
     const CHUNK: Chunk = Chunk { host: 0x1000, card: 0x20, length: 8 };
 
     fn encoded(base: u64, count: u64, direction: Direction, packet: bool) -> Vec<Descriptor> {
-        (0..count).map(|index| encode(base, index, count, CHUNK, direction, packet)).collect()
+        in_blocks(16, base, count, direction, packet)
+    }
+
+    fn in_blocks(block: u8, base: u64, count: u64, direction: Direction, packet: bool) -> Vec<Descriptor> {
+        let table = Table { base, count, block };
+        (0..count).map(|index| table.descriptor(index, CHUNK, direction, packet)).collect()
     }
 
     #[test]
@@ -113,18 +143,41 @@ mod tests {
         assert_eq!((c2h.source, c2h.destination), (0x20, 0x1000));
     }
 
+    /// What a card does that fetches the first descriptor with as many as the register says, and each further block with as
+    /// many as the descriptor before it says (PG195, "Descriptors").
+    fn fetched(base: u64, table: &[Descriptor], first_adjacent: u8) -> Vec<std::ops::Range<u64>> {
+        let (mut at, mut adjacent, mut blocks) = (base, first_adjacent, Vec::new());
+        loop {
+            let end = at + (u64::from(adjacent) + 1) * SIZE as u64;
+            blocks.push(at..end);
+            let last = &table[usize::try_from((end - base) / SIZE as u64).unwrap() - 1];
+            if last.control.stop() {
+                return blocks;
+            }
+            (at, adjacent) = (last.next, last.control.next_adjacent());
+        }
+    }
+
     proptest! {
         #[test]
-        fn what_is_called_adjacent_exists_and_lies_in_one_page(page in 0..1_u64 << 52, count in 1..=CAPACITY) {
-            let base = page << 12;
-            for (index, descriptor) in (0..).zip(encoded(base, count, Direction::CardToHost, false)) {
-                let adjacent = u64::from(descriptor.control.next_adjacent());
-                if adjacent > 0 {
-                    prop_assert!(index + 1 + adjacent < count);
-                    let last = descriptor.next + adjacent * SIZE as u64;
-                    prop_assert_eq!(descriptor.next / ADJACENT_BOUNDARY, last / ADJACENT_BOUNDARY);
-                }
-                prop_assert_eq!(adjacent, count.saturating_sub(index + 2).min(63));
+        fn blocks_are_aligned_whole_and_counted_down(page in 0..1_u64 << 52, count in 1..=CAPACITY, power in 0..=6_u32) {
+            let (base, block) = (page << 12, 1_u8 << power);
+            let table = in_blocks(block, base, count, Direction::CardToHost, false);
+            for (index, pair) in (0_u64..).zip(table.windows(2)) {
+                let [one, next] = pair else { unreachable!() };
+                let (this, following) = (one.control.next_adjacent(), next.control.next_adjacent());
+                let ends_a_block = (index + 2).is_multiple_of(block.into());
+                let counted = this.saturating_sub(1);
+                prop_assert!(this < block);
+                prop_assert!(ends_a_block == (this == 0) || index + 2 == count, "descriptor {}: {}", index, this);
+                prop_assert!(this == 0 || following == counted, "descriptor {}: {} then {}", index, this, following);
+            }
+            let size = u64::from(block) * SIZE as u64;
+            let blocks = fetched(base, &table, adjacent(base, count - 1, block));
+            prop_assert_eq!(blocks.len() as u64, count.div_ceil(block.into()), "each but the last is whole");
+            for fetch in blocks {
+                prop_assert!(fetch.start.is_multiple_of(size) && fetch.end - fetch.start <= size);
+                prop_assert!(fetch.end <= base + count * SIZE as u64);
             }
         }
     }

@@ -111,6 +111,25 @@ fn the_registers_are_written_as_a_polling_driver_does() {
 }
 
 #[test]
+fn descriptors_lie_in_blocks_of_what_the_card_reads_at_once() {
+    // Code of the largest read request, or nothing that could be one: 512 bytes then.
+    for (code, block) in [(0, 4), (2, 16), (5, 64), (7, 16), (u32::MAX, 16)] {
+        let bench = Bench::new();
+        bench.model.state().overrides.push((0x300c, code));
+        let mut h2c = h2c(&bench).descriptors_of_at_most(64);
+        h2c.write(&patterned(&bench, 0x2000), 0).unwrap();
+        let state = bench.model.state();
+        let register: Vec<_> = state.writes.iter().filter(|write| write.0 == 0x4088).map(|w| w.1).collect();
+        let adjacent: Vec<u32> = state.ran[..126].iter().map(|(flags, _)| flags >> 8 & 0x3f).collect();
+        // The register tells of what follows the first descriptor; each descriptor of what follows the next.
+        let expected: Vec<u32> = (0..126).map(|at| (block - 1 - at % block).min(125 - at)).collect();
+        assert_eq!(register[1], expected[0], "the first write of it clears it");
+        assert_eq!(adjacent[..125], expected[1..], "{block}");
+        assert_eq!(adjacent[125], 0);
+    }
+}
+
+#[test]
 fn a_channel_is_leased_with_a_will_that_stops_it_and_all_goes_back() {
     let bench = Bench::new();
     let h2c = h2c(&bench);
