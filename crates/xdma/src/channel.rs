@@ -14,6 +14,12 @@ use std::time::Duration;
 /// The widest data path that the IP can have, in bytes. Within a packet a stream takes only multiples of its width.
 const WIDEST_STREAM: u64 = 64;
 
+/// The most bytes of a descriptor, if the program does not say: what the slowest link (2.5 GT/s, one lane, some 200 MB/s) moves in
+/// 42 ms. An engine that is told to stop finishes its descriptor; so a transfer that is dropped, and a channel whose
+/// user was killed, are done with within that, and so often a long transfer shows progress. A GiB takes 128 descriptors, which
+/// costs no time that could be measured.
+const DEFAULT_LONGEST: u32 = 8 << 20;
+
 /// No descriptor of the usual cards takes half as long.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -33,11 +39,14 @@ pub type C2h = Channel<FromCard>;
 
 /// A channel that this program has leased. One transfer runs on it at a time; different channels run side by side.
 ///
-/// Dropping it stops the channel, then gives its memory back, then the lease.
+/// Dropping it stops the channel, then gives its memory back, then the lease. If the channel does not stop it gives back neither,
+/// see the [crate's documentation](crate#memory-that-an-engine-may-still-use).
 #[derive(Debug)]
 pub struct Channel<D> {
     engine: Engine,
     limits: Limits,
+    /// What a descriptor may have at most, if the program has said so.
+    longest: Option<u32>,
     timeout: Duration,
     direction: PhantomData<fn() -> D>,
 }
@@ -51,7 +60,8 @@ impl<D> Channel<D> {
     ) -> Result<Self, Error> {
         let limits = info.limits();
         let engine = Engine::open(card, bar, region, info, &limits)?;
-        let channel = Self { engine, limits, timeout: DEFAULT_TIMEOUT, direction: PhantomData };
+        let channel =
+            Self { engine, limits, longest: None, timeout: DEFAULT_TIMEOUT, direction: PhantomData };
         Ok(channel.aligned(1))
     }
 
@@ -60,19 +70,27 @@ impl<D> Channel<D> {
     #[must_use]
     pub fn aligned(mut self, align: u64) -> Self {
         let least = if self.engine.info.stream { WIDEST_STREAM } else { 1 };
-        self.limits = self.limits.aligned(if align == 1 { least } else { align });
+        let align = if align == 1 { least } else { align };
+        // One that is as long as it has to be is none that nobody asked for.
+        let usual = u64::from(DEFAULT_LONGEST).max(align);
+        let longest = self.longest.unwrap_or_else(|| u32::try_from(usual).unwrap_or(u32::MAX));
+        self.limits = self.limits.aligned(align).at_most(longest);
         self
     }
 
-    /// The same channel with descriptors of at most `bytes` each: 0x0fff_ffff, the default, is the most that is possible.
+    /// The same channel with descriptors of at most `bytes` each: 8 MiB by default, and 0x0fff_ffff is the most that is
+    /// possible.
+    ///
+    /// An engine cannot be stopped in the middle of a descriptor. The time that this driver gives it to become idle follows
+    /// from the longest descriptor: a second, and what it takes at 100 MB/s, 3.7 s in all for the most.
     #[must_use]
     pub fn descriptors_of_at_most(mut self, bytes: u32) -> Self {
+        self.longest = Some(bytes);
         self.limits = self.limits.at_most(bytes);
         self
     }
 
-    /// The same channel with transfers that fail when no descriptor was done for `timeout`: 10 s by default. One
-    /// descriptor has up to 256 MiB.
+    /// The same channel with transfers that fail when no descriptor was done for `timeout`: 10 s by default.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -130,7 +148,8 @@ impl<D> Channel<D> {
     /// on, and does not wait for its end. A stream has no addresses; the transfer is one packet of it.
     ///
     /// # Errors
-    /// Those of [`plan`](Self::plan), before anything is touched; [`Error::StillBusy`] or [`Error::LinkDown`].
+    /// Those of [`plan`](Self::plan), before anything is touched; [`Error::StillBusy`], [`Error::CutOff`],
+    /// [`Error::Unknown`] or [`Error::LinkDown`].
     pub fn start(
         &mut self,
         buffer: &DmaBuffer,

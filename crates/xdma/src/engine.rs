@@ -1,23 +1,24 @@
-//! One channel's engine: starting, stopping, and what must not be freed before it has stopped.
+//! One channel's engine: leasing it, setting it up, starting it. How it is stopped is in `stop`.
+
+mod last_resort;
+mod stop;
 
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
 use crate::interrupt::{self, ChannelInterrupt};
 use crate::plan::{Limits, Plan};
 use crate::ring::Ring;
-use crate::wait::Backoff;
+use crate::wait;
 use jitney_registers::Block;
 use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, Will, WillStep};
-use jitney_xdma_spec::descriptor::block_of;
+use jitney_xdma_spec::descriptor::{MAX_LENGTH, block_of};
 use jitney_xdma_spec::{
     ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, config, sgdma,
 };
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long an engine may take to become idle.
-pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+use stop::{HALT, stop_time};
 
 /// How often the notices about the card are looked at: at once for a person, and no system call for each small transfer.
 const HEED: Duration = Duration::from_millis(50);
@@ -25,18 +26,19 @@ const HEED: Duration = Duration::from_millis(50);
 /// What a card's largest read request is if it does not say: what most hosts set, in bytes.
 const USUAL_READ_REQUEST: u32 = 512;
 
-/// What clearing RUN also clears: the last descriptor shall not be reported to memory that may go away.
-const HALT: ChannelControl = ChannelControl::new().with_run(true).with_poll_mode_writeback(true);
-
 /// What an engine may be doing with memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Whatever an earlier user left; it knows nothing of this channel's memory.
+    Foreign,
     /// Nothing.
     Idle,
     /// RUN may be set.
     Running,
-    /// RUN was cleared, and the engine stayed busy.
+    /// It was told to stop and stayed busy, or it is not known whether it has heard.
     Stuck,
+    /// The same, but its card's bus mastering is off.
+    CutOff,
 }
 
 /// How many descriptors the card fetches at once at most.
@@ -44,6 +46,21 @@ fn fetched_at_once(region: &Region) -> Result<u8, Error> {
     let config = Block::new(region, block::offset(Submodule::Config, 0));
     let most = config.read(config::PCIE_MAX_READ_REQUEST)?;
     Ok(block_of(if most.is_valid() { most.bytes() } else { USUAL_READ_REQUEST }))
+}
+
+/// What an owner does if this process goes without a goodbye: stops the channel, silences it, and waits as long as the longest
+/// descriptor can last, since those of later transfers are not known yet.
+fn will(bar: u8, channel: u64, info: &ChannelInfo) -> Will {
+    let register = |offset: u32| channel + u64::from(offset);
+    let stop = WillStep::write(bar, register(channel::CONTROL_CLEAR.offset()), HALT.into_bits());
+    let idle = WillStep::WaitUntil {
+        bar,
+        offset: register(channel::STATUS.offset()),
+        mask: ChannelStatus::new().with_busy(true).into_bits(),
+        value: 0,
+        within_ms: u32::try_from(stop_time(MAX_LENGTH).as_millis()).unwrap_or(u32::MAX),
+    };
+    Will([stop].into_iter().chain(interrupt::silence(bar, info)).chain([idle]).collect())
 }
 
 /// A leased channel. Fields are dropped in this order: the engine has stopped, the interrupt goes back, then memory, then
@@ -63,14 +80,17 @@ pub(crate) struct Engine {
     /// What [`sgdma::FIRST_DESCRIPTOR_ADJACENT`] holds.
     adjacent: u8,
     state: State,
+    /// Bytes of the longest descriptor that the engine may be at.
+    longest: u32,
     /// The registers may not hold what [`Engine::set_up`] wrote.
     unsettled: bool,
-    /// Buffers that an engine which does not stop may still use.
+    /// Buffers that an engine which was not seen to stop may still use.
     held: Vec<DmaBuffer>,
     notices: Notices,
     /// When they were looked at last.
     heeded: Option<Instant>,
-    _lease: Lease,
+    /// There until the channel is dropped.
+    lease: Option<Lease>,
     card: Arc<dyn Card>,
 }
 
@@ -86,13 +106,7 @@ impl Engine {
         let registers = |submodule| Block::new(region.clone(), block::offset(submodule, info.index));
         let channel = registers(info.direction.channel_block());
         let part: Part = info.to_string().parse()?;
-        let stop = WillStep::Write {
-            bar,
-            offset: channel.base() + u64::from(channel::CONTROL_CLEAR.offset()),
-            value: HALT.into_bits(),
-        };
-        let will = [stop].into_iter().chain(interrupt::silence(bar, &info)).collect();
-        let lease = card.lease(LeaseRequest::exclusive(part).with_will(Will(will)))?;
+        let lease = card.lease(LeaseRequest::exclusive(part).with_will(will(bar, channel.base(), &info)))?;
         let mut engine = Self {
             info,
             name: format!("{info} of {}", card.identity()),
@@ -102,19 +116,16 @@ impl Engine {
             logged: ChannelStatus::new(),
             ring: Ring::new(&**card, limits.top(), fetched_at_once(region)?)?,
             adjacent: 0,
-            state: State::Running,
+            state: State::Foreign,
+            longest: MAX_LENGTH,
             unsettled: true,
             held: Vec::new(),
             notices: card.notices()?,
             heeded: None,
-            _lease: lease,
+            lease: Some(lease),
             card: Arc::clone(card),
         };
-        if let Err(error) = engine.make_ready() {
-            // It runs on an earlier user's memory and knows nothing of this ring, which may go.
-            engine.state = State::Idle;
-            return Err(error);
-        }
+        engine.make_ready()?;
         // Both belong to other ways of using the channel and would keep it from fetching descriptors.
         let common = Block::new(region.clone(), block::offset(Submodule::SgdmaCommon, 0));
         let own = ChannelSet::only(info.direction, info.index);
@@ -169,7 +180,7 @@ impl Engine {
     /// Fails if the card is wanted back or has failed, by what was last said about it: nobody who waits for the card may keep
     /// it then, and nothing may be started on it.
     pub(crate) fn heed_notices(&mut self) -> Result<(), Error> {
-        let now = Instant::now();
+        let now = wait::now();
         if self.heeded.is_some_and(|heeded| now - heeded < HEED) {
             return Ok(());
         }
@@ -196,6 +207,7 @@ impl Engine {
             Some(_) => interrupt::control(self.info.direction),
         };
         self.logged = ChannelStatus::new();
+        self.longest = plan.longest();
         self.state = State::Running;
         self.channel.write(channel::CONTROL, control.with_run(true))?;
         Ok(count)
@@ -206,64 +218,6 @@ impl Engine {
         self.channel.write(channel::CONTROL_CLEAR, HALT)?;
         self.state = State::Idle;
         Ok(())
-    }
-
-    /// Stops the engine, waits until it is idle and clears its status.
-    fn stop(&mut self) -> Result<(), Error> {
-        let outcome = self.halt();
-        // An engine that cannot be reached is not waited for: its card is dead, or no longer this process's.
-        self.state = match outcome {
-            Err(Error::StillBusy { .. }) => State::Stuck,
-            _ => State::Idle,
-        };
-        if outcome.is_ok() {
-            self.held.clear();
-        }
-        outcome
-    }
-
-    fn halt(&mut self) -> Result<(), Error> {
-        self.channel.write(channel::CONTROL_CLEAR, HALT)?;
-        let backoff = Backoff::new();
-        loop {
-            let status = self.status()?;
-            if !status.busy() {
-                self.channel.write(channel::STATUS, status)?;
-                return Ok(());
-            }
-            if backoff.elapsed() > STOP_TIMEOUT {
-                return Err(Error::StillBusy {
-                    channel: self.name.clone(),
-                    direction: self.info.direction,
-                    status,
-                    after: STOP_TIMEOUT,
-                });
-            }
-            backoff.pause();
-        }
-    }
-
-    /// Stops the engine after a failure. Returns whether the channel can be used again.
-    pub(crate) fn recover(&mut self) -> bool {
-        // The card may have been reset meanwhile.
-        self.unsettled = true;
-        match self.stop() {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(channel = self.name, %error, "the channel could not be stopped");
-                false
-            }
-        }
-    }
-
-    /// Ends the engine's use of `buffer`: stops it, and keeps the buffer if that does not help.
-    pub(crate) fn release(&mut self, buffer: &DmaBuffer) {
-        if self.state == State::Running {
-            self.recover();
-        }
-        if self.state == State::Stuck {
-            self.held.push(buffer.clone());
-        }
     }
 
     pub(crate) fn status(&self) -> Result<ChannelStatus, Error> {
@@ -306,18 +260,5 @@ impl Engine {
     /// Descriptors that the engine has done since it was started.
     pub(crate) fn completed(&self) -> Result<u32, Error> {
         Ok(self.channel.read(channel::COMPLETED_COUNT)?)
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        if self.state != State::Idle {
-            self.recover();
-        }
-        if self.state == State::Stuck {
-            // Kept for the life of the process: if the memory went back, its IOVA would soon be another buffer's.
-            std::mem::forget(self.ring.memory().clone());
-            self.held.drain(..).for_each(std::mem::forget);
-        }
     }
 }

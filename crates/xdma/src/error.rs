@@ -72,10 +72,11 @@ pub enum Error {
         /// Where it stood.
         failure: Box<Failure>,
     },
-    /// The engine does not become idle after RUN was cleared.
+    /// The engine has not become idle so far after RUN was cleared. It may still; until then the channel keeps what memory it
+    /// may be using, and nothing is started on it.
     #[error(
-        "{channel} is still busy {after:?} after it was told to stop (status {:#010x}: {}); \
-         nothing can be started on it until the card is reset",
+        "{channel} is still busy {after:.1?} after it was told to stop (status {:#010x}: {}); \
+         try again, and reset the card if it stays so",
         status.into_bits(), status.describe(*direction)
     )]
     StillBusy {
@@ -88,6 +89,14 @@ pub enum Error {
         /// How long it was given.
         after: Duration,
     },
+    /// The channel's registers did not answer, while the card is still there: the engine may be running. So the card's bus
+    /// mastering was switched off, and seen to be. Nothing moves data on it any more, for nobody, until its owner has reset it.
+    #[error(transparent)]
+    CutOff(jitney_vfio::Error),
+    /// The same, but nothing could be done about it: what the engine does is not known. The channel keeps what memory it may be
+    /// using.
+    #[error(transparent)]
+    Unknown(jitney_vfio::Error),
 }
 
 impl From<jitney_vfio::Error> for Error {
@@ -108,6 +117,26 @@ impl Error {
         );
         Self::LinkDown(error.with_remedy("see the kernel log, then reset or rescan the card"))
     }
+
+    /// `channel` could not be told to stop, for `why`, and its card was cut off.
+    pub(crate) fn cut_off(channel: &str, why: &Self) -> Self {
+        let what = format!(
+            "{channel} could not be stopped ({why}) while its card is still there: the card's bus mastering was switched off, \
+             and none of its channels moves data any more"
+        );
+        Self::CutOff(jitney_vfio::Error::new(ErrorKind::LinkDown, what).with_remedy("reset the card"))
+    }
+
+    /// `channel` could not be told to stop, for `why`, nor its card be cut off, for `either`.
+    pub(crate) fn unknown(channel: &str, why: &Self, either: &jitney_vfio::Error) -> Self {
+        let what = format!(
+            "{channel} could not be stopped ({why}), nor its card's bus mastering be switched off ({either}): memory that it may \
+             still use is kept"
+        );
+        Self::Unknown(
+            jitney_vfio::Error::new(either.kind(), what).with_remedy("reset the card or end this program"),
+        )
+    }
 }
 
 /// How a transfer stood when it failed.
@@ -125,11 +154,14 @@ pub struct Failure {
     pub descriptors_done: u64,
     /// Descriptors that it had been given.
     pub descriptors_started: u64,
+    /// How many of these were in the last round: what the write-back word, or the completed count, comes to at its end.
+    pub last_round: u64,
     /// Bytes of the descriptors that are done.
     pub bytes_done: u64,
     /// Bytes of the whole transfer.
     pub bytes: u64,
-    /// Whether the engine has become idle, so that the channel can be used again. If not, the card has to be reset.
+    /// Whether the engine has become idle, so that the channel can be used again. If not, it may still; if it stays so, the card
+    /// has to be reset.
     pub usable: bool,
 }
 
@@ -142,21 +174,31 @@ impl fmt::Display for Failure {
             status.into_bits(),
             self.status.describe(self.direction)
         )?;
-        if self.writeback.error() {
-            write!(f, "write-back {:#010x} (error), ", self.writeback.into_bits())?;
+        let written = self.writeback;
+        if written.error() {
+            write!(f, "write-back {:#010x} (error), ", written.into_bits())?;
+        } else if self.is_miscounted() {
+            let (word, round) = (written.into_bits(), self.last_round);
+            write!(f, "write-back {word:#010x} (it cannot be: {round} descriptors were given), ")?;
         }
         write!(f, "{descriptors_done} of {descriptors_started} descriptors done, ")?;
         write!(f, "{bytes_done:#x} of {bytes:#x} bytes; ")?;
         f.write_str(if self.usable {
             "the channel was stopped and can be used again"
         } else {
-            "the channel did not stop: reset the card"
+            "the channel has not stopped so far: try again, and reset the card if it stays so"
         })?;
         self.hints().try_for_each(|hint| write!(f, "; {hint}"))
     }
 }
 
 impl Failure {
+    /// Whether the engine wrote another count back than it can have.
+    fn is_miscounted(&self) -> bool {
+        let count = u64::from(self.writeback.count());
+        self.writeback != Writeback::new() && !self.writeback.error() && count != self.last_round
+    }
+
     /// What usually is behind the errors that the status shows, and what to do.
     fn hints(&self) -> impl Iterator<Item = &'static str> {
         let (over_pcie, over_axi) = match self.direction {
@@ -171,7 +213,10 @@ impl Failure {
         );
         let card =
             card.then_some("nothing answers at that card address: compare it with the design's address map");
-        host.into_iter().chain(card)
+        let other = self.is_miscounted().then_some(
+            "somebody else has started the channel, or written to this one's memory: see who uses the card (jitney list)",
+        );
+        host.into_iter().chain(card).chain(other)
     }
 }
 
@@ -188,6 +233,7 @@ mod tests {
             writeback: Writeback::from(0x8000_0002),
             descriptors_done: 2,
             descriptors_started: 5,
+            last_round: 5,
             bytes_done: 0x2000,
             bytes: 0x4800,
             usable: false,
@@ -196,8 +242,8 @@ mod tests {
             Error::Engine(Box::new(failure)).to_string(),
             "transfer failed on h2c0 of fake (10ee:7011): status 0x00080010 (descriptor fetch: unsupported request; \
              bad magic), write-back 0x80000002 (error), 2 of 5 descriptors done, 0x2000 of 0x4800 bytes; the channel \
-             did not stop: reset the card; host memory that is not mapped for the card, or its bus mastering is off: keep \
-             buffer and card until the transfer has ended"
+             has not stopped so far: try again, and reset the card if it stays so; host memory that is not mapped for the \
+             card, or its bus mastering is off: keep buffer and card until the transfer has ended"
         );
     }
 
@@ -211,6 +257,7 @@ mod tests {
                 writeback: Writeback::default(),
                 descriptors_done: 0,
                 descriptors_started: 1,
+                last_round: 1,
                 bytes_done: 0,
                 bytes: 1,
                 usable: true,

@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::pending::{Completed, Pending};
+use crate::wait::now;
 use jitney_vfio::{Error as CardError, ErrorKind};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
@@ -13,7 +14,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -42,7 +43,7 @@ impl Pending<'_> {
                 None => wakers.insert(Wakers::new(&self)?),
             };
             let pause = match self.event() {
-                Some(_) => self.next_look().saturating_duration_since(Instant::now()),
+                Some(_) => self.next_look().saturating_duration_since(now()),
                 None => POLL,
             };
             wakers.either(pause).await?;

@@ -99,7 +99,7 @@ impl Xdma {
     ///
     /// # Errors
     /// [`Error::NoChannel`]; [`Error::Card`] if somebody else has the lease, which says who, or no memory is left;
-    /// [`Error::StillBusy`] if the channel does not become idle within a second.
+    /// [`Error::StillBusy`] if the channel does not become idle in the time that the longest possible descriptor takes, 4 s.
     pub fn h2c(&self, index: u8) -> Result<H2c, Error> {
         let info = self.channel(Direction::HostToCard, index)?;
         Channel::open(&self.card, self.bar, &self.region, info)

@@ -45,9 +45,19 @@
 //! channel of either kind.
 //!
 //! # Memory that an engine may still use
-//! A [`Pending`] transfer keeps its buffer; dropping it stops the engine first. An engine that does not stop within a
-//! second keeps the buffer in the channel, and for the life of the process if it does not even stop when the channel is
-//! dropped: the address must not be given to somebody else while the card may still write to it.
+//! A [`Pending`] transfer keeps its buffer; dropping it stops the engine first. Memory goes back only when the engine was seen
+//! idle, when the card is gone, or when its bus mastering is off: otherwise the address might be given to somebody else
+//! while the card still writes to it.
+//!
+//! - An engine that is **still busy** after the time for its longest descriptor keeps the buffer in the channel, until it is
+//!   idle or the channel is dropped; then memory and lease stay taken for the life of the process. The lease's will, with which
+//!   the owner of the card stops the engine and waits for it, therefore stays in force.
+//! - **Registers that do not answer** (all-ones, an errno, a time-out) are asked again for 60 ms, which is more than a link takes to
+//!   be trained anew; if they answer then, the engine is stopped as ever. Else configuration space is asked. If nobody
+//!   answers there either the card is gone. Otherwise, **as the last resort, the card's bus mastering is switched off**, which stops all
+//!   of the card's channels, other programs' too: [`Error::CutOff`]. The driver never switches it on again, because it cannot
+//!   know what others' engines would go on with; the owner does, after a reset. If that cannot be done either the memory is kept as
+//!   that of a busy engine: [`Error::Unknown`].
 //!
 //! # Limits
 //! Channels with an AXI4-Stream can be written, as one packet per transfer, and not read. Tested on fake and emulated

@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::error::{Error, Failure};
 use crate::plan::Plan;
-use crate::wait::Backoff;
+use crate::wait::{Backoff, now};
 use jitney_vfio::DmaBuffer;
 use jitney_xdma_spec::writeback::Writeback;
 use std::os::fd::BorrowedFd;
@@ -24,7 +24,10 @@ pub struct Completed {
     pub duration: Duration,
 }
 
-/// A transfer under way. It keeps the buffer; dropping it stops the engine first, for which it waits a second at most.
+/// A transfer under way. It keeps the buffer.
+///
+/// Dropping it stops the engine first and waits until that has happened: as long as the descriptor lasts that the engine is at,
+/// at most a second and what the longest descriptor takes at 100 MB/s. A task that must not block has it dropped elsewhere.
 #[derive(Debug)]
 #[must_use = "dropping it stops the transfer; call wait"]
 pub struct Pending<'channel> {
@@ -52,7 +55,7 @@ impl<'channel> Pending<'channel> {
         timeout: Duration,
     ) -> Result<Self, Error> {
         engine.make_ready()?;
-        let now = Instant::now();
+        let started = now();
         let mut pending = Self {
             engine,
             buffer,
@@ -60,9 +63,9 @@ impl<'channel> Pending<'channel> {
             timeout,
             before: 0,
             round: 0,
-            started: now,
-            looked: now,
-            progress: (0, now),
+            started,
+            looked: started,
+            progress: (0, started),
             outcome: None,
         };
         pending.run()?;
@@ -70,13 +73,13 @@ impl<'channel> Pending<'channel> {
     }
 
     /// Looks whether the transfer has ended, and starts the next round of one that takes several. Does not wait, but for
-    /// an engine that failed to become idle, a second at most.
+    /// an engine that has to be stopped after a failure, as long as dropping the transfer would.
     ///
     /// A channel that completes by interrupt is looked at when the interrupt has come, and every 50 ms without one.
     ///
     /// # Errors
-    /// [`Error::Engine`], [`Error::TimedOut`] or [`Error::LinkDown`], after the engine was stopped; the same again if
-    /// asked again. A card that is being unplugged counts as one whose link is down, so that the program lets go of it.
+    /// [`Error::Engine`], [`Error::TimedOut`] or [`Error::LinkDown`], after the engine was stopped, or [`Error::CutOff`] or
+    /// [`Error::Unknown`] if it could not be; the same again if asked again. A card that is being unplugged counts as one whose link is down, so that the program lets go of it.
     pub fn poll(&mut self) -> Result<Option<Completed>, Error> {
         self.attend(Duration::ZERO)
     }
@@ -88,7 +91,7 @@ impl<'channel> Pending<'channel> {
     pub fn wait(mut self) -> Result<Completed, Error> {
         let backoff = Backoff::new();
         loop {
-            let left = self.next_look().saturating_duration_since(Instant::now());
+            let left = self.next_look().saturating_duration_since(now());
             if let Some(completed) = self.attend(left)? {
                 return Ok(completed);
             }
@@ -117,9 +120,12 @@ impl<'channel> Pending<'channel> {
         if let Some(outcome) = &self.outcome {
             return outcome.clone().map(Some);
         }
-        let Some(outcome) = self.advance(patience).transpose() else { return Ok(None) };
-        if outcome.is_err() {
-            self.engine.release(&self.buffer);
+        let Some(mut outcome) = self.advance(patience).transpose() else { return Ok(None) };
+        if outcome.is_err()
+            && let Err(error @ (Error::CutOff(_) | Error::Unknown(_))) = self.engine.release(&self.buffer)
+        {
+            // It says what was tried, and why.
+            outcome = Err(error);
         }
         self.outcome = Some(outcome.clone());
         outcome.map(Some)
@@ -128,14 +134,14 @@ impl<'channel> Pending<'channel> {
     fn run(&mut self) -> Result<(), Error> {
         self.engine.heed_notices()?;
         self.round = self.engine.run(&mut self.rest)?;
-        self.looked = Instant::now();
+        self.looked = now();
         self.progress = (0, self.looked);
         Ok(())
     }
 
     fn advance(&mut self, patience: Duration) -> Result<Option<Completed>, Error> {
         let interrupted = self.engine.interrupted(patience)?;
-        let due = Instant::now() >= self.next_look();
+        let due = now() >= self.next_look();
         let ended = match interrupted {
             None => self.is_written_back()?,
             Some(interrupted) => (interrupted || due) && self.is_reported(interrupted)?,
@@ -149,13 +155,17 @@ impl<'channel> Pending<'channel> {
         Ok(None)
     }
 
-    /// Whether the engine has written back that the round has ended.
+    /// Whether the engine has written back that the round has ended. Only the last descriptor is reported, so there is nothing
+    /// else that it can say but an error.
     fn is_written_back(&mut self) -> Result<bool, Error> {
         let writeback = self.engine.ring.writeback()?;
-        if writeback.error() {
+        if writeback == Writeback::new() {
+            return Ok(false);
+        }
+        if writeback.error() || u64::from(writeback.count()) != self.round {
             return Err(self.failed(Error::Engine)?);
         }
-        Ok(u64::from(writeback.count()) == self.round)
+        Ok(true)
     }
 
     /// Whether the engine's status says that the round has ended.
@@ -167,7 +177,8 @@ impl<'channel> Pending<'channel> {
         if status.has_errors(self.engine.info.direction) {
             return Err(self.failed(Error::Engine)?);
         }
-        let ended = status.descriptor_stopped();
+        // Reported is not yet idle.
+        let ended = status.descriptor_stopped() && !status.busy();
         if ended && !interrupted {
             let channel = &self.engine.name;
             tracing::warn!(channel, "a transfer had ended without an interrupt: it is late or was lost");
@@ -198,17 +209,19 @@ impl<'channel> Pending<'channel> {
 
     /// Reads what the engine says of itself, and what was said about its card.
     fn look(&mut self) -> Result<(), Error> {
-        self.looked = Instant::now();
+        self.looked = now();
         self.engine.heed_notices()?;
         if self.engine.status()?.has_errors(self.engine.info.direction) {
             return Err(self.failed(Error::Engine)?);
         }
         let count = self.engine.completed()?;
-        if count != self.progress.0 {
+        // Nothing else is progress: a count that falls or that nobody gave the engine would put the end off for ever.
+        if count > self.progress.0 && u64::from(count) <= self.round {
             self.progress = (count, self.looked);
         }
         let after = self.looked - self.progress.1;
-        if after < self.timeout || self.engine.ring.writeback()? != Writeback::new() {
+        // It may have ended since the word was looked at.
+        if after < self.timeout || self.event().is_none() && self.is_written_back()? {
             return Ok(());
         }
         Err(self.failed(|failure| Error::TimedOut { after, failure })?)
@@ -226,9 +239,10 @@ impl<'channel> Pending<'channel> {
             writeback,
             descriptors_done: done,
             descriptors_started: self.before + self.round,
+            last_round: self.round,
             bytes_done: self.rest.bytes_of_first(done),
             bytes: self.rest.bytes(),
-            usable: self.engine.recover(),
+            usable: self.engine.recover().is_ok(),
         })))
     }
 }
@@ -236,7 +250,8 @@ impl<'channel> Pending<'channel> {
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         if self.outcome.is_none() {
-            self.engine.release(&self.buffer);
+            // What went wrong is logged.
+            let _ = self.engine.release(&self.buffer);
         }
     }
 }

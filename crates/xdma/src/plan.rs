@@ -218,6 +218,11 @@ impl Plan {
         (self.transfer.length - self.done).div_ceil(self.whole as u64)
     }
 
+    /// Bytes of its longest descriptor.
+    pub(crate) fn longest(&self) -> u32 {
+        u32::try_from(self.transfer.length).unwrap_or(self.whole).min(self.whole)
+    }
+
     /// Bytes of the whole transfer.
     #[must_use]
     pub const fn bytes(&self) -> u64 {

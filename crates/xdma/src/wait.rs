@@ -2,6 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+#[cfg(fuzzing)]
+pub(crate) use virtual_clock::{now, sleep};
+
+/// The time.
+#[cfg(not(fuzzing))]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Lets time pass without this thread.
+#[cfg(not(fuzzing))]
+fn sleep(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 /// A transfer of some pages is done within this: looking again at once costs least.
 const SPIN: Duration = Duration::from_micros(30);
 /// A transfer of a megabyte is done within this. Sleeping would take longer than is left; yielding lets others run.
@@ -21,25 +36,49 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now() }
+        Self { since: now() }
     }
 
     /// How long this wait has lasted.
     pub(crate) fn elapsed(&self) -> Duration {
-        self.since.elapsed()
+        now().saturating_duration_since(self.since)
     }
 
     pub(crate) fn pause(&self) {
         match self.elapsed() {
             elapsed if elapsed < SPIN => std::hint::spin_loop(),
             elapsed if elapsed < YIELD => std::thread::yield_now(),
-            elapsed => std::thread::sleep(sleep_after(elapsed)),
+            elapsed => sleep(sleep_after(elapsed)),
         }
     }
 }
 
 fn sleep_after(elapsed: Duration) -> Duration {
     (elapsed / SHARE).clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+}
+
+/// Time of each thread's own, which passes only when it is looked at: a fuzzer sees every wait to its end, at once and in
+/// the same way each time.
+#[cfg(fuzzing)]
+mod virtual_clock {
+    use super::{Duration, Instant};
+    use std::cell::Cell;
+    use std::sync::LazyLock;
+
+    /// What a look takes: some hundred of them last longer than any wait of this driver.
+    const LOOK: Duration = Duration::from_millis(20);
+
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    thread_local!(static PASSED: Cell<Duration> = const { Cell::new(Duration::ZERO) });
+
+    pub(crate) fn now() -> Instant {
+        sleep(LOOK);
+        *START + PASSED.get()
+    }
+
+    pub(crate) fn sleep(duration: Duration) {
+        PASSED.set(PASSED.get() + duration);
+    }
 }
 
 #[cfg(test)]

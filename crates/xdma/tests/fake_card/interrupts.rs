@@ -43,8 +43,14 @@ fn the_registers_are_written_as_an_interrupt_driven_driver_does() {
     let mut h2c = h2c.by_interrupt().unwrap();
     assert_eq!(writes(&bench), [(0x0090, 0x00f8_fe3e), (0x2014, 1)], "vector 0 was right already");
     let buffer = patterned(&bench, 4096);
+    bench.model.state().reads.clear();
     h2c.write(&buffer, 0).unwrap();
     assert_eq!(writes(&bench), [(0x0004, 0x00ff_fe3f), (0x000c, 0x0400_0001)]);
+    assert_eq!(
+        bench.model.state().reads,
+        [0x0040, 0x0044, 0x0048],
+        "each takes about a microsecond on a card"
+    );
     works(&bench, &mut h2c);
 
     let mut c2h = c2h(&bench);
@@ -131,6 +137,31 @@ fn a_request_after_the_look_at_the_status_interrupts_again() {
     assert!(pending.poll().unwrap().is_some());
     drop(pending);
     works(&bench, &mut h2c);
+}
+
+#[test]
+fn a_transfer_has_not_ended_while_the_engine_is_busy() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    bench.model.set(Fault::BusyAtTheEnd);
+    let mut pending = h2c.start(&buffer, 0..4096, 0).unwrap();
+    assert!(is_readable(&pending) && pending.poll().unwrap().is_none());
+    assert_eq!(pending.wait().unwrap().bytes, 4096, "the look that comes anyhow finds it");
+    works(&bench, &mut h2c);
+}
+
+#[test]
+fn a_word_in_the_ring_puts_no_time_out_off() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    for word in [1, 3] {
+        bench.model.set(Fault::Writeback(word));
+        let error = h2c.write(&buffer, 0).unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "nobody had asked for it: {error:?}");
+        works(&bench, &mut h2c);
+    }
 }
 
 #[test]

@@ -8,4 +8,6 @@ mod identify;
 mod interrupts;
 mod irq;
 mod model;
+mod stopping;
 mod transfers;
+mod wrapped;

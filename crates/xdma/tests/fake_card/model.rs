@@ -4,6 +4,7 @@
 use crate::irq::IrqBlock;
 use jitney_vfio::{Card, FakeBar, FakeCard, FakeHost};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 pub(crate) const MEMORY: usize = 1 << 20;
 const BUSY: u32 = 1;
@@ -28,8 +29,22 @@ pub(crate) enum Fault {
     Hang {
         after: u32,
     },
+    /// The same, and goes on with its descriptor for a while then.
+    Slow {
+        descriptor: Duration,
+    },
     /// Stays busy even then.
     Stuck,
+    /// Does nothing but write this word back, and stays busy until RUN falls.
+    Writeback(u32),
+    /// The same at the second look at the completed count, with everything done and idle.
+    LateWriteback(u32),
+    /// Stays busy until RUN falls, while its completed count goes up and down, or beyond what it was given.
+    Restless {
+        counts: [u32; 2],
+    },
+    /// Reports the end of the last descriptor a look before it is idle.
+    BusyAtTheEnd,
     /// Does everything but the write-back.
     NoWriteback,
     /// Does one more descriptor at each look at its completed count.
@@ -38,6 +53,11 @@ pub(crate) enum Fault {
     StopsLate,
     /// Takes the link down when it is started.
     LinkDown,
+    /// When it is started, its registers stop answering for so many reads, and it stays busy until RUN falls. Configuration
+    /// space goes on to answer.
+    Dark {
+        reads: u32,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +70,9 @@ pub(crate) struct Channel {
     pub(crate) first: u64,
     pub(crate) at: u64,
     pub(crate) runs: u32,
+    /// How often its completed count was looked at.
+    looks: u32,
+    busy_until: Option<Instant>,
 }
 
 pub(crate) struct State {
@@ -61,6 +84,10 @@ pub(crate) struct State {
     pub(crate) overrides: Vec<(u64, u32)>,
     /// Every register write, in order.
     pub(crate) writes: Vec<(u64, u32)>,
+    /// Every register read, in order.
+    pub(crate) reads: Vec<u64>,
+    /// How many reads are still answered by nobody; as long as there are any, writes are lost.
+    pub(crate) dark: u32,
     /// First words and lengths of the descriptors that ran.
     pub(crate) ran: Vec<(u32, u32)>,
 }
@@ -83,6 +110,7 @@ impl Model {
     pub(crate) fn unstick(&self) {
         let mut state = self.state();
         state.fault = Fault::None;
+        state.dark = 0;
         state.channels.iter_mut().for_each(|channel| channel.status &= !BUSY);
     }
 
@@ -135,10 +163,13 @@ impl Model {
                 own.status |= own.control & COMPLETED;
             }
             if flags & 1 != 0 && state.fault != Fault::StopsLate {
-                own.status &= !BUSY;
                 own.status |= own.control & STOPPED;
             }
-            if flags & 2 != 0 && own.control & 1 << 26 != 0 && state.fault != Fault::NoWriteback {
+            if flags & 1 != 0 && !matches!(state.fault, Fault::StopsLate | Fault::BusyAtTheEnd) {
+                own.status &= !BUSY;
+            }
+            let silent = matches!(state.fault, Fault::NoWriteback | Fault::LateWriteback(_));
+            if flags & 2 != 0 && own.control & 1 << 26 != 0 && !silent {
                 self.host.write(own.writeback, &own.count.to_le_bytes()).unwrap();
             }
             if flags & 1 != 0 {
@@ -152,17 +183,27 @@ impl Model {
         let own = &mut state.channels[channel];
         let (rises, falls) = (control & !own.control & 1 != 0, own.control & !control & 1 != 0);
         own.control = control;
-        if falls && state.fault != Fault::Stuck {
-            own.status &= !BUSY;
+        match state.fault {
+            Fault::Slow { descriptor } if falls => own.busy_until = Some(Instant::now() + descriptor),
+            Fault::Stuck => {}
+            _ if falls => own.status &= !BUSY,
+            _ => {}
         }
         if !rises {
             return;
         }
-        *own = Channel { status: BUSY, count: 0, at: own.first, runs: own.runs + 1, ..*own };
+        let runs = own.runs + 1;
+        *own = Channel { status: BUSY, count: 0, at: own.first, runs, looks: 0, busy_until: None, ..*own };
         match state.fault {
-            Fault::None | Fault::NoWriteback | Fault::StopsLate => self.run(state, channel, u32::MAX),
+            Fault::None
+            | Fault::NoWriteback
+            | Fault::LateWriteback(_)
+            | Fault::StopsLate
+            | Fault::BusyAtTheEnd => self.run(state, channel, u32::MAX),
             Fault::Hang { after } => self.run(state, channel, after),
-            Fault::Stuck | Fault::Creep => {}
+            Fault::Stuck | Fault::Creep | Fault::Slow { .. } | Fault::Restless { .. } => {}
+            Fault::Writeback(word) => self.host.write(own.writeback, &word.to_le_bytes()).unwrap(),
+            Fault::Dark { reads } => state.dark = reads,
             Fault::LinkDown => self.host.set_link(false),
             Fault::Error { after, status } | Fault::ReportedError { after, status } => {
                 self.run(state, channel, after);
@@ -180,6 +221,11 @@ impl Model {
 impl FakeBar for Model {
     fn read32(&self, offset: u64) -> u32 {
         let mut state = self.state();
+        state.reads.push(offset);
+        if state.dark > 0 {
+            state.dark -= 1;
+            return u32::MAX;
+        }
         if let Some((_, value)) = state.overrides.iter().find(|(at, _)| *at == offset) {
             return *value;
         }
@@ -188,12 +234,19 @@ impl FakeBar for Model {
             0x0000 | 0x1000 | 0x2000 | 0x3000 | 0x4000 | 0x5000 | 0x6000 => {
                 0x1fc0_0006 | u32::try_from(offset >> 12).unwrap() << 16
             }
-            0x0040 | 0x1040 => state.channels[channel].status,
+            0x0040 | 0x1040 => {
+                let own = &mut state.channels[channel];
+                if own.busy_until.take_if(|until| Instant::now() >= *until).is_some() {
+                    own.status &= !BUSY;
+                }
+                own.status
+            }
             0x0044 | 0x1044 => {
                 let late = state.fault == Fault::StopsLate;
+                let busy_at_the_end = state.fault == Fault::BusyAtTheEnd;
                 let own = &mut state.channels[channel];
                 let status = own.status;
-                own.status &= BUSY;
+                own.status &= if busy_at_the_end { 0 } else { BUSY };
                 // Lowered first: what comes next is a request of its own.
                 self.request(&mut state);
                 let own = &mut state.channels[channel];
@@ -204,8 +257,16 @@ impl FakeBar for Model {
                 status
             }
             0x0048 | 0x1048 => {
-                if state.fault == Fault::Creep {
-                    self.run(&mut state, channel, 1);
+                let fault = state.fault;
+                let own = &mut state.channels[channel];
+                own.looks += 1;
+                match fault {
+                    Fault::Creep => self.run(&mut state, channel, 1),
+                    Fault::Restless { counts } => own.count = counts[own.looks as usize % 2],
+                    Fault::LateWriteback(word) if own.looks == 2 => {
+                        self.host.write(own.writeback, &word.to_le_bytes()).unwrap();
+                    }
+                    _ => {}
                 }
                 state.channels[channel].count
             }
@@ -218,6 +279,9 @@ impl FakeBar for Model {
     fn write32(&self, offset: u64, value: u32) {
         let mut state = self.state();
         state.writes.push((offset, value));
+        if state.dark > 0 {
+            return;
+        }
         let channel = (offset >> 12 & 1) as usize;
         let own = &mut state.channels[channel];
         let low = |old: u64| old & !0xffff_ffff | u64::from(value);
@@ -268,6 +332,8 @@ impl Bench {
             fault: Fault::None,
             overrides: Vec::new(),
             writes: Vec::new(),
+            reads: Vec::new(),
+            dark: 0,
             ran: Vec::new(),
         };
         let model = Arc::new(Model { host: host.clone(), state: Mutex::new(state) });
