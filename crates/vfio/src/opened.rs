@@ -10,6 +10,9 @@ use jitney_memory::EventFd;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Where a card says which revision and what kind it is (PCI 3.0, section 6.2.1).
+const REVISION_AND_CLASS: u64 = 0x08;
+
 /// A card that this process has opened and owns. Every BAR that can be mapped is mapped as long as it lives.
 ///
 /// The kernel (4.18 to 6.x) sets a BAR up for mapping at the first map and without a lock, so that two processes that
@@ -125,13 +128,16 @@ impl OpenedCard {
         Ok(bar.into())
     }
 
-    /// Whether the card answers: configuration space has its vendor and not all-ones. When this returns, the card has all
+    /// Whether the card answers: configuration space has its class and not all-ones. When this returns, the card has all
     /// that was written to it before.
+    ///
+    /// Not its vendor: through VFIO that is the kernel's copy (`vfio_pci_config.c`, `init_pci_cap_basic_perm`), which a card
+    /// that was pulled out still has, and for which nothing is asked of the card.
     ///
     /// # Errors
     /// What the transport says.
     pub fn link_is_up(&self) -> Result<bool> {
-        Ok(self.device.config()?.read16(0x00)? != 0xffff)
+        Ok(self.device.config()?.read32(REVISION_AND_CLASS)? != u32::MAX)
     }
 
     /// Whether the card may start DMA and message-signalled interrupts. All-ones, from a card whose link is down, count as

@@ -102,7 +102,9 @@ impl Card for OwnedCard {
 
     fn reset(&self) -> Result<()> {
         let _whole = self.lease(LeaseRequest::exclusive(Part::whole()))?;
-        self.opened().reset()
+        self.opened().reset()?;
+        // A driver that could not reach its engine may have switched it off; nothing runs any more now.
+        self.opened().set_bus_master(true)
     }
 }
 

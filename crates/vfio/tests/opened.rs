@@ -10,6 +10,7 @@ use jitney_vfio::{
 };
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ struct Noted {
     /// What is mapped for BAR 0.
     memory: File,
     command: Mutex<u16>,
+    /// The card was pulled out: what is left of configuration space is the kernel's copy of its ids.
+    pulled: AtomicBool,
     /// How many vectors the machine has to give, of the card's eight.
     possible: u32,
     /// While there is something to receive from, a reset waits for it.
@@ -36,6 +39,7 @@ impl Noted {
             asked: Mutex::default(),
             memory,
             command: Mutex::new(0b010),
+            pulled: AtomicBool::new(false),
             possible: 8,
             reset: Mutex::default(),
         }
@@ -61,6 +65,8 @@ impl Transport for Noted {
         if region != CONFIG_REGION {
             self.note(format!("read {region} {offset:#x} {}", data.len()));
             data.fill(7);
+        } else if self.pulled.load(Ordering::Relaxed) && offset >= 4 {
+            data.fill(0xff);
         } else if offset == 4 {
             data.copy_from_slice(&self.command.lock().unwrap().to_le_bytes());
         }
@@ -163,6 +169,14 @@ fn bits_of_the_command_register_are_switched_one_by_one() {
     card.set_memory_decode(false).unwrap();
     assert_eq!(*transport.command.lock().unwrap(), 0b100);
     assert!(!card.memory_decode().unwrap() && card.bus_master().unwrap());
+}
+
+#[test]
+fn a_card_that_was_pulled_out_does_not_answer_although_the_kernel_still_has_its_ids() {
+    let transport = Arc::new(Noted::new());
+    let card = open(&transport);
+    transport.pulled.store(true, Ordering::Relaxed);
+    assert!(!card.link_is_up().unwrap());
 }
 
 #[test]

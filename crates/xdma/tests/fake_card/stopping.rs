@@ -234,6 +234,11 @@ fn a_card_whose_registers_do_not_answer_but_that_is_there_is_cut_off() {
     drop(h2c.start(&other, 0..4096, 0).unwrap());
     drop((h2c, other));
     assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty(), "it cannot be written to");
+
+    bench.model.unstick();
+    bench.fake.reset().unwrap();
+    assert!(bench.host.bus_master());
+    works(&bench, &mut crate::transfers::h2c(&bench));
 }
 
 #[test]
