@@ -2,18 +2,24 @@
 
 #![no_main]
 
-use jitney_broker::protocol::{decode_reply, encode_reply};
+use jitney_broker::protocol::{Message, decode_message, encode_notice, encode_reply};
 use jitney_fuzz::framed;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    for message in [input, &framed(1, input), &framed(2, input)] {
-        match decode_reply(message) {
-            Ok((number, reply)) => {
-                let again = encode_reply(number, &reply).expect("it fits into a message");
-                assert_eq!(decode_reply(&again), Ok((number, reply)));
+    for message in [input, &framed(1, input), &framed(2, input), &framed(3, input)] {
+        let decoded = match decode_message(message) {
+            Ok(decoded) => decoded,
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                continue;
             }
-            Err(error) => assert!(!error.to_string().is_empty()),
-        }
+        };
+        let again = match &decoded {
+            Message::Reply(number, reply) => encode_reply(*number, reply),
+            Message::Notice(Some(notice)) => encode_notice(notice),
+            Message::Notice(None) => continue,
+        };
+        assert_eq!(decode_message(&again.expect("it fits into a message")), Ok(decoded));
     }
 });

@@ -26,6 +26,7 @@ mod link;
 pub mod machine;
 pub mod protocol;
 pub mod runtime;
+mod seldom;
 mod server;
 mod socket;
 mod usage;

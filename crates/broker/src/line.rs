@@ -41,6 +41,8 @@ struct State {
     reading: bool,
     /// Why there will be no more replies.
     ended: Option<Error>,
+    /// What is read into, while nobody reads.
+    buffer: Vec<u8>,
 }
 
 struct Answer {
@@ -226,10 +228,12 @@ impl Line {
             };
         }
         state.reading = true;
+        let mut buffer = std::mem::take(&mut state.buffer);
         drop(state);
-        let received = self.receive(wait);
+        buffer.resize(protocol::MAX_MESSAGE, 0);
+        let received = self.receive(&mut buffer, wait);
         let mut state = self.state();
-        state.reading = false;
+        (state.reading, state.buffer) = (false, buffer);
         let looked = match received {
             Ok(Some((message, descriptors))) => {
                 self.take(&mut state, message, descriptors);
@@ -249,10 +253,8 @@ impl Line {
         (state, looked)
     }
 
-    fn receive(&self, wait: Wait) -> Result<Option<(Message, Vec<OwnedFd>)>> {
-        let mut buffer = vec![0; protocol::MAX_MESSAGE];
-        let received = match descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, wait)
-        {
+    fn receive(&self, buffer: &mut [u8], wait: Wait) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        let received = match descriptors::receive(&self.socket, buffer, protocol::MAX_DESCRIPTORS, wait) {
             Ok(received) => received,
             Err(error) if error.would_block() && wait == Wait::Never => return Ok(None),
             Err(error) if error.would_block() => {
@@ -331,4 +333,101 @@ fn ended() -> Error {
     Error::new(ErrorKind::Disconnected, "the broker is gone, or has ended this connection")
         .with_errno(Errno::PIPE)
         .with_remedy("start the program again, under a broker that runs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::CardId;
+    use crate::socket;
+    use jitney_vfio::LeaseId;
+    use std::sync::Arc;
+
+    /// A line, and what stands for its broker.
+    fn line() -> (Arc<Line>, OwnedFd) {
+        let (ours, theirs) = socket::pair().unwrap();
+        (Arc::new(Line::new(ours, |_| {})), theirs)
+    }
+
+    /// The next request that the broker hears; `None` if there is none now.
+    fn hear(broker: &OwnedFd) -> Option<(u64, Request)> {
+        let mut buffer = [0; 4096];
+        let received = descriptors::receive(broker, &mut buffer, 0, Wait::Never).ok()?;
+        (received.len > 0).then(|| protocol::decode_request(&buffer[..received.len]).unwrap())
+    }
+
+    fn say(broker: &OwnedFd, number: u64, reply: Result<Reply>) {
+        let message = protocol::encode_reply(number, &reply).unwrap();
+        descriptors::send(broker, &[IoSlice::new(&message)], &[], Wait::Block).unwrap();
+    }
+
+    /// A forked child has the socket, and would take its parent's answers, or say goodbye for it (C12 of the core's review).
+    #[test]
+    fn a_forked_process_says_nothing() {
+        let (line, broker) = line();
+        let mut line = Arc::into_inner(line).unwrap();
+        line.process += 1;
+        assert!(!line.is_ours());
+        let error = line.exchange(&Request::Goodbye, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disconnected);
+        assert!(error.to_string().contains("forked"), "{error}");
+        assert!(line.post(&Request::Free { iova: 0 }).is_err());
+        assert_eq!(hear(&broker), None);
+    }
+
+    #[test]
+    fn answers_come_in_any_order() {
+        let (line, broker) = line();
+        let asks: Vec<_> = (0..8u64)
+            .map(|iova| {
+                let line = Arc::clone(&line);
+                std::thread::spawn(move || line.exchange(&Request::Free { iova }, None).unwrap().0)
+            })
+            .collect();
+        let mut heard = Vec::new();
+        while heard.len() < asks.len() {
+            heard.extend(hear(&broker));
+        }
+        for (number, request) in heard.into_iter().rev() {
+            let Request::Free { iova } = request else { panic!("{request:?}") };
+            say(&broker, number, Ok(Reply::Allocated { iova, size: 0 }));
+        }
+        for (asked, answer) in (0..).zip(asks) {
+            assert_eq!(answer.join().unwrap(), Reply::Allocated { iova: asked, size: 0 });
+        }
+    }
+
+    /// Whoever was interrupted does not get the answer any more; what comes with it must not stay.
+    #[test]
+    fn what_nobody_waits_for_any_more_goes_back() {
+        let (line, broker) = line();
+        let card = CardId(3);
+        let lease = Request::Lease {
+            card,
+            part: "h2c0".into(),
+            mode: jitney_vfio::Mode::Shared,
+            will: jitney_vfio::Will::none(),
+        };
+        let allocate = Request::Allocate { card: None, size: 1, align: 1, top: 1, page_shift: 12 };
+        line.state().abandoned.extend([(71, lease), (72, allocate), (73, Request::Open { card })]);
+        line.state().last_number = 73;
+        say(&broker, 71, Ok(Reply::Leased(LeaseId(9))));
+        say(&broker, 72, Ok(Reply::Allocated { iova: 0x1000, size: 4096 }));
+        say(&broker, 73, Err(Error::new(ErrorKind::Invalid, "no")));
+        line.take_in().unwrap();
+        assert_eq!(hear(&broker), Some((74, Request::Release { card, lease: LeaseId(9), will: false })));
+        assert_eq!(hear(&broker), Some((75, Request::Free { iova: 0x1000 })));
+        assert_eq!(hear(&broker), None, "what was refused is nobody's");
+    }
+
+    #[test]
+    fn the_brokers_last_word_is_what_everybody_hears() {
+        let (line, broker) = line();
+        say(&broker, 0, Err(Error::new(ErrorKind::Exhausted, "too many")));
+        drop(broker);
+        for _ in 0..2 {
+            let error = line.exchange(&Request::Goodbye, None).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::requests::Answer;
 use super::{ClientId, Effect, Failure, Machine, Outcome, Space, TaskId, Work, invalid};
 use crate::protocol::Reply;
+use crate::seldom::Seldom;
 use jitney_vfio::{DmaPlace, Error, ErrorKind};
 
 /// How often other addresses are tried if something else is mapped where a buffer was to be.
@@ -224,8 +225,11 @@ impl Machine {
                 self.reply(client, number, outcome.map(|_| Reply::Done), None, effects);
             }
             _ => {
-                if let Err(error) = outcome {
-                    tracing::warn!(iova, %error, "a DMA buffer could not be unmapped; its IOVA stays taken");
+                static SELDOM: Seldom = Seldom::new();
+                if let Err(error) = outcome
+                    && let Some(before) = SELDOM.allows()
+                {
+                    tracing::warn!(iova, %error, before, "a DMA buffer could not be unmapped; its IOVA stays taken");
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::{ClientId, Effect, Failure, Machine, Outcome, Task, TaskId, Work};
 use crate::protocol::{CardId, Reply};
+use crate::seldom::Seldom;
 use jitney_vfio::{Error, LeaseId, Will};
 
 impl Machine {
@@ -100,7 +101,12 @@ impl Machine {
             (Some((client, number)), outcome) => {
                 self.reply(client, number, outcome.map(|()| Reply::Done), None, effects);
             }
-            (None, Err(error)) => tracing::warn!(%error, "{failure}"),
+            (None, Err(error)) => {
+                static SELDOM: Seldom = Seldom::new();
+                if let Some(before) = SELDOM.allows() {
+                    tracing::warn!(%error, before, "{failure}");
+                }
+            }
             (None, Ok(())) => {}
         }
     }

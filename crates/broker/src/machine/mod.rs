@@ -14,8 +14,6 @@ mod leaving;
 mod limits;
 mod quarantine;
 mod requests;
-#[cfg(test)]
-mod tests;
 mod usage;
 
 use crate::protocol::{CardId, Notice, Request};

@@ -1,17 +1,23 @@
 //! The socket with a name that clients of a broker connect to.
 
+use crate::seldom::Seldom;
 use crate::socket;
 use jitney_vfio::{Error, ErrorKind, Result};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, lstat};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, bind, listen};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: OwnedFd,
     path: PathBuf,
+    /// Device and inode of what is at the path, so that only our own is removed.
+    file: (u64, u64),
+    /// Held as long as the socket is there: of two brokers that start at once one waits, and then finds the other.
+    _lock: OwnedFd,
+    seldom: Seldom,
     /// Given up for a moment when there are no descriptors left, so that who waits can be turned away.
     spare: Option<OwnedFd>,
 }
@@ -21,15 +27,23 @@ impl Listener {
     /// else.
     pub(super) fn bind(path: &Path, mode: u32) -> Result<Self> {
         let address = socket::address_of(path)?;
+        let lock = lock(path)?;
         make_room(path)?;
         let system = |errno| Error::from_errno(errno, format!("socket {}", path.display()));
         let socket = socket::create(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+        // The file gets the mode that the socket has when it is bound, less the umask: it is never there with a wider one.
+        fchmod(&socket, Mode::from_raw_mode(mode)).map_err(system)?;
         bind(&socket, &address).map_err(system)?;
-        let listener = Self { socket, path: path.to_path_buf(), spare: spare() };
-        // Nobody can connect before it listens, so its mode is set in time.
-        rustix::fs::chmod(path, Mode::from_raw_mode(mode))
-            .and_then(|()| listen(&listener.socket, 64))
-            .map_err(system)?;
+        let file = set_mode(path, mode).map_err(system)?;
+        let listener = Self {
+            socket,
+            path: path.to_path_buf(),
+            file,
+            _lock: lock,
+            seldom: Seldom::default(),
+            spare: spare(),
+        };
+        listen(&listener.socket, 64).map_err(system)?;
         Ok(listener)
     }
 
@@ -40,7 +54,9 @@ impl Listener {
             Ok(socket) => Some(socket),
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => None,
             Err(errno) => {
-                tracing::warn!(path = %self.path.display(), %errno, "a client could not be accepted");
+                if let Some(before) = self.seldom.allows() {
+                    tracing::warn!(path = %self.path.display(), %errno, before, "a client could not be accepted");
+                }
                 if self.spare.take().is_some() {
                     // If it fails nobody waits any more.
                     drop(accept_with(&self.socket, SocketFlags::CLOEXEC));
@@ -60,6 +76,10 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        // Somebody may have put another one there meanwhile.
+        if lstat(&self.path).is_ok_and(|file| (file.st_dev, file.st_ino) != self.file) {
+            return;
+        }
         if let Err(error) = std::fs::remove_file(&self.path) {
             tracing::warn!(path = %self.path.display(), %error, "the broker's socket could not be removed");
         }
@@ -71,6 +91,40 @@ fn spare() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
+/// Gives the socket at `path` its mode, whatever the umask is, and nothing that somebody may have put there instead. Returns device
+/// and inode.
+fn set_mode(path: &Path, mode: u32) -> rustix::io::Result<(u64, u64)> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty())?;
+    let status = fstat(&file)?;
+    let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
+    if !is_socket || status.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Errno::PERM);
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(mode))?;
+    Ok((status.st_dev, status.st_ino))
+}
+
+/// Locks the path against others who make room there at the same time. The lock's file stays: whoever removed it could remove
+/// one that somebody waits for.
+fn lock(path: &Path) -> Result<OwnedFd> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    let system = |errno| Error::from_errno(errno, format!("lock {}", Path::new(&name).display()));
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let file = rustix::fs::open(&name, flags, Mode::RUSR | Mode::WUSR).map_err(system)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            let what = format!("a broker is listening at {}, or about to", path.display());
+            Err(Error::new(ErrorKind::Held, what)
+                .with_errno(Errno::ADDRINUSE)
+                .with_remedy("use that one, stop it, or give another --socket"))
+        }
+        Err(errno) => Err(system(errno)),
+    }
+}
+
 /// Removes the socket that a dead broker has left at `path`.
 fn make_room(path: &Path) -> Result<()> {
     let taken = |what: &str, remedy: &str| {
@@ -78,7 +132,7 @@ fn make_room(path: &Path) -> Result<()> {
             .with_errno(Errno::ADDRINUSE)
             .with_remedy(remedy)
     };
-    match rustix::fs::lstat(path) {
+    match lstat(path) {
         Ok(file) if FileType::from_raw_mode(file.st_mode) != FileType::Socket => {
             return Err(taken("something that is not a socket is at", "give another --socket"));
         }

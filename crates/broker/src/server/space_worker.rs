@@ -5,6 +5,7 @@
 
 use super::worker::{Finished, Order, Report, Worker};
 use crate::machine::{ClientId, Failure, Outcome, Task, TaskId, Work};
+use crate::seldom::Seldom;
 use jitney_memory::{Memfd, PageSize};
 use jitney_vfio::{AddressSpace, DmaPlace, DmaRequest, Error, ErrorKind, Result};
 use std::collections::{BTreeMap, VecDeque};
@@ -208,7 +209,11 @@ impl Job {
         if start < self.mapped
             && let Err(error) = space.unmap(self.iova + start, self.mapped - start)
         {
-            tracing::warn!(iova = self.iova + start, size = self.mapped - start, %error, "a piece could not be unmapped");
+            static SELDOM: Seldom = Seldom::new();
+            if let Some(before) = SELDOM.allows() {
+                let (iova, size) = (self.iova + start, self.mapped - start);
+                tracing::warn!(iova, size, %error, before, "a piece could not be unmapped");
+            }
             self.failure.get_or_insert(error.into()).lost = true;
         }
         self.mapped = start;

@@ -42,7 +42,7 @@ impl Mapper for Slow {
     }
 }
 
-fn broker_of(host: &FakeHost, delay: Duration) -> Serving {
+pub(crate) fn broker_of(host: &FakeHost, delay: Duration) -> Serving {
     let card = FakeCard::builder(host, 0x10ee, 0x7011).bar(0, 4096, Nothing).open().unwrap();
     let mapper = Arc::new(Slow { host: host.clone(), delay });
     Serving::new(vec![OpenedSpace { cards: vec![card], space: AddressSpace::new(vec![mapper]) }])

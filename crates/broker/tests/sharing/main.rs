@@ -7,9 +7,12 @@
 
 mod buffers;
 mod departures;
+mod hostile;
 mod interrupts;
 mod leases;
+mod link;
 mod raw;
 mod rig;
 mod same_program;
+mod stopping;
 mod unplug;

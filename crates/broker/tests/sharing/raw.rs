@@ -6,7 +6,7 @@ use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, LeaseRequest};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use std::io::IoSlice;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// The first card of a broker.
@@ -27,12 +27,17 @@ pub(crate) struct Raw {
 impl Raw {
     /// Connects and says hello.
     pub(crate) fn new(broker: &Path) -> Self {
+        let mut raw = Self::silent(broker);
+        raw.ask(&Request::Hello { program: "a raw client".into() }).unwrap();
+        raw
+    }
+
+    /// Connects and says nothing.
+    pub(crate) fn silent(broker: &Path) -> Self {
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         connect(&socket, &SocketAddrUnix::new(broker).unwrap()).unwrap();
-        let mut raw = Self { socket, number: 0 };
-        raw.ask(&Request::Hello { program: "a raw client".into() }).unwrap();
-        raw
+        Self { socket, number: 0 }
     }
 
     /// Sends a request and does not wait for its reply.
@@ -42,20 +47,61 @@ impl Raw {
         descriptors::send(&self.socket, &[IoSlice::new(&message)], &[], Wait::Block).unwrap();
     }
 
-    /// The next reply and what came with it.
-    pub(crate) fn hear(&mut self) -> Result<(Reply, Option<OwnedFd>), Error> {
+    /// Sends a request with descriptors.
+    pub(crate) fn say_with(&mut self, request: &Request, with: &[BorrowedFd<'_>]) {
+        assert!(self.try_say_with(request, with));
+    }
+
+    /// The same, for somebody who may have been hung up on; false if so.
+    pub(crate) fn try_say_with(&mut self, request: &Request, with: &[BorrowedFd<'_>]) -> bool {
+        self.number += 1;
+        let message = protocol::encode_request(self.number, request).unwrap();
+        descriptors::send(&self.socket, &[IoSlice::new(&message)], with, Wait::Block).is_ok()
+    }
+
+    /// Sends a request with this body, and says its number.
+    pub(crate) fn say_bytes(&mut self, body: &[u8]) -> u64 {
+        self.number += 1;
+        let mut message = protocol::encode_request(self.number, &Request::Goodbye).unwrap();
+        message.truncate(protocol::HEADER_SIZE);
+        message.extend(body);
+        let size = u32::try_from(message.len()).unwrap();
+        message[..4].copy_from_slice(&size.to_le_bytes());
+        descriptors::send(&self.socket, &[IoSlice::new(&message)], &[], Wait::Block).unwrap();
+        self.number
+    }
+
+    /// The next reply, to whichever request.
+    pub(crate) fn hear_any(&mut self) -> (u64, Result<Reply, Error>) {
+        let (number, reply, _) = self.next();
+        (number, reply)
+    }
+
+    /// What the broker says before it hangs up.
+    pub(crate) fn last_word(&mut self) -> Error {
+        let (number, reply, _) = self.next();
+        assert_eq!(number, 0, "{reply:?}");
+        reply.unwrap_err()
+    }
+
+    fn next(&mut self) -> (u64, Result<Reply, Error>, Option<OwnedFd>) {
         let mut buffer = vec![0; protocol::MAX_MESSAGE];
         loop {
             let received =
                 descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, Wait::Block)
                     .unwrap();
-            let Message::Reply(number, reply) = protocol::decode_message(&buffer[..received.len]).unwrap()
-            else {
-                continue;
-            };
-            assert_eq!(number, self.number);
-            return Ok((reply?, received.descriptors.into_iter().next()));
+            if let Message::Reply(number, reply) = protocol::decode_message(&buffer[..received.len]).unwrap()
+            {
+                return (number, reply, received.descriptors.into_iter().next());
+            }
         }
+    }
+
+    /// The next reply and what came with it.
+    pub(crate) fn hear(&mut self) -> Result<(Reply, Option<OwnedFd>), Error> {
+        let (number, reply, descriptor) = self.next();
+        assert_eq!(number, self.number);
+        Ok((reply?, descriptor))
     }
 
     /// Asks and waits for the answer; what comes with it is closed.

@@ -55,8 +55,8 @@ fn a_transfer_on_a_card_that_is_wanted_back_ends_and_others_go_on() {
 
     drop((channel, buffer, card));
     let bus = rig.broker.bus();
-    let open = || bus.card(&rig.boards[0].address.to_string()).unwrap_err().to_string();
-    eventually("the broker has closed the card", || open().contains("there is no card of id"));
+    let open = || bus.card(&rig.boards[0].address.to_string()).unwrap_err().kind();
+    eventually("the broker has closed the card", || open() == ErrorKind::NotFound);
     // Asked again, as the kernel does when something holds it up.
     rig.leaving.signal().unwrap();
     assert_eq!(rig.broker.bus().cards().len(), 1, "it is in no list any more");
