@@ -1,7 +1,7 @@
 //! One IOVA space that one or more cards share.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{Mapper, PhysicalMemory};
+use crate::transport::{MapError, Mapper, PhysicalMemory};
 use jitney_memory::Memfd;
 use std::ops::RangeInclusive;
 use std::ptr;
@@ -18,6 +18,28 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug, Clone, Default)]
 pub struct AddressSpace {
     members: Arc<[Arc<Member>]>,
+}
+
+/// Why memory was not mapped, and what that means for the addresses that it should have had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct NotMapped {
+    /// Why. [`ErrorKind::Held`] means that something that is not ours is mapped there, so that other addresses may do.
+    pub error: Error,
+    /// A card that had it mapped already could not be brought to unmap it: the addresses must not be used again.
+    pub left_behind: bool,
+}
+
+impl From<Error> for NotMapped {
+    fn from(error: Error) -> Self {
+        Self { error, left_behind: false }
+    }
+}
+
+impl From<NotMapped> for Error {
+    fn from(failed: NotMapped) -> Self {
+        failed.error
+    }
 }
 
 /// A mapper, and whether what it maps for is gone.
@@ -72,39 +94,49 @@ impl AddressSpace {
     }
 
     /// Maps `size` bytes of `memory` from `offset` on at `iova` for every card that is still there. On an error none has
-    /// it mapped.
+    /// it mapped, unless it says so.
     ///
     /// # Errors
     /// What a mapper says. That a card is gone is an error only if all are.
-    pub fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+    pub fn map(
+        &self,
+        memory: &Memfd,
+        offset: u64,
+        iova: u64,
+        size: u64,
+    ) -> std::result::Result<(), NotMapped> {
         let mut last_gone = None;
         let mut reached = self.members.is_empty();
         for (done, member) in self.members.iter().enumerate() {
             if member.gone.load(Ordering::Relaxed) {
                 continue;
             }
-            if let Err(error) = member.mapper.map(memory, offset, iova, size) {
-                if member.is_gone(&error) {
+            match member.mapper.map(memory, offset, iova, size) {
+                Ok(()) => reached = true,
+                Err(MapError::Gone(error)) => {
+                    member.is_gone(&error);
                     last_gone = Some(error);
-                    continue;
                 }
-                for earlier in &self.members[..done] {
-                    if let Err(second) = earlier.unmap(iova, size) {
-                        tracing::warn!(iova, size, error = %second, "a map could not be undone");
+                Err(MapError::Failed(error)) => {
+                    let mut left_behind = false;
+                    for earlier in &self.members[..done] {
+                        if let Err(second) = earlier.unmap(iova, size) {
+                            tracing::warn!(iova, size, error = %second, "a map could not be undone");
+                            left_behind = true;
+                        }
                     }
+                    return Err(NotMapped { error, left_behind });
                 }
-                return Err(error);
             }
-            reached = true;
         }
         match last_gone {
             _ if reached => Ok(()),
-            Some(error) => Err(error),
+            Some(error) => Err(error.into()),
             None => {
                 let what = format!(
                     "mapping {size:#x} bytes at IOVA {iova:#x}: every card that could reach them is gone"
                 );
-                Err(Error::new(ErrorKind::LinkDown, what))
+                Err(Error::new(ErrorKind::LinkDown, what).into())
             }
         }
     }
@@ -136,18 +168,21 @@ impl Member {
     /// A mapper that reached nobody has hung up, and the card's side of its maps ends with that.
     fn unmap(&self, iova: u64, size: u64) -> Result<()> {
         match self.mapper.unmap(iova, size) {
-            Err(error) if self.gone.load(Ordering::Relaxed) || self.is_gone(&error) => Ok(()),
-            outcome => outcome,
+            Ok(()) => Ok(()),
+            Err(MapError::Gone(error)) => {
+                self.is_gone(&error);
+                Ok(())
+            }
+            Err(MapError::Failed(_)) if self.gone.load(Ordering::Relaxed) => Ok(()),
+            Err(MapError::Failed(error)) => Err(error),
         }
     }
 
-    /// Whether `error` says that what this mapper maps for is gone; told once.
-    fn is_gone(&self, error: &Error) -> bool {
-        let gone = matches!(error.kind(), ErrorKind::LinkDown | ErrorKind::TimedOut);
-        if gone && !self.gone.swap(true, Ordering::Relaxed) {
+    /// What this mapper maps for is gone; told once.
+    fn is_gone(&self, error: &Error) {
+        if !self.gone.swap(true, Ordering::Relaxed) {
             tracing::warn!(%error, "a card is gone; memory is no longer mapped for it");
         }
-        gone
     }
 }
 
@@ -162,20 +197,29 @@ mod tests {
     use jitney_memory::PageSize;
     use std::sync::Mutex;
 
-    /// Fails with `error`, or keeps account.
+    /// Fails with `error`, or keeps account and fails to unmap if it is `sticky`.
     #[derive(Debug, Default)]
     struct Scripted {
-        error: Option<ErrorKind>,
+        error: Option<MapError>,
+        sticky: bool,
         mapped: Mutex<Vec<u64>>,
+    }
+
+    fn error(kind: ErrorKind) -> Error {
+        Error::new(kind, "the test says no")
     }
 
     impl Scripted {
         fn failing(kind: ErrorKind) -> Arc<Self> {
-            Arc::new(Self { error: Some(kind), ..Self::default() })
+            Arc::new(Self { error: Some(MapError::Failed(error(kind))), ..Self::default() })
         }
 
-        fn outcome(&self) -> Result<()> {
-            self.error.map_or(Ok(()), |kind| Err(Error::new(kind, "the test says no")))
+        fn gone() -> Arc<Self> {
+            Arc::new(Self { error: Some(MapError::Gone(error(ErrorKind::LinkDown))), ..Self::default() })
+        }
+
+        fn outcome(&self) -> std::result::Result<(), MapError> {
+            self.error.clone().map_or(Ok(()), Err)
         }
     }
 
@@ -188,17 +232,24 @@ mod tests {
             4096
         }
 
-        fn map(&self, _: &Memfd, _: u64, iova: u64, _: u64) -> Result<()> {
+        fn map(&self, _: &Memfd, _: u64, iova: u64, _: u64) -> std::result::Result<(), MapError> {
             self.outcome()?;
             self.mapped.lock().unwrap().push(iova);
             Ok(())
         }
 
-        fn unmap(&self, iova: u64, _: u64) -> Result<()> {
+        fn unmap(&self, iova: u64, _: u64) -> std::result::Result<(), MapError> {
             self.outcome()?;
+            if self.sticky {
+                return Err(error(ErrorKind::System).into());
+            }
             self.mapped.lock().unwrap().retain(|other| *other != iova);
             Ok(())
         }
+    }
+
+    fn kind(outcome: std::result::Result<(), NotMapped>) -> ErrorKind {
+        outcome.unwrap_err().error.kind()
     }
 
     fn page() -> Memfd {
@@ -207,20 +258,31 @@ mod tests {
 
     #[test]
     fn a_dead_card_does_not_take_the_others_with_it() {
-        for kind in [ErrorKind::LinkDown, ErrorKind::TimedOut] {
-            let healthy = Arc::new(Scripted::default());
-            let space = AddressSpace::new(vec![Scripted::failing(kind), Arc::clone(&healthy) as _]);
-            space.map(&page(), 0, 0x1000, 4096).unwrap();
-            assert_eq!(*healthy.mapped.lock().unwrap(), [0x1000]);
-            space.unmap(0x1000, 4096).unwrap();
-            assert!(healthy.mapped.lock().unwrap().is_empty());
+        let healthy = Arc::new(Scripted::default());
+        let space = AddressSpace::new(vec![Scripted::gone(), Arc::clone(&healthy) as _]);
+        space.map(&page(), 0, 0x1000, 4096).unwrap();
+        assert_eq!(*healthy.mapped.lock().unwrap(), [0x1000]);
+        space.unmap(0x1000, 4096).unwrap();
+        assert!(healthy.mapped.lock().unwrap().is_empty());
+    }
+
+    /// A server that is well may answer with any errno: that does not make it a dead one, whose memory may be used again.
+    #[test]
+    fn no_kind_of_error_makes_a_card_a_dead_one() {
+        for no in [ErrorKind::LinkDown, ErrorKind::TimedOut, ErrorKind::Disconnected, ErrorKind::System] {
+            let space = AddressSpace::new(vec![Scripted::failing(no), Arc::default() as Arc<Scripted>]);
+            for _ in 0..2 {
+                assert_eq!(kind(space.map(&page(), 0, 0x1000, 4096)), no);
+                assert_eq!(space.unmap(0x1000, 4096).unwrap_err().kind(), no);
+            }
         }
     }
 
     #[test]
     fn when_all_cards_are_dead_nothing_can_be_mapped() {
-        let space = AddressSpace::new(vec![Scripted::failing(ErrorKind::LinkDown)]);
-        assert_eq!(space.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::LinkDown);
+        let space = AddressSpace::new(vec![Scripted::gone()]);
+        assert_eq!(kind(space.map(&page(), 0, 0, 4096)), ErrorKind::LinkDown);
+        assert_eq!(kind(space.map(&page(), 0, 0, 4096)), ErrorKind::LinkDown);
         space.unmap(0, 4096).unwrap();
     }
 
@@ -230,22 +292,25 @@ mod tests {
         let leaving: Arc<dyn Mapper> = leaving;
         let parts = [Arc::clone(&leaving), Arc::clone(&staying) as _].map(|one| AddressSpace::new(vec![one]));
         let all = AddressSpace::joined(&parts);
-        assert_eq!(all.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(kind(all.map(&page(), 0, 0, 4096)), ErrorKind::Invalid);
         all.leave_out(&leaving);
         all.map(&page(), 0, 0, 4096).unwrap();
         assert_eq!(*staying.mapped.lock().unwrap(), [0]);
         all.unmap(0, 4096).unwrap();
-        assert_eq!(parts[0].map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::LinkDown);
+        assert_eq!(kind(parts[0].map(&page(), 0, 0, 4096)), ErrorKind::LinkDown);
         assert!(staying.mapped.lock().unwrap().is_empty());
     }
 
     #[test]
-    fn a_card_that_refuses_undoes_the_map_of_the_others() {
-        let healthy = Arc::new(Scripted::default());
-        let space =
-            AddressSpace::new(vec![Arc::clone(&healthy) as _, Scripted::failing(ErrorKind::Exhausted)]);
-        assert_eq!(space.map(&page(), 0, 0, 4096).unwrap_err().kind(), ErrorKind::Exhausted);
-        assert!(healthy.mapped.lock().unwrap().is_empty());
+    fn a_card_that_refuses_undoes_the_map_of_the_others_and_says_where_that_failed() {
+        for sticky in [false, true] {
+            let other = Arc::new(Scripted { sticky, ..Scripted::default() });
+            let refusing = Scripted::failing(ErrorKind::Exhausted);
+            let space = AddressSpace::new(vec![Arc::clone(&other) as _, refusing]);
+            let failed = space.map(&page(), 0, 0, 4096).unwrap_err();
+            assert_eq!((failed.error.kind(), failed.left_behind), (ErrorKind::Exhausted, sticky));
+            assert_eq!(other.mapped.lock().unwrap().is_empty(), !sticky);
+        }
     }
 
     #[test]

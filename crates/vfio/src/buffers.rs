@@ -1,6 +1,6 @@
 //! DMA buffers of an address space: the memory, the IOVA and the map, in that order, and back in the reverse order.
 
-use crate::address_space::AddressSpace;
+use crate::address_space::{AddressSpace, NotMapped};
 use crate::dma::{DmaBuffer, DmaPlace, DmaRequest};
 use crate::error::{Error, ErrorKind, Result};
 use crate::keeper::{Handed, Keeper};
@@ -13,6 +13,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct Buffers {
     space: AddressSpace,
     allocator: Arc<Mutex<Allocator>>,
+}
+
+/// How many addresses are tried for one buffer.
+const TRIES: usize = 8;
+
+/// What becomes of an IOVA that is no longer allocated.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// It may be used again.
+    Free,
+    /// Something that is not ours is mapped there: it is used again when there is nothing else.
+    Quarantine,
+    /// It may still be mapped: a late access must not meet another buffer.
+    Lose,
 }
 
 impl Buffers {
@@ -31,41 +45,65 @@ impl Buffers {
             Some(physical) => {
                 let (memory, iova) = physical.make(&request)?;
                 self.allocator().reserve(iova..iova.saturating_add(memory.size()))?;
+                self.map(&memory, iova)?;
                 (memory, iova)
             }
-            None => self.allocate(request)?,
+            None => self.make_where_it_fits(request)?,
         };
         let size = memory.size();
-        self.map(&memory, iova, size)?;
         DmaBuffer::new(memory, DmaPlace { iova, size }, Arc::clone(self) as _)
     }
 
-    /// Memory, and an IOVA of the allocator's choice.
-    fn allocate(&self, request: DmaRequest) -> Result<(Memfd, u64)> {
+    /// Memory that is mapped at an IOVA of the allocator's choice, or the next one where something that is not ours is
+    /// mapped already.
+    fn make_where_it_fits(&self, request: DmaRequest) -> Result<(Memfd, u64)> {
         let align = match request.align.is_power_of_two() {
             true => request.align.max(request.pages.bytes()),
             // For the allocator to refuse.
             false => request.align,
         };
         let wanted = Request { size: request.rounded_size()?, align, top: request.top };
-        // Not across the map: mapping much memory takes long.
-        let range = self.allocator().allocate(wanted)?;
-        match Memfd::create("jitney-dma", range.end - range.start, request.pages) {
-            Ok(memory) => Ok((memory, range.start)),
-            Err(error) => {
-                self.release(range.start)?;
-                Err(error.into())
+        let mut made = None;
+        let mut tries = TRIES;
+        loop {
+            // Not across the map: mapping much memory takes long.
+            let range = self.allocator().allocate(wanted)?;
+            let memory = match made.take() {
+                Some(memory) => memory,
+                None => {
+                    Memfd::create("jitney-dma", range.end - range.start, request.pages).inspect_err(|_| {
+                        self.end(range.start, End::Free);
+                    })?
+                }
+            };
+            tries -= 1;
+            match self.map(&memory, range.start) {
+                Ok(()) => return Ok((memory, range.start)),
+                Err(error) if error.kind() == ErrorKind::Held && tries > 0 => {
+                    tracing::warn!(%error, "other addresses are tried");
+                    made = Some(memory);
+                }
+                Err(error) => return Err(error),
             }
         }
     }
 
-    /// Maps all of `memory`, or nothing; then the IOVA is free again.
-    fn map(&self, memory: &Memfd, iova: u64, size: u64) -> Result<()> {
-        for (offset, length) in pieces(size, self.space.piece()) {
-            if let Err(error) = self.space.map(memory, offset, iova + offset, length) {
-                if let Err(second) = self.unmap(iova, offset).and_then(|()| self.release(iova)) {
+    /// Maps all of `memory` at `iova`, or nothing; then the IOVA is no longer allocated.
+    fn map(&self, memory: &Memfd, iova: u64) -> Result<()> {
+        for (offset, length) in pieces(memory.size(), self.space.piece()) {
+            if let Err(NotMapped { error, left_behind }) =
+                self.space.map(memory, offset, iova + offset, length)
+            {
+                let undone = self.unmap(iova, offset);
+                if let Err(second) = &undone {
                     tracing::warn!(iova, size = offset, error = %second, "a map could not be undone");
                 }
+                let end = match left_behind || undone.is_err() {
+                    true => End::Lose,
+                    false if error.kind() == ErrorKind::Held => End::Quarantine,
+                    false => End::Free,
+                };
+                self.end(iova, end);
                 return Err(error);
             }
         }
@@ -79,9 +117,17 @@ impl Buffers {
             .fold(Ok(()), Result::and)
     }
 
-    fn release(&self, iova: u64) -> Result<()> {
-        self.allocator().free(iova)?;
-        Ok(())
+    fn end(&self, iova: u64, end: End) {
+        let mut allocator = self.allocator();
+        let ended = match end {
+            End::Free => allocator.free(iova).map(drop),
+            // Nobody absolves it: whose it is, and for how long, is not known here.
+            End::Quarantine => allocator.quarantine(iova).map(drop),
+            End::Lose => allocator.lose(iova).map(drop),
+        };
+        if let Err(error) = ended {
+            tracing::error!(iova, %error, "the books on DMA buffers do not agree with their allocator");
+        }
     }
 
     fn allocator(&self) -> MutexGuard<'_, Allocator> {
@@ -100,8 +146,9 @@ impl Keeper for Buffers {
             self.allocator().containing(iova).filter(|range| range.start == iova).ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, format!("there is no DMA buffer at IOVA {iova:#x}"))
             })?;
-        self.unmap(iova, range.end - range.start)?;
-        self.release(iova)
+        let unmapped = self.unmap(iova, range.end - range.start);
+        self.end(iova, if unmapped.is_ok() { End::Free } else { End::Lose });
+        unmapped
     }
 }
 

@@ -117,7 +117,7 @@ pub mod user;
 mod will;
 
 pub use address::CardAddress;
-pub use address_space::AddressSpace;
+pub use address_space::{AddressSpace, NotMapped};
 pub use card::Card;
 pub use choice::{Choice, IommuInterface, Node, choose_interface, node};
 pub use device::{CONFIG_REGION, Device};
@@ -136,5 +136,5 @@ pub use opened::OpenedCard;
 pub use owned::OwnedCard;
 pub use owner::Owner;
 pub use region::{Region, Trap};
-pub use transport::{InterruptKind, Mapper, PhysicalMemory, RegionInfo, Transport};
+pub use transport::{InterruptKind, MapError, Mapper, PhysicalMemory, RegionInfo, Transport};
 pub use will::{Will, WillStep};

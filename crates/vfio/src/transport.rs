@@ -114,10 +114,42 @@ pub trait Mapper: fmt::Debug + Send + Sync {
     }
 
     /// Maps `size` bytes of `memory` from `offset` on at `iova`, readable and writable by the card.
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()>;
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError>;
 
-    /// Unmaps exactly `size` bytes at `iova`. When it returns, no card touches that memory any more.
-    fn unmap(&self, iova: u64, size: u64) -> Result<()>;
+    /// Unmaps exactly `size` bytes at `iova`. When it returns without an error, no card touches that memory any more.
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError>;
+}
+
+/// Why a [`Mapper`] did not map or unmap.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MapError {
+    /// It never will again: what it maps for is gone, and with it all that was mapped. Only the mapper knows that; no
+    /// kind of error and no errno says it, since a peer that is well may answer with any.
+    #[error("{0}")]
+    Gone(Error),
+    /// It failed, and what was mapped before still is.
+    #[error("{0}")]
+    Failed(Error),
+}
+
+impl From<Error> for MapError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<jitney_memory::Error> for MapError {
+    fn from(error: jitney_memory::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<MapError> for Error {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Gone(error) | MapError::Failed(error) => error,
+        }
+    }
 }
 
 /// Who makes memory that cards see at its physical address.

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 use jitney_vfio::{
-    AddressSpace, Card, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode, Notice,
-    OpenedSpace, Owner, Part, Will, WillStep,
+    AddressSpace, Card, DmaPlace, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode,
+    Notice, OpenedSpace, Owner, Part, Will, WillStep,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -167,26 +167,23 @@ fn isolated_cards_see_their_own_buffers_and_those_of_all() {
 }
 
 #[test]
-fn a_buffer_that_one_card_cannot_map_is_mapped_for_none() {
+fn where_one_card_cannot_map_a_buffer_it_is_mapped_for_none() {
     let hosts = [FakeHost::new(), FakeHost::new()];
     let cards: Vec<_> = hosts
         .iter()
         .map(|host| FakeCard::builder(host, 1, 2).bar(0, 0x1000, Plain::default()).open().unwrap())
         .collect();
     let space = AddressSpace::new(cards.iter().map(|card| Arc::clone(card.mapper())).collect());
-    let other = Owner::of(vec![OpenedSpace { cards, space }]).unwrap();
-    let taken = other.dma_buffer(4096).unwrap();
+    let both = Owner::of(vec![OpenedSpace { cards, space }]).unwrap();
     // An owner of the second card alone begins at the same address as one of both.
     let card = FakeCard::builder(&hosts[1], 1, 2).bar(0, 0x1000, Plain::default()).build().unwrap();
-    let error = card.dma_buffer(DmaRequest::new(4096)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Held);
-    drop(taken);
     let first = card.dma_buffer(DmaRequest::new(4096)).unwrap();
-    let error = other.dma_buffer(4096).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Held);
-    assert_eq!(hosts[0].mapped(), [], "what the first card had mapped was undone");
-    drop(first);
-    other.dma_buffer(4096).unwrap();
+    let second = both.dma_buffer(4096).unwrap();
+    assert!(second.iova() < first.iova());
+    let there = DmaPlace { iova: second.iova(), size: 4096 };
+    assert_eq!(hosts[0].mapped(), [there], "what the first card had mapped elsewhere was undone");
+    drop((first, second));
+    assert_eq!(hosts[1].mapped(), []);
 }
 
 #[test]

@@ -61,8 +61,8 @@ fn without<T: Send>(capability: CapabilitySet, what: impl FnOnce() -> T + Send) 
     })
 }
 
-fn refused(outcome: Result<impl std::fmt::Debug, Error>, kind: ErrorKind, says: &str) {
-    let error = outcome.unwrap_err();
+fn refused(outcome: Result<impl std::fmt::Debug, impl Into<Error>>, kind: ErrorKind, says: &str) {
+    let Err(error) = outcome.map_err(Into::into) else { unreachable!("it has to be refused: {says}") };
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(says), "{error}");
 }

@@ -120,12 +120,12 @@ fn memory_is_mapped_once_and_where_the_iommu_can() {
     space.map(&memory, 0, 0x10_0000, 4 * granule).unwrap();
 
     let twice = space.map(&memory, 0, 0x10_0000 + granule, granule).unwrap_err();
-    assert_eq!(twice.kind(), ErrorKind::Held, "{twice}");
+    assert_eq!(twice.error.kind(), ErrorKind::Held, "{twice}");
     assert!(twice.to_string().contains("EEXIST"), "{twice}");
 
     let window = space.ranges()[0].end() + 1 - granule;
     let across = space.map(&memory, 0, window, 2 * granule).unwrap_err();
-    assert_eq!(across.kind(), ErrorKind::Invalid, "{across}");
+    assert_eq!(across.error.kind(), ErrorKind::Invalid, "{across}");
     assert!(across.to_string().contains("maps only within [0x0, 0xfedfffff] and"), "{across}");
 
     let odd = space.map(&memory, 0, 0x20_0800, granule).unwrap_err();
@@ -245,7 +245,7 @@ fn a_limit_of_locked_memory_is_named_with_its_numbers() {
             .unwrap()
     });
     setrlimit(Resource::Memlock, before).unwrap();
-    let error = outcome.unwrap_err();
+    let error = outcome.unwrap_err().error;
     assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
     let text = error.to_string();
     assert!(text.contains("may lock 0x100000 bytes") && text.contains("needs 0x800000: ENOMEM"), "{text}");

@@ -4,8 +4,8 @@
 
 use jitney_memory::{Memfd, PageSize};
 use jitney_vfio::{
-    AddressSpace, Card, DmaRequest, Error, ErrorKind, FakeBar, FakeCard, FakeHost, Mapper, OpenedSpace,
-    Owner, PhysicalMemory, Result,
+    AddressSpace, Card, DmaRequest, Error, ErrorKind, FakeBar, FakeCard, FakeHost, MapError, Mapper,
+    OpenedSpace, Owner, PhysicalMemory, Result,
 };
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -33,11 +33,11 @@ impl Mapper for Machine {
         Some(self)
     }
 
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         self.host.map(memory, offset, iova, size)
     }
 
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         self.host.unmap(iova, size)
     }
 }

@@ -190,10 +190,10 @@ impl Job {
             }
         };
         let length = space.piece().min(self.size - self.mapped);
-        space.map(memory, self.mapped, self.iova + self.mapped, length).map_err(|error| {
-            // Something that is not ours lies there, and nobody knows for how long.
-            let lost = error.kind() == ErrorKind::Held;
-            Failure { error, lost }
+        space.map(memory, self.mapped, self.iova + self.mapped, length).map_err(|failed| {
+            // Something that is not ours lies there, and nobody knows for how long; or what is ours could not be undone.
+            let lost = failed.left_behind || failed.error.kind() == ErrorKind::Held;
+            Failure { error: failed.error, lost }
         })?;
         self.mapped += length;
         Ok(())

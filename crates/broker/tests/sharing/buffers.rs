@@ -5,7 +5,7 @@ use crate::rig::{Serving, eventually};
 use jitney_broker::Limits;
 use jitney_broker::protocol::{Reply, Request};
 use jitney_memory::Memfd;
-use jitney_vfio::{AddressSpace, DmaRequest, ErrorKind, FakeCard, FakeHost, Mapper, OpenedSpace, Result};
+use jitney_vfio::{AddressSpace, DmaRequest, ErrorKind, FakeCard, FakeHost, MapError, Mapper, OpenedSpace};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,13 +30,13 @@ impl Mapper for Slow {
         16 << 20
     }
 
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         assert!(size <= self.piece());
         std::thread::sleep(self.delay);
         self.host.map(memory, offset, iova, size)
     }
 
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         std::thread::sleep(self.delay);
         self.host.unmap(iova, size)
     }

@@ -3,7 +3,7 @@
 use crate::dma::DmaPlace;
 use crate::error::{Error, ErrorKind, Result};
 use crate::notices::Notice;
-use crate::transport::{InterruptKind, Mapper};
+use crate::transport::{InterruptKind, MapError, Mapper};
 use jitney_memory::{Access, EventFd, Mapping, Memfd};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -181,7 +181,7 @@ impl Mapper for FakeHost {
         4096
     }
 
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         let wrong = |kind, why| Error::new(kind, format!("mapping {size:#x} bytes at IOVA {iova:#x}: {why}"));
         let length = usize::try_from(size).map_err(|_| wrong(ErrorKind::Invalid, "too large"))?;
         let view = Mapping::shared(memory, offset, length, Access::ReadWrite)?;
@@ -189,20 +189,20 @@ impl Mapper for FakeHost {
         let mut maps = self.maps();
         let before = maps.range(..end).next_back();
         if before.is_some_and(|(&start, other)| start + other.len() as u64 > iova) {
-            return Err(wrong(ErrorKind::Held, "something is mapped there already"));
+            return Err(wrong(ErrorKind::Held, "something is mapped there already").into());
         }
         maps.insert(iova, view);
         Ok(())
     }
 
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         let mut maps = self.maps();
         if maps.get(&iova).is_some_and(|view| view.len() as u64 == size) {
             maps.remove(&iova);
             return Ok(());
         }
         let what = format!("unmapping {size:#x} bytes at IOVA {iova:#x}: they were not mapped as such");
-        Err(Error::new(ErrorKind::NotFound, what))
+        Err(Error::new(ErrorKind::NotFound, what).into())
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct FailedMap<'a> {
     pub(super) size: u64,
     pub(super) granule: u64,
     pub(super) ranges: &'a [RangeInclusive<u64>],
+    /// The ranges are what is usual, and the machine may have reserved parts of them.
+    pub(super) guessed: bool,
     /// How many more maps there can be, where the kernel says so.
     pub(super) available: Option<u32>,
 }
@@ -59,6 +61,10 @@ impl FailedMap<'_> {
                 let why = format!("the IOMMU maps only within {}", ranges.join(" and "));
                 Error::from_errno(errno, format!("{what}: {why}"))
             }
+            Errno::INVAL if self.guessed => {
+                let why = "the machine has these addresses itself, of which Linux before 5.4 says nothing";
+                Error::new(ErrorKind::Held, format!("{what}: {why}")).with_errno(errno)
+            }
             Errno::NOSPC => {
                 let left = match self.available {
                     Some(left) => format!("{left} more are possible"),
@@ -69,8 +75,6 @@ impl FailedMap<'_> {
                 )
             }
             Errno::NOMEM => Memlock::of_this_process().explain(&what, *size),
-            // An interrupted or refused map says nothing of the cards: `TimedOut` would.
-            Errno::AGAIN | Errno::TIMEDOUT => Error::new(ErrorKind::System, what).with_errno(errno),
             _ => Error::from_errno(errno, what),
         }
     }
@@ -162,6 +166,7 @@ mod tests {
             size,
             granule: 4096,
             ranges: &RANGES,
+            guessed: false,
             available: Some(0),
         }
     }
@@ -186,7 +191,24 @@ mod tests {
         let error = failed(0, 4096).explain(Errno::NOSPC);
         assert_eq!(error.kind(), ErrorKind::Exhausted);
         assert!(error.to_string().contains("0 more are possible: ENOSPC"), "{error}");
-        assert_eq!(failed(0, 4096).explain(Errno::AGAIN).kind(), ErrorKind::System);
+        let guess = FailedMap { guessed: true, ..failed(0, 4096) }.explain(Errno::INVAL);
+        assert_eq!((guess.kind(), guess.errno()), (ErrorKind::Held, Some(Errno::INVAL)), "others may do");
+        let odd = FailedMap { guessed: true, ..failed(0x800, 4096) }.explain(Errno::INVAL);
+        assert_eq!(odd.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn an_unmap_of_less_than_was_mapped_is_no_success() {
+        assert!(unmapped(Ok(0x2000), "the container", 0x1000, 0x2000).is_ok());
+        for less in [0, 0x1000, 0x3000] {
+            let error = unmapped(Ok(less), "the container", 0x1000, 0x2000).unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("the container: {less:#x} bytes were unmapped")),
+                "{error}"
+            );
+        }
+        let error = unmapped(Err(Errno::INVAL), "the container", 0x1000, 0x2000).unwrap_err();
+        assert_eq!(error.errno(), Some(Errno::INVAL));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holders;
 use crate::sysfs::{PciFunction, Sysfs};
-use crate::transport::Mapper;
+use crate::transport::{MapError, Mapper};
 use jitney_memory::Memfd;
 use rustix::io::Errno;
 use std::ops::RangeInclusive;
@@ -152,7 +152,7 @@ impl Ioas {
     fn try_map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
         let failed = |errno| {
             let (space, granule, ranges) = (self.name.as_str(), self.granule, &self.ranges[..]);
-            FailedMap { space, iova, size, granule, ranges, available: None }.explain(errno)
+            FailedMap { space, iova, size, granule, ranges, guessed: false, available: None }.explain(errno)
         };
         if !self.views_only.load(Ordering::Relaxed) {
             match self.iommufd.map_file(self.id, memory, offset, iova, size) {
@@ -179,11 +179,11 @@ impl Mapper for Ioas {
         PIECE
     }
 
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
-        self.try_map(memory, offset, iova, size)
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        Ok(self.try_map(memory, offset, iova, size)?)
     }
 
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
-        unmapped(self.iommufd.unmap(self.id, iova, size), &self.name, iova, size)
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        Ok(unmapped(self.iommufd.unmap(self.id, iova, size), &self.name, iova, size)?)
     }
 }

@@ -13,7 +13,7 @@ use super::{contiguous, pagemap};
 use crate::dma::DmaRequest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sysfs::{PciFunction, Sysfs};
-use crate::transport::{Mapper, PhysicalMemory};
+use crate::transport::{MapError, Mapper, PhysicalMemory};
 use jitney_memory::{Memfd, PageSize};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -57,7 +57,7 @@ impl Mapper for NoIommu {
     }
 
     /// Keeps the memory, which has to be where the card will look for it.
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         let what = || format!("{size:#x} bytes at physical address {iova:#x}");
         let begin = iova.wrapping_sub(offset);
         let page = memory.page_size().bytes();
@@ -70,7 +70,8 @@ impl Mapper for NoIommu {
                     "{}: that is not where the memory lies, and without an IOMMU it cannot be mapped elsewhere",
                     what()
                 ),
-            ));
+            )
+            .into());
         }
         let memory = memory.as_fd().try_clone_to_owned().map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::MFILE);
@@ -81,14 +82,14 @@ impl Mapper for NoIommu {
     }
 
     /// Lets go of the memory. Without an IOMMU nothing keeps a card from it: it has to have been stopped.
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         let mut kept = self.kept();
         if kept.get(&iova).is_some_and(|(kept, _)| *kept == size) {
             kept.remove(&iova);
             return Ok(());
         }
         let what = format!("{size:#x} bytes at physical address {iova:#x} are not mapped as such");
-        Err(Error::new(ErrorKind::NotFound, what))
+        Err(Error::new(ErrorKind::NotFound, what).into())
     }
 }
 

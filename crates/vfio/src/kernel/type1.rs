@@ -7,7 +7,7 @@ use super::info::Iommu;
 use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sysfs::{PciFunction, Sysfs};
-use crate::transport::Mapper;
+use crate::transport::{MapError, Mapper};
 use jitney_memory::Memfd;
 use rustix::io::Errno;
 use std::ops::RangeInclusive;
@@ -22,6 +22,8 @@ const USUAL_RANGES: [RangeInclusive<u64>; 2] = [0..=0xfedf_ffff, 0xfef0_0000..=(
 pub(crate) struct Type1 {
     groups: Arc<Groups>,
     ranges: Vec<RangeInclusive<u64>>,
+    /// The kernel does not say which addresses can be mapped.
+    guessed: bool,
     granule: u64,
 }
 
@@ -39,8 +41,9 @@ impl Type1 {
     /// The container with all its groups, which decide what can be mapped.
     fn new(groups: Arc<Groups>) -> Result<Self> {
         let iommu = read_info(&groups)?;
+        let guessed = iommu.ranges.is_none();
         let ranges = iommu.ranges.unwrap_or_else(|| USUAL_RANGES.to_vec());
-        Ok(Self { ranges, granule: smallest_page(iommu.page_sizes), groups })
+        Ok(Self { ranges, guessed, granule: smallest_page(iommu.page_sizes), groups })
     }
 
     fn failed(&self, iova: u64, size: u64, errno: Errno) -> Error {
@@ -49,7 +52,7 @@ impl Type1 {
             _ => None,
         };
         let (space, granule, ranges) = (self.groups.name(), self.granule, &self.ranges[..]);
-        FailedMap { space, iova, size, granule, ranges, available }.explain(errno)
+        FailedMap { space, iova, size, granule, ranges, guessed: self.guessed, available }.explain(errno)
     }
 }
 
@@ -67,13 +70,14 @@ impl Mapper for Type1 {
     }
 
     /// The pages are pinned through a view that is gone when this returns.
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         let (view, start) = view(memory, offset, size)?;
-        self.groups.container().map(&view, start, iova, size).map_err(|errno| self.failed(iova, size, errno))
+        let outcome = self.groups.container().map(&view, start, iova, size);
+        outcome.map_err(|errno| self.failed(iova, size, errno).into())
     }
 
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
-        unmapped(self.groups.container().unmap(iova, size), self.groups.name(), iova, size)
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        Ok(unmapped(self.groups.container().unmap(iova, size), self.groups.name(), iova, size)?)
     }
 }
 

@@ -119,6 +119,11 @@ impl Connection {
         }
     }
 
+    /// Whether the connection has ended, whoever ended it.
+    pub(super) fn has_failed(&self) -> bool {
+        self.line().dead.is_some()
+    }
+
     /// A reply that this side cannot make sense of.
     pub(super) fn nonsense(&self, what: &dyn fmt::Display) -> Error {
         Error::new(

@@ -2,7 +2,7 @@
 
 use super::connection::Connection;
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::Mapper;
+use crate::transport::{MapError, Mapper};
 use jitney_memory::Memfd;
 use jitney_vfio_user::{DmaMap, DmaMapFlags, DmaUnmap, Request};
 use rustix::io::Errno;
@@ -24,49 +24,48 @@ impl Mapper for Connection {
         smallest.clamp(4 << 10, 1 << 30)
     }
 
-    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+    fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         self.check(iova, size)?;
         let flags = DmaMapFlags::new().with_read(true).with_write(true);
         let map = DmaMap { flags, offset, address: iova, size };
         self.call(&Request::DmaMap(map), &[memory.as_fd()], 0, |_, _| Ok(())).map_err(|error| {
             let exists = error.errno() == Some(Errno::EXIST);
             let error = error.context(format!("mapping {size:#x} bytes at IOVA {iova:#x}"));
-            match exists {
+            self.gone_or_failed(match exists {
                 true => error.with_remedy(
                     "another program maps memory for this card at the same addresses; have one owner for all of them: \
                      start them under one broker",
                 ),
                 false => error,
-            }
+            })
         })
     }
 
-    /// Of a server that is gone nothing is left to unmap, and other cards still have to let go of the memory: that is no
-    /// error.
-    fn unmap(&self, iova: u64, size: u64) -> Result<()> {
+    fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         let request = Request::DmaUnmap(DmaUnmap::range(iova, size));
         match self.call(&request, &[], 24, |body, _| DmaUnmap::decode(body)) {
             Ok(done) if (done.address, done.size) == (iova, size) => Ok(()),
             Ok(done) => {
                 let DmaUnmap { address, size: unmapped, .. } = done;
-                Err(self.nonsense(&format_args!(
+                Err(MapError::Failed(self.nonsense(&format_args!(
                     "{unmapped:#x} bytes at IOVA {address:#x} were unmapped, not {size:#x} at {iova:#x}"
-                )))
+                ))))
             }
-            Err(error) if error.kind() == ErrorKind::LinkDown => {
-                tracing::debug!(
-                    address = self.address(),
-                    iova,
-                    "unmapped with the process that had it mapped"
-                );
-                Ok(())
+            Err(error) => {
+                Err(self
+                    .gone_or_failed(error.context(format!("unmapping {size:#x} bytes at IOVA {iova:#x}"))))
             }
-            Err(error) => Err(error.context(format!("unmapping {size:#x} bytes at IOVA {iova:#x}"))),
         }
     }
 }
 
 impl Connection {
+    /// The server is gone if the connection has failed, whether it hung up or did not answer: both ends have let go of
+    /// it, and the server's maps with it. What it answered says nothing.
+    fn gone_or_failed(&self, error: Error) -> MapError {
+        if self.has_failed() { MapError::Gone(error) } else { MapError::Failed(error) }
+    }
+
     /// Refuses what a real machine's IOMMU would refuse.
     fn check(&self, iova: u64, size: u64) -> Result<()> {
         let granule = self.granule();

@@ -29,6 +29,8 @@ pub(crate) enum Fault {
     WrongId,
     /// It replies with an errno.
     Errno(u32),
+    /// It refuses to map memory, with this errno.
+    MapErrno(u32),
     /// It replies with fewer bytes than were asked for.
     Short,
     /// Its reply is about another offset.
@@ -228,6 +230,9 @@ impl TestServer {
                 reply::done(header, out);
             }
             Request::DmaMap(map) => {
+                if let Fault::MapErrno(errno) = self.fault {
+                    return reply::error(header, errno, out);
+                }
                 let there = seen.maps.range(..map.address + map.size).next_back();
                 if there.is_some_and(|(start, size)| start + size > map.address) {
                     return reply::error(header, errno::EEXIST, out);

@@ -4,8 +4,8 @@ use super::connect::negotiate_within;
 use super::test_server::{BAR2_SIZE, DATA, Fault, TestServer};
 use super::{Connection, connect, negotiate};
 use crate::{
-    Card, CardAddress, DmaRequest, Error, ErrorKind, Grant, InterruptKind, LeaseRequest, Mapper, Owner, Part,
-    Result, Transport, open,
+    AddressSpace, Card, CardAddress, DmaRequest, Error, ErrorKind, Grant, InterruptKind, LeaseRequest,
+    MapError, Mapper, Owner, Part, Result, Transport, open,
 };
 use jitney_memory::{Memfd, PageSize};
 use jitney_vfio_user::{Header, MmapArea, errno};
@@ -124,7 +124,9 @@ fn the_errno_of_the_server_is_named() {
 #[test]
 fn a_refusal_does_not_end_the_connection() {
     let connection = connection(Fault::None).unwrap();
-    let refused = connection.unmap(0x1000, 0x1000).unwrap_err();
+    let MapError::Failed(refused) = connection.unmap(0x1000, 0x1000).unwrap_err() else {
+        unreachable!("a server that answers is not gone")
+    };
     assert_eq!(refused.errno(), Some(Errno::INVAL), "{refused}");
     assert_eq!(read(&connection).unwrap(), [1, 2, 3, 4]);
 }
@@ -234,7 +236,7 @@ fn memory_is_mapped_and_unmapped() {
     Mapper::map(&connection, &memory, 0x1000, 0x10_0000, 0x2000).unwrap();
     assert_eq!(seen.lock().unwrap().maps, [(0x10_0000, 0x2000)].into());
 
-    let taken = Mapper::map(&connection, &memory, 0, 0x10_1000, 0x1000).unwrap_err();
+    let taken = Error::from(Mapper::map(&connection, &memory, 0, 0x10_1000, 0x1000).unwrap_err());
     assert_eq!((taken.kind(), taken.errno()), (ErrorKind::Held, Some(Errno::EXIST)));
     assert!(taken.to_string().contains("0x101000") && taken.to_string().contains("EEXIST"), "{taken}");
     assert!(taken.remedy().unwrap().contains("broker"));
@@ -258,7 +260,7 @@ fn addresses_that_no_machine_has_are_refused() {
         (0x1800, 0x1000),
         (0x1000, 0x800),
     ] {
-        let error = Mapper::map(&connection, &memory, 0, iova, size).unwrap_err();
+        let error = Error::from(Mapper::map(&connection, &memory, 0, iova, size).unwrap_err());
         assert_eq!(error.kind(), ErrorKind::Invalid, "{iova:#x}, {size:#x}: {error}");
     }
     Mapper::map(&connection, &memory, 0, 0xfedf_f000, 0x1000).unwrap();
@@ -270,7 +272,8 @@ fn an_unmap_that_did_less_is_noticed() {
     let connection = connection(Fault::UnmapsLess).unwrap();
     let memory = Memfd::create("buffer", 0x1000, PageSize::Normal).unwrap();
     Mapper::map(&connection, &memory, 0, 0x1000, 0x1000).unwrap();
-    assert_eq!(connection.unmap(0x1000, 0x1000).unwrap_err().kind(), ErrorKind::Protocol);
+    let MapError::Failed(error) = connection.unmap(0x1000, 0x1000).unwrap_err() else { unreachable!() };
+    assert_eq!(error.kind(), ErrorKind::Protocol);
 }
 
 #[test]
@@ -279,7 +282,24 @@ fn a_server_that_is_gone_has_nothing_mapped() {
     let memory = Memfd::create("buffer", 0x1000, PageSize::Normal).unwrap();
     Mapper::map(&connection, &memory, 0, 0x1000, 0x1000).unwrap();
     read(&connection).unwrap_err();
-    connection.unmap(0x1000, 0x1000).unwrap();
+    assert!(matches!(connection.unmap(0x1000, 0x1000), Err(MapError::Gone(_))));
+    assert!(matches!(Mapper::map(&connection, &memory, 0, 0x1000, 0x1000), Err(MapError::Gone(_))));
+    AddressSpace::new(vec![Arc::new(connection)]).unmap(0x1000, 0x1000).unwrap();
+}
+
+/// Each of these once meant that the card is gone, so that memory that the server had mapped was used again.
+#[test]
+fn a_server_that_answers_with_a_suspicious_errno_is_not_gone() {
+    for number in [Errno::AGAIN, Errno::TIMEDOUT, Errno::NODEV, Errno::PIPE] {
+        let connection = connection(Fault::MapErrno(number.raw_os_error().unsigned_abs())).unwrap();
+        let memory = Memfd::create("buffer", 0x1000, PageSize::Normal).unwrap();
+        let MapError::Failed(error) = Mapper::map(&connection, &memory, 0, 0x1000, 0x1000).unwrap_err()
+        else {
+            unreachable!("{number:?}")
+        };
+        assert_eq!(error.errno(), Some(number), "{error}");
+        assert_eq!(read(&connection).unwrap(), [1, 2, 3, 4]);
+    }
 }
 
 #[test]
