@@ -12,13 +12,15 @@ use crate::leased::Lease;
 use crate::notices::Notices;
 use crate::opened::OpenedCard;
 use crate::region::Region;
+use crate::running_will::RunningWill;
+use crate::will::Will;
 use jitney_memory::EventFd;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A card in the process that owns it. What it hands out keeps it open.
 ///
-/// Wills are checked and not carried out: this process is the one that would have to.
+/// A will is carried out if its lease is dropped by a panic. If this process is killed there is nobody left to do so.
 #[derive(Debug)]
 pub struct OwnedCard {
     desk: Arc<Desk>,
@@ -135,13 +137,29 @@ impl Desk {
     }
 }
 
+impl Desk {
+    /// Carries out the will of a lease, which is still held meanwhile.
+    fn carry_out(&self, id: LeaseId) -> Result<()> {
+        let will =
+            self.leases().table.iter().find(|lease| lease.id == id).map(|lease| lease.request.will.clone());
+        match will {
+            Some(will) if will != Will::none() => RunningWill::new([will]).finish(&self.card),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Keeper for Desk {
     fn take_back(&self, what: Handed) -> Result<()> {
         match what {
-            Handed::Lease { id } => match self.leases().table.release(id, &()) {
-                Some(_) => Ok(()),
-                None => Err(Error::new(ErrorKind::NotFound, format!("there is no lease {}", id.0))),
-            },
+            Handed::Lease { id } => {
+                // A panic is no goodbye: what the holder drove may still run.
+                let done = if std::thread::panicking() { self.carry_out(id) } else { Ok(()) };
+                match self.leases().table.release(id, &()) {
+                    Some(_) => done,
+                    None => Err(Error::new(ErrorKind::NotFound, format!("there is no lease {}", id.0))),
+                }
+            }
             Handed::Interrupt { vector } => self.card.wire(vector, None),
             Handed::Buffer { iova } => {
                 Err(Error::new(ErrorKind::Invalid, format!("the buffer at IOVA {iova:#x} is not the card's")))

@@ -1,10 +1,9 @@
 //! The worker of one card: everything that touches the card after it was opened. What its clients do to it can make it wait, and
 //! then waits nobody but they.
 
-use super::wills::{Running, Step};
 use super::worker::{Finished, Order, Report, Worker};
 use crate::machine::{Failure, Outcome, Task, TaskId, Work};
-use jitney_vfio::{Error, ErrorKind, OpenedCard, Result};
+use jitney_vfio::{Error, ErrorKind, OpenedCard, Result, RunningWill, WillProgress};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
@@ -29,7 +28,7 @@ struct CardWorker {
     used: bool,
     /// Whether something about it was found odd, and said.
     odd: bool,
-    wills: Vec<(TaskId, Running)>,
+    wills: Vec<(TaskId, RunningWill)>,
     report: Report,
 }
 
@@ -55,7 +54,7 @@ impl CardWorker {
         let outcome = match task.work {
             Work::CarryOut { wills, .. } => match self.prepare() {
                 Ok(()) => {
-                    return self.wills.push((id, Running::new(wills.into_iter().map(|(_, will)| will))));
+                    return self.wills.push((id, RunningWill::new(wills.into_iter().map(|(_, will)| will))));
                 }
                 Err(error) => Err(error),
             },
@@ -108,8 +107,8 @@ impl CardWorker {
         let mut waiting = Vec::new();
         for (task, mut running) in self.wills.drain(..) {
             match running.step(card) {
-                Step::Waits => waiting.push((task, running)),
-                Step::Ended(outcome) => {
+                WillProgress::Waits => waiting.push((task, running)),
+                WillProgress::Ended(outcome) => {
                     let outcome = outcome.map(|()| Outcome::Done).map_err(Failure::from);
                     self.report.send(Finished { task, outcome, descriptors: Vec::new() });
                 }

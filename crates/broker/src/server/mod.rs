@@ -12,7 +12,6 @@ mod entrances;
 mod listener;
 mod space_worker;
 mod token;
-mod wills;
 mod worker;
 mod workers;
 

@@ -1,14 +1,21 @@
 //! Carries out wills, a step at a time: a will that waits does not hold up what else is to be done on the card.
 
-use jitney_vfio::{Error, ErrorKind, OpenedCard, Result, Will, WillStep};
+use crate::error::{Error, ErrorKind, Result};
+use crate::opened::OpenedCard;
+use crate::will::{Will, WillStep};
 use std::collections::VecDeque;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// What all ones in a register mean: there is no card that answers, or one that is all ones.
 const NO_ANSWER: u32 = u32::MAX;
 
-/// Wills that are being carried out: those of one client on one card.
-pub(super) struct Running {
+/// How long to sleep between two looks at what a will waits for.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Wills that are being carried out: those of one holder of leases on one card.
+#[derive(Debug)]
+pub struct RunningWill {
     steps: VecDeque<WillStep>,
     /// When what is waited for now has to have come.
     until: Option<Instant>,
@@ -17,15 +24,19 @@ pub(super) struct Running {
     failure: Option<Error>,
 }
 
-/// What came of going on.
-pub(super) enum Step {
+/// What came of going on with a will.
+#[derive(Debug)]
+pub enum WillProgress {
+    /// It waits for a register.
     Waits,
+    /// It has ended, with the first failure if there was one. If there was none, the card has all that was written.
     Ended(Result<()>),
 }
 
-impl Running {
+impl RunningWill {
     /// However many leases a client has had, its wills together wait no longer than one may.
-    pub(super) fn new(wills: impl IntoIterator<Item = Will>) -> Self {
+    #[must_use]
+    pub fn new(wills: impl IntoIterator<Item = Will>) -> Self {
         Self {
             steps: wills.into_iter().flat_map(|will| will.0).collect(),
             until: None,
@@ -36,7 +47,7 @@ impl Running {
 
     /// Goes on until there is something to wait for. Every step is tried, also if one before it failed, as long as the card
     /// can be reached at all.
-    pub(super) fn step(&mut self, card: &OpenedCard) -> Step {
+    pub fn step(&mut self, card: &OpenedCard) -> WillProgress {
         while let Some(step) = self.steps.front().copied() {
             let done = match step {
                 WillStep::Write { bar, offset, value } => card.write_register(bar, offset, value),
@@ -44,7 +55,7 @@ impl Running {
                     let within = Duration::from_millis(within_ms.into());
                     let until = *self.until.get_or_insert_with(|| (Instant::now() + within).min(self.end));
                     match self.has_come(card, (bar, offset), mask, value) {
-                        Ok(false) if Instant::now() < until => return Step::Waits,
+                        Ok(false) if Instant::now() < until => return WillProgress::Waits,
                         Ok(false) => Err(Error::new(
                             ErrorKind::TimedOut,
                             format!(
@@ -65,10 +76,23 @@ impl Running {
                 self.failure.get_or_insert(error);
             }
         }
-        Step::Ended(match self.failure.take() {
+        WillProgress::Ended(match self.failure.take() {
             Some(error) => Err(error),
             None => flush(card),
         })
+    }
+
+    /// Goes on to the end, which comes within [`Will::MAX_WAIT`] if the card answers.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn finish(mut self, card: &OpenedCard) -> Result<()> {
+        loop {
+            match self.step(card) {
+                WillProgress::Waits => sleep(PAUSE),
+                WillProgress::Ended(outcome) => return outcome,
+            }
+        }
     }
 
     fn has_come(&self, card: &OpenedCard, (bar, offset): (u8, u64), mask: u32, value: u32) -> Result<bool> {

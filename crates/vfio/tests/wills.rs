@@ -1,0 +1,112 @@
+//! Wills as their owner carries them out, on an engine that takes its time to stop.
+
+#![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
+
+use jitney_vfio::{
+    Card, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, RunningWill, Will, WillProgress, WillStep,
+};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+const RUN: u64 = 0;
+const BUSY: u64 = 4;
+const OTHER: u64 = 8;
+
+/// An engine that is busy for as many looks as it was given once it was told to stop.
+#[derive(Default)]
+struct Engine {
+    running: AtomicU32,
+    busy: AtomicU32,
+    written: Mutex<Vec<(u64, u32)>>,
+}
+
+impl FakeBar for Engine {
+    fn read32(&self, offset: u64) -> u32 {
+        if offset == BUSY && self.running.load(Ordering::Relaxed) == 0 {
+            let left = self.busy.load(Ordering::Relaxed);
+            self.busy.store(left.saturating_sub(1), Ordering::Relaxed);
+            return u32::from(left > 0) | 0x100;
+        }
+        0x101
+    }
+
+    fn write32(&self, offset: u64, value: u32) {
+        self.written.lock().unwrap().push((offset, value));
+        if offset == RUN {
+            self.running.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// An engine that runs, and is busy for so many looks after it was stopped.
+fn engine(busy: u32) -> Arc<Engine> {
+    Arc::new(Engine { running: 1.into(), busy: busy.into(), ..Engine::default() })
+}
+
+fn builder(host: &FakeHost, engine: &Arc<Engine>) -> jitney_vfio::FakeBuilder {
+    FakeCard::builder(host, 0x10ee, 0x7011).bar(0, 0x1000, Arc::clone(engine))
+}
+
+fn until_idle(within_ms: u32) -> WillStep {
+    WillStep::WaitUntil { bar: 0, offset: BUSY, mask: 1, value: 0, within_ms }
+}
+
+#[test]
+fn a_will_waits_for_its_engine_and_then_goes_on() {
+    let engine = engine(3);
+    let card = builder(&FakeHost::new(), &engine).open().unwrap();
+    let steps = vec![WillStep::write(0, RUN, 0), until_idle(4000), WillStep::write(0, OTHER, 7)];
+    let mut will = RunningWill::new([Will(steps)]);
+    for _ in 0..3 {
+        assert!(matches!(will.step(&card), WillProgress::Waits));
+        assert_eq!(*engine.written.lock().unwrap(), [(RUN, 0)]);
+    }
+    assert!(matches!(will.step(&card), WillProgress::Ended(Ok(()))));
+    assert_eq!(*engine.written.lock().unwrap(), [(RUN, 0), (OTHER, 7)]);
+}
+
+#[test]
+fn all_steps_are_carried_out_and_the_first_failure_is_told() {
+    let engine = engine(u32::MAX);
+    let card = builder(&FakeHost::new(), &engine).open().unwrap();
+    let first = Will(vec![WillStep::write(0, 2, 0), WillStep::write(0, RUN, 0), until_idle(5)]);
+    let second = Will(vec![WillStep::write(1, 0, 0), WillStep::write(0, OTHER, 1)]);
+    let error = RunningWill::new([first, second]).finish(&card).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert_eq!(*engine.written.lock().unwrap(), [(RUN, 0), (OTHER, 1)]);
+
+    let error = RunningWill::new([Will(vec![until_idle(5)])]).finish(&card).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+}
+
+#[test]
+fn a_card_that_does_not_answer_is_not_quiet() {
+    let (host, engine) = (FakeHost::new(), engine(0));
+    let card = builder(&host, &engine).open().unwrap();
+    host.set_link(false);
+    let all_ones = WillStep::WaitUntil { bar: 0, offset: BUSY, mask: 1, value: 1, within_ms: 5 };
+    let error = RunningWill::new([Will(vec![all_ones])]).finish(&card).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    let error = RunningWill::new([Will(vec![WillStep::write(0, RUN, 0)])]).finish(&card).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LinkDown, "{error}");
+}
+
+/// A program that owns its card alone: unwinding drops the lease, and the engine still runs.
+#[test]
+fn a_panic_is_no_goodbye() {
+    for panics in [false, true] {
+        let (host, engine) = (FakeHost::new(), engine(2));
+        let card = builder(&host, &engine).build().unwrap();
+        let will = Will(vec![WillStep::write(0, RUN, 0), until_idle(4000)]);
+        let request = LeaseRequest::exclusive("engine".parse().unwrap()).with_will(will);
+        let lease = card.lease(request.clone()).unwrap();
+        let ended = std::thread::spawn(move || {
+            let _lease = lease;
+            assert!(!panics, "the driver has a defect");
+        });
+        assert_eq!(ended.join().is_err(), panics);
+        assert_eq!(engine.running.load(Ordering::Relaxed), u32::from(!panics));
+        assert_eq!(engine.busy.load(Ordering::Relaxed), if panics { 0 } else { 2 });
+        card.lease(request).unwrap();
+    }
+}
