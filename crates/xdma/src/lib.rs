@@ -84,6 +84,7 @@ pub use channel::{C2h, Channel, FromCard, H2c, ToCard};
 pub use channel_info::ChannelInfo;
 pub use error::{Error, Failure};
 pub use identify::Xdma;
+pub use jitney_xdma_spec::descriptor::MAX_LENGTH as LONGEST_DESCRIPTOR;
 pub use jitney_xdma_spec::{Alignments, ChannelStatus, Direction};
 pub use pending::{Completed, Pending};
 pub use plan::{Chunk, Limits, Plan, PlanError, Side, Transfer, plan};

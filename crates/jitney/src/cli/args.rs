@@ -245,6 +245,9 @@ pub(crate) struct Ddr {
     /// Make descriptors of whole multiples of this many bytes.
     #[arg(long, value_name = "BYTES", value_parser = size::parse_alignment)]
     pub(crate) align: Option<u64>,
+    /// Make descriptors of at most this many bytes, up to 0x0fffffff, instead of 8M: fewer, each of which takes longer to stop.
+    #[arg(long, value_name = "BYTES", value_parser = size::parse_descriptor)]
+    pub(crate) descriptors_of: Option<u32>,
     /// Which pages to make the buffers of.
     #[arg(long, value_enum, default_value = "normal")]
     pub(crate) buffer: Pages,

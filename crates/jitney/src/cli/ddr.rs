@@ -107,6 +107,10 @@ impl Bench {
         let align = args.align.unwrap_or(1);
         let (h2c, c2h) = channels::open(&xdma, args.dma)?;
         let (h2c, c2h) = (h2c.aligned(align), c2h.aligned(align));
+        let (h2c, c2h) = match args.descriptors_of {
+            Some(longest) => (h2c.descriptors_of_at_most(longest), c2h.descriptors_of_at_most(longest)),
+            None => (h2c, c2h),
+        };
         let pages = match args.buffer {
             Pages::Normal => PageSize::Normal,
             Pages::Huge => PageSize::Huge2M,

@@ -1,5 +1,7 @@
 //! Sizes as people write them, and as people read them.
 
+use jitney_xdma::LONGEST_DESCRIPTOR;
+
 /// A number of bytes: `4096`, `0x128000`, `64K`, `1G`, `1GiB`. Units are powers of 1024.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let malformed =
@@ -38,6 +40,15 @@ pub(crate) fn parse_alignment(text: &str) -> Result<u64, String> {
     }
 }
 
+/// The length of a DMA descriptor.
+pub(crate) fn parse_descriptor(text: &str) -> Result<u32, String> {
+    let length = parse_nonzero(text)?;
+    u32::try_from(length)
+        .ok()
+        .filter(|length| *length <= LONGEST_DESCRIPTOR)
+        .ok_or_else(|| format!("no descriptor has {length:#x} bytes; {LONGEST_DESCRIPTOR:#x} is the most"))
+}
+
 /// `1 GiB`, `1.1 MiB`, `17 bytes`.
 pub(crate) fn human(bytes: u64) -> String {
     let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
@@ -67,6 +78,15 @@ mod tests {
         }
         assert!(parse_nonzero("0").is_err());
         assert!(parse_alignment("3000").is_err());
+        assert_eq!(
+            (parse_descriptor("0x0fffffff"), parse_descriptor("16M")),
+            (Ok(0x0fff_ffff), Ok(16 << 20))
+        );
+        assert!(
+            parse_descriptor("256M").is_err()
+                && parse_descriptor("0").is_err()
+                && parse_descriptor("1T").is_err()
+        );
     }
 
     #[test]

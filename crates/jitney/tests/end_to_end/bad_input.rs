@@ -84,6 +84,7 @@ fn what_the_card_cannot_do_is_told_with_what_it_can() {
     ddr("--size 2G").exits(1).complains("NiteFury has 0x40000000 bytes of memory");
     // More than the longest descriptor has.
     ddr("--size 64K --align 256M").exits(1).complains("0xfffffff is the longest");
+    ddr("--descriptors-of 256M").exits(2).complains("0xfffffff is the most");
     ddr("--size 64K --align 2G").exits(1).complains("alignment");
 }
 
