@@ -18,6 +18,8 @@ use jitney_xdma_spec::{
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+#[cfg(fuzzing)]
+pub use stop::let_go_of_what_is_kept;
 use stop::{HALT, stop_time};
 
 /// How often the notices about the card are looked at: at once for a person, and no system call for each small transfer.
@@ -159,21 +161,31 @@ impl Engine {
         Ok(())
     }
 
-    /// Writes the registers that stay the same from transfer to transfer.
+    /// Writes the registers that stay the same from transfer to transfer, and sees that the card has them: an engine that is
+    /// started with addresses of an earlier user's runs on memory that is somebody else's now.
     fn set_up(&mut self) -> Result<(), Error> {
         let Self { channel, sgdma, ring, .. } = self;
         match &self.interrupt {
             None => channel.write(channel::INTERRUPT_ENABLE, InterruptEnable::new())?,
             Some(interrupt) => interrupt.enable(&*self.card)?,
         }
-        channel.write_pair(
-            channel::WRITEBACK_ADDRESS_LOW,
-            channel::WRITEBACK_ADDRESS_HIGH,
-            ring.writeback_address(),
-        )?;
-        sgdma.write_pair(sgdma::FIRST_DESCRIPTOR_LOW, sgdma::FIRST_DESCRIPTOR_HIGH, ring.first())?;
         sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, 0)?;
         self.adjacent = 0;
+        for (block, low, high, address) in [
+            (
+                channel,
+                channel::WRITEBACK_ADDRESS_LOW,
+                channel::WRITEBACK_ADDRESS_HIGH,
+                ring.writeback_address(),
+            ),
+            (sgdma, sgdma::FIRST_DESCRIPTOR_LOW, sgdma::FIRST_DESCRIPTOR_HIGH, ring.first()),
+        ] {
+            block.write_pair(low, high, address)?;
+            let read = u64::from(block.read(high)?) << 32 | u64::from(block.read(low)?);
+            if read != address {
+                return Err(Error::lost_write(&self.name, address, read));
+            }
+        }
         Ok(())
     }
 

@@ -118,6 +118,16 @@ impl Error {
         Self::LinkDown(error.with_remedy("see the kernel log, then reset or rescan the card"))
     }
 
+    /// A register of `channel` reads `read` after `written` was written to it.
+    pub(crate) fn lost_write(channel: &str, written: u64, read: u64) -> Self {
+        let what = format!(
+            "{channel}: an address register reads {read:#x} after {written:#x} was written: writes do not reach the card, or \
+             somebody else uses the channel"
+        );
+        let error = jitney_vfio::Error::new(ErrorKind::LinkDown, what);
+        Self::LinkDown(error.with_remedy("see the kernel log and jitney list, then reset the card"))
+    }
+
     /// `channel` could not be told to stop, for `why`, and its card was cut off.
     pub(crate) fn cut_off(channel: &str, why: &Self) -> Self {
         let what = format!(

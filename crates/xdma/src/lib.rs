@@ -82,6 +82,8 @@ mod wait;
 
 pub use channel::{C2h, Channel, FromCard, H2c, ToCard};
 pub use channel_info::ChannelInfo;
+#[cfg(fuzzing)]
+pub use engine::let_go_of_what_is_kept;
 pub use error::{Error, Failure};
 pub use identify::Xdma;
 pub use jitney_xdma_spec::descriptor::MAX_LENGTH as LONGEST_DESCRIPTOR;

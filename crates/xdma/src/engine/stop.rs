@@ -8,8 +8,9 @@ use super::last_resort::{self, NoDma};
 use super::{Engine, State};
 use crate::error::Error;
 use crate::wait::Backoff;
-use jitney_vfio::DmaBuffer;
+use jitney_vfio::{DmaBuffer, Lease};
 use jitney_xdma_spec::{ChannelControl, ChannelStatus, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long an engine may take to become idle that has nothing to finish: not long, but its card may be a process that others
@@ -146,11 +147,27 @@ impl Drop for Engine {
         if self.state == State::Stuck {
             // Kept for the life of the process: if the memory went back, its IOVA would soon be another buffer's. With it the
             // lease, whose will stops the engine and waits for it when this process has ended.
-            std::mem::forget(self.ring.memory().clone());
-            self.held.drain(..).for_each(std::mem::forget);
-            std::mem::forget(self.lease.take());
+            let mut memory = std::mem::take(&mut self.held);
+            memory.push(self.ring.memory().clone());
+            let kept = Kept { _memory: memory, _lease: self.lease.take() };
+            KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
         }
     }
+}
+
+/// What engines that were not seen to stop may still use.
+struct Kept {
+    _memory: Vec<DmaBuffer>,
+    _lease: Option<Lease>,
+}
+
+/// Nothing is ever taken out of it.
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+/// For a fuzz target, whose process outlives many cards: lets go of what is kept.
+#[cfg(fuzzing)]
+pub fn let_go_of_what_is_kept() {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 #[cfg(test)]

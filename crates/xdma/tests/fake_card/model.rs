@@ -271,6 +271,10 @@ impl FakeBar for Model {
                 state.channels[channel].count
             }
             0x004c | 0x104c => 0x0001_0140,
+            0x0088 | 0x1088 => halves(state.channels[channel].writeback)[0],
+            0x008c | 0x108c => halves(state.channels[channel].writeback)[1],
+            0x4080 | 0x5080 => halves(state.channels[channel].first)[0],
+            0x4084 | 0x5084 => halves(state.channels[channel].first)[1],
             0x2004..0x2100 => state.irq.read(offset),
             _ => 0,
         }
@@ -349,6 +353,13 @@ impl Bench {
     pub(crate) fn card(&self) -> Arc<dyn Card> {
         Arc::clone(&self.fake) as _
     }
+}
+
+/// The low and the high word.
+fn halves(pair: u64) -> [u32; 2] {
+    let bytes = pair.to_le_bytes();
+    let (words, _) = bytes.as_chunks::<4>();
+    [u32::from_le_bytes(words[0]), u32::from_le_bytes(words[1])]
 }
 
 /// A BAR with other registers.

@@ -276,3 +276,15 @@ fn a_card_is_gone_if_the_kernel_or_its_class_says_so_whatever_its_ids() {
         assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty());
     }
 }
+
+#[test]
+fn nothing_is_started_with_addresses_that_the_card_has_not_got() {
+    for register in [0x0088, 0x008c, 0x4080, 0x4084] {
+        let bench = Bench::new();
+        bench.model.state().overrides.push((register, 0x1234));
+        let error = Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap_err();
+        assert!(matches!(&error, Error::LinkDown(_)), "{error:?}");
+        assert!(error.to_string().contains("1234") && error.to_string().contains("was written"), "{error}");
+        assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty());
+    }
+}
