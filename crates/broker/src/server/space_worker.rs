@@ -82,19 +82,18 @@ impl SpaceWorker {
         };
         self.now = queue.had;
         let since = Instant::now();
-        let finished = queue.jobs.front_mut().is_none_or(|job| job.step(&self.space));
+        let Some(mut job) = queue.jobs.pop_front() else { return };
+        let finished = job.step(&self.space);
         queue.had += since.elapsed();
         if !finished {
-            return;
+            // Of one client, too, who asks for little does not wait for much.
+            return queue.jobs.push_back(job);
         }
-        let job = queue.jobs.pop_front();
         if queue.jobs.is_empty() {
             self.queues.remove(&client);
         }
-        if let Some(job) = job {
-            let (task, outcome, memory) = job.end();
-            self.report(task, outcome, memory);
-        }
+        let (task, outcome, memory) = job.end();
+        self.report(task, outcome, memory);
     }
 
     fn report(&self, task: TaskId, outcome: std::result::Result<Outcome, Failure>, memory: Option<OwnedFd>) {

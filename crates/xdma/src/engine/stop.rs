@@ -8,7 +8,7 @@ use super::last_resort::{self, NoDma};
 use super::{Engine, State};
 use crate::error::Error;
 use crate::wait::Backoff;
-use jitney_vfio::{DmaBuffer, Lease};
+use jitney_vfio::{DmaBuffer, Lease, Notice};
 use jitney_xdma_spec::{ChannelControl, ChannelStatus, channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -51,7 +51,7 @@ impl Engine {
         if self.state == State::Foreign {
             return Err(error);
         }
-        if let Error::StillBusy { .. } = error {
+        if matches!(error, Error::StillBusy { .. }) && !self.is_wanted_back() {
             self.state = State::Stuck;
             return Err(error);
         }
@@ -60,6 +60,11 @@ impl Engine {
                 self.state = State::Idle;
                 self.held.clear();
                 Err(error)
+            }
+            Ok(NoDma::BusMasterOff) if self.is_wanted_back() => {
+                self.state = State::Idle;
+                self.held.clear();
+                Err(Notice::Leaving.explain(self.card.identity()).into())
             }
             Ok(NoDma::BusMasterOff) => {
                 self.state = State::CutOff;
@@ -70,6 +75,11 @@ impl Engine {
                 Err(Error::unknown(&self.name, &error, &why))
             }
         }
+    }
+
+    /// Whether the card is about to go, so that nobody needs its bus mastering any more, and whoever keeps it keeps it from going.
+    fn is_wanted_back(&self) -> bool {
+        matches!(self.notices.look(), Ok(Some(Notice::Leaving)))
     }
 
     /// Clears RUN and waits until the engine is idle; returns its status.
