@@ -20,7 +20,7 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let board = Board::start("nitefury", folder.path())?;
     let bus = Bus::alone(&[board.address()])?;
     let registers = bus.open_cards()?.remove(0).bar(BAR)?;
-    ensure!(registers.mapping().is_none(), "the registers of the emulated board are mapped");
+    ensure!(registers.registers().is_none(), "the registers of the emulated board are mapped");
     let mut echo = Echo::start()?;
     let rounds = Rounds::measure(
         "register reads",

@@ -4,6 +4,7 @@
 //!   handed on.
 //! - [`Mapping`]: a range of memory that others may write to at any time. It is read and written by copies and by
 //!   volatile or atomic words, never through a slice.
+//! - [`Registers`]: the registers of a card, mapped: one load or store at a time, ordered with what is in memory.
 //! - [`descriptors`]: messages with file descriptors over Unix sockets.
 //! - [`Peer`]: who is at the other end of a Unix socket.
 //! - [`EventFd`]: a counter that wakes somebody in another process; the form in which interrupts arrive.
@@ -26,16 +27,26 @@ mod error;
 mod event;
 mod hugetlb;
 mod inherited;
+mod mapped;
 mod mapping;
 mod memfd;
 mod pages;
 mod peer;
+mod registers;
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!(
+    "jitney runs on x86-64 only: elsewhere it takes real barriers between DMA memory and registers, and memory that cards \
+     see may not be coherent, for which nothing here is made"
+);
 
 pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
 pub use event::{EventFd, is_event};
 pub use inherited::{inherited_socket, keep_from_children};
-pub use mapping::{Access, Cell32, Mapping};
+pub use mapped::{Access, Cell32};
+pub use mapping::Mapping;
 pub use memfd::Memfd;
 pub use pages::{HugePool, PageSize};
 pub use peer::{Peer, PeerCredentials};
+pub use registers::Registers;

@@ -1,100 +1,36 @@
-//! Mapped memory that others may change at any time.
+//! Memory that is shared with cards and other processes.
 
-#![expect(unsafe_code, reason = "mmap, and access to memory through raw pointers")]
-
-use std::ffi::c_void;
-use std::marker::PhantomData;
+use crate::error::{AccessError, Result};
+use crate::mapped::{Access, Mapped};
 use std::os::fd::AsFd;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
 
-use rustix::fs::FileType;
-use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
-
-use crate::error::{AccessError, Error, Result};
-use crate::hugetlb::pages_of;
-use crate::pages::PageSize;
-
-// Lengths travel as u64 and are used as usize.
-const _: () = assert!(usize::BITS == 64);
-
-/// What a mapping may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Loads only. Stores are refused, by the mapping and by the processor.
-    ReadOnly,
-    /// Loads and stores.
-    ReadWrite,
-}
-
-/// A range of mapped memory; unmapped when dropped.
+/// A mapping of memory that others may write to at any time; unmapped when dropped. The registers of a card are no memory:
+/// they are [`Registers`](crate::Registers).
 ///
-/// A card, another process or another thread may write to a mapping between any two instructions, so no `&[u8]` to
-/// it may ever exist. It is accessed in three ways:
+/// A card, another process or another thread may write to it between any two instructions, so no `&[u8]` to it may ever
+/// exist. It is accessed in three ways:
 ///
 /// - copies ([`Mapping::read`], [`Mapping::write`], [`Mapping::copy_to`], [`Mapping::fill`]) for data. What is
 ///   copied while somebody else writes may be part old and part new, byte by byte; who owns which bytes when is a
 ///   matter of the protocol above. Writes of this kind are ordered before a later store to a register or a word,
 ///   and reads after an earlier load.
-/// - volatile words ([`Mapping::load32`], [`Mapping::store32`] and their like, [`Cell32`]) for device registers:
-///   one access each, never left out, merged or moved across each other.
-/// - atomic words ([`Mapping::load_acquire32`], [`Mapping::store_release32`]) for memory in which one side tells
-///   the other that data is ready.
-///
-/// Copies and volatile accesses by several threads at once are, read strictly, not covered by Rust's memory model;
-/// they are what every program does that shares memory with devices, since the compiler makes one plain instruction
-/// of each.
+/// - atomic words ([`Mapping::load_acquire32`], [`Mapping::store_release32`]) in which one side tells the other that data
+///   is ready.
+/// - volatile words ([`Mapping::load32`], [`Mapping::store32`] and their like): one access each, never left out, merged or
+///   moved across each other, and not ordered with copies.
 #[derive(Debug)]
-pub struct Mapping {
-    base: NonNull<c_void>,
-    len: usize,
-    /// What the kernel mapped: `len` rounded up to whole pages.
-    mapped: usize,
-    access: Access,
-}
-
-// SAFETY: The mapping belongs to the process, not to a thread: any thread may use and unmap it.
-unsafe impl Send for Mapping {}
-
-// SAFETY: No method makes a reference to the memory or assumes that it stays unchanged: others write to it in any
-// case. All accesses are within bounds and while the mapping exists, as it is unmapped only by Drop, which needs it
-// alone.
-unsafe impl Sync for Mapping {}
+pub struct Mapping(Mapped);
 
 impl Mapping {
-    /// Maps `len` bytes of a file or device from `offset`, shared with everybody else who has it.
+    /// Maps `len` bytes of a file from `offset`, shared with everybody else who has it.
     ///
-    /// `offset` is a multiple of the page size. A file has to be that long; unless it is sealed against shrinking (see
+    /// `offset` is a multiple of the page size. The file has to be that long; unless it is sealed against shrinking (see
     /// [`Memfd`](crate::Memfd)), whoever shortens it later kills this process by SIGBUS.
     ///
     /// # Errors
-    /// A length of zero, a range beyond the end of a file, or what `mmap` answers.
+    /// A length of zero, a range beyond the end of the file, or what `mmap` answers.
     pub fn shared(file: impl AsFd, offset: u64, len: usize, access: Access) -> Result<Self> {
-        let object = || format!("of {len} bytes at {offset:#x} of a file");
-        let stat =
-            rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", "of a file to map", errno))?;
-        let mut pages = PageSize::Normal;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            let size = u64::try_from(stat.st_size).unwrap_or(0);
-            if offset.checked_add(len as u64).is_none_or(|end| end > size) {
-                return Err(Error::Descriptor {
-                    expected: format!("a file that holds {len:#x} bytes at {offset:#x}").into(),
-                    found: format!("one of {size:#x} bytes"),
-                });
-            }
-            pages = pages_of(file.as_fd())?;
-        }
-        let mapped = whole_pages(len, pages)?;
-        let protection = match access {
-            Access::ReadOnly => ProtFlags::READ,
-            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
-        };
-        // SAFETY: A new mapping at an address that the kernel chooses changes no memory that exists.
-        let mapping = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), mapped, protection, MapFlags::SHARED, &file, offset)
-        };
-        Self::new(mapping, len, mapped, access).map_err(|errno| Error::system("mmap", object(), errno))
+        Mapped::shared(file, offset, len, access).map(Self)
     }
 
     /// Maps `len` bytes of zeroed memory of this process alone.
@@ -106,55 +42,32 @@ impl Mapping {
     /// # Errors
     /// A length of zero or what `mmap` answers.
     pub fn anonymous(len: usize) -> Result<Self> {
-        let mapped = whole_pages(len, PageSize::Normal)?;
-        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
-        // SAFETY: A new mapping at an address that the kernel chooses changes no memory that exists.
-        let mapping = unsafe {
-            rustix::mm::mmap_anonymous(
-                std::ptr::null_mut(),
-                mapped,
-                ProtFlags::READ | ProtFlags::WRITE,
-                flags,
-            )
-        };
-        Self::new(mapping, len, mapped, Access::ReadWrite)
-            .map_err(|errno| Error::system("mmap", format!("of {len} bytes of anonymous memory"), errno))
-    }
-
-    fn new(
-        mapping: Result<*mut c_void, Errno>,
-        len: usize,
-        mapped: usize,
-        access: Access,
-    ) -> Result<Self, Errno> {
-        // Nothing is mapped at address zero without asking for that address.
-        let base = NonNull::new(mapping?).ok_or(Errno::NOMEM)?;
-        Ok(Self { base, len, mapped, access })
+        Mapped::anonymous(len).map(Self)
     }
 
     /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.0.len()
     }
 
     /// Whether it has no bytes, which no mapping is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// What it may be used for.
     #[must_use]
     pub fn access(&self) -> Access {
-        self.access
+        self.0.access()
     }
 
     /// Where it is in this process: a number for calls that have the kernel pin or map the memory, such as VFIO's
     /// `MAP_DMA`. It is no way to the memory itself, and means nothing once the mapping is dropped.
     #[must_use]
     pub fn address(&self) -> u64 {
-        self.base.addr().get() as u64
+        self.0.address()
     }
 
     /// Copies the bytes from `offset` on into `buffer`.
@@ -163,11 +76,7 @@ impl Mapping {
     /// A range outside the mapping.
     #[inline]
     pub fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
-        let from = self.readable(offset, buffer.len())?;
-        fence(Ordering::Acquire);
-        // SAFETY: `readable` checked the source; the buffer is as long, and no reference to the mapping can exist.
-        unsafe { std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len()) };
-        Ok(())
+        self.0.read(offset, buffer)
     }
 
     /// Copies `bytes` to `offset`.
@@ -176,25 +85,15 @@ impl Mapping {
     /// A range outside the mapping, or a mapping that is read-only.
     #[inline]
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
-        let to = self.writable(offset, bytes.len())?;
-        // SAFETY: `writable` checked the target; the source is as long, and no reference to the mapping can exist.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
-        fence(Ordering::Release);
-        Ok(())
+        self.0.write(offset, bytes)
     }
 
     /// Copies `len` bytes from `offset` to `to_offset` of another mapping or of this one; the ranges may overlap.
     ///
     /// # Errors
     /// A range outside its mapping, or a target that is read-only.
-    pub fn copy_to(&self, offset: u64, to: &Mapping, to_offset: u64, len: usize) -> Result<(), AccessError> {
-        let source = self.readable(offset, len)?;
-        let target = to.writable(to_offset, len)?;
-        fence(Ordering::Acquire);
-        // SAFETY: Both ranges were checked, each against its own mapping; `copy` allows them to overlap.
-        unsafe { std::ptr::copy(source, target, len) };
-        fence(Ordering::Release);
-        Ok(())
+    pub fn copy_to(&self, offset: u64, to: &Self, to_offset: u64, len: usize) -> Result<(), AccessError> {
+        self.0.copy_to(offset, &to.0, to_offset, len)
     }
 
     /// Sets `len` bytes from `offset` on to `byte`.
@@ -202,11 +101,7 @@ impl Mapping {
     /// # Errors
     /// A range outside the mapping, or a mapping that is read-only.
     pub fn fill(&self, offset: u64, len: usize, byte: u8) -> Result<(), AccessError> {
-        let target = self.writable(offset, len)?;
-        // SAFETY: `writable` checked the range.
-        unsafe { target.write_bytes(byte, len) };
-        fence(Ordering::Release);
-        Ok(())
+        self.0.fill(offset, len, byte)
     }
 
     /// Loads 8 bits with one volatile access.
@@ -215,7 +110,7 @@ impl Mapping {
     /// An offset outside the mapping.
     #[inline]
     pub fn load8(&self, offset: u64) -> Result<u8, AccessError> {
-        self.load(offset)
+        self.0.load(offset)
     }
 
     /// Loads 16 bits, in the host's byte order, with one volatile access.
@@ -224,7 +119,7 @@ impl Mapping {
     /// An offset outside the mapping or not a multiple of 2.
     #[inline]
     pub fn load16(&self, offset: u64) -> Result<u16, AccessError> {
-        self.load(offset)
+        self.0.load(offset)
     }
 
     /// Loads 32 bits, in the host's byte order, with one volatile access.
@@ -233,7 +128,7 @@ impl Mapping {
     /// An offset outside the mapping or not a multiple of 4.
     #[inline]
     pub fn load32(&self, offset: u64) -> Result<u32, AccessError> {
-        self.load(offset)
+        self.0.load(offset)
     }
 
     /// Stores 8 bits with one volatile access.
@@ -242,7 +137,7 @@ impl Mapping {
     /// An offset outside the mapping, or a mapping that is read-only.
     #[inline]
     pub fn store8(&self, offset: u64, value: u8) -> Result<(), AccessError> {
-        self.store(offset, value)
+        self.0.store(offset, value)
     }
 
     /// Stores 16 bits, in the host's byte order, with one volatile access.
@@ -251,7 +146,7 @@ impl Mapping {
     /// An offset outside the mapping or not a multiple of 2, or a mapping that is read-only.
     #[inline]
     pub fn store16(&self, offset: u64, value: u16) -> Result<(), AccessError> {
-        self.store(offset, value)
+        self.0.store(offset, value)
     }
 
     /// Stores 32 bits, in the host's byte order, with one volatile access.
@@ -260,140 +155,24 @@ impl Mapping {
     /// An offset outside the mapping or not a multiple of 4, or a mapping that is read-only.
     #[inline]
     pub fn store32(&self, offset: u64, value: u32) -> Result<(), AccessError> {
-        self.store(offset, value)
+        self.0.store(offset, value)
     }
 
-    /// Loads 32 bits of memory such that what is read afterwards was written before whoever stored them did.
+    /// Loads 32 bits such that what is read afterwards was written before whoever stored them did.
     ///
     /// # Errors
     /// An offset outside the mapping or not a multiple of 4.
     #[inline]
     pub fn load_acquire32(&self, offset: u64) -> Result<u32, AccessError> {
-        let word = self.aligned(offset, self.readable(offset, size_of::<u32>())?.cast::<u32>().cast_mut())?;
-        // SAFETY: In bounds and aligned; the mapping outlives the reference, and all others who use this word while
-        // it says that data is ready use atomic accesses too, or are outside this process.
-        let value = unsafe { AtomicU32::from_ptr(word) }.load(Ordering::Relaxed);
-        // On memory that is mapped read-only, only a relaxed load is promised to be a plain one.
-        fence(Ordering::Acquire);
-        Ok(value)
+        self.0.load_acquire32(offset)
     }
 
-    /// Stores 32 bits of memory such that who loads them sees all that was written before.
+    /// Stores 32 bits such that who loads them sees all that was written before.
     ///
     /// # Errors
     /// An offset outside the mapping or not a multiple of 4, or a mapping that is read-only.
     #[inline]
     pub fn store_release32(&self, offset: u64, value: u32) -> Result<(), AccessError> {
-        let word = self.aligned(offset, self.writable(offset, size_of::<u32>())?.cast::<u32>())?;
-        // SAFETY: As for `load_acquire32`, and writable.
-        unsafe { AtomicU32::from_ptr(word) }.store(value, Ordering::Release);
-        Ok(())
+        self.0.store_release32(offset, value)
     }
-
-    /// The 32 bits at `offset`, checked once, to be read and written often.
-    ///
-    /// # Errors
-    /// An offset outside the mapping or not a multiple of 4, or a mapping that is read-only.
-    pub fn cell32(&self, offset: u64) -> Result<Cell32<'_>, AccessError> {
-        let word = self.aligned(offset, self.writable(offset, size_of::<u32>())?.cast::<u32>())?;
-        Ok(Cell32 { word, mapping: PhantomData })
-    }
-
-    #[inline]
-    fn load<T: Word>(&self, offset: u64) -> Result<T, AccessError> {
-        let word = self.aligned(offset, self.readable(offset, size_of::<T>())?.cast::<T>().cast_mut())?;
-        // SAFETY: In bounds and aligned; every bit pattern is a value of an unsigned integer.
-        Ok(unsafe { word.read_volatile() })
-    }
-
-    #[inline]
-    fn store<T: Word>(&self, offset: u64, value: T) -> Result<(), AccessError> {
-        let word = self.aligned(offset, self.writable(offset, size_of::<T>())?.cast::<T>())?;
-        // SAFETY: In bounds, aligned and writable.
-        unsafe { word.write_volatile(value) };
-        Ok(())
-    }
-
-    /// The address of `len` bytes at `offset`, all within the mapping. The one place where bounds are checked.
-    #[inline]
-    fn readable(&self, offset: u64, len: usize) -> Result<*const u8, AccessError> {
-        match self.len.checked_sub(len) {
-            #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits, asserted above")]
-            Some(last) if offset <= last as u64 => {
-                Ok(self.base.as_ptr().cast::<u8>().wrapping_add(offset as usize))
-            }
-            _ => Err(AccessError::OutOfBounds { offset, len, size: self.len }),
-        }
-    }
-
-    /// As [`Mapping::readable`], of a mapping that may be written.
-    #[inline]
-    fn writable(&self, offset: u64, len: usize) -> Result<*mut u8, AccessError> {
-        let address = self.readable(offset, len)?;
-        match self.access {
-            Access::ReadWrite => Ok(address.cast_mut()),
-            Access::ReadOnly => Err(AccessError::ReadOnly { offset }),
-        }
-    }
-
-    /// `address` if `offset`, which it stands for, is a multiple of its type's size. The base is that of a page.
-    #[inline]
-    fn aligned<T: Word>(&self, offset: u64, address: *mut T) -> Result<*mut T, AccessError> {
-        if address.is_aligned() {
-            Ok(address)
-        } else {
-            Err(AccessError::Misaligned { offset, align: align_of::<T>() })
-        }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: The range was mapped by this value, which nobody else has any more; cells borrow it and are gone.
-        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr(), self.mapped) };
-        debug_assert_eq!(unmapped, Ok(()), "a whole mapping can always be unmapped");
-    }
-}
-
-/// A 32-bit word of a mapping, such as a device register that is polled.
-///
-/// Its bounds were checked when it was made, so that an access is exactly one volatile load or store.
-#[derive(Debug, Clone, Copy)]
-pub struct Cell32<'mapping> {
-    word: *mut u32,
-    mapping: PhantomData<&'mapping Mapping>,
-}
-
-impl Cell32<'_> {
-    /// Loads the word, in the host's byte order.
-    #[inline(always)]
-    #[must_use]
-    pub fn read(self) -> u32 {
-        // SAFETY: `Mapping::cell32` checked bounds and alignment, and the mapping is borrowed while the cell
-        // exists.
-        unsafe { self.word.read_volatile() }
-    }
-
-    /// Stores the word, in the host's byte order.
-    #[inline(always)]
-    pub fn write(self, value: u32) {
-        // SAFETY: As for `read`; `Mapping::cell32` also checked that the mapping may be written.
-        unsafe { self.word.write_volatile(value) }
-    }
-}
-
-/// The unsigned integers that can be loaded and stored: their size is their alignment, and all bit patterns are
-/// valid.
-trait Word: Copy {}
-impl Word for u8 {}
-impl Word for u16 {}
-impl Word for u32 {}
-
-/// `len` rounded up to whole pages: `munmap` of huge pages demands it, and `mmap` does the same by itself.
-fn whole_pages(len: usize, pages: PageSize) -> Result<usize> {
-    let refused = || Error::Size { object: "a mapping".into(), size: len as u64, multiple: 1 };
-    if len == 0 {
-        return Err(refused());
-    }
-    pages.round_up(len as u64).and_then(|len| usize::try_from(len).ok()).ok_or_else(refused)
 }

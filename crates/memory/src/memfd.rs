@@ -11,7 +11,8 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::hugetlb::pages_of;
-use crate::mapping::{Access, Mapping};
+use crate::mapped::Access;
+use crate::mapping::Mapping;
 use crate::pages::{HugePool, PageSize};
 
 /// An anonymous file that is sealed against shrinking: memory that can be handed to others by its descriptor.

@@ -1,7 +1,7 @@
 //! Access to a region of a card: a BAR or configuration space, by mapping or by trap.
 
 use crate::error::{Error, ErrorKind, Result};
-use jitney_memory::Mapping;
+use jitney_memory::Registers;
 use jitney_registers::RegisterSpace;
 use std::fmt;
 use std::sync::Arc;
@@ -17,14 +17,19 @@ pub trait Trap: Send + Sync {
 
 /// A region of a card. Cheap to clone; clones reach the same region.
 ///
-/// An access is one load or store where the region is mapped, else one request to the transport. Offsets are in bytes
-/// and must be multiples of the access's width.
+/// An access is one load or store where the region is mapped, else one request to the transport; those of 64 bits are two of
+/// 32, low word first. Offsets are in bytes and must be multiples of the access's width. There are no copies: a register is
+/// no memory.
+///
+/// **A write comes after all that was written to DMA memory before it**, and a read before all that is read from DMA memory
+/// after it, whether the region is mapped or not: a doorbell never overtakes the descriptor that it is about. A write is
+/// posted: a read of the same card that has come back says that the card has it.
 #[derive(Clone)]
 pub struct Region {
     name: Arc<str>,
     size: u64,
     trap: Arc<dyn Trap>,
-    mapped: Option<Arc<Mapping>>,
+    mapped: Option<Arc<Registers>>,
 }
 
 impl Region {
@@ -34,7 +39,7 @@ impl Region {
         name: impl Into<Arc<str>>,
         size: u64,
         trap: Arc<dyn Trap>,
-        mapped: Option<Arc<Mapping>>,
+        mapped: Option<Arc<Registers>>,
     ) -> Self {
         Self { name: name.into(), size, trap, mapped }
     }
@@ -51,10 +56,10 @@ impl Region {
         &self.name
     }
 
-    /// The mapping, if the region is mapped: for code that wants [`Mapping::cell32`], a register that costs one
-    /// instruction, or to copy a lot.
+    /// The mapped registers, if the region is mapped: for code that wants [`Registers::cell32`], a register that costs one
+    /// instruction.
     #[must_use]
-    pub fn mapping(&self) -> Option<&Arc<Mapping>> {
+    pub fn registers(&self) -> Option<&Arc<Registers>> {
         self.mapped.as_ref()
     }
 
@@ -78,7 +83,7 @@ impl Region {
 
     /// The mapping that an access of `width` bytes at `offset` goes through, if any.
     #[inline]
-    fn route(&self, offset: u64, width: usize) -> Result<Option<&Mapping>> {
+    fn route(&self, offset: u64, width: usize) -> Result<Option<&Registers>> {
         let end = offset.checked_add(width as u64);
         if !offset.is_multiple_of(width as u64) || end.is_none_or(|end| end > self.size) {
             return Err(self.misfit(offset, width));
@@ -119,6 +124,31 @@ accessors! {
     read8, write8, load8, store8, u8, "8";
     read16, write16, load16, store16, u16, "16";
     read32, write32, load32, store32, u32, "32";
+}
+
+impl Region {
+    /// Reads 64 bits at `offset` as two times 32, low word first.
+    ///
+    /// # Errors
+    /// As [`read32`](Self::read32).
+    #[inline]
+    pub fn read64(&self, offset: u64) -> Result<u64> {
+        self.route(offset, size_of::<u64>())?;
+        let low = self.read32(offset)?;
+        Ok(u64::from(self.read32(offset + 4)?) << 32 | u64::from(low))
+    }
+
+    /// Writes 64 bits at `offset` as two times 32, low word first.
+    ///
+    /// # Errors
+    /// As [`write32`](Self::write32). After one, the low word may have been written.
+    #[inline]
+    pub fn write64(&self, offset: u64, value: u64) -> Result<()> {
+        self.route(offset, size_of::<u64>())?;
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        self.write32(offset, u32::from_le_bytes([a, b, c, d]))?;
+        self.write32(offset + 4, u32::from_le_bytes([e, f, g, h]))
+    }
 }
 
 impl RegisterSpace for Region {

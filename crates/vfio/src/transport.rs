@@ -5,7 +5,7 @@
 use crate::dma::DmaRequest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
-use jitney_memory::{Mapping, Memfd};
+use jitney_memory::{Memfd, Registers};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
@@ -24,7 +24,7 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn write(&self, region: u32, offset: u64, data: &[u8]) -> Result<()>;
 
     /// Maps a whole region whose [`RegionInfo::mappable`] is set.
-    fn map(&self, region: u32) -> Result<Mapping>;
+    fn map(&self, region: u32) -> Result<Registers>;
 
     /// How many vectors the card has of this kind; 0 if it has none.
     fn interrupt_count(&self, kind: InterruptKind) -> Result<u32>;

@@ -73,7 +73,7 @@ fn registers_are_the_same_mapped_and_trapped() {
     let (card, _space) = edu();
     let device = handed_over(&card);
     let registers = device.bar(0).unwrap();
-    assert!(registers.mapping().is_some());
+    assert!(registers.registers().is_some());
     registers.write32(LIVENESS, 0x0102_0304).unwrap();
     let mut trapped = [0; 4];
     let transport = device.transport();

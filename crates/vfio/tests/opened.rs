@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
-use jitney_memory::{Access, EventFd, Mapping};
+use jitney_memory::{EventFd, Registers};
 use jitney_vfio::{
     CONFIG_REGION, Device, ErrorKind, FakeHost, Grant, InterruptKind, OpenedCard, RegionInfo, Result,
     Transport,
@@ -81,9 +81,9 @@ impl Transport for Noted {
         Ok(())
     }
 
-    fn map(&self, region: u32) -> Result<Mapping> {
+    fn map(&self, region: u32) -> Result<Registers> {
         self.note(format!("map {region}"));
-        Ok(Mapping::shared(&self.memory, 0, 0x1000, Access::ReadWrite)?)
+        Ok(Registers::map(&self.memory, 0, 0x1000)?)
     }
 
     fn interrupt_count(&self, kind: InterruptKind) -> Result<u32> {
@@ -158,6 +158,28 @@ fn an_owner_reaches_registers_past_the_mapping() {
         assert!(error.kind() == kind && error.to_string().contains("noted"), "{error}");
     }
     assert!(transport.take().is_empty(), "nothing of that reaches the card");
+}
+
+#[test]
+fn registers_of_64_bits_are_two_of_32_the_low_word_first_mapped_or_not() {
+    let transport = Arc::new(Noted::new());
+    let device = Device::new("noted".into(), Arc::clone(&transport) as _).unwrap();
+    let (mapped, trapped) = (device.bar(0).unwrap(), device.bar(2).unwrap());
+    assert!(mapped.registers().is_some() && trapped.registers().is_none());
+    transport.take();
+    for region in [&mapped, &trapped] {
+        region.write64(0xff8, 0x0807_0605_0403_0201).unwrap();
+        for (offset, kind) in [(0xffc, ErrorKind::Invalid), (0x1000, ErrorKind::OutOfBounds)] {
+            assert_eq!(region.write64(offset, 0).unwrap_err().kind(), kind);
+            assert_eq!(region.read64(offset).unwrap_err().kind(), kind);
+        }
+    }
+    assert_eq!(mapped.read64(0xff8).unwrap(), 0x0807_0605_0403_0201);
+    assert_eq!(mapped.read32(0xffc).unwrap(), 0x0807_0605);
+    assert_eq!(trapped.read64(0x10).unwrap(), 0x0707_0707_0707_0707);
+    let asked =
+        ["write 2 0xff8 [1, 2, 3, 4]", "write 2 0xffc [5, 6, 7, 8]", "read 2 0x10 4", "read 2 0x14 4"];
+    assert_eq!(transport.take(), asked);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::device::CONFIG_REGION;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::transport::{InterruptKind, RegionInfo, Transport};
-use jitney_memory::{EventFd, Mapping};
+use jitney_memory::{EventFd, Registers};
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -136,7 +136,7 @@ impl Transport for FakeTransport {
         Ok(())
     }
 
-    fn map(&self, region: u32) -> Result<Mapping> {
+    fn map(&self, region: u32) -> Result<Registers> {
         let what = format!("region {region} of the fake card cannot be mapped");
         Err(Error::new(ErrorKind::Unsupported, what))
     }

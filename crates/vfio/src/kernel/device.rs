@@ -6,7 +6,7 @@ use crate::device::CONFIG_REGION;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use crate::transport::{InterruptKind, RegionInfo, Transport};
-use jitney_memory::{Access, Mapping};
+use jitney_memory::Registers;
 use jitney_pci::Address;
 use rustix::io::Errno;
 use std::fmt;
@@ -212,7 +212,7 @@ impl Transport for VfioDevice {
         Ok(())
     }
 
-    fn map(&self, region: u32) -> Result<Mapping> {
+    fn map(&self, region: u32) -> Result<Registers> {
         let address = &self.address;
         let found = self.region_at(region)?;
         let length = usize::try_from(found.size).ok().filter(|_| found.mappable()).ok_or_else(|| {
@@ -221,7 +221,7 @@ impl Transport for VfioDevice {
                 format!("region {region} of card {address} cannot be mapped as a whole"),
             )
         })?;
-        Mapping::shared(&self.file, found.offset, length, Access::ReadWrite).map_err(|error| {
+        Registers::map(&self.file, found.offset, length).map_err(|error| {
             let busy = error.errno() == Some(Errno::BUSY);
             let error = Error::from(error).context(format!("mapping region {region} of card {address}"));
             match busy {

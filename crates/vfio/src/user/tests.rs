@@ -357,7 +357,7 @@ fn a_card_is_opened_and_handed_on() {
     let identity = card.identity();
     assert_eq!((identity.vendor, identity.device, identity.revision), (0x10ee, 0x7011, 3));
     assert_eq!((identity.class, identity.address.clone()), (0x05_8000, address.to_string()));
-    assert!(card.device().bar(2).unwrap().mapping().is_some());
+    assert!(card.device().bar(2).unwrap().registers().is_some());
 
     let grant = card.grant().unwrap();
     let kind = grant.kind();

@@ -5,7 +5,7 @@ use super::connection::Connection;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use crate::transport::{InterruptKind, RegionInfo, Transport};
-use jitney_memory::{Access, Mapping};
+use jitney_memory::Registers;
 use jitney_vfio_user::{
     IrqAction, IrqData, IrqInfo, RegionAccess, RegionInfo as Described, RegionInfoReply, RegionQuery,
     Request, SetIrqs,
@@ -55,7 +55,7 @@ impl Transport for Connection {
         self.whole(written as usize, data.len())
     }
 
-    fn map(&self, region: u32) -> Result<Mapping> {
+    fn map(&self, region: u32) -> Result<Registers> {
         let (info, descriptors) = self.describe(region)?;
         let file = memory_of(&info, &descriptors);
         let (Some(file), Ok(length)) = (file, usize::try_from(info.size)) else {
@@ -64,7 +64,7 @@ impl Transport for Connection {
                 format!("region {region} of {} cannot be mapped as a whole", self.address()),
             ));
         };
-        Mapping::shared(file, info.offset, length, Access::ReadWrite)
+        Registers::map(file, info.offset, length)
             .map_err(|error| Error::from(error).context(format!("region {region} of {}", self.address())))
     }
 

@@ -1,0 +1,309 @@
+//! A mapping of memory or of registers: where it is, what lies within it, and each kind of access. What is which is said by
+//! the two types that are made of it, [`Mapping`](crate::Mapping) and [`Registers`](crate::Registers).
+
+#![expect(unsafe_code, reason = "mmap, and access to memory through raw pointers")]
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::error::{AccessError, Error, Result};
+use crate::hugetlb::pages_of;
+use crate::pages::PageSize;
+
+// Lengths travel as u64 and are used as usize.
+const _: () = assert!(usize::BITS == 64);
+
+/// What a mapping may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Loads only. Stores are refused, by the mapping and by the processor.
+    ReadOnly,
+    /// Loads and stores.
+    ReadWrite,
+}
+
+/// A range of mapped memory that others may change at any time; unmapped when dropped.
+///
+/// No reference to it ever exists. Copies and volatile accesses by several threads at once are, read strictly, not covered by
+/// Rust's memory model; they are what every program does that shares memory with devices, since the compiler makes one
+/// plain instruction of each.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    base: NonNull<c_void>,
+    len: usize,
+    /// What the kernel mapped: `len` rounded up to whole pages.
+    mapped: usize,
+    access: Access,
+}
+
+// SAFETY: The mapping belongs to the process, not to a thread: any thread may use and unmap it.
+unsafe impl Send for Mapped {}
+
+// SAFETY: No method makes a reference to the memory or assumes that it stays unchanged: others write to it in any
+// case. All accesses are within bounds and while the mapping exists, as it is unmapped only by Drop, which needs it
+// alone.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// Maps `len` bytes of a file or device from `offset`, shared with everybody else who has it.
+    ///
+    /// `offset` is a multiple of the page size. A file has to be that long; unless it is sealed against shrinking (see
+    /// [`Memfd`](crate::Memfd)), whoever shortens it later kills this process by SIGBUS.
+    pub(crate) fn shared(file: impl AsFd, offset: u64, len: usize, access: Access) -> Result<Self> {
+        let object = || format!("of {len} bytes at {offset:#x} of a file");
+        let stat =
+            rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", "of a file to map", errno))?;
+        let mut pages = PageSize::Normal;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
+            if offset.checked_add(len as u64).is_none_or(|end| end > size) {
+                return Err(Error::Descriptor {
+                    expected: format!("a file that holds {len:#x} bytes at {offset:#x}").into(),
+                    found: format!("one of {size:#x} bytes"),
+                });
+            }
+            pages = pages_of(file.as_fd())?;
+        }
+        let mapped = whole_pages(len, pages)?;
+        let protection = match access {
+            Access::ReadOnly => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
+        // SAFETY: A new mapping at an address that the kernel chooses changes no memory that exists.
+        let mapping = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), mapped, protection, MapFlags::SHARED, &file, offset)
+        };
+        Self::new(mapping, len, mapped, access).map_err(|errno| Error::system("mmap", object(), errno))
+    }
+
+    /// Maps `len` bytes of zeroed memory of this process alone.
+    ///
+    /// Nothing is set aside for it: memory that nobody wrote to costs nothing, even when it is read. The first
+    /// write takes a page. Huge pages are not asked for: copies of 1 GiB were measured to be no faster with them,
+    /// and one written byte would cost 2 MiB.
+    pub(crate) fn anonymous(len: usize) -> Result<Self> {
+        let mapped = whole_pages(len, PageSize::Normal)?;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: A new mapping at an address that the kernel chooses changes no memory that exists.
+        let mapping = unsafe {
+            rustix::mm::mmap_anonymous(
+                std::ptr::null_mut(),
+                mapped,
+                ProtFlags::READ | ProtFlags::WRITE,
+                flags,
+            )
+        };
+        Self::new(mapping, len, mapped, Access::ReadWrite)
+            .map_err(|errno| Error::system("mmap", format!("of {len} bytes of anonymous memory"), errno))
+    }
+
+    fn new(
+        mapping: Result<*mut c_void, Errno>,
+        len: usize,
+        mapped: usize,
+        access: Access,
+    ) -> Result<Self, Errno> {
+        // Nothing is mapped at address zero without asking for that address.
+        let base = NonNull::new(mapping?).ok_or(Errno::NOMEM)?;
+        Ok(Self { base, len, mapped, access })
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What it may be used for.
+    pub(crate) fn access(&self) -> Access {
+        self.access
+    }
+
+    /// Where it is in this process: a number for calls that have the kernel pin or map the memory, such as VFIO's
+    /// `MAP_DMA`. It is no way to the memory itself, and means nothing once the mapping is dropped.
+    pub(crate) fn address(&self) -> u64 {
+        self.base.addr().get() as u64
+    }
+
+    /// Copies the bytes from `offset` on into `buffer`.
+    #[inline]
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), AccessError> {
+        let from = self.readable(offset, buffer.len())?;
+        fence(Ordering::Acquire);
+        // SAFETY: `readable` checked the source; the buffer is as long, and no reference to the mapping can exist.
+        unsafe { std::ptr::copy_nonoverlapping(from, buffer.as_mut_ptr(), buffer.len()) };
+        Ok(())
+    }
+
+    /// Copies `bytes` to `offset`.
+    #[inline]
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        let to = self.writable(offset, bytes.len())?;
+        // SAFETY: `writable` checked the target; the source is as long, and no reference to the mapping can exist.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
+        fence(Ordering::Release);
+        Ok(())
+    }
+
+    /// Copies `len` bytes from `offset` to `to_offset` of another mapping or of this one; the ranges may overlap.
+    pub(crate) fn copy_to(
+        &self,
+        offset: u64,
+        to: &Self,
+        to_offset: u64,
+        len: usize,
+    ) -> Result<(), AccessError> {
+        let source = self.readable(offset, len)?;
+        let target = to.writable(to_offset, len)?;
+        fence(Ordering::Acquire);
+        // SAFETY: Both ranges were checked, each against its own mapping; `copy` allows them to overlap.
+        unsafe { std::ptr::copy(source, target, len) };
+        fence(Ordering::Release);
+        Ok(())
+    }
+
+    /// Sets `len` bytes from `offset` on to `byte`.
+    pub(crate) fn fill(&self, offset: u64, len: usize, byte: u8) -> Result<(), AccessError> {
+        let target = self.writable(offset, len)?;
+        // SAFETY: `writable` checked the range.
+        unsafe { target.write_bytes(byte, len) };
+        fence(Ordering::Release);
+        Ok(())
+    }
+
+    /// Loads 32 bits of memory such that what is read afterwards was written before whoever stored them did.
+    #[inline]
+    pub(crate) fn load_acquire32(&self, offset: u64) -> Result<u32, AccessError> {
+        let word = self.aligned(offset, self.readable(offset, size_of::<u32>())?.cast::<u32>().cast_mut())?;
+        // SAFETY: In bounds and aligned; the mapping outlives the reference, and all others who use this word while
+        // it says that data is ready use atomic accesses too, or are outside this process.
+        let value = unsafe { AtomicU32::from_ptr(word) }.load(Ordering::Relaxed);
+        // On memory that is mapped read-only, only a relaxed load is promised to be a plain one.
+        fence(Ordering::Acquire);
+        Ok(value)
+    }
+
+    /// Stores 32 bits of memory such that who loads them sees all that was written before.
+    #[inline]
+    pub(crate) fn store_release32(&self, offset: u64, value: u32) -> Result<(), AccessError> {
+        let word = self.aligned(offset, self.writable(offset, size_of::<u32>())?.cast::<u32>())?;
+        // SAFETY: As for `load_acquire32`, and writable.
+        unsafe { AtomicU32::from_ptr(word) }.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    /// The 32 bits at `offset`, checked once, to be read and written often.
+    pub(crate) fn cell32(&self, offset: u64) -> Result<Cell32<'_>, AccessError> {
+        let word = self.aligned(offset, self.writable(offset, size_of::<u32>())?.cast::<u32>())?;
+        Ok(Cell32 { word, mapping: PhantomData })
+    }
+
+    /// One volatile access, in the host's byte order.
+    #[inline]
+    pub(crate) fn load<T: Word>(&self, offset: u64) -> Result<T, AccessError> {
+        let word = self.aligned(offset, self.readable(offset, size_of::<T>())?.cast::<T>().cast_mut())?;
+        // SAFETY: In bounds and aligned; every bit pattern is a value of an unsigned integer.
+        Ok(unsafe { word.read_volatile() })
+    }
+
+    /// One volatile access, in the host's byte order.
+    #[inline]
+    pub(crate) fn store<T: Word>(&self, offset: u64, value: T) -> Result<(), AccessError> {
+        let word = self.aligned(offset, self.writable(offset, size_of::<T>())?.cast::<T>())?;
+        // SAFETY: In bounds, aligned and writable.
+        unsafe { word.write_volatile(value) };
+        Ok(())
+    }
+
+    /// The address of `len` bytes at `offset`, all within the mapping. The one place where bounds are checked.
+    #[inline]
+    fn readable(&self, offset: u64, len: usize) -> Result<*const u8, AccessError> {
+        match self.len.checked_sub(len) {
+            #[expect(clippy::cast_possible_truncation, reason = "usize has 64 bits, asserted above")]
+            Some(last) if offset <= last as u64 => {
+                Ok(self.base.as_ptr().cast::<u8>().wrapping_add(offset as usize))
+            }
+            _ => Err(AccessError::OutOfBounds { offset, len, size: self.len }),
+        }
+    }
+
+    /// As [`Mapped::readable`], of a mapping that may be written.
+    #[inline]
+    fn writable(&self, offset: u64, len: usize) -> Result<*mut u8, AccessError> {
+        let address = self.readable(offset, len)?;
+        match self.access {
+            Access::ReadWrite => Ok(address.cast_mut()),
+            Access::ReadOnly => Err(AccessError::ReadOnly { offset }),
+        }
+    }
+
+    /// `address` if `offset`, which it stands for, is a multiple of its type's size. The base is that of a page.
+    #[inline]
+    fn aligned<T: Word>(&self, offset: u64, address: *mut T) -> Result<*mut T, AccessError> {
+        if address.is_aligned() {
+            Ok(address)
+        } else {
+            Err(AccessError::Misaligned { offset, align: align_of::<T>() })
+        }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: The range was mapped by this value, which nobody else has any more; cells borrow it and are gone.
+        let unmapped = unsafe { rustix::mm::munmap(self.base.as_ptr(), self.mapped) };
+        debug_assert_eq!(unmapped, Ok(()), "a whole mapping can always be unmapped");
+    }
+}
+
+/// A 32-bit register of a card, such as one that is polled.
+///
+/// Its bounds were checked when it was made, so that an access is exactly one volatile load or store, ordered as
+/// [`Registers`](crate::Registers) says.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell32<'mapping> {
+    word: *mut u32,
+    mapping: PhantomData<&'mapping Mapped>,
+}
+
+impl Cell32<'_> {
+    /// Loads the register, in the host's byte order.
+    #[inline(always)]
+    #[must_use]
+    pub fn read(self) -> u32 {
+        // SAFETY: `Mapped::cell32` checked bounds and alignment, and the mapping is borrowed while the cell exists.
+        let value = unsafe { self.word.read_volatile() };
+        fence(Ordering::Acquire);
+        value
+    }
+
+    /// Stores to the register, in the host's byte order.
+    #[inline(always)]
+    pub fn write(self, value: u32) {
+        fence(Ordering::Release);
+        // SAFETY: As for `read`; `Mapped::cell32` also checked that the mapping may be written.
+        unsafe { self.word.write_volatile(value) }
+    }
+}
+
+/// The unsigned integers that can be loaded and stored: their size is their alignment, and all bit patterns are
+/// valid.
+pub(crate) trait Word: Copy {}
+impl Word for u8 {}
+impl Word for u16 {}
+impl Word for u32 {}
+
+/// `len` rounded up to whole pages: `munmap` of huge pages demands it, and `mmap` does the same by itself.
+fn whole_pages(len: usize, pages: PageSize) -> Result<usize> {
+    let refused = || Error::Size { object: "a mapping".into(), size: len as u64, multiple: 1 };
+    if len == 0 {
+        return Err(refused());
+    }
+    pages.round_up(len as u64).and_then(|len| usize::try_from(len).ok()).ok_or_else(refused)
+}
