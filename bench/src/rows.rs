@@ -7,6 +7,7 @@ pub(crate) mod kernel;
 mod memory;
 mod pattern;
 mod register;
+mod requests;
 mod transfer;
 
 use crate::figure::Figure;
@@ -32,11 +33,12 @@ pub(crate) struct Row {
     pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
 }
 
-pub(crate) const ROWS: [Row; 8] = [
+pub(crate) const ROWS: [Row; 9] = [
     Row { name: "transfer", measure: transfer::measure },
     Row { name: "pattern", measure: pattern::measure },
     Row { name: "register", measure: register::measure },
     Row { name: "buffer", measure: buffer::measure },
+    Row { name: "requests", measure: requests::measure },
     Row { name: "iova", measure: iova::measure },
     Row { name: "instructions", measure: instructions::measure },
     Row { name: "memory", measure: memory::measure },
