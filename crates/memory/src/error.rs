@@ -1,6 +1,7 @@
 //! What can go wrong with memory and descriptors.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use rustix::io::Errno;
 
@@ -15,7 +16,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A system call failed.
-    #[error("{operation} {object}: {}{}", Explained(*errno), remedy(operation, *errno))]
+    #[error("{operation} {object}: {}{}", Explained(*errno), Remedy(remedy(operation, *errno)))]
     System {
         /// The system call.
         operation: &'static str,
@@ -124,6 +125,24 @@ impl Error {
         }
     }
 
+    /// What was tried on which object, if a system call failed: the message without the errno and the remedy.
+    #[must_use]
+    pub fn what(&self) -> Option<String> {
+        match self {
+            Self::System { operation, object, .. } => Some(format!("{operation} {object}")),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, if a system call failed and there is something better to say than what the kernel said.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::System { operation, errno, .. } => remedy(operation, *errno),
+            _ => None,
+        }
+    }
+
     /// Whether the operation would have had to wait (`EAGAIN`).
     #[must_use]
     pub fn would_block(&self) -> bool {
@@ -143,21 +162,29 @@ impl Error {
     }
 }
 
-/// What to do about a failed system call, as the end of a message; empty where there is nothing better to say than
-/// what the kernel said.
-fn remedy(operation: &str, errno: Errno) -> &'static str {
-    match (operation, errno) {
-        (_, Errno::MFILE) => "; raise this process's limit of open files: ulimit -n",
-        (_, Errno::NFILE) => "; raise the system's limit of open files: sysctl fs.file-max",
-        ("mmap", Errno::NOMEM) => "; see ulimit -v, and sysctl vm.max_map_count and vm.overcommit_memory",
-        ("mmap", Errno::INVAL) => "; the offset must be a multiple of the page size",
-        ("mmap", Errno::ACCESS) => "; the file must be open for reading, and for writing if it is mapped so",
-        ("mmap", Errno::PERM) => "; the file is sealed against writing: map it for reading only",
-        ("sendmsg", Errno::TOOMANYREFS) => {
-            "; receivers have to take the descriptors that are already on the way"
-        }
-        _ => "",
+/// A remedy as the end of a message.
+struct Remedy(Option<&'static str>);
+
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |remedy| write!(f, "; {remedy}"))
     }
+}
+
+/// What to do about a failed system call; nothing where there is nothing better to say than what the kernel said.
+fn remedy(operation: &str, errno: Errno) -> Option<&'static str> {
+    Some(match (operation, errno) {
+        (_, Errno::MFILE) => "raise this process's limit of open files: ulimit -n",
+        (_, Errno::NFILE) => "raise the system's limit of open files: sysctl fs.file-max",
+        ("mmap", Errno::NOMEM) => "see ulimit -v, and sysctl vm.max_map_count and vm.overcommit_memory",
+        ("mmap", Errno::INVAL) => "the offset must be a multiple of the page size",
+        ("mmap", Errno::ACCESS) => "the file must be open for reading, and for writing if it is mapped so",
+        ("mmap", Errno::PERM) => "the file is sealed against writing: map it for reading only",
+        ("sendmsg", Errno::TOOMANYREFS) => {
+            "receivers have to take the descriptors that are already on the way"
+        }
+        _ => return None,
+    })
 }
 
 /// An access that a mapping refuses. Nothing was read or written.

@@ -2,13 +2,16 @@
 
 use crate::error::{Error, Result};
 use crate::pages::PageSize;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 
 /// `f_type` of files on huge pages, from linux/magic.h.
 const HUGETLBFS_MAGIC: u64 = 0x9584_58F6;
 
 /// The pages of an open file: huge ones if it lives on hugetlbfs.
-pub(crate) fn pages_of(file: BorrowedFd<'_>) -> Result<PageSize> {
+///
+/// # Errors
+/// What `fstatfs` answers, or huge pages of a size that x86-64 does not have.
+pub fn page_size_of(file: impl AsFd) -> Result<PageSize> {
     let system =
         rustix::fs::fstatfs(file).map_err(|errno| Error::system("fstatfs", "of a file to map", errno))?;
     // The magic number is 32 bits wide; the field is signed and as wide as the machine's words.

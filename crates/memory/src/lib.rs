@@ -43,6 +43,7 @@ compile_error!(
 pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
 pub use event::{EventFd, is_event};
+pub use hugetlb::page_size_of;
 pub use inherited::{inherited_socket, keep_from_children};
 pub use mapped::{Access, Cell32};
 pub use mapping::Mapping;

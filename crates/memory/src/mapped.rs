@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::error::{AccessError, Error, Result};
-use crate::hugetlb::pages_of;
+use crate::hugetlb::page_size_of;
 use crate::pages::PageSize;
 
 // Lengths travel as u64 and are used as usize.
@@ -69,7 +69,7 @@ impl Mapped {
                     found: format!("one of {size:#x} bytes"),
                 });
             }
-            pages = pages_of(file.as_fd())?;
+            pages = page_size_of(file.as_fd())?;
         }
         let mapped = whole_pages(len, pages)?;
         let protection = match access {

@@ -10,7 +10,7 @@ use rustix::fs::{FileType, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::hugetlb::pages_of;
+use crate::hugetlb::page_size_of;
 use crate::mapped::Access;
 use crate::mapping::Mapping;
 use crate::pages::{HugePool, PageSize};
@@ -90,7 +90,7 @@ impl Memfd {
         if size != expected_size {
             return Err(refuse(format!("memory of {size:#x} bytes")));
         }
-        let pages = pages_of(file.as_fd())?;
+        let pages = page_size_of(file.as_fd())?;
         Ok(Self { file, size, pages })
     }
 

@@ -147,8 +147,12 @@ impl From<jitney_memory::Error> for Error {
             Memory::Access(_) => ErrorKind::OutOfBounds,
             _ => ErrorKind::System,
         };
-        // The text already carries the errno and the remedy.
-        Self::new(kind, error.to_string())
+        Self {
+            kind,
+            what: error.what().unwrap_or_else(|| error.to_string()),
+            errno: error.errno().map(Errno::raw_os_error),
+            remedy: error.remedy().map(str::to_owned),
+        }
     }
 }
 
@@ -181,6 +185,22 @@ mod tests {
         assert!(text.starts_with("card 0000:2e:00.0: mapping 0x1000 bytes at IOVA 0x2000: EEXIST"), "{text}");
         assert!(text.ends_with("; use one owner"), "{text}");
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Held, Some(Errno::EXIST)));
+    }
+
+    #[test]
+    fn an_error_of_memory_says_the_same_and_keeps_its_errno() {
+        let memory =
+            |errno| jitney_memory::Error::System { operation: "mmap", object: "of a BAR".into(), errno };
+        for errno in [Errno::MFILE, Errno::ACCESS, Errno::IO] {
+            let error = Error::from(memory(errno));
+            assert_eq!((error.errno(), error.to_string()), (Some(errno), memory(errno).to_string()));
+        }
+        let error = Error::from(memory(Errno::MFILE));
+        assert_eq!(error.kind(), ErrorKind::Exhausted);
+        assert!(error.remedy().is_some_and(|remedy| remedy.contains("ulimit -n")));
+        let truncated = Error::from(jitney_memory::Error::MessageTruncated { capacity: 7 });
+        assert_eq!((truncated.kind(), truncated.errno()), (ErrorKind::Protocol, None));
+        assert!(truncated.to_string().contains("7 bytes"));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! What an owner hands to another process so that it reaches a card.
 
+use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::VfioDevice;
+use crate::user;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// A descriptor by which another process reaches a card: its registers and its interrupts, but not its address space.
 ///
@@ -46,6 +50,23 @@ impl Grant {
                 ),
             )
             .with_remedy("use the same version of jitney on both sides")),
+        }
+    }
+
+    /// Reaches the card. `address` is where the owner found it.
+    ///
+    /// # Errors
+    /// As [`user::negotiate`] and [`Device::new`]; [`ErrorKind::Protocol`] if the descriptor is not what it was called.
+    pub fn open(self, address: String) -> Result<Device> {
+        match self {
+            Self::VfioUser(socket) => {
+                let connection = user::negotiate(socket, address.clone())?;
+                Device::new(address, Arc::new(connection))
+            }
+            Self::Kernel(file) => {
+                let device = VfioDevice::received(file, address.clone())?;
+                Device::new(address, Arc::new(device))
+            }
         }
     }
 }

@@ -109,7 +109,6 @@ mod open;
 mod opened;
 mod owned;
 mod owner;
-mod reach;
 mod region;
 mod running_will;
 pub mod sysfs;

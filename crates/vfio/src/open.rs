@@ -106,7 +106,7 @@ impl<'a> Named<'a> {
                     None => "is not bound to vfio-pci".to_owned(),
                 };
                 Err(Error::new(ErrorKind::Invalid, format!("card {address} {state}"))
-                    .with_remedy(format!("jitney bind {address}")))
+                    .with_remedy(format!("bind it to vfio-pci: jitney bind {address}")))
             }
         }
     }

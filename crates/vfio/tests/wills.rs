@@ -91,6 +91,21 @@ fn a_card_that_does_not_answer_is_not_quiet() {
     assert_eq!(error.kind(), ErrorKind::LinkDown, "{error}");
 }
 
+/// Any client of a card can switch that off, and then die.
+#[test]
+fn a_card_whose_memory_is_off_answers_again_when_its_owner_has_switched_it_on() {
+    let (host, engine) = (FakeHost::new(), engine(0));
+    let card = builder(&host, &engine).open().unwrap();
+    card.set_memory_decode(false).unwrap();
+    let will = || RunningWill::new([Will(vec![WillStep::write(0, RUN, 0), until_idle(4000)])]);
+    let error = will().finish(&card).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LinkDown, "{error}");
+    assert!(card.link_is_up().unwrap() && !host.memory_decode());
+    card.set_memory_decode(true).unwrap();
+    will().finish(&card).unwrap();
+    assert_eq!(*engine.written.lock().unwrap(), [(RUN, 0)]);
+}
+
 /// A program that owns its card alone: unwinding drops the lease, and the engine still runs.
 #[test]
 fn a_panic_is_no_goodbye() {

@@ -23,6 +23,7 @@ struct State {
     wires: Mutex<HashMap<(InterruptKind, u32), EventFd>>,
     link_down: AtomicBool,
     bus_master: AtomicBool,
+    decode_off: AtomicBool,
     resets: AtomicU32,
 }
 
@@ -106,6 +107,16 @@ impl FakeHost {
 
     pub(super) fn set_bus_master(&self, on: bool) {
         self.state.bus_master.store(on, Ordering::Relaxed);
+    }
+
+    /// Whether the card answers to the addresses of its BARs, which whoever reaches configuration space can switch off.
+    #[must_use]
+    pub fn memory_decode(&self) -> bool {
+        !self.state.decode_off.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_memory_decode(&self, on: bool) {
+        self.state.decode_off.store(!on, Ordering::Relaxed);
     }
 
     pub(super) fn count_reset(&self) {

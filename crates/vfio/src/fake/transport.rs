@@ -6,6 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::identity::Identity;
 use crate::transport::{InterruptKind, RegionInfo, Transport};
 use jitney_memory::{EventFd, Registers};
+use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 /// Bytes of configuration space.
 const CONFIG_SIZE: usize = 256;
 const COMMAND: u64 = 0x04;
+const MEMORY_SPACE: u8 = 1 << 1;
 const BUS_MASTER: u8 = 1 << 2;
 
 /// What the registers of a BAR do. Offsets are in bytes and multiples of four.
@@ -59,8 +61,13 @@ impl FakeTransport {
         self.bars.get(usize::try_from(region).ok()?)?.as_ref()
     }
 
+    /// As the kernel does, answers EIO for registers of a card that does not answer to its addresses.
     fn model(&self, region: u32) -> Result<&dyn FakeBar> {
         match self.bar(region) {
+            Some(_) if !self.host.memory_decode() => {
+                let what = format!("region {region} of the fake card: its memory access is off");
+                Err(Error::new(ErrorKind::LinkDown, what).with_errno(Errno::IO))
+            }
             Some((_, model)) => Ok(&**model),
             None => Err(Error::new(ErrorKind::NotFound, format!("the fake card has no region {region}"))),
         }
@@ -73,7 +80,8 @@ impl FakeTransport {
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(0x00, &vendor.to_le_bytes());
         put(0x02, &device.to_le_bytes());
-        put(0x04, &[if self.host.bus_master() { BUS_MASTER } else { 0 }]);
+        let bit = |on, bit| if on { bit } else { 0 };
+        put(0x04, &[bit(self.host.bus_master(), BUS_MASTER) | bit(self.host.memory_decode(), MEMORY_SPACE)]);
         put(0x08, &(class << 8 | u32::from(revision)).to_le_bytes());
         put(0x2c, &subsystem_vendor.to_le_bytes());
         put(0x2e, &subsystem_device.to_le_bytes());
@@ -121,6 +129,7 @@ impl Transport for FakeTransport {
         if region == CONFIG_REGION {
             if let (COMMAND, Some(low)) = (offset, data.first()) {
                 self.host.set_bus_master(low & BUS_MASTER != 0);
+                self.host.set_memory_decode(low & MEMORY_SPACE != 0);
             }
             return Ok(());
         }

@@ -9,6 +9,7 @@ use crate::{
 };
 use jitney_memory::{Memfd, PageSize};
 use jitney_vfio_user::{Header, MmapArea, errno};
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -225,6 +226,23 @@ fn memory_that_the_server_could_shrink_is_not_mapped() {
     assert!(!super::transport::keeps_its_size(&OwnedFd::from(file)));
     let sealed = Memfd::create("sealed", 0x1000, PageSize::Normal).unwrap();
     assert!(super::transport::keeps_its_size(&sealed.into_fd()));
+
+    // What is neither file nor device is nobody's promise.
+    let (pipe, _) = rustix::pipe::pipe().unwrap();
+    assert!(!super::transport::keeps_its_size(&pipe));
+    assert!(super::transport::keeps_its_size(&std::fs::File::open("/dev/null").unwrap().into()));
+}
+
+/// Holes can be punched into a sealed file, and with the pool empty the next touch is SIGBUS.
+#[test]
+fn memory_of_huge_pages_that_the_server_could_punch_out_is_not_mapped() {
+    let flags = MemfdFlags::HUGETLB | MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
+    let huge = match memfd_create("huge", flags) {
+        Ok(huge) => huge,
+        Err(error) => return println!("skipped: this kernel has no huge pages: {error}"),
+    };
+    fcntl_add_seals(&huge, SealFlags::SHRINK).unwrap();
+    assert!(!super::transport::keeps_its_size(&huge));
 }
 
 #[test]

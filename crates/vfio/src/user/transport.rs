@@ -5,7 +5,7 @@ use super::connection::Connection;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use crate::transport::{InterruptKind, RegionInfo, Transport};
-use jitney_memory::Registers;
+use jitney_memory::{PageSize, Registers, page_size_of};
 use jitney_vfio_user::{
     IrqAction, IrqData, IrqInfo, RegionAccess, RegionInfo as Described, RegionInfoReply, RegionQuery,
     Request, SetIrqs,
@@ -183,8 +183,18 @@ fn memory_of<'a>(info: &Described, descriptors: &'a [OwnedFd]) -> Option<&'a Own
 }
 
 /// Whether a mapping of the descriptor stays valid whatever the server does: a device's does, a file's if it is sealed.
+///
+/// The seal does not keep a server from punching holes. In a file of normal pages the next touch fills them; in one of huge
+/// pages it kills this process (SIGBUS) when the pool is empty, so such a file is not mapped.
 pub(super) fn keeps_its_size(file: &OwnedFd) -> bool {
-    let Ok(stat) = rustix::fs::fstat(file) else { return false };
-    FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile
-        || rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK))
+    let sealed = || rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    let kind = rustix::fs::fstat(file).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    match kind {
+        Ok(FileType::CharacterDevice) => true,
+        Ok(FileType::RegularFile) => {
+            sealed() && page_size_of(file).is_ok_and(|pages| pages == PageSize::Normal)
+        }
+        // Whatever it is, nobody says how its mappings behave.
+        _ => false,
+    }
 }
