@@ -433,7 +433,7 @@ impl Trap for Registers {
             0x0048 => {
                 let choice = state.next();
                 match choice {
-                    0..0xf0 => state.count = (state.count + u32::from(choice % 4)).min(state.given),
+                    0..0xf0 => state.count = state.count.saturating_add((choice % 4).into()).min(state.given),
                     _ => state.count = state.word(),
                 }
                 state.count
