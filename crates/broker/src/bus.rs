@@ -2,17 +2,18 @@
 
 use crate::environment::{self, BROKER_VARIABLE};
 use crate::link::Link;
+use crate::owner_options::OwnerOptions;
 use crate::protocol::CardEntry;
-use crate::runtime;
+use crate::runtime::RuntimeFolder;
 use crate::socket;
 use crate::usage::Usage;
-use crate::wanted::Wanted;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
     Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, IommuInterface, OwnedCard, Owner,
     Result,
 };
 use rustix::io::Errno;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,7 +40,7 @@ enum Inner {
 #[derive(Debug, Clone, Default)]
 pub struct BusOptions {
     broker: Option<PathBuf>,
-    wanted: Wanted,
+    owner: OwnerOptions,
 }
 
 impl BusOptions {
@@ -53,14 +54,14 @@ impl BusOptions {
     /// Own the card at `address`. With any such card no broker is looked for.
     #[must_use]
     pub fn card(mut self, address: CardAddress) -> Self {
-        self.wanted.cards.push(address);
+        self.owner.cards.push(address);
         self
     }
 
     /// By which interface of the kernel this process opens cards, if it has to. Without it `JITNEY_IOMMU` decides.
     #[must_use]
     pub fn iommu(mut self, interface: IommuInterface) -> Self {
-        self.wanted.iommu = Some(interface);
+        self.owner.iommu = Some(interface);
         self
     }
 
@@ -68,7 +69,7 @@ impl BusOptions {
     /// for, and that of the bus, but not what other cards were asked for.
     #[must_use]
     pub fn isolate(mut self, isolate: bool) -> Self {
-        self.wanted.isolate = isolate;
+        self.owner.isolate = isolate;
         self
     }
 
@@ -79,8 +80,8 @@ impl BusOptions {
     pub fn open(self) -> Result<Bus> {
         match &self.broker {
             Some(path) => Bus::named(path),
-            None if self.wanted.cards.is_empty() => Bus::find(&self.wanted),
-            None => Bus::own(&self.wanted),
+            None if self.owner.cards.is_empty() => Bus::find(&self.owner),
+            None => Bus::own(&self.owner),
         }
     }
 }
@@ -92,12 +93,13 @@ impl Bus {
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning
-    /// the cards. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
+    /// the cards. [`ErrorKind::Denied`] if what is at the well-known place could be, or is, another user's: that may be
+    /// used by name only. [`ErrorKind::TimedOut`] if a broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
-        Self::find(&Wanted::default())
+        Self::find(&OwnerOptions::default())
     }
 
-    fn find(wanted: &Wanted) -> Result<Self> {
+    fn find(options: &OwnerOptions) -> Result<Self> {
         if let Some(broker) = environment::broker()? {
             return match broker.strip_prefix("fd:") {
                 Some(number) => Self::inherited(number),
@@ -105,14 +107,26 @@ impl Bus {
             };
         }
         if environment::cards()?.is_some() {
-            return Self::own(wanted);
+            return Self::own(options);
         }
-        match socket::connect(&runtime::broker_socket()) {
-            Ok(socket) => Self::client(Link::new(socket)?),
-            // Nobody named this one, so that nobody is there is no failure.
-            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
-                Self::own(wanted)
-            }
+        match Self::well_known_broker()? {
+            Some(socket) => Self::client(Link::new(socket)?),
+            None => Self::own(options),
+        }
+    }
+
+    /// A connection to this user's own broker at its well-known place, if there is one; nobody named it, so that there is
+    /// none is no failure.
+    fn well_known_broker() -> Result<Option<OwnedFd>> {
+        let path = match RuntimeFolder::of_this_user() {
+            Ok(folder) => folder.broker()?,
+            // There is no place where it could be.
+            Err(_) => None,
+        };
+        let Some(path) = path else { return Ok(None) };
+        match socket::connect_to_own(&path) {
+            Ok(socket) => Ok(Some(socket)),
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -130,12 +144,12 @@ impl Bus {
     pub fn alone(cards: &[CardAddress]) -> Result<Self> {
         match cards {
             [] => Ok(Self { inner: Inner::Alone(None) }),
-            cards => Self::own(&Wanted { cards: cards.to_vec(), ..Wanted::default() }),
+            cards => Self::own(&OwnerOptions { cards: cards.to_vec(), ..OwnerOptions::default() }),
         }
     }
 
-    fn own(wanted: &Wanted) -> Result<Self> {
-        let spaces = wanted.open()?;
+    fn own(options: &OwnerOptions) -> Result<Self> {
+        let spaces = options.open()?;
         let owner = if spaces.is_empty() { None } else { Some(Owner::of(spaces)?) };
         Ok(Self { inner: Inner::Alone(owner) })
     }

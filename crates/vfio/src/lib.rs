@@ -113,6 +113,7 @@ mod region;
 mod running_will;
 pub mod sysfs;
 mod transport;
+mod trust;
 pub mod user;
 mod will;
 
@@ -138,4 +139,5 @@ pub use owner::Owner;
 pub use region::{Region, Trap};
 pub use running_will::{RunningWill, WillProgress};
 pub use transport::{InterruptKind, MapError, Mapper, PhysicalMemory, RegionInfo, Transport};
+pub use trust::refuse_strangers;
 pub use will::{Will, WillStep};

@@ -20,6 +20,9 @@ pub struct OpenOptions {
     /// Give each card an address space of its own, instead of one for all. Cards of one IOMMU group share one all the
     /// same: the hardware does not tell them apart.
     pub isolate: bool,
+    /// Refuse a vfio-user server that runs as another user than this process or root: for sockets that were found and
+    /// that nobody named.
+    pub refuse_strangers: bool,
 }
 
 /// Cards that share an address space.
@@ -83,7 +86,10 @@ pub fn open_all_with(addresses: &[CardAddress], options: OpenOptions) -> Result<
              of this machine's memory"
         );
     }
-    shares(named, options.isolate).into_iter().map(|share| open_share(share, interface, &sysfs)).collect()
+    shares(named, options.isolate)
+        .into_iter()
+        .map(|share| open_share(share, interface, options.refuse_strangers, &sysfs))
+        .collect()
 }
 
 /// A card that was named, before it is opened.
@@ -136,7 +142,12 @@ fn shares(named: Vec<Named<'_>>, isolate: bool) -> Vec<Vec<Named<'_>>> {
     shares
 }
 
-fn open_share(named: Vec<Named<'_>>, interface: IommuInterface, sysfs: &Sysfs) -> Result<OpenedSpace> {
+fn open_share(
+    named: Vec<Named<'_>>,
+    interface: IommuInterface,
+    refuse_strangers: bool,
+    sysfs: &Sysfs,
+) -> Result<OpenedSpace> {
     let functions: Vec<PciFunction> = named.iter().filter_map(Named::function).cloned().collect();
     let mut mappers: Vec<Arc<dyn Mapper>> = Vec::new();
     let (devices, kernel): (Vec<VfioDevice>, Option<Arc<dyn Mapper>>) = match interface {
@@ -160,7 +171,11 @@ fn open_share(named: Vec<Named<'_>>, interface: IommuInterface, sysfs: &Sysfs) -
     for card in &named {
         let opened = match card {
             Named::User(address, path) => {
-                let connection = Arc::new(user::connect(path)?);
+                let connection = match refuse_strangers {
+                    true => user::connect_to_own(path)?,
+                    false => user::connect(path)?,
+                };
+                let connection = Arc::new(connection);
                 mappers.push(Arc::clone(&connection) as _);
                 OpenedCard::new(Device::new(address.to_string(), Arc::clone(&connection) as _)?, connection)
             }

@@ -17,7 +17,8 @@ const PAGE: u64 = 2 << 20;
 const POOL: &str = "/proc/sys/vm/nr_hugepages";
 const SWITCH: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
 
-const OPTIONS: OpenOptions = OpenOptions { iommu: IommuInterface::NoIommu, isolate: false };
+const OPTIONS: OpenOptions =
+    OpenOptions { iommu: IommuInterface::NoIommu, isolate: false, refuse_strangers: false };
 
 fn edu() -> CardAddress {
     let cards = Sysfs::default().bound_to_vfio().unwrap();
@@ -71,7 +72,7 @@ fn refused(outcome: Result<impl std::fmt::Debug, impl Into<Error>>, kind: ErrorK
 #[ignore = "needs edu: run it in the lab"]
 fn only_by_name() {
     for iommu in [IommuInterface::Auto, IommuInterface::Group, IommuInterface::Iommufd] {
-        let opened = open_all_with(&[edu()], OpenOptions { iommu, isolate: false });
+        let opened = open_all_with(&[edu()], OpenOptions { iommu, isolate: false, refuse_strangers: false });
         refused(opened, ErrorKind::Unsupported, "--iommu noiommu");
     }
     owner();

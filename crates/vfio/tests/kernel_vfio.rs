@@ -40,7 +40,7 @@ fn address(id: (u16, u16)) -> CardAddress {
 
 fn open(ids: &[(u16, u16)], isolate: bool) -> Result<Vec<OpenedSpace>> {
     let addresses: Vec<_> = ids.iter().map(|&id| address(id)).collect();
-    open_all_with(&addresses, OpenOptions { iommu: interface(), isolate })
+    open_all_with(&addresses, OpenOptions { iommu: interface(), isolate, ..OpenOptions::default() })
 }
 
 fn edu() -> (OpenedCard, AddressSpace) {
@@ -97,7 +97,7 @@ fn registers_are_the_same_mapped_and_trapped() {
 fn a_second_owner_is_told_who_the_first_is() {
     let (first, _space) = edu();
     for second in [IommuInterface::Group, IommuInterface::Iommufd] {
-        let options = OpenOptions { iommu: second, isolate: false };
+        let options = OpenOptions { iommu: second, isolate: false, refuse_strangers: false };
         let error = open_all_with(&[address(EDU)], options).unwrap_err();
         if error.kind() == ErrorKind::Unsupported {
             continue;
@@ -258,7 +258,7 @@ fn a_limit_of_locked_memory_is_named_with_its_numbers() {
 fn an_ordinary_user_is_told_what_permission_is_missing() {
     let nobody = rustix::process::Uid::from_raw(1000);
     let address = address(EDU);
-    let options = OpenOptions { iommu: interface(), isolate: false };
+    let options = OpenOptions { iommu: interface(), isolate: false, refuse_strangers: false };
     let attempt = std::thread::spawn(move || {
         // The thread's alone; the other tests stay root's.
         set_thread_uid(nobody).unwrap();

@@ -5,7 +5,7 @@ use super::emulated::EmulatedBoards;
 use super::report::print_line;
 use super::signals;
 use super::status::Status;
-use jitney_broker::{Broker, Wanted, runtime};
+use jitney_broker::{Broker, OwnerOptions, RuntimeFolder};
 use jitney_vfio::{Identity, OpenedSpace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -24,10 +24,7 @@ pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> 
     let mut broker = Broker::new(spaces)?;
     let socket = match &args.socket {
         Some(path) => path.clone(),
-        None => {
-            runtime::make_private(&runtime::directory())?;
-            runtime::broker_socket()
-        }
+        None => RuntimeFolder::of_this_user()?.make_for_broker()?,
     };
     broker.listen(&socket, if args.group { 0o660 } else { 0o600 })?;
     let stop = broker.stop_handle();
@@ -57,5 +54,5 @@ fn allow_many_descriptors() {
 /// Opens the cards that `source` names, `boards` among them; without any, what an owner of no name opens.
 pub(crate) fn open(source: &args::Source, boards: &EmulatedBoards) -> anyhow::Result<Vec<OpenedSpace>> {
     let cards = super::cards::named(source, boards);
-    Ok(Wanted { cards, iommu: source.iommu, isolate: source.isolate }.open()?)
+    Ok(OwnerOptions { cards, iommu: source.iommu, isolate: source.isolate }.open()?)
 }

@@ -6,7 +6,7 @@ use super::report::print_line;
 use super::signals;
 use super::status::Status;
 use anyhow::Context;
-use jitney_broker::runtime;
+use jitney_broker::RuntimeFolder;
 use jitney_emulator::boards::{Board, BoardOptions};
 use jitney_emulator::{Function, Options, Server};
 use std::io::Read;
@@ -58,8 +58,7 @@ fn stop_or_complain(stop: &jitney_emulator::StopHandle) {
 
 /// A name in the folder where `Bus::open` looks for boards, that no other board of this user has.
 fn default_socket(name: &str) -> anyhow::Result<PathBuf> {
-    let folder = runtime::boards_directory();
-    runtime::make_private(&folder)?;
+    let folder = RuntimeFolder::of_this_user()?.make_for_boards()?;
     (0..1000)
         .map(|number| folder.join(format!("{name}-{number}.sock")))
         .find(|path| !path.exists())

@@ -1,7 +1,7 @@
 //! Emulated boards that a command starts for itself, each in a process of its own.
 
 use anyhow::{Context, bail};
-use jitney_broker::runtime;
+use jitney_broker::RuntimeFolder;
 use jitney_vfio::CardAddress;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -29,10 +29,11 @@ struct BoardProcess {
 impl EmulatedBoards {
     /// Starts a board of each name and waits until all can be used.
     pub(crate) fn start(names: &[&str]) -> anyhow::Result<Self> {
-        let folder = runtime::directory();
-        if !names.is_empty() {
-            runtime::make_private(&folder)?;
+        if names.is_empty() {
+            return Ok(Self::default());
         }
+        let folder = RuntimeFolder::of_this_user()?;
+        let folder = folder.make()?;
         // No folder of our own, which nobody would remove if we were killed: each board removes its own socket.
         let own = std::process::id();
         let start = |(index, name): (usize, &&str)| {

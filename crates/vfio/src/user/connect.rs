@@ -2,6 +2,7 @@
 
 use super::connection::Connection;
 use crate::error::{Error, ErrorKind, Result};
+use crate::trust::refuse_strangers;
 use jitney_vfio_user::{DeviceInfo, Request, Version};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -24,7 +25,20 @@ const LONGEST_PATH: usize = 107;
 /// [`ErrorKind::NotFound`] if there is no such socket or nobody listens on it, [`ErrorKind::Invalid`] if the path is
 /// longer than 107 bytes, [`ErrorKind::Denied`] if its permissions forbid it, and as [`negotiate`].
 pub fn connect(path: &Path) -> Result<Connection> {
+    agree(socket_to(path)?, path)
+}
+
+/// As [`connect`], but only to a server that runs as this process's user or as root. Nothing is said to another one.
+///
+/// # Errors
+/// As [`connect`], and [`ErrorKind::Denied`] if it runs as another user.
+pub fn connect_to_own(path: &Path) -> Result<Connection> {
     let socket = socket_to(path)?;
+    refuse_strangers(&socket, &format!("the board at {}", path.display()))?;
+    agree(socket, path)
+}
+
+fn agree(socket: OwnedFd, path: &Path) -> Result<Connection> {
     let connection = negotiate_within(socket, format!("vfio-user:{}", path.display()), TIMEOUT)?;
     Ok(connection.reachable_at(path.to_owned()))
 }

@@ -15,5 +15,5 @@ mod test_server;
 mod tests;
 mod transport;
 
-pub use connect::{connect, negotiate};
+pub use connect::{connect, connect_to_own, negotiate};
 pub use connection::Connection;

@@ -1,6 +1,7 @@
 //! Which cards an owner opens, and how.
 
-use crate::{environment, runtime};
+use crate::environment;
+use crate::runtime::RuntimeFolder;
 use jitney_vfio::sysfs::Sysfs;
 use jitney_vfio::{
     CardAddress, Error, ErrorKind, IommuInterface, OpenOptions, OpenedSpace, Result, open_all_with,
@@ -9,7 +10,7 @@ use std::slice;
 
 /// Which cards a process wants to own, and how it opens them.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct OwnerOptions {
     /// These. If there are none, those that `JITNEY_CARDS` names; else every card that can be seen and had.
     pub cards: Vec<CardAddress>,
     /// By which interface of the kernel; else `JITNEY_IOMMU` says.
@@ -18,7 +19,7 @@ pub struct Wanted {
     pub isolate: bool,
 }
 
-impl Wanted {
+impl OwnerOptions {
     /// Opens them. There may be none.
     ///
     /// A card that nobody named is left out, with a warning in the log, if it is somebody else's, or cannot be opened by
@@ -29,13 +30,13 @@ impl Wanted {
     /// Then none stays open.
     pub fn open(&self) -> Result<Vec<OpenedSpace>> {
         let iommu = self.iommu.map_or_else(environment::iommu_interface, Ok)?;
-        let options = OpenOptions { iommu, isolate: self.isolate };
+        let options = OpenOptions { iommu, isolate: self.isolate, refuse_strangers: false };
         if !self.cards.is_empty() {
             return open_all_with(&self.cards, options);
         }
         match environment::cards()? {
             Some(cards) => open_all_with(&cards, options),
-            None => open_visible(options),
+            None => open_visible(OpenOptions { refuse_strangers: true, ..options }),
         }
     }
 }
@@ -69,5 +70,10 @@ pub fn is_out_of_reach(error: &Error) -> bool {
 fn visible_cards() -> Result<Vec<CardAddress>> {
     let functions = Sysfs::default().bound_to_vfio()?;
     let functions = functions.into_iter().map(|function| CardAddress::Pci(function.address));
-    Ok(runtime::boards()?.into_iter().chain(functions).collect())
+    let boards = match RuntimeFolder::of_this_user() {
+        Ok(folder) => folder.boards()?,
+        // There is no place where this user's boards could be.
+        Err(_) => Vec::new(),
+    };
+    Ok(boards.into_iter().chain(functions).collect())
 }
