@@ -318,7 +318,11 @@ impl Model {
             let pair = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
             assert_eq!(word(0) >> 16, 0xad4b, "a descriptor without magic");
             let host = pair(if channel == 0 { 8 } else { 16 });
-            state.uses.push((host, host + u64::from(word(4))));
+            let end = host + u64::from(word(4));
+            match state.uses.last_mut() {
+                Some(last) if last.1 == host && state.given > 0 => last.1 = end,
+                _ => state.uses.push((host, end)),
+            }
             state.given += 1;
             if bytes[0] & STOP != 0 {
                 break;
