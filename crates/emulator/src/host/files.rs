@@ -9,31 +9,29 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use jitney_memory::{Access, Mapping};
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, SealFlags};
 use rustix::io::Errno;
 
+use super::client_memory::ClientMemory;
 use super::dma_table::Allowed;
 
 /// The mapped files of a board, by device and inode.
 #[derive(Debug, Default)]
 pub(crate) struct Files {
-    mapped: HashMap<(u64, u64), Weak<Mapping>>,
+    mapped: HashMap<(u64, u64), Weak<ClientMemory>>,
     /// Number of entries at which those without a mapping are thrown out.
     sweep_at: usize,
 }
 
 impl Files {
     /// The mapping of the whole of `file`, which has to hold `size` bytes at `offset` and be open for what is `allowed`.
-    ///
-    /// A file may be shortened by its owner afterwards, and touching what is missing then would kill this process.
-    /// QEMU's memory is not sealed against it, so this much a client has to be trusted with.
     pub(crate) fn map(
         &mut self,
         file: &OwnedFd,
         offset: u64,
         size: u64,
         allowed: Allowed,
-    ) -> Result<Arc<Mapping>, Errno> {
+    ) -> Result<Arc<ClientMemory>, Errno> {
         let stat = rustix::fs::fstat(file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL);
@@ -49,16 +47,16 @@ impl Files {
 
         let key = (stat.st_dev, stat.st_ino);
         if let Some(mapping) = self.mapped.get(&key).and_then(Weak::upgrade) {
-            let rights = !allowed.write || mapping.access() == Access::ReadWrite;
-            if rights && mapping.len() as u64 >= end {
+            let rights = !allowed.write || mapping.mapping().access() == Access::ReadWrite;
+            if rights && mapping.mapping().len() as u64 >= end {
                 return Ok(mapping);
             }
         }
         let length = usize::try_from(length).map_err(|_| Errno::NOMEM)?;
         let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
         let mapping = Mapping::shared(file, 0, length, access)
-            .map(Arc::new)
             .map_err(|error| error.errno().unwrap_or(Errno::INVAL))?;
+        let mapping = Arc::new(ClientMemory::new(mapping, is_steady(file)?)?);
         self.sweep();
         self.mapped.insert(key, Arc::downgrade(&mapping));
         Ok(mapping)
@@ -71,6 +69,21 @@ impl Files {
             self.sweep_at = (2 * self.mapped.len()).max(64);
         }
     }
+}
+
+/// `f_type` of files on huge pages, from linux/magic.h.
+const HUGETLBFS_MAGIC: u64 = 0x9584_58F6;
+
+/// Whether nothing can take away what of a file is mapped.
+///
+/// QEMU seals `memory-backend-memfd`, and jitney its buffers. A hole in a file on huge pages needs a page when it is
+/// touched, and perhaps there is none; one in normal memory is filled, or the machine is out of memory anyhow.
+fn is_steady(file: &OwnedFd) -> Result<bool, Errno> {
+    // Only files in memory know seals; all others answer EINVAL.
+    let sealed = rustix::fs::fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SealFlags::SHRINK));
+    // The magic number is 32 bits wide; the field is signed and as wide as the machine's words.
+    let huge = rustix::fs::fstatfs(file)?.f_type as u64 & 0xFFFF_FFFF == HUGETLBFS_MAGIC;
+    Ok(sealed && !huge)
 }
 
 #[cfg(test)]
@@ -103,7 +116,8 @@ mod tests {
     fn more_than_the_file_holds_is_refused() {
         let mut files = Files::default();
         let file = memory(0x2000);
-        let refused = |result: Result<Arc<Mapping>, Errno>| assert_eq!(result.unwrap_err(), Errno::INVAL);
+        let refused =
+            |result: Result<Arc<ClientMemory>, Errno>| assert_eq!(result.unwrap_err(), Errno::INVAL);
         refused(files.map(&file, 0, 0x2001, BOTH));
         refused(files.map(&file, 0x2000, 1, BOTH));
         refused(files.map(&file, u64::MAX, 2, BOTH));
@@ -136,7 +150,7 @@ mod tests {
         let small = files.map(&descriptor, 0, 0x1000, BOTH).unwrap();
         file.set_len(0x3000).unwrap();
         let large = files.map(&descriptor, 0x2000, 0x1000, BOTH).unwrap();
-        assert_eq!((small.len(), large.len()), (0x1000, 0x3000));
+        assert_eq!((small.mapping().len(), large.mapping().len()), (0x1000, 0x3000));
     }
 
     #[test]

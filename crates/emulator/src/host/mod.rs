@@ -4,6 +4,7 @@
 //! without it, and signed off. An unmap first takes its maps out of the table, so that no later burst finds them, and then
 //! waits for the flights that touch its range: one burst at most, and nothing if the engines are elsewhere.
 
+mod client_memory;
 mod dma_table;
 mod files;
 mod interrupts;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use jitney_memory::{AccessError, Mapping};
 use rustix::io::Errno;
 
+use client_memory::{ClientMemory, CopyError};
 pub(crate) use dma_table::{Allowed, ConnectionId, Range};
 use dma_table::{Direction, DmaTable, Piece, TableError};
 use files::Files;
@@ -33,7 +35,7 @@ const BURST_PIECES: u64 = BURST >> 12;
 #[derive(Debug, Clone)]
 enum Backing {
     /// To `offset` bytes and more of a file.
-    File { mapping: Arc<Mapping>, offset: u64 },
+    File { memory: Arc<ClientMemory>, offset: u64 },
     /// To memory that only the client can reach, by messages.
     Client(Arc<Link>),
 }
@@ -105,8 +107,8 @@ impl BoardHost {
         let mut dma = self.dma();
         // The size of a range that is not all of 2^64 fits; a file that large does not exist.
         let size = (range.last - range.first).checked_add(1).ok_or(Errno::INVAL)?;
-        let mapping = dma.files.map(file, offset, size, allowed)?;
-        dma.table.insert(range, allowed, owner, Backing::File { mapping, offset }).map_err(errno)
+        let memory = dma.files.map(file, offset, size, allowed)?;
+        dma.table.insert(range, allowed, owner, Backing::File { memory, offset }).map_err(errno)
     }
 
     /// Maps `range` to memory that the client reads and writes for us.
@@ -232,7 +234,9 @@ impl Drop for Landing<'_> {
 #[derive(Debug, thiserror::Error)]
 enum PieceError {
     #[error(transparent)]
-    Access(#[from] AccessError),
+    Memory(#[from] CopyError),
+    #[error(transparent)]
+    Card(#[from] AccessError),
     #[error("the client did not do it: {0}")]
     Client(#[from] link::LinkError),
 }
@@ -242,8 +246,8 @@ impl Host for BoardHost {
         self.transfer(iova, length, Direction::Read, |piece, done| {
             let to = card_offset.saturating_add(done);
             match &piece.backing {
-                Backing::File { mapping, offset } => {
-                    Ok(mapping.copy_to(offset + piece.offset, card, to, size(piece.length))?)
+                Backing::File { memory, offset } => {
+                    Ok(memory.copy_to(offset + piece.offset, card, to, size(piece.length))?)
                 }
                 Backing::Client(link) => {
                     let mut bytes = vec![0; size(piece.length)];
@@ -258,8 +262,8 @@ impl Host for BoardHost {
         self.transfer(iova, length, Direction::Write, |piece, done| {
             let from = card_offset.saturating_add(done);
             match &piece.backing {
-                Backing::File { mapping, offset } => {
-                    Ok(card.copy_to(from, mapping, offset + piece.offset, size(piece.length))?)
+                Backing::File { memory, offset } => {
+                    Ok(memory.copy_from(offset + piece.offset, card, from, size(piece.length))?)
                 }
                 Backing::Client(link) => {
                     let mut bytes = vec![0; size(piece.length)];
@@ -274,7 +278,7 @@ impl Host for BoardHost {
         self.transfer(iova, bytes.len() as u64, Direction::Read, |piece, done| {
             let part = &mut bytes[size(done)..][..size(piece.length)];
             match &piece.backing {
-                Backing::File { mapping, offset } => Ok(mapping.read(offset + piece.offset, part)?),
+                Backing::File { memory, offset } => Ok(memory.read(offset + piece.offset, part)?),
                 Backing::Client(link) => Ok(link.read(piece.iova, part)?),
             }
         })
@@ -284,7 +288,7 @@ impl Host for BoardHost {
         self.transfer(iova, bytes.len() as u64, Direction::Write, |piece, done| {
             let part = &bytes[size(done)..][..size(piece.length)];
             match &piece.backing {
-                Backing::File { mapping, offset } => Ok(mapping.write(offset + piece.offset, part)?),
+                Backing::File { memory, offset } => Ok(memory.write(offset + piece.offset, part)?),
                 Backing::Client(link) => Ok(link.write(piece.iova, part)?),
             }
         })
@@ -293,19 +297,10 @@ impl Host for BoardHost {
     fn write_word(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
         let bytes = value.to_le_bytes();
         self.transfer(iova, 4, Direction::Write, |piece, done| {
+            let part = &bytes[size(done)..][..size(piece.length)];
             match &piece.backing {
-                // One store, unless the client has mapped memory at an odd place, where no word can be stored at once.
-                Backing::File { mapping, offset }
-                    if piece.length == 4 && (offset + piece.offset).is_multiple_of(4) =>
-                {
-                    Ok(mapping.store_release32(offset + piece.offset, value.to_le())?)
-                }
-                Backing::File { mapping, offset } => {
-                    Ok(mapping.write(offset + piece.offset, &bytes[size(done)..][..size(piece.length)])?)
-                }
-                Backing::Client(link) => {
-                    Ok(link.write(piece.iova, &bytes[size(done)..][..size(piece.length)])?)
-                }
+                Backing::File { memory, offset } => Ok(memory.write_word(offset + piece.offset, part)?),
+                Backing::Client(link) => Ok(link.write(piece.iova, part)?),
             }
         })
     }

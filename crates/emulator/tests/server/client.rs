@@ -3,7 +3,7 @@
 use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -66,16 +66,12 @@ impl Fixture {
 
     /// A socket on which nothing has been said.
     pub(crate) fn connect(&self) -> Client {
-        let socket = UnixStream::connect(&self.path).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Client { socket, id: 0, answers: true, memory: Vec::new(), memory_at: 0, asked: 0 }
+        Client::connect(&self.path)
     }
 
     /// A client that has the board open.
     pub(crate) fn open(&self) -> Client {
-        let mut client = self.connect();
-        client.ask(&Request::Version(Version::ours())).unwrap();
-        client
+        Client::to(&self.path)
     }
 
     pub(crate) fn stop(&mut self) {
@@ -113,6 +109,20 @@ pub(crate) struct Received {
 }
 
 impl Client {
+    /// A socket on which nothing has been said.
+    pub(crate) fn connect(path: &Path) -> Self {
+        let socket = UnixStream::connect(path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        Self { socket, id: 0, answers: true, memory: Vec::new(), memory_at: 0, asked: 0 }
+    }
+
+    /// A client that has the board open.
+    pub(crate) fn to(path: &Path) -> Self {
+        let mut client = Self::connect(path);
+        client.ask(&Request::Version(Version::ours())).unwrap();
+        client
+    }
+
     pub(crate) fn next_id(&mut self) -> u16 {
         self.id = self.id.wrapping_add(1);
         self.id

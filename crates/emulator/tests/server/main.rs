@@ -11,5 +11,6 @@ mod dma;
 mod interrupts;
 mod lifetime;
 mod regions;
+mod shrinking;
 mod stream;
 mod toy;
