@@ -14,4 +14,5 @@ mod programs;
 mod rude_clients;
 mod sharing;
 mod signals;
+mod strangers;
 mod support;
