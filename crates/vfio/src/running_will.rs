@@ -24,10 +24,13 @@ pub struct RunningWill {
     failure: Option<Error>,
 }
 
+/// How many steps are taken at a time: others who use the card have their turn in between.
+const AT_ONCE: usize = 32;
+
 /// What came of going on with a will.
 #[derive(Debug)]
 pub enum WillProgress {
-    /// It waits for a register.
+    /// It waits for a register, or has taken many steps and has more.
     Waits,
     /// It has ended, with the first failure if there was one. If there was none, the card has all that was written.
     Ended(Result<()>),
@@ -45,10 +48,14 @@ impl RunningWill {
         }
     }
 
-    /// Goes on until there is something to wait for. Every step is tried, also if one before it failed, as long as the card
+    /// Goes on until there is something to wait for, or others should have their turn. Every step is tried, also if one before it failed, as long as the card
     /// can be reached at all.
     pub fn step(&mut self, card: &OpenedCard) -> WillProgress {
-        while let Some(step) = self.steps.front().copied() {
+        for taken in 0.. {
+            let Some(step) = self.steps.front().copied() else { break };
+            if taken == AT_ONCE {
+                return WillProgress::Waits;
+            }
             let done = match step {
                 WillStep::Write { bar, offset, value } => card.write_register(bar, offset, value),
                 WillStep::WaitUntil { bar, offset, mask, value, within_ms } => {

@@ -16,6 +16,8 @@ pub(super) struct Card {
     pub(super) wired: BTreeMap<u16, Wiring>,
     /// It is being reset for somebody, or because nobody uses it.
     pub(super) resetting: bool,
+    /// A will could not stop what its client drove: it is reset as soon as nobody has a lease on it.
+    pub(super) hung: bool,
     pub(super) presence: Presence,
     /// Requests that wait until it has been reset, or until somebody who is gone holds nothing of it any more.
     pub(super) deferred: Vec<Deferred>,
@@ -52,6 +54,7 @@ impl Card {
             users: BTreeMap::new(),
             wired: BTreeMap::new(),
             resetting: false,
+            hung: false,
             presence: Presence::Here,
             deferred: Vec::new(),
         }
@@ -182,7 +185,7 @@ impl Machine {
             return;
         }
         match card.presence {
-            Presence::Here if !self.stopping => self.start_reset(id, None, effects),
+            Presence::Here if !self.stopping => self.start_reset(id, true, None, effects),
             Presence::Here | Presence::Leaving => self.let_go(id, effects),
             Presence::Closing => {}
         }
@@ -259,22 +262,41 @@ impl Machine {
                 .with_errno(rustix::io::Errno::BUSY)
                 .with_remedy("wait until it ends"));
         }
-        self.start_reset(id, Some((client, number)), effects);
+        self.start_reset(id, false, Some((client, number)), effects);
         Ok(None)
     }
 
-    fn start_reset(&mut self, id: CardId, asked: Option<(ClientId, u64)>, effects: &mut Vec<Effect>) {
+    /// Resets a card on which something goes on that nobody answers for any more, if nobody has a lease on it.
+    pub(super) fn reset_if_hung(&mut self, id: CardId, effects: &mut Vec<Effect>) {
+        let Some(card) = self.cards.get(&id) else { return };
+        let in_use = card.leases.iter().next().is_some() || card.resetting || card.users.is_empty();
+        if card.hung && !in_use && card.presence == Presence::Here {
+            tracing::warn!(
+                "card {} is reset: it went on for a client that is gone, and could not be stopped",
+                card.description.identity
+            );
+            self.start_reset(id, false, None, effects);
+        }
+    }
+
+    fn start_reset(
+        &mut self,
+        id: CardId,
+        unused: bool,
+        asked: Option<(ClientId, u64)>,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Some(card) = self.cards.get_mut(&id) {
             card.resetting = true;
         }
         let (client, answer) = asked.unzip();
-        self.start(Work::Reset { card: id, unused: client.is_none() }, client, answer, effects);
+        self.start(Work::Reset { card: id, unused }, client, answer, effects);
     }
 
     /// Takes in that a card was reset, or could not be.
     pub(super) fn was_reset(&mut self, id: CardId, unused: bool, succeeded: bool, effects: &mut Vec<Effect>) {
         let Some(card) = self.cards.get_mut(&id) else { return };
-        card.resetting = false;
+        (card.resetting, card.hung) = (false, false);
         if succeeded {
             self.is_quiet(id, effects);
         }

@@ -107,6 +107,7 @@ impl Machine {
             self.leave_card(client, id, effects);
         }
         for id in reached {
+            self.reset_if_hung(id, effects);
             self.retry_deferred(id, effects);
         }
     }

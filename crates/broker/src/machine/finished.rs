@@ -41,7 +41,7 @@ impl Machine {
             }
             (Work::Reset { card, unused }, ..) => {
                 let succeeded = outcome.is_ok();
-                let failed = "a card could not be reset after its last user left";
+                let failed = "a card could not be reset";
                 self.settle(client, answer, done(outcome), failed, effects);
                 self.was_reset(card, unused, succeeded, effects);
             }
@@ -63,6 +63,11 @@ impl Machine {
         outcome: Result<(), Error>,
         effects: &mut Vec<Effect>,
     ) {
+        if outcome.is_err()
+            && let Some(card) = self.cards.get_mut(&card)
+        {
+            card.hung = true;
+        }
         let seen_quiet = outcome.is_ok() && wills.iter().any(|(_, will)| will.waits());
         if let Some(state) = self.clients.get_mut(&client) {
             match answer {
@@ -84,6 +89,7 @@ impl Machine {
         }
         self.settle(client.into(), answer, outcome, "a will could not be carried out", effects);
         if answer.is_some() {
+            self.reset_if_hung(card, effects);
             self.retry_deferred(card, effects);
         }
     }

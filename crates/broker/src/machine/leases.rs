@@ -75,6 +75,7 @@ impl Machine {
             return Ok(None);
         }
         self.end_lease(client, id, lease)?;
+        self.reset_if_hung(id, effects);
         self.retry_deferred(id, effects);
         Ok(Some(Reply::Done))
     }

@@ -11,6 +11,9 @@ use crate::protocol::CardId;
 use jitney_iova::QuarantineId;
 use std::collections::BTreeSet;
 
+/// The most that is in quarantine: as many maps as a type1 container has. Whoever dies again and again would have the books grow for ever.
+const MOST: usize = 65536;
+
 /// Something in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Quarantined {
@@ -31,10 +34,32 @@ impl Machine {
     /// Puts addresses into quarantine at which nothing is mapped any more.
     pub(super) fn quarantine_address(&mut self, iova: u64, waits_for: BTreeSet<CardId>) {
         match self.iovas.quarantine(iova) {
-            Ok(id) => self.quarantined.push(Quarantined { what: What::Address(id), waits_for }),
+            Ok(id) => {
+                self.quarantined.push(Quarantined { what: What::Address(id), waits_for });
+                self.limit_quarantine();
+            }
             Err(error) => {
                 tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
             }
+        }
+    }
+
+    /// Lets go of the oldest addresses if there are too many.
+    fn limit_quarantine(&mut self) {
+        if self.quarantined.len() <= MOST {
+            return;
+        }
+        // Many at a time, since what is behind them moves up.
+        let mut oldest = Vec::new();
+        self.quarantined.retain(|entry| match entry.what {
+            What::Address(id) if oldest.len() < MOST / 16 => {
+                oldest.push(id);
+                false
+            }
+            _ => true,
+        });
+        for id in oldest {
+            self.iovas.absolve(id);
         }
     }
 

@@ -135,7 +135,11 @@ impl Machine {
     /// Takes up again the requests that have waited for a card. Those that still have to wait go on waiting.
     pub(super) fn retry_deferred(&mut self, card: CardId, effects: &mut Vec<Effect>) {
         let Some(card) = self.cards.get_mut(&card) else { return };
-        for deferred in std::mem::take(&mut card.deferred) {
+        let deferred = std::mem::take(&mut card.deferred);
+        // Those who want a part of it first: whoever goes on resetting the card would keep it from them for ever.
+        let (resets, others): (Vec<_>, Vec<_>) =
+            deferred.into_iter().partition(|deferred| matches!(deferred.request, Request::Reset { .. }));
+        for deferred in others.into_iter().chain(resets) {
             self.request(deferred.client, deferred.number, deferred.request, false, effects);
         }
     }

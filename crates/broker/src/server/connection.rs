@@ -27,8 +27,8 @@ pub(super) struct Connection {
     process: Option<OwnedFd>,
     waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     waiting_bytes: usize,
-    /// What epoll watches the socket for.
-    watched: epoll::EventFlags,
+    /// What epoll watches the socket for; `None` when nobody listens to the client any more.
+    watched: Option<epoll::EventFlags>,
 }
 
 pub(super) enum Incoming {
@@ -83,7 +83,7 @@ impl Connection {
             process,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            watched: flags,
+            watched: Some(flags),
         };
         Ok((connection, peer))
     }
@@ -162,10 +162,10 @@ impl Connection {
             true => epoll::EventFlags::IN,
             false => epoll::EventFlags::IN | epoll::EventFlags::OUT,
         };
-        if wanted == self.watched {
+        if self.watched.is_none_or(|watched| watched == wanted) {
             return health;
         }
-        self.watched = wanted;
+        self.watched = Some(wanted);
         let data = epoll::EventData::new_u64(Token::Socket(self.client).into_u64());
         match epoll::modify(&poll, &self.socket, data, wanted) {
             Ok(()) => health,
@@ -195,15 +195,24 @@ impl Connection {
         Health::Good
     }
 
-    /// Ends the connection.
-    pub(super) fn close(mut self, poll: impl AsFd, closer: &Closer) {
-        self.send_waiting(closer);
-        // Another process may have a copy of the socket, and epoll would go on reporting it.
+    /// Has epoll report nothing more of this client, who is gone: it would do so again and again, as long as that is cleared
+    /// away.
+    pub(super) fn ignore(&mut self, poll: impl AsFd) {
+        if self.watched.take().is_none() {
+            return;
+        }
+        // Another process may have a copy of the socket, so that it would not be forgotten when it is closed here.
         for descriptor in [Some(&self.socket), self.process.as_ref()].into_iter().flatten() {
             if let Err(errno) = epoll::delete(&poll, descriptor) {
                 tracing::error!(client = self.client.0, %errno, "a connection cannot be forgotten");
             }
         }
+    }
+
+    /// Ends the connection.
+    pub(super) fn close(mut self, poll: impl AsFd, closer: &Closer) {
+        self.send_waiting(closer);
+        self.ignore(poll);
         // So that a child of the client that has the socket open sees the end, too.
         if let Err(errno) = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both) {
             tracing::debug!(client = self.client.0, %errno, "the connection was gone already");

@@ -15,7 +15,7 @@ pub(super) struct Listener {
     path: PathBuf,
     /// Device and inode of what is at the path, so that only our own is removed.
     file: (u64, u64),
-    /// Held as long as the socket is there: of two brokers that start at once one waits, and then finds the other.
+    /// Held as long as the socket is there: of two brokers that start at once one is refused.
     _lock: OwnedFd,
     seldom: Seldom,
     /// Given up for a moment when there are no descriptors left, so that who waits can be turned away.
@@ -76,6 +76,9 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(lock_path(&self.path)) {
+            tracing::warn!(path = %self.path.display(), %error, "the lock of the broker's socket could not be removed");
+        }
         // Somebody may have put another one there meanwhile.
         if lstat(&self.path).is_ok_and(|file| (file.st_dev, file.st_ino) != self.file) {
             return;
@@ -105,24 +108,35 @@ fn set_mode(path: &Path, mode: u32) -> rustix::io::Result<(u64, u64)> {
     Ok((status.st_dev, status.st_ino))
 }
 
-/// Locks the path against others who make room there at the same time. The lock's file stays: whoever removed it could remove
-/// one that somebody waits for.
+/// Locks the path against others who make room there at the same time.
 fn lock(path: &Path) -> Result<OwnedFd> {
+    let name = lock_path(path);
+    let system = |errno| Error::from_errno(errno, format!("lock {}", name.display()));
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    loop {
+        let file = rustix::fs::open(&name, flags, Mode::RUSR | Mode::WUSR).map_err(system)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let what = format!("a broker is listening at {}, or about to", path.display());
+                return Err(Error::new(ErrorKind::Held, what)
+                    .with_errno(Errno::ADDRINUSE)
+                    .with_remedy("use that one, stop it, or give another --socket"));
+            }
+            Err(errno) => return Err(system(errno)),
+        }
+        // Who had it before may have removed the file between the two calls: then the lock is worth nothing.
+        let ours = fstat(&file).map_err(system)?.st_ino;
+        if lstat(&name).is_ok_and(|there| there.st_ino == ours) {
+            return Ok(file);
+        }
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let system = |errno| Error::from_errno(errno, format!("lock {}", Path::new(&name).display()));
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = rustix::fs::open(&name, flags, Mode::RUSR | Mode::WUSR).map_err(system)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => {
-            let what = format!("a broker is listening at {}, or about to", path.display());
-            Err(Error::new(ErrorKind::Held, what)
-                .with_errno(Errno::ADDRINUSE)
-                .with_remedy("use that one, stop it, or give another --socket"))
-        }
-        Err(errno) => Err(system(errno)),
-    }
+    name.into()
 }
 
 /// Removes the socket that a dead broker has left at `path`.

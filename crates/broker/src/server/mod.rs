@@ -191,7 +191,7 @@ impl Broker {
                     self.feed(Event::Noticed { card, notice });
                 }
             }
-            Token::Process(client) => self.feed(Event::Left { client }),
+            Token::Process(client) => self.lose(client),
             Token::Entrance(number) => {
                 if let Some((socket, way)) = self.entrances.next(number, &self.closer) {
                     self.admit(socket, way);
@@ -233,7 +233,7 @@ impl Broker {
         let Some(connection) = self.clients.get(&client) else { return };
         match connection.receive(&mut self.buffer, &self.closer) {
             Incoming::Nothing => {}
-            Incoming::Gone => self.feed(Event::Left { client }),
+            Incoming::Gone => self.lose(client),
             Incoming::Nonsense(error) => self.feed(Event::Nonsense { client, error }),
             Incoming::Unreadable(number, error) => self.feed(Event::Unreadable { client, number, error }),
             Incoming::Request { number, request, descriptor } => {
@@ -250,8 +250,16 @@ impl Broker {
             Health::Crowded => {
                 self.crowded.insert(client);
             }
-            Health::Bad => self.feed(Event::Left { client }),
+            Health::Bad => self.lose(client),
         }
+    }
+
+    /// A client is gone, or has to be dropped.
+    fn lose(&mut self, client: ClientId) {
+        if let Some(connection) = self.clients.get_mut(&client) {
+            connection.ignore(&self.epoll);
+        }
+        self.feed(Event::Left { client });
     }
 
     fn feed(&mut self, event: Event) {
@@ -309,7 +317,10 @@ impl Broker {
                     self.crowded.insert(client);
                 }
                 // Behind what is still to be done: the machine has said that before.
-                Health::Bad => effects.extend(self.machine.handle(Event::Left { client })),
+                Health::Bad => {
+                    connection.ignore(&self.epoll);
+                    effects.extend(self.machine.handle(Event::Left { client }));
+                }
             }
         }
         // Of a client that is gone, or of a request that was refused.

@@ -228,8 +228,8 @@ impl Job {
         };
         match self.failure {
             None => (self.task, Ok(outcome), memory.map(Memfd::into_fd)),
-            // Much memory takes long to go: that happens here.
-            Some(failure) => (self.task, Err(failure), None),
+            // Much memory takes long to go: that happens elsewhere.
+            Some(failure) => (self.task, Err(failure), memory.map(Memfd::into_fd)),
         }
     }
 }

@@ -21,7 +21,7 @@ fn a_channel_that_hangs_is_reported_with_where_it_stood() {
         .complains("no progress for ")
         .complains("h2c0 of vfio-user:")
         .complains("status 0x00000001 (busy)")
-        .complains("0 of 1 descriptors done, 0x0 of 0x1000000 bytes")
+        .complains("0 of 2 descriptors done, 0x0 of 0x1000000 bytes")
         .complains("reset the card");
     assert!(outcome.time < Duration::from_secs(4), "0.3 s of patience, 1 s to stop: {:?}", outcome.time);
     // The last one that had it open has left it reset.
@@ -54,7 +54,7 @@ fn a_descriptor_that_cannot_be_fetched_is_reported_and_the_channel_stays_usable(
             .complains("transfer failed on h2c0 of vfio-user:")
             .complains("status 0x000800")
             .complains("descriptor fetch: unsupported request")
-            .complains("0 of 1 descriptors done")
+            .complains("0 of 2 descriptors done")
             .complains("the channel was stopped and can be used again");
         ground.run(&line).exits(0);
     }
