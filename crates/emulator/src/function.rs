@@ -85,30 +85,51 @@ pub enum InterruptKind {
     MsiX,
 }
 
+/// Whether what asks for an access still lives: `false` once the function was reset. A host looks at it when the memory
+/// can no longer be taken away under the access, so that a reset which waits for accesses waits for all of them.
+pub type Live<'a> = &'a dyn Fn() -> bool;
+
 /// The host as a function sees it: memory by IOVA, and interrupts. Cheap to share between engine threads.
+///
+/// Reads are answered, and so fail where there is no memory. Writes are posted, as on PCIe: what an IOMMU refuses is
+/// dropped, and nobody tells the function. A host may be asked to refuse aloud, for tests of drivers.
 pub trait Host: Send + Sync {
     /// Copies `length` bytes from host memory at `iova` into card memory.
     ///
     /// Crosses as many maps as it needs, in bounded pieces, so that an unmap waits for one piece at most.
-    fn read_to(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault>;
+    fn read_to(
+        &self,
+        iova: u64,
+        card: &Mapping,
+        card_offset: u64,
+        length: u64,
+        live: Live<'_>,
+    ) -> Result<(), DmaFault>;
 
     /// Copies `length` bytes of card memory into host memory at `iova`; visible to the host before it returns.
-    fn write_from(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault>;
+    fn write_from(
+        &self,
+        iova: u64,
+        card: &Mapping,
+        card_offset: u64,
+        length: u64,
+        live: Live<'_>,
+    ) -> Result<(), DmaFault>;
 
     /// Reads host memory into a small buffer (a descriptor).
-    fn read(&self, iova: u64, bytes: &mut [u8]) -> Result<(), DmaFault>;
+    fn read(&self, iova: u64, bytes: &mut [u8], live: Live<'_>) -> Result<(), DmaFault>;
 
     /// Writes a small buffer to host memory (a length slot).
-    fn write(&self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault>;
+    fn write(&self, iova: u64, bytes: &[u8], live: Live<'_>) -> Result<(), DmaFault>;
 
     /// Writes one aligned 32-bit word with release ordering: everything written before is visible to whoever sees it.
-    fn write_word(&self, iova: u64, value: u32) -> Result<(), DmaFault>;
+    fn write_word(&self, iova: u64, value: u32, live: Live<'_>) -> Result<(), DmaFault>;
 
     /// Sets the level of an interrupt vector's request. A request that rises fires the vector's eventfd, or is kept until
     /// one is armed and unmasked; level semantics as PG195's IRQ block needs them.
     fn set_interrupt(&self, vector: u16, requested: bool);
 
-    /// Whether the driver has set Bus Master Enable.
+    /// Whether the driver has set Bus Master Enable. Without it, reads fail, writes are dropped and messages are held back.
     fn bus_master(&self) -> bool;
 }
 
@@ -120,12 +141,18 @@ pub enum DmaFault {
         /// The first address that could not be reached.
         iova: u64,
     },
+    /// Bus Master Enable is off.
+    BusMasterOff,
+    /// What asked for it does not live any more.
+    Stopped,
 }
 
 impl fmt::Display for DmaFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unmapped { iova } => write!(f, "IOVA {iova:#x} is not mapped for this access"),
+            Self::BusMasterOff => f.write_str("Bus Master Enable is off in the PCI command register"),
+            Self::Stopped => f.write_str("the function was reset"),
         }
     }
 }

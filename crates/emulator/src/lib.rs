@@ -29,9 +29,10 @@ mod config_space;
 pub mod fault;
 mod function;
 mod host;
+mod limited;
 mod nearest;
 mod server;
 mod xdma;
 
-pub use function::{BarDescription, Description, DmaFault, Function, Host, InterruptKind};
+pub use function::{BarDescription, Description, DmaFault, Function, Host, InterruptKind, Live};
 pub use server::{Options, Server, ServerError, StopHandle};

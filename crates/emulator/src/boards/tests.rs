@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fault::{Fault, FaultKind};
-use crate::function::{DmaFault, Function, Host, InterruptKind};
+use crate::function::{DmaFault, Function, Host, InterruptKind, Live};
 use jitney_memory::{Access, Mapping};
 use std::sync::Arc;
 
@@ -10,19 +10,19 @@ use std::sync::Arc;
 struct NoHost;
 
 impl Host for NoHost {
-    fn read_to(&self, iova: u64, _: &Mapping, _: u64, _: u64) -> Result<(), DmaFault> {
+    fn read_to(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
         Err(DmaFault::Unmapped { iova })
     }
-    fn write_from(&self, iova: u64, _: &Mapping, _: u64, _: u64) -> Result<(), DmaFault> {
+    fn write_from(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
         Err(DmaFault::Unmapped { iova })
     }
-    fn read(&self, iova: u64, _: &mut [u8]) -> Result<(), DmaFault> {
+    fn read(&self, iova: u64, _: &mut [u8], _: Live<'_>) -> Result<(), DmaFault> {
         Err(DmaFault::Unmapped { iova })
     }
-    fn write(&self, iova: u64, _: &[u8]) -> Result<(), DmaFault> {
+    fn write(&self, iova: u64, _: &[u8], _: Live<'_>) -> Result<(), DmaFault> {
         Err(DmaFault::Unmapped { iova })
     }
-    fn write_word(&self, iova: u64, _: u32) -> Result<(), DmaFault> {
+    fn write_word(&self, iova: u64, _: u32, _: Live<'_>) -> Result<(), DmaFault> {
         Err(DmaFault::Unmapped { iova })
     }
     fn set_interrupt(&self, _: u16, _: bool) {}

@@ -95,6 +95,9 @@ pub(crate) enum TableError {
     /// The map is another connection's.
     #[error("the map was made by another connection")]
     Foreign,
+    /// A part of a map cannot be taken away.
+    #[error("the range cuts a map")]
+    Cut,
 }
 
 /// The maps of a board. No two overlap.
@@ -140,10 +143,22 @@ impl<B: Clone> DmaTable<B> {
     /// Removes every map of `owner` that lies inside `range`, and returns what they led to.
     ///
     /// QEMU unmaps by power-of-two ranges that hold many maps or none, so finding nothing is no error, and other
-    /// connections' maps inside a range stay. Only a range that is exactly another connection's map is refused.
+    /// connections' maps inside a range stay. A range that is exactly another connection's map is refused, and so is one
+    /// that cuts a map, as the kernel does it (`VFIO_IOMMU_UNMAP_DMA` of type1 v2); then nothing is changed.
     pub(crate) fn remove(&mut self, range: Range, owner: ConnectionId) -> Result<Vec<B>, TableError> {
         if self.maps.get(&range.first).is_some_and(|map| map.last == range.last && map.owner != owner) {
             return Err(TableError::Foreign);
+        }
+        // Maps do not overlap: only the last one before the range, and the last one in it, can reach out of it.
+        let before =
+            self.maps.range(..range.first).next_back().is_some_and(|(_, map)| map.last >= range.first);
+        let behind = self
+            .maps
+            .range(range.first..=range.last)
+            .next_back()
+            .is_some_and(|(_, map)| map.last > range.last);
+        if before || behind {
+            return Err(TableError::Cut);
         }
         let inside: Vec<u64> = self
             .maps
@@ -157,6 +172,16 @@ impl<B: Clone> DmaTable<B> {
     /// Removes every map of `owner`, and returns what they led to.
     pub(crate) fn remove_owner(&mut self, owner: ConnectionId) -> Vec<B> {
         self.maps.extract_if(.., |_, map| map.owner == owner).map(|(_, map)| map.backing).collect()
+    }
+
+    /// How many of the `length` bytes from `iova` on come before the first that a map with this direction covers.
+    pub(crate) fn gap(&self, iova: u64, length: u64, direction: Direction) -> u64 {
+        let Some(range) = Range::new(iova, length) else { return length };
+        let start = self.maps.range(..=iova).next_back().map_or(iova, |(first, _)| *first);
+        self.maps
+            .range(start..=range.last)
+            .find(|(_, map)| map.last >= iova && map.allowed.permits(direction))
+            .map_or(length, |(first, _)| first.saturating_sub(iova))
     }
 
     /// Finds what lies at `iova` and the `length` bytes from there, in order, and appends it to `pieces`.
@@ -246,12 +271,18 @@ mod tests {
     }
 
     #[test]
-    fn a_map_that_is_cut_by_the_range_stays() {
+    fn a_range_that_cuts_a_map_is_refused_and_changes_nothing() {
         let mut table = DmaTable::new();
         table.insert(range(0x1000, 0x2000), BOTH, ONE, 1).unwrap();
-        assert_eq!(table.remove(range(0x1000, 0x1000), ONE), Ok(vec![]));
-        assert_eq!(table.remove(range(0x2000, 0x1000), ONE), Ok(vec![]));
-        assert_eq!(found(&table, 0x1000, 0x2000), 0x2000);
+        table.insert(range(0x4000, 0x1000), BOTH, ONE, 2).unwrap();
+        for (first, size) in [(0x1000, 0x1000), (0x2000, 0x1000), (0x1800, 1), (0, 0x1001), (0x2FFF, 0x3000)]
+        {
+            assert_eq!(table.remove(range(first, size), ONE), Err(TableError::Cut), "{first:#x}");
+        }
+        assert_eq!((found(&table, 0x1000, 0x2000), table.len()), (0x2000, 2));
+        assert_eq!(table.remove(range(0, 0x1000), ONE), Ok(vec![]));
+        assert_eq!(table.remove(range(0x3000, 0x1000), ONE), Ok(vec![]));
+        assert_eq!(table.remove(range(0, 0x8000), ONE), Ok(vec![1, 2]));
     }
 
     #[test]
@@ -321,8 +352,11 @@ mod tests {
                         let range = range(first, size);
                         let foreign = model.iter().any(|map| map.0 == range && map.1 != owner);
                         let removed = table.remove(range, ConnectionId(owner));
-                        prop_assert_eq!(removed.is_err(), foreign);
-                        if !foreign {
+                        let cut = model.iter().any(|map| {
+                            map.0.overlaps(range) && (map.0.first < range.first || map.0.last > range.last)
+                        });
+                        prop_assert_eq!(removed.is_err(), foreign || cut);
+                        if !foreign && !cut {
                             let (gone, left): (Vec<_>, Vec<_>) = model.into_iter().partition(|map| {
                                 map.1 == owner && map.0.first >= range.first && map.0.last <= range.last
                             });
@@ -348,6 +382,10 @@ mod tests {
                     let mut pieces = Vec::with_capacity(100);
                     let found = table.find(0, WORLD + 16, direction, &mut pieces);
                     prop_assert_eq!(found, expected);
+                    let gap = (0..WORLD + 16).take_while(|address| at(*address).is_none()).count() as u64;
+                    prop_assert_eq!(table.gap(0, WORLD + 16, direction), gap);
+                    let gap = (7..WORLD).take_while(|address| at(*address).is_none()).count() as u64;
+                    prop_assert_eq!(table.gap(7, WORLD - 7, direction), gap);
                     for piece in &pieces {
                         let map = at(piece.iova).unwrap();
                         prop_assert_eq!((map.3, map.0.first), (piece.backing, piece.iova - piece.offset));

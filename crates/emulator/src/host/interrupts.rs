@@ -19,6 +19,8 @@ use crate::function::InterruptKind;
 struct Vector {
     requested: bool,
     masked: bool,
+    /// A request that rose while messages were held back: it is sent when they may go.
+    held: bool,
     wire: Option<(ConnectionId, EventFd)>,
 }
 
@@ -31,6 +33,8 @@ struct State {
     active: InterruptKind,
     /// The Interrupt Disable bit of the command register, which holds for INTx alone.
     line_disabled: bool,
+    /// Bus Master Enable is off: MSI and MSI-X, which are writes to memory, do not go out.
+    hold_messages: bool,
 }
 
 /// A loopback trigger without a client that has set the interrupt up.
@@ -59,6 +63,8 @@ impl Interrupts {
         let before = std::mem::replace(&mut state.vector(index).requested, requested);
         if requested && !before {
             state.fire(index);
+        } else if !requested {
+            state.vector(index).held = false;
         }
     }
 
@@ -72,7 +78,7 @@ impl Interrupts {
         self.state()
             .vectors
             .get(usize::from(vector))
-            .is_some_and(|vector| vector.requested && (vector.masked || vector.wire.is_none()))
+            .is_some_and(|vector| vector.requested && (vector.masked || vector.held || vector.wire.is_none()))
     }
 
     /// Follows the Interrupt Disable bit of the command register.
@@ -81,6 +87,17 @@ impl Interrupts {
         state.line_disabled = disabled;
         if state.active == InterruptKind::Intx && !state.vectors.is_empty() {
             state.fire(0);
+        }
+    }
+
+    /// Follows Bus Master Enable of the command register: holds messages back, or sends what was held.
+    pub(crate) fn hold_messages(&self, hold: bool) {
+        let mut state = self.state();
+        state.hold_messages = hold;
+        for index in 0..state.vectors.len() {
+            if !hold && std::mem::take(&mut state.vectors[index].held) {
+                state.fire(index);
+            }
         }
     }
 
@@ -165,8 +182,11 @@ impl State {
     fn fire(&mut self, index: usize) {
         let is_line = self.active == InterruptKind::Intx;
         let held = is_line && self.line_disabled;
+        let messages_held = !is_line && self.hold_messages;
         let vector = self.vector(index);
-        if vector.requested && !vector.masked && !held && vector.wire.is_some() {
+        if vector.requested && !vector.masked && messages_held {
+            vector.held = true;
+        } else if vector.requested && !vector.masked && !held && vector.wire.is_some() {
             vector.masked = is_line;
             vector.signal();
         }
@@ -178,7 +198,7 @@ impl Vector {
         if let Some((_, wire)) = &self.wire
             && let Err(error) = wire.signal()
         {
-            tracing::warn!("an interrupt did not reach its client: {error}");
+            crate::limited::warn_limited!("an interrupt did not reach its client: {error}");
         }
     }
 }
@@ -196,6 +216,34 @@ mod tests {
         let event = EventFd::new().unwrap();
         let copy: OwnedFd = event.as_fd().try_clone_to_owned().unwrap();
         (event, EventFd::try_from(copy).unwrap())
+    }
+
+    #[test]
+    fn without_bus_mastering_messages_wait_and_lines_do_not() {
+        let interrupts = Interrupts::new();
+        let (event, copy) = wire();
+        interrupts.arm(InterruptKind::MsiX, 3, vec![copy], ONE);
+        interrupts.hold_messages(true);
+        interrupts.set(3, true);
+        assert_eq!(event.take().unwrap(), 0);
+        assert!(interrupts.pending(3));
+        interrupts.hold_messages(false);
+        assert_eq!(event.take().unwrap(), 1);
+        // What was sent is not sent again, and a request that fell is forgotten.
+        interrupts.hold_messages(true);
+        interrupts.hold_messages(false);
+        interrupts.set(3, false);
+        interrupts.hold_messages(true);
+        interrupts.set(3, true);
+        interrupts.set(3, false);
+        interrupts.hold_messages(false);
+        assert_eq!(event.take().unwrap(), 0);
+
+        let (line, copy) = wire();
+        interrupts.hold_messages(true);
+        interrupts.arm(InterruptKind::Intx, 0, vec![copy], ONE);
+        interrupts.set(0, true);
+        assert_eq!(line.take().unwrap(), 1);
     }
 
     #[test]

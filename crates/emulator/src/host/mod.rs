@@ -3,6 +3,8 @@
 //! A copy goes in bursts of a few MiB. Each burst is looked up and entered as a *flight* under one short lock, copied
 //! without it, and signed off. An unmap first takes its maps out of the table, so that no later burst finds them, and then
 //! waits for the flights that touch its range: one burst at most, and nothing if the engines are elsewhere.
+//!
+//! Like a root complex with an IOMMU, it answers a read of memory that is not there with an error, and drops a write.
 
 mod client_memory;
 mod dma_table;
@@ -11,7 +13,7 @@ mod interrupts;
 mod link;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use jitney_memory::{AccessError, Mapping};
@@ -24,7 +26,8 @@ use files::Files;
 pub(crate) use interrupts::Interrupts;
 pub(crate) use link::Link;
 
-use crate::function::{DmaFault, Host};
+use crate::function::{DmaFault, Host, Live};
+use crate::limited::warn_limited;
 
 /// Most bytes in one burst: what an unmap may have to wait for.
 const BURST: u64 = 2 << 20;
@@ -58,9 +61,21 @@ struct Dma {
     waiting: usize,
 }
 
+/// In what a host is kinder than hardware.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Kindness {
+    /// Writes that are refused are errors, and not dropped.
+    pub(crate) strict_writes: bool,
+    /// DMA and messages need no Bus Master Enable.
+    pub(crate) ignore_bus_master: bool,
+}
+
 /// The host side of one board.
 #[derive(Debug)]
 pub(crate) struct BoardHost {
+    kindness: Kindness,
+    /// Bytes of posted writes that were dropped.
+    dropped: AtomicU64,
     dma: Mutex<Dma>,
     landed: Condvar,
     interrupts: Interrupts,
@@ -69,13 +84,17 @@ pub(crate) struct BoardHost {
 
 impl BoardHost {
     /// No memory, no interrupts, Bus Master Enable off.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(kindness: Kindness) -> Self {
         let dma =
             Dma { table: DmaTable::new(), files: Files::default(), flights: Vec::new(), next: 0, waiting: 0 };
+        let interrupts = Interrupts::new();
+        interrupts.hold_messages(!kindness.ignore_bus_master);
         Self {
+            kindness,
+            dropped: AtomicU64::new(0),
             dma: Mutex::new(dma),
             landed: Condvar::new(),
-            interrupts: Interrupts::new(),
+            interrupts,
             bus_master: AtomicBool::new(false),
         }
     }
@@ -90,9 +109,21 @@ impl BoardHost {
         &self.interrupts
     }
 
-    /// Follows Bus Master Enable of the command register.
+    /// Follows Bus Master Enable of the command register. Once it is off and this has returned, no access is under way.
     pub(crate) fn set_bus_master(&self, enabled: bool) {
-        self.bus_master.store(enabled, Ordering::Release);
+        let before = self.bus_master.swap(enabled, Ordering::AcqRel);
+        if before != enabled && !self.kindness.ignore_bus_master {
+            self.interrupts.hold_messages(!enabled);
+            if !enabled {
+                self.settle(Range::ALL);
+            }
+        }
+    }
+
+    /// Bytes of posted writes that were dropped so far.
+    #[cfg(test)]
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// Maps `range` to `offset` of a client's file.
@@ -180,16 +211,19 @@ impl BoardHost {
     }
 
     /// Does `step` for each piece of host memory at `iova`, with its distance from there.
+    ///
+    /// Of a posted write, what is refused is dropped, and the rest of it arrives.
     fn transfer(
         &self,
-        iova: u64,
-        length: u64,
+        (iova, length): (u64, u64),
         direction: Direction,
+        live: Live<'_>,
         mut step: impl FnMut(&Piece<Backing>, u64) -> Result<(), PieceError>,
     ) -> Result<(), DmaFault> {
         if length > 0 && Range::new(iova, length).is_none() {
             return Err(DmaFault::Unmapped { iova });
         }
+        let posted = direction == Direction::Write && !self.kindness.strict_writes;
         let room = (length / 4096 + 2).min(BURST_PIECES);
         let mut pieces = Vec::with_capacity(usize::try_from(room).unwrap_or(1));
         let mut done = 0;
@@ -198,17 +232,51 @@ impl BoardHost {
             let burst = (length - done).min(BURST);
             pieces.clear();
             let landing = self.take_off(at, burst, direction, &mut pieces);
+            // Now nothing that is waited for can be over before this ends: so it is the time to look.
+            if !live() {
+                return Err(DmaFault::Stopped);
+            }
+            if !self.is_bus_master() {
+                let fault = DmaFault::BusMasterOff;
+                return if posted { self.drop_write(at, length - done, &fault) } else { Err(fault) };
+            }
             if pieces.is_empty() {
-                return Err(DmaFault::Unmapped { iova: at });
+                let fault = DmaFault::Unmapped { iova: at };
+                if !posted {
+                    return Err(fault);
+                }
+                let gap = self.dma().table.gap(at, length - done, direction);
+                // A map that was made only now is found by the next look.
+                self.drop_write(at, gap, &fault)?;
+                done += gap;
+                continue;
             }
             for piece in &pieces {
-                if let Err(error) = step(piece, done) {
-                    tracing::warn!("DMA at IOVA {:#x} failed: {error}", piece.iova);
-                    return Err(DmaFault::Unmapped { iova: piece.iova });
+                match step(piece, done) {
+                    Err(error) if posted => self.drop_write(piece.iova, piece.length, &error)?,
+                    Err(error) => {
+                        warn_limited!("DMA at IOVA {:#x} failed: {error}", piece.iova);
+                        return Err(DmaFault::Unmapped { iova: piece.iova });
+                    }
+                    Ok(()) => {}
                 }
                 done += piece.length;
             }
             drop(landing);
+        }
+        Ok(())
+    }
+
+    fn is_bus_master(&self) -> bool {
+        self.kindness.ignore_bus_master || self.bus_master.load(Ordering::Acquire)
+    }
+
+    /// A posted write is refused: the function does not hear of it.
+    #[expect(clippy::unnecessary_wraps, reason = "for a function, this is success")]
+    fn drop_write(&self, iova: u64, length: u64, why: &dyn std::fmt::Display) -> Result<(), DmaFault> {
+        if length > 0 {
+            let dropped = self.dropped.fetch_add(length, Ordering::Relaxed).saturating_add(length);
+            warn_limited!(dropped, "a posted write of {length} bytes to IOVA {iova:#x} is dropped: {why}");
         }
         Ok(())
     }
@@ -242,8 +310,15 @@ enum PieceError {
 }
 
 impl Host for BoardHost {
-    fn read_to(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
-        self.transfer(iova, length, Direction::Read, |piece, done| {
+    fn read_to(
+        &self,
+        iova: u64,
+        card: &Mapping,
+        card_offset: u64,
+        length: u64,
+        live: Live<'_>,
+    ) -> Result<(), DmaFault> {
+        self.transfer((iova, length), Direction::Read, live, |piece, done| {
             let to = card_offset.saturating_add(done);
             match &piece.backing {
                 Backing::File { memory, offset } => {
@@ -258,8 +333,15 @@ impl Host for BoardHost {
         })
     }
 
-    fn write_from(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
-        self.transfer(iova, length, Direction::Write, |piece, done| {
+    fn write_from(
+        &self,
+        iova: u64,
+        card: &Mapping,
+        card_offset: u64,
+        length: u64,
+        live: Live<'_>,
+    ) -> Result<(), DmaFault> {
+        self.transfer((iova, length), Direction::Write, live, |piece, done| {
             let from = card_offset.saturating_add(done);
             match &piece.backing {
                 Backing::File { memory, offset } => {
@@ -274,8 +356,8 @@ impl Host for BoardHost {
         })
     }
 
-    fn read(&self, iova: u64, bytes: &mut [u8]) -> Result<(), DmaFault> {
-        self.transfer(iova, bytes.len() as u64, Direction::Read, |piece, done| {
+    fn read(&self, iova: u64, bytes: &mut [u8], live: Live<'_>) -> Result<(), DmaFault> {
+        self.transfer((iova, bytes.len() as u64), Direction::Read, live, |piece, done| {
             let part = &mut bytes[size(done)..][..size(piece.length)];
             match &piece.backing {
                 Backing::File { memory, offset } => Ok(memory.read(offset + piece.offset, part)?),
@@ -284,8 +366,8 @@ impl Host for BoardHost {
         })
     }
 
-    fn write(&self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault> {
-        self.transfer(iova, bytes.len() as u64, Direction::Write, |piece, done| {
+    fn write(&self, iova: u64, bytes: &[u8], live: Live<'_>) -> Result<(), DmaFault> {
+        self.transfer((iova, bytes.len() as u64), Direction::Write, live, |piece, done| {
             let part = &bytes[size(done)..][..size(piece.length)];
             match &piece.backing {
                 Backing::File { memory, offset } => Ok(memory.write(offset + piece.offset, part)?),
@@ -294,9 +376,9 @@ impl Host for BoardHost {
         })
     }
 
-    fn write_word(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
+    fn write_word(&self, iova: u64, value: u32, live: Live<'_>) -> Result<(), DmaFault> {
         let bytes = value.to_le_bytes();
-        self.transfer(iova, 4, Direction::Write, |piece, done| {
+        self.transfer((iova, 4), Direction::Write, live, |piece, done| {
             let part = &bytes[size(done)..][..size(piece.length)];
             match &piece.backing {
                 Backing::File { memory, offset } => Ok(memory.write_word(offset + piece.offset, part)?),
@@ -324,6 +406,7 @@ fn errno(error: TableError) -> Errno {
         TableError::Exists => Errno::EXIST,
         TableError::Full => Errno::NOSPC,
         TableError::Foreign => Errno::PERM,
+        TableError::Cut => Errno::INVAL,
     }
 }
 

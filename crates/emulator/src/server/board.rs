@@ -19,13 +19,21 @@ pub(crate) const REGIONS: u32 = 9;
 /// How long a client that opens the board waits until those that have hung up are cleared away.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// A connection that has the board open.
+struct Opening {
+    id: ConnectionId,
+    link: Arc<Link>,
+    /// It owns the board: the only one that may map memory.
+    maps: bool,
+}
+
 /// The board.
 pub(crate) struct Board {
     function: Arc<dyn Function>,
     host: Arc<BoardHost>,
     config: Mutex<ConfigSpace>,
     msix: Option<MsixTable>,
-    open: Mutex<Vec<(ConnectionId, Arc<Link>)>>,
+    open: Mutex<Vec<Opening>>,
     closed: Condvar,
     next: AtomicU64,
 }
@@ -61,7 +69,7 @@ impl Board {
         ConnectionId(self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn openings(&self) -> MutexGuard<'_, Vec<(ConnectionId, Arc<Link>)>> {
+    fn openings(&self) -> MutexGuard<'_, Vec<Opening>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -69,21 +77,23 @@ impl Board {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client opens the board.
+    /// A client opens the board; whether it may map memory, which the first one may, and none besides while it is there.
     ///
     /// Whoever closed it before, and be it only an instant ago, is cleared away first: a program that opens what
     /// another has just closed finds the function reset, as with a kernel's device.
-    pub(crate) fn open(&self, id: ConnectionId, link: &Arc<Link>) {
+    pub(crate) fn open(&self, id: ConnectionId, link: &Arc<Link>) -> bool {
         let deadline = Instant::now() + FAREWELL;
         let mut open = self.openings();
-        while open.iter().any(|(_, link)| link.hung_up()) {
+        while open.iter().any(|opening| opening.link.hung_up()) {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
             (open, _) = self.closed.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner);
         }
-        open.push((id, Arc::clone(link)));
+        let maps = !open.iter().any(|opening| opening.maps);
+        open.push(Opening { id, link: Arc::clone(link), maps });
+        maps
     }
 
     /// A connection has ended: what it brought goes with it, and the last one that had the board open resets it.
@@ -91,22 +101,22 @@ impl Board {
         let mut open = self.openings();
         let before = open.len();
         // The function stops before its memory goes, or the engines would only see that as a fault.
-        if before == 1 && open[0].0 == id {
+        if before == 1 && open[0].id == id {
             self.reset();
         }
         self.host.release(id);
-        open.retain(|(other, _)| *other != id);
+        open.retain(|opening| opening.id != id);
         self.closed.notify_all();
     }
 
     /// Resets the function, and returns when nothing that it had begun touches memory any more.
     pub(crate) fn reset(&self) {
         self.function.reset();
-        self.host.settle(Range::ALL);
         let mut config = self.config();
         config.reset();
         self.apply(&config);
         drop(config);
+        self.host.settle(Range::ALL);
         if let Some(table) = &self.msix {
             table.reset();
         }

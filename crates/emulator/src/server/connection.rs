@@ -28,7 +28,7 @@ pub(crate) fn serve(board: &Board, link: &Arc<Link>) {
     tracing::debug!("connection {} begins", id.0);
     match converse(board, link, id) {
         Ok(()) => tracing::debug!("connection {} ends", id.0),
-        Err(end) => tracing::warn!("connection {} is dropped: {end}", id.0),
+        Err(end) => crate::limited::warn_limited!("connection {} is dropped: {end}", id.0),
     }
 }
 

@@ -1,8 +1,14 @@
 //! A vfio-user server for one board.
 //!
-//! Any number of clients may be connected at a time, with the semantics of opening a VFIO device again: memory that one
-//! of them maps can be reached by the board whoever started it, interrupts are wired once for all, and the last one that
-//! closes the board resets it. Each connection has a thread that waits in `recv` and answers with one `send`.
+//! Several clients may be connected at a time, with the semantics of opening a VFIO device again: interrupts are wired once
+//! for all, and the last one that closes the board resets it. Each connection has a thread that waits in `recv` and
+//! answers with one `send`.
+//!
+//! **One of them maps memory**: the one that agreed on a version while no other mapper was there. It owns the board, as
+//! who holds a VFIO container does, until its connection ends. All others are guests, for as long as they last: what
+//! they map or unmap is refused with EPERM, also after the mapper has gone. So a broker that connects first is safe from
+//! the clients that it hands further connections to; and if it dies, the next one that connects owns the board, and not
+//! a guest of the first. A second program that wants the board for itself finds it held.
 //!
 //! Follows the "vfio-user Protocol Specification" (QEMU, docs/interop/vfio-user.rst). Left out: live migration, dirty
 //! page tracking, ioeventfds for regions, coalesced writes and the second socket; a client that asks is told ENOTSUP.
@@ -24,7 +30,8 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
 use crate::function::{Function, Host};
-use crate::host::{BoardHost, Link};
+use crate::host::{BoardHost, Kindness, Link};
+use crate::limited::warn_limited;
 use board::Board;
 use endpoint::Endpoint;
 
@@ -89,12 +96,26 @@ pub struct Options {
     /// How long a client may take to answer when the board asks for memory that only the client can reach, and to take
     /// the answers to its own questions, before the one fails and the other ends its connection.
     pub patience: Duration,
+    /// A posted write that the host refuses (not mapped, read-only, a file that was shortened) is an error that the
+    /// function sees. On PCIe, and here unless this is asked for, it is dropped: the function goes on and reports success,
+    /// and the log has a line. For tests of drivers, which shall hear of it.
+    pub strict_writes: bool,
+    /// DMA and message signalled interrupts do not need Bus Master Enable. A card does need it: without, what it reads
+    /// fails, what it writes is dropped, and its messages wait.
+    pub ignore_bus_master: bool,
+    /// Most connections at one time; more are hung up on. Each takes a thread.
+    pub connections: usize,
 }
 
 impl Default for Options {
-    /// Five seconds, which is what QEMU grants its servers.
+    /// Five seconds, which is what QEMU grants its servers; as hardware is; 512 connections.
     fn default() -> Self {
-        Self { patience: Duration::from_secs(5) }
+        Self {
+            patience: Duration::from_secs(5),
+            strict_writes: false,
+            ignore_bus_master: false,
+            connections: 512,
+        }
     }
 }
 
@@ -141,7 +162,8 @@ impl Server {
         plug: impl FnOnce(Arc<dyn Host>) -> Result<Arc<dyn Function>, E>,
     ) -> Result<Self, E> {
         let endpoint = Endpoint::bind(path.as_ref())?;
-        let host = Arc::new(BoardHost::new());
+        let Options { strict_writes, ignore_bus_master, .. } = options;
+        let host = Arc::new(BoardHost::new(Kindness { strict_writes, ignore_bus_master }));
         let function = plug(Arc::clone(&host) as Arc<dyn Host>)?;
         let board = Board::new(function, host).map_err(ServerError::Description)?;
         let event = EventFd::new().map_err(ServerError::Event)?;
@@ -170,11 +192,18 @@ impl Server {
         std::thread::scope(|scope| {
             let outcome = self.accept(|link| {
                 links.retain(|link| link.strong_count() > 0);
+                if links.len() >= self.options.connections {
+                    warn_limited!(
+                        "a client is turned away: there are {} connections, as many as may be",
+                        links.len()
+                    );
+                    return;
+                }
                 links.push(Arc::downgrade(&link));
                 let board = &self.board;
                 let thread = std::thread::Builder::new().name("vfio-user".into()).stack_size(STACK);
                 if let Err(error) = thread.spawn_scoped(scope, move || connection::serve(board, &link)) {
-                    tracing::warn!("a client is turned away, no thread can be made for it: {error}");
+                    warn_limited!("a client is turned away, no thread can be made for it: {error}");
                 }
             });
             links.iter().filter_map(Weak::upgrade).for_each(|link| link.close());
@@ -203,7 +232,7 @@ impl Server {
                 Err(error) => match Errno::from_io_error(&error) {
                     Some(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {}
                     Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                        tracing::warn!("a client has to wait: {error}");
+                        warn_limited!("a client has to wait: {error}");
                         self.stop.0.wait(Some(Duration::from_millis(100)))?;
                     }
                     _ => return Err(failed(error)),

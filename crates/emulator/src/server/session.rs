@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::board::{Board, CONFIG_REGION, REGIONS};
 use crate::function::InterruptKind;
 use crate::host::{Allowed, ConnectionId, Link, Range};
+use crate::limited::warn_limited;
 
 /// Interrupt types of a PCI device: INTx, MSI, MSI-X, ERR and REQ. The last two are offered with a count of zero: a board
 /// has no errors of the link to tell of, and the only thing QEMU does on one is to stop its guest.
@@ -69,6 +70,8 @@ pub(crate) struct Session<'a> {
     id: ConnectionId,
     /// The version has been agreed on.
     open: bool,
+    /// This is the connection that may map memory.
+    maps: bool,
     /// The reply that is being built; kept, so that a register access allocates nothing.
     out: Vec<u8>,
 }
@@ -76,7 +79,7 @@ pub(crate) struct Session<'a> {
 impl<'a> Session<'a> {
     /// A connection that has said nothing yet.
     pub(crate) fn new(board: &'a Board, link: &'a Arc<Link>, id: ConnectionId) -> Self {
-        Self { board, link, id, open: false, out: Vec::new() }
+        Self { board, link, id, open: false, maps: false, out: Vec::new() }
     }
 
     /// Does what a message asks and answers it. A command that uses descriptors takes all of those that have come.
@@ -156,8 +159,8 @@ impl<'a> Session<'a> {
                 reply::done(header, &mut self.out);
             }
             Request::DmaUnmap(unmap) => {
-                reply::dma_unmapped(header, &unmap, out);
                 self.unmap(&unmap)?;
+                reply::dma_unmapped(header, &unmap, &mut self.out);
             }
             Request::SetIrqs(set) => {
                 self.set_interrupts(&set, std::mem::take(descriptors))?;
@@ -187,7 +190,7 @@ impl<'a> Session<'a> {
         }
         let version = Version::ours().answer(proposed)?;
         self.link.set_limit(proposed.capabilities.max_data_xfer_size);
-        self.board.open(self.id, self.link);
+        self.maps = self.board.open(self.id, self.link);
         self.open = true;
         reply::version(header, &version, &mut self.out);
         Ok(())
@@ -195,6 +198,7 @@ impl<'a> Session<'a> {
 
     fn map(&self, map: &DmaMap, descriptors: &[OwnedFd]) -> Result<(), Refusal> {
         let refused = |errno| Refusal::Failed { what: "DMA_MAP", errno };
+        self.check_mapper().map_err(refused)?;
         let range = Range::new(map.address, map.size).ok_or(refused(Errno::INVAL))?;
         let allowed = Allowed { read: map.flags.read(), write: map.flags.write() };
         match descriptors {
@@ -205,7 +209,20 @@ impl<'a> Session<'a> {
         .map_err(refused)
     }
 
+    /// Refuses a connection that does not own the board.
+    fn check_mapper(&self) -> Result<(), Errno> {
+        if self.maps {
+            return Ok(());
+        }
+        warn_limited!(
+            "connection {} may not map memory: another one had the board open first, and owns it",
+            self.id.0
+        );
+        Err(Errno::PERM)
+    }
+
     fn unmap(&self, unmap: &DmaUnmap) -> Result<(), Refusal> {
+        self.check_mapper().map_err(failed("DMA_UNMAP"))?;
         let range = if unmap.all { Some(Range::ALL) } else { Range::new(unmap.address, unmap.size) };
         range
             .ok_or(Errno::INVAL)

@@ -4,6 +4,8 @@ use super::Card;
 use super::engine::Engine;
 use super::irq::IrqBlock;
 use super::state::{State, WritebackWord};
+use crate::function::Live;
+use crate::limited::warn_limited;
 use jitney_xdma_spec::{Direction, Submodule};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -129,8 +131,7 @@ impl Channel {
             drop(inner);
 
             if job.first && !self.card.host.bus_master() {
-                // Cards of this kind were seen to move data all the same; drivers must not count on it.
-                tracing::warn!(
+                warn_limited!(
                     channel = format_args!("{}{}", self.direction, self.index),
                     "DMA was started without Bus Master Enable in the PCI command register"
                 );
@@ -149,7 +150,7 @@ impl Channel {
             if let Some(writeback) = inner.state.finish(&job, outcome) {
                 inner.begun += 1;
                 drop(inner);
-                self.write_back(writeback);
+                self.write_back(writeback, &|| !is_reset());
                 inner = self.inner();
                 inner.ended += 1;
                 self.written_back.notify_all();
@@ -158,10 +159,10 @@ impl Channel {
         }
     }
 
-    fn write_back(&self, writeback: WritebackWord) {
-        if let Err(fault) = self.card.host.write_word(writeback.address, writeback.word.into()) {
+    fn write_back(&self, writeback: WritebackWord, live: Live<'_>) {
+        if let Err(fault) = self.card.host.write_word(writeback.address, writeback.word.into(), live) {
             // Nothing in the card shows this; the driver runs into its time-out.
-            tracing::warn!(
+            warn_limited!(
                 channel = format_args!("{}{}", self.direction, self.index),
                 %fault,
                 "write-back is lost"

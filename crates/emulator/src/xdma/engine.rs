@@ -3,6 +3,8 @@
 use super::Card;
 use super::state::{Job, Outcome};
 use crate::fault::FaultKind;
+use crate::function::DmaFault;
+use crate::limited::warn_limited;
 use jitney_xdma_spec::descriptor::{self, MAX_LENGTH};
 use jitney_xdma_spec::status::{axi, pcie};
 use jitney_xdma_spec::{ChannelStatus, Descriptor, Direction};
@@ -36,7 +38,8 @@ impl Engine<'_> {
             return Outcome::Hung;
         }
         let mut bytes = [0; descriptor::SIZE];
-        if fault == Some(FaultKind::DescriptorFetch) || self.card.host.read(job.address, &mut bytes).is_err()
+        if fault == Some(FaultKind::DescriptorFetch)
+            || self.card.host.read(job.address, &mut bytes, &self.live()).is_err()
         {
             return Outcome::NotFetched;
         }
@@ -62,6 +65,11 @@ impl Engine<'_> {
             next: descriptor.next,
             errors,
         }
+    }
+
+    /// Whether the run that the descriptor belongs to goes on, for the host to look at.
+    fn live(&self) -> impl Fn() -> bool {
+        || !(self.is_reset)()
     }
 
     /// Why a descriptor cannot be executed, if so.
@@ -129,19 +137,23 @@ impl Engine<'_> {
     fn copy(&self, iova: u64, offset: u64, length: u64) -> Result<(), Ended> {
         let (host, memory) = (&self.card.host, self.card.memory.mapping());
         match self.direction {
-            Direction::HostToCard => host.read_to(iova, memory, offset, length),
-            Direction::CardToHost => host.write_from(iova, memory, offset, length),
+            Direction::HostToCard => host.read_to(iova, memory, offset, length, &self.live()),
+            Direction::CardToHost => host.write_from(iova, memory, offset, length, &self.live()),
         }
         .map_err(|fault| {
-            tracing::warn!(direction = %self.direction, channel = self.channel, %fault, "DMA fault");
+            if fault == DmaFault::Stopped {
+                return Ended::Abandoned;
+            }
+            warn_limited!(direction = %self.direction, channel = self.channel, %fault, "DMA fault");
             Ended::Errors(self.host_error())
         })
     }
 
     /// The host refused an access to data.
     ///
-    /// C2H writes are posted: a card does not hear of their loss. The model reports a slave error all the same, which
-    /// cards reserve for the other side, because a lost write is what a driver under test has to hear of.
+    /// C2H writes are posted: a card does not hear of their loss. A host that was asked to be strict refuses them all the
+    /// same, so that a driver under test hears of it; then a slave error is reported, which cards reserve for the other
+    /// side.
     fn host_error(&self) -> ChannelStatus {
         match self.direction {
             Direction::HostToCard => ChannelStatus::new().with_read_error(pcie::UNSUPPORTED_REQUEST),

@@ -4,7 +4,7 @@ use std::io::{IoSlice, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::{RwLock, RwLockReadGuard};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,11 @@ use crate::toy::{self, Toy};
 
 /// Held by every test for reading, and for writing by one that measures the process.
 static ALONE: RwLock<()> = RwLock::new(());
+
+/// Waits until no other test runs, and keeps them from running.
+pub(crate) fn no_other_test() -> RwLockWriteGuard<'static, ()> {
+    ALONE.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
 
 /// The errno values that are asked for.
 pub(crate) const EPERM: u32 = 1;
@@ -42,22 +47,32 @@ impl Fixture {
     }
 
     pub(crate) fn with(interrupts: InterruptKind) -> Self {
+        Self::beside_others(interrupts, |_| {})
+    }
+
+    pub(crate) fn with_options(change: impl FnOnce(&mut Options)) -> Self {
+        Self::beside_others(InterruptKind::MsiX, change)
+    }
+
+    fn beside_others(interrupts: InterruptKind, change: impl FnOnce(&mut Options)) -> Self {
         let with_others = ALONE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut fixture = Self::start(interrupts);
+        let mut fixture = Self::start(interrupts, change);
         fixture._with_others = Some(with_others);
         fixture
     }
 
     /// A server, and then `test` while no other test runs.
     pub(crate) fn alone(test: impl FnOnce(&Self)) {
-        let _alone = ALONE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        test(&Self::start(InterruptKind::MsiX));
+        let _alone = no_other_test();
+        test(&Self::start(InterruptKind::MsiX, |_| {}));
     }
 
-    fn start(interrupts: InterruptKind) -> Self {
+    fn start(interrupts: InterruptKind, change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("board");
-        let options = Options { patience: Duration::from_millis(500) };
+        let patience = Duration::from_millis(500);
+        let mut options = Options { patience, strict_writes: true, ..Options::default() };
+        change(&mut options);
         let server = Toy::serve(&path, options, interrupts).unwrap();
         let stop = server.stop_handle();
         let server = Some(std::thread::spawn(|| server.serve()));
@@ -69,9 +84,11 @@ impl Fixture {
         Client::connect(&self.path)
     }
 
-    /// A client that has the board open.
+    /// A client that has the board open, and lets it master the bus.
     pub(crate) fn open(&self) -> Client {
-        Client::to(&self.path)
+        let mut client = Client::to(&self.path);
+        client.write(7, 4, &[6, 0]).unwrap();
+        client
     }
 
     pub(crate) fn stop(&mut self) {
@@ -121,6 +138,15 @@ impl Client {
         let mut client = Self::connect(path);
         client.ask(&Request::Version(Version::ours())).unwrap();
         client
+    }
+
+    /// Opens the board; whether the server let it.
+    pub(crate) fn try_open(&mut self) -> bool {
+        let mut message = Vec::new();
+        let id = self.next_id();
+        Request::Version(Version::ours()).encode(id, &mut message);
+        let sent = descriptors::send_all(&self.socket, &[IoSlice::new(&message)], &[]);
+        sent.is_ok() && self.reply(id).is_some()
     }
 
     pub(crate) fn next_id(&mut self) -> u16 {

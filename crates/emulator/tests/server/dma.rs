@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jitney_memory::Memfd;
 use jitney_vfio_user::{DmaMapFlags, DmaUnmap, Request};
 
-use crate::client::{EEXIST, EINVAL, EPERM, Fixture, memory};
+use crate::client::{Client, EEXIST, EINVAL, EPERM, Fixture, memory};
 use crate::toy::{self, DONE, FAULT, FROM_HOST, TO_HOST, TO_HOST_FOREVER, WORD};
 
 #[test]
@@ -33,16 +33,15 @@ fn an_engine_copies_both_ways_and_sees_unmaps() {
 #[test]
 fn overlaps_and_empty_and_endless_ranges_are_refused() {
     let server = Fixture::new();
-    let (mut one, mut two) = (server.open(), server.open());
+    let mut one = server.open();
     let (file, _) = memory(0x20000);
     one.map(Some(&file), 0, 0x10000, 0x2000).unwrap();
     for (address, size) in
         [(0x10000, 0x2000), (0xF000, 0x2000), (0x11FFF, 1), (0, 0x10001), (0x11000, 0x3000)]
     {
         assert_eq!(one.map(Some(&file), 0, address, size), Err(EEXIST), "{address:#x}");
-        assert_eq!(two.map(Some(&file), 0, address, size), Err(EEXIST));
     }
-    two.map(Some(&file), 0, 0x12000, 0x1000).unwrap();
+    one.map(Some(&file), 0, 0x12000, 0x1000).unwrap();
     assert_eq!(one.map(Some(&file), 0, 0x20000, 0), Err(EINVAL));
     assert_eq!(one.map(Some(&file), 0, u64::MAX, 2), Err(EINVAL));
     assert_eq!(one.map(Some(&file), u64::MAX, 0x20000, 0x1000), Err(EINVAL));
@@ -89,38 +88,85 @@ fn unmaps_need_not_match_maps() {
     assert_eq!(client.dma(FROM_HOST, 0x7000, 4), FAULT);
     assert_eq!(client.dma(FROM_HOST, 0x8000, 0x8000), DONE);
     assert_eq!(client.unmap(0x8000, 0), Err(EINVAL));
-    client.unmap(0x8800, 0x1000).unwrap();
+    // But a map is not cut.
+    assert_eq!(client.unmap(0x8800, 0x1000), Err(EINVAL));
+    assert_eq!(client.unmap(0x8000, 0x800), Err(EINVAL));
     assert_eq!(client.dma(FROM_HOST, 0x8000, 0x8000), DONE);
     client.ask(&Request::DmaUnmap(DmaUnmap { all: true, address: 0, size: 0 })).unwrap();
     assert_eq!(client.dma(FROM_HOST, 0x8000, 4), FAULT);
 }
 
 #[test]
-fn a_connection_unmaps_only_what_it_mapped() {
+fn the_first_that_opens_the_board_maps_and_no_other() {
     let server = Fixture::new();
-    let (mut one, mut two) = (server.open(), server.open());
+    // One that has only connected owns nothing.
+    let _silent = server.connect();
+    let (mut owner, mut guest) = (server.open(), server.open());
     let (file, _) = memory(0x2000);
-    one.map(Some(&file), 0, 0, 0x1000).unwrap();
-    two.map(Some(&file), 0x1000, 0x1000, 0x1000).unwrap();
-    assert_eq!(two.unmap(0, 0x1000), Err(EPERM));
-    two.unmap(0, 0x10_0000).unwrap();
-    assert_eq!(one.dma(FROM_HOST, 0, 0x1000), DONE);
-    assert_eq!(one.dma(FROM_HOST, 0x1000, 4), FAULT);
-    // Both reach what either has mapped.
-    assert_eq!(two.dma(FROM_HOST, 0, 0x1000), DONE);
+    assert_eq!(guest.map(Some(&file), 0, 0, 0x1000), Err(EPERM));
+    owner.map(Some(&file), 0, 0, 0x1000).unwrap();
+    assert_eq!(guest.map(None::<&OwnedFd>, 0, 0x1000, 0x1000), Err(EPERM));
+    assert_eq!(guest.unmap(0, 0x1000), Err(EPERM));
+    assert_eq!(guest.unmap(1 << 63, 1 << 63), Err(EPERM));
+    let all = Request::DmaUnmap(DmaUnmap { all: true, address: 0, size: 0 });
+    assert!(matches!(guest.ask(&all), Err(EPERM)));
+    assert_eq!(owner.dma(FROM_HOST, 0, 0x1000), DONE);
+    // Registers are everybody's.
+    assert_eq!(guest.dma(FROM_HOST, 0, 0x1000), DONE);
 }
 
 #[test]
-fn a_connection_that_ends_takes_its_maps_along() {
+fn a_guest_stays_a_guest_and_the_next_to_come_owns_the_board() {
     let server = Fixture::new();
-    let (mut one, mut two) = (server.open(), server.open());
+    let (mut owner, mut guest) = (server.open(), server.open());
     let (file, _) = memory(0x2000);
-    one.map(Some(&file), 0, 0, 0x1000).unwrap();
-    two.map(Some(&file), 0x1000, 0x1000, 0x1000).unwrap();
-    drop(one);
-    crate::client::eventually("the map is still there", || two.dma(FROM_HOST, 0, 4) == FAULT);
-    assert_eq!(two.dma(FROM_HOST, 0x1000, 0x1000), DONE);
-    two.map(Some(&file), 0, 0, 0x1000).unwrap();
+    owner.map(Some(&file), 0, 0, 0x1000).unwrap();
+    drop(owner);
+    // As a broker that starts anew at once, while a client of the one before still has its grant.
+    let mut owner = server.open();
+    assert_eq!(guest.map(Some(&file), 0, 0, 0x1000), Err(EPERM));
+    owner.map(Some(&file), 0, 0, 0x1000).unwrap();
+    assert_eq!(guest.dma(FROM_HOST, 0, 0x1000), DONE);
+    drop(owner);
+    crate::client::eventually("the map is still there", || guest.dma(FROM_HOST, 0, 4) == FAULT);
+    assert_eq!(guest.map(Some(&file), 0, 0, 0x1000), Err(EPERM));
+}
+
+#[test]
+fn a_posted_write_that_is_refused_is_not_heard_of() {
+    let server = Fixture::with_options(|options| options.strict_writes = false);
+    let mut client = server.open();
+    let (file, view) = memory(0x2000);
+    client.map(Some(&file), 0, 0, 0x1000).unwrap();
+    client.map_as(DmaMapFlags::new().with_read(true), Some(&file), 0x1000, 0x1000, 0x1000).unwrap();
+    view.fill(0, 0x2000, 5).unwrap();
+    assert_eq!(client.dma(TO_HOST, 0, 0x3000), DONE);
+    assert_eq!((view.load8(0xFFF), view.load8(0x1000)), (Ok(0), Ok(5)));
+    assert_eq!(client.dma(WORD, 0x8000, 1), DONE);
+    assert_eq!(client.dma(FROM_HOST, 0, 0x3000), FAULT);
+}
+
+#[test]
+fn without_bus_mastering_there_is_no_dma() {
+    let server = Fixture::new();
+    let mut client = server.open();
+    let (file, view) = memory(8 << 20);
+    client.map(Some(&file), 0, 0, 8 << 20).unwrap();
+    client.start(TO_HOST_FOREVER, 0, 8 << 20);
+    std::thread::sleep(Duration::from_millis(2));
+    client.write(7, 4, &[2, 0]).unwrap();
+    // It is off when that is answered.
+    view.fill(0, 8 << 20, 0xA5).unwrap();
+    assert_eq!(client.outcome(), FAULT);
+    assert!((0..8 << 20).step_by(4096).all(|at| view.load8(at) == Ok(0xA5)));
+    assert_eq!(client.dma(FROM_HOST, 0, 4), FAULT);
+    client.write(7, 4, &[6, 0]).unwrap();
+    assert_eq!(client.dma(FROM_HOST, 0, 4), DONE);
+
+    let server = Fixture::with_options(|options| options.ignore_bus_master = true);
+    let mut client = Client::to(&server.path);
+    client.map(Some(&file), 0, 0, 8 << 20).unwrap();
+    assert_eq!(client.dma(FROM_HOST, 0, 4), DONE);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn the_last_one_out_resets() {
     assert_eq!((three.get(toy::RESETS), three.get(toy::SCRATCH)), (0, 5));
     drop((one, three));
     for resets in 1..50 {
-        let mut next = server.open();
+        let mut next = Client::to(&server.path);
         assert_eq!((next.get(toy::RESETS), next.get(toy::SCRATCH)), (resets, 0));
         assert_eq!(next.get(toy::BUS_MASTER), 0);
         next.set(toy::SCRATCH, 6);
@@ -67,6 +67,22 @@ fn stopping_ends_everything() {
     server.stop();
     assert!(!server.path.exists());
     assert!(clients.iter_mut().all(|client| client.receive().is_none()));
+}
+
+#[test]
+fn more_connections_than_may_be_are_hung_up_on() {
+    let server = Fixture::with_options(|options| options.connections = 4);
+    let mut clients: Vec<Client> = (0..4).map(|_| server.open()).collect();
+    for _ in 0..20 {
+        assert!(server.connect().receive().is_none());
+    }
+    assert!(clients.iter_mut().all(|client| client.get(toy::ID) == toy::ID_VALUE));
+    clients.pop();
+    // One that goes makes room.
+    eventually("no room was made", || {
+        let mut client = server.connect();
+        client.try_open() && client.get(toy::ID) == toy::ID_VALUE
+    });
 }
 
 #[test]

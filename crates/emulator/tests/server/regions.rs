@@ -113,7 +113,7 @@ fn posted_writes_are_never_answered() {
 #[test]
 fn configuration_space_is_a_region() {
     let server = Fixture::new();
-    let mut client = server.open();
+    let mut client = Client::to(&server.path);
     assert_eq!(client.read(CONFIG, 0, 4), Ok(vec![0xEE, 0x10, 0x11, 0x70]));
     client.write(CONFIG, 0x10, &[0xFF; 4]).unwrap();
     assert_eq!(client.read(CONFIG, 0x10, 4), Ok(vec![0, 0, 0xFF, 0xFF]));

@@ -11,7 +11,7 @@ use jitney_memory::{Access, Mapping};
 use jitney_xdma_spec::{Descriptor, DescriptorControl};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-use crate::client::{Client, eventually};
+use crate::client::{Client, eventually, no_other_test};
 
 /// Where the board of the child process listens.
 const SOCKET: &str = "JITNEY_TEST_SOCKET";
@@ -42,6 +42,8 @@ struct Process(Child);
 
 impl Process {
     fn start(socket: &Path) -> Self {
+        // For an instant a child has all that is open here, and a connection that another test closes does not end.
+        let _alone = no_other_test();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["shrinking::board", "--exact", "--ignored", "--nocapture"])
             .env(SOCKET, socket)
@@ -103,7 +105,7 @@ fn a_file_that_is_shortened_does_not_kill_the_board() {
         // All of it, the descriptor too.
         view_is_gone(&mut client, &file);
         let mut other = Client::to(&socket);
-        assert_eq!(other.read(7, 0, 4).unwrap(), [0xEE, 0x10, 0x24, 0x70]);
+        assert_eq!(other.read(7, 0, 2).unwrap(), [0xEE, 0x10]);
         assert!(process.0.try_wait().unwrap().is_none());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use jitney_emulator::{
-    BarDescription, Description, Function, Host, InterruptKind, Options, Server, ServerError,
+    BarDescription, Description, Function, Host, InterruptKind, Live, Options, Server, ServerError,
 };
 use jitney_memory::{Mapping, Memfd, PageSize};
 
@@ -109,15 +109,16 @@ impl Toy {
         inner.running.store(true, SeqCst);
         let thread = std::thread::spawn(move || {
             let (iova, length) = (inner.iova.load(SeqCst), u64::from(inner.length.load(SeqCst)));
+            let live: Live<'_> = &|| true;
             let outcome = match command {
-                FROM_HOST => inner.host.read_to(iova, &inner.card, 0, length),
-                TO_HOST => inner.host.write_from(iova, &inner.card, 0, length),
-                WORD => inner.host.write_word(iova, length as u32),
+                FROM_HOST => inner.host.read_to(iova, &inner.card, 0, length, live),
+                TO_HOST => inner.host.write_from(iova, &inner.card, 0, length, live),
+                WORD => inner.host.write_word(iova, length as u32, live),
                 _ => loop {
                     if !inner.running.load(SeqCst) {
                         break Ok(());
                     }
-                    if let Err(fault) = inner.host.write_from(iova, &inner.card, 0, length) {
+                    if let Err(fault) = inner.host.write_from(iova, &inner.card, 0, length, live) {
                         break Err(fault);
                     }
                 },

@@ -4,7 +4,7 @@ use super::super::{Xdma, XdmaConfig};
 use crate::axi::Peripheral;
 use crate::card_memory::CardMemory;
 use crate::fault::Faults;
-use crate::function::{DmaFault, Host, InterruptKind};
+use crate::function::{DmaFault, Host, InterruptKind, Live};
 use jitney_memory::Mapping;
 use jitney_registers::Register;
 use jitney_xdma_spec::{
@@ -97,31 +97,45 @@ impl FakeHost {
 }
 
 impl Host for FakeHost {
-    fn read_to(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
+    fn read_to(
+        &self,
+        iova: u64,
+        card: &Mapping,
+        card_offset: u64,
+        length: u64,
+        _: Live<'_>,
+    ) -> Result<(), DmaFault> {
         self.pass_gate();
         let offset = Self::offset(iova, length)?;
         self.memory.copy_to(offset, card, card_offset, length as usize).unwrap();
         Ok(())
     }
 
-    fn write_from(&self, iova: u64, card: &Mapping, card_offset: u64, length: u64) -> Result<(), DmaFault> {
+    fn write_from(
+        &self,
+        iova: u64,
+        card: &Mapping,
+        card_offset: u64,
+        length: u64,
+        _: Live<'_>,
+    ) -> Result<(), DmaFault> {
         self.pass_gate();
         let offset = Self::offset(iova, length)?;
         card.copy_to(card_offset, &self.memory, offset, length as usize).unwrap();
         Ok(())
     }
 
-    fn read(&self, iova: u64, bytes: &mut [u8]) -> Result<(), DmaFault> {
+    fn read(&self, iova: u64, bytes: &mut [u8], _: Live<'_>) -> Result<(), DmaFault> {
         self.memory.read(Self::offset(iova, bytes.len() as u64)?, bytes).unwrap();
         Ok(())
     }
 
-    fn write(&self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+    fn write(&self, iova: u64, bytes: &[u8], _: Live<'_>) -> Result<(), DmaFault> {
         self.memory.write(Self::offset(iova, bytes.len() as u64)?, bytes).unwrap();
         Ok(())
     }
 
-    fn write_word(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
+    fn write_word(&self, iova: u64, value: u32, _: Live<'_>) -> Result<(), DmaFault> {
         self.log.lock().unwrap().push("write-back");
         self.memory.store_release32(Self::offset(iova, 4)?, value).unwrap();
         Ok(())
