@@ -70,7 +70,13 @@ impl Machine {
                 Ok(Some(Reply::Welcome { broker }))
             }
             Request::Cards { after } => Ok(Some(self.list_cards(after))),
-            Request::Open { card } => self.open(client, number, card, effects),
+            Request::Open { card } => {
+                if self.is_only_left(card) {
+                    self.defer(client, number, Request::Open { card });
+                    return Ok(None);
+                }
+                self.open(client, number, card, effects)
+            }
             Request::Close { card } => self.close(client, card, effects),
             Request::Allocate { card, size, align, top, page_shift } => {
                 let space = match card {
@@ -123,6 +129,12 @@ impl Machine {
         let mut holders =
             card.leases.iter().filter(|lease| in_the_way(lease)).map(|lease| lease.holder).peekable();
         holders.peek().is_some() && !holders.any(|holder| self.is_present(holder))
+    }
+
+    /// Whether a card is open only for clients who are gone: it will be reset, and newcomers get it after that.
+    fn is_only_left(&self, card: CardId) -> bool {
+        let users = self.cards.get(&card).map(|card| &card.users);
+        users.is_some_and(|users| !users.is_empty() && !users.keys().any(|user| self.is_present(*user)))
     }
 
     fn defer(&mut self, client: ClientId, number: u64, request: Request) {

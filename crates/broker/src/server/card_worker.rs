@@ -86,6 +86,7 @@ impl CardWorker {
     fn grant(&mut self) -> Result<(u8, OwnedFd)> {
         let card = self.card()?;
         card.set_bus_master(true)?;
+        card.set_memory_decode(true)?;
         let grant = card.grant()?;
         let kind = grant.kind();
         self.used = true;
