@@ -19,6 +19,8 @@ pub(super) enum Source {
     User(u32),
     /// Those of whoever inherited a door.
     Door,
+    /// Of somebody who was gone, or for whom there was no room, before it was asked who that is.
+    Unknown,
 }
 
 pub(super) struct Closer {
@@ -79,6 +81,7 @@ impl Closer {
         let who = match source {
             Source::User(uid) => format!("user {uid}"),
             Source::Door => "somebody who inherited a door".into(),
+            Source::Unknown => "somebody".into(),
         };
         let what =
             format!("{who} has sent {open} times descriptors that nobody asked for and that do not close");

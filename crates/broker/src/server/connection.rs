@@ -56,23 +56,21 @@ pub(super) enum Health {
 }
 
 impl Connection {
-    pub(super) fn new(socket: OwnedFd, poll: impl AsFd, client: ClientId, way: Way) -> Result<(Self, Peer)> {
-        let jitney_memory::Peer { credentials, process } = jitney_memory::Peer::of(&socket)?;
-        let peer = Peer {
-            pid: credentials.pid.map(NonZero::get),
-            uid: credentials.uid,
-            gid: credentials.gid,
-            groups: credentials.groups,
-            way,
+    /// Takes in a client. If that fails its socket goes to `closer`: there may be descriptors in it already.
+    pub(super) fn new(
+        socket: OwnedFd,
+        poll: impl AsFd,
+        client: ClientId,
+        way: Way,
+        closer: &Closer,
+    ) -> Result<(Self, Peer)> {
+        let (peer, process) = match watched(&socket, &poll, client, way) {
+            Ok(watched) => watched,
+            Err(error) => {
+                closer.strange(Source::Unknown, vec![socket]);
+                return Err(error);
+            }
         };
-        let system = |errno| Error::from_errno(errno, "a client's connection");
-        let flags = epoll::EventFlags::IN;
-        let data = |token: Token| epoll::EventData::new_u64(token.into_u64());
-        epoll::add(&poll, &socket, data(Token::Socket(client)), flags).map_err(system)?;
-        // Without a descriptor of its process the socket's hang-up has to do.
-        if let Some(process) = &process {
-            epoll::add(&poll, process, data(Token::Process(client)), flags).map_err(system)?;
-        }
         let connection = Self {
             socket,
             client,
@@ -83,7 +81,7 @@ impl Connection {
             process,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            watched: Some(flags),
+            watched: Some(epoll::EventFlags::IN),
         };
         Ok((connection, peer))
     }
@@ -232,4 +230,25 @@ impl Connection {
         own.extend(self.waiting.into_iter().flat_map(|(_, descriptors)| descriptors));
         closer.own(own);
     }
+}
+
+/// Who is at the other end of `socket`, and a descriptor of that process, both watched by `poll`.
+fn watched(socket: &OwnedFd, poll: impl AsFd, client: ClientId, way: Way) -> Result<(Peer, Option<OwnedFd>)> {
+    let jitney_memory::Peer { credentials, process } = jitney_memory::Peer::of(socket)?;
+    let peer = Peer {
+        pid: credentials.pid.map(NonZero::get),
+        uid: credentials.uid,
+        gid: credentials.gid,
+        groups: credentials.groups,
+        way,
+    };
+    let system = |errno| Error::from_errno(errno, "a client's connection");
+    let flags = epoll::EventFlags::IN;
+    let data = |token: Token| epoll::EventData::new_u64(token.into_u64());
+    // Without a descriptor of its process the socket's hang-up has to do.
+    if let Some(process) = &process {
+        epoll::add(&poll, process, data(Token::Process(client)), flags).map_err(system)?;
+    }
+    epoll::add(&poll, socket, data(Token::Socket(client)), flags).map_err(system)?;
+    Ok((peer, process))
 }

@@ -41,7 +41,7 @@ impl Entrances {
     /// Who is next at an entrance, if anybody is.
     pub(super) fn next(&mut self, number: u64, closer: &Closer) -> Option<(OwnedFd, Way)> {
         match self.open.get_mut(&number)? {
-            Entrance::Listener(listener) => listener.accept().map(|socket| (socket, Way::Listener)),
+            Entrance::Listener(listener) => listener.accept(closer).map(|socket| (socket, Way::Listener)),
             Entrance::Door(inside) => match door::admit(inside, closer) {
                 door::Knock::Client(socket) => Some((socket, Way::Door)),
                 door::Knock::Nothing => None,

@@ -1,5 +1,6 @@
 //! The socket with a name that clients of a broker connect to.
 
+use super::closer::{Closer, Source};
 use crate::seldom::Seldom;
 use crate::socket;
 use jitney_vfio::{Error, ErrorKind, Result};
@@ -49,7 +50,7 @@ impl Listener {
 
     /// The next client, if one waits. One for whom there is no descriptor left is hung up on: it would wait in vain, and
     /// keep the broker awake.
-    pub(super) fn accept(&mut self) -> Option<OwnedFd> {
+    pub(super) fn accept(&mut self, closer: &Closer) -> Option<OwnedFd> {
         match accept_with(&self.socket, SocketFlags::CLOEXEC) {
             Ok(socket) => Some(socket),
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => None,
@@ -59,7 +60,8 @@ impl Listener {
                 }
                 if self.spare.take().is_some() {
                     // If it fails nobody waits any more.
-                    drop(accept_with(&self.socket, SocketFlags::CLOEXEC));
+                    let refused = accept_with(&self.socket, SocketFlags::CLOEXEC);
+                    closer.strange(Source::Unknown, refused.into_iter().collect());
                 }
                 self.spare = spare();
                 None

@@ -15,7 +15,7 @@ mod token;
 mod worker;
 mod workers;
 
-use crate::machine::{ClientId, Effect, Event, Limits, Machine, Way};
+use crate::machine::{ClientId, Effect, Event, Limits, Machine, Way, Work};
 use crate::protocol;
 use closer::{Closer, Source};
 use connection::{Connection, Health, Incoming};
@@ -208,7 +208,7 @@ impl Broker {
     fn admit(&mut self, socket: OwnedFd, way: Way) {
         let client = ClientId(self.next_client);
         self.next_client += 1;
-        match Connection::new(socket, &self.epoll, client, way) {
+        match Connection::new(socket, &self.epoll, client, way, &self.closer) {
             Ok((connection, peer)) => {
                 tracing::debug!(client = client.0, pid = peer.pid, "a client connected");
                 let source = match way {
@@ -285,7 +285,8 @@ impl Broker {
                 }
                 Effect::Tell { client, notice } => (client, protocol::encode_notice(&notice), Vec::new()),
                 Effect::Work { id, task } => {
-                    self.workers.begin(id, task, carried.pop());
+                    let wires = matches!(task.work, Work::Wire { .. });
+                    self.workers.begin(id, task, if wires { carried.pop() } else { None });
                     continue;
                 }
                 Effect::Cancel { id } => {
