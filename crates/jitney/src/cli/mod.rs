@@ -15,6 +15,7 @@ mod emulated;
 mod general;
 mod info;
 mod list;
+mod log;
 mod nearest;
 mod programs;
 mod rates;
@@ -29,6 +30,7 @@ mod targets;
 
 use args::{Command, Options, Test, Time};
 use clap::Parser;
+use log::Log;
 use status::Status;
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -43,12 +45,21 @@ pub(crate) fn main() -> ExitCode {
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("JITNEY_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-    tracing_subscriber::fmt()
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    let log = match serves_others(&options.command).then(|| Log::start(std::io::stderr())).transpose() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("jitney: a thread for the log could not be started: {error}");
+            return Status::Failed.into();
+        }
+    };
+    match log.clone() {
+        Some(log) => subscriber.with_writer(move || log.clone()).init(),
+        None => subscriber.with_writer(std::io::stderr).init(),
+    }
 
     let json = options.json;
     let outcome = match options.command {
@@ -66,6 +77,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Bind(bind) => setup::bind(&bind, json),
         Command::Unbind(unbind) => setup::unbind(&unbind, json),
     };
+    if let Some(log) = log {
+        log.finish();
+    }
     match outcome {
         Ok(status) => status.into(),
         Err(error) => {
@@ -73,4 +87,9 @@ pub(crate) fn main() -> ExitCode {
             Status::Failed.into()
         }
     }
+}
+
+/// Whether programs depend on this process, so that no log that nobody reads may hold it up.
+const fn serves_others(command: &Command) -> bool {
+    matches!(command, Command::Broker(_) | Command::Run(_) | Command::Demo(_) | Command::Emulate(_))
 }

@@ -16,3 +16,4 @@ mod sharing;
 mod signals;
 mod strangers;
 mod support;
+mod unread_logs;
