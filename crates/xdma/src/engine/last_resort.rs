@@ -2,10 +2,11 @@
 
 use jitney_vfio::{Card, Error, ErrorKind, Result};
 
-/// Where it says what kind of card it is and which revision. All-ones is no kind. Through VFIO the ids in front of it are the
-/// kernel's copy, which a card that was pulled out still has; this comes from the card itself.
-const CLASS_AND_REVISION: u64 = 0x08;
-const VENDOR: u64 = 0x00;
+/// Where a card says which revision and what kind it is. All-ones is no kind.
+///
+/// Through VFIO the ids in front of it, and one bit of the command register, are the kernel's copy (`vfio_pci_config.c`,
+/// `init_pci_cap_basic_perm`), which a card that was pulled out still has; this comes from the card itself.
+const REVISION_AND_CLASS: u64 = 0x08;
 /// The command register and its bit Bus Master Enable (PCI 3.0, section 6.2.2).
 const COMMAND: u64 = 0x04;
 const BUS_MASTER: u16 = 1 << 2;
@@ -34,7 +35,8 @@ pub(super) fn end_dma(card: &dyn Card) -> Result<NoDma> {
 
 fn switch_off(card: &dyn Card) -> Result<NoDma> {
     let config = card.config()?;
-    if config.read32(CLASS_AND_REVISION)? == u32::MAX || config.read16(VENDOR)? == u16::MAX {
+    let is_gone = || -> Result<bool> { Ok(config.read32(REVISION_AND_CLASS)? == u32::MAX) };
+    if is_gone()? {
         return Ok(NoDma::Gone);
     }
     let command = config.read16(COMMAND)?;
@@ -42,8 +44,9 @@ fn switch_off(card: &dyn Card) -> Result<NoDma> {
         config.write16(COMMAND, command & !BUS_MASTER)?;
     }
     match config.read16(COMMAND)? {
-        u16::MAX => Ok(NoDma::Gone),
         command if command & BUS_MASTER == 0 => Ok(NoDma::BusMasterOff),
+        // Of a card that goes at this moment every bit is set.
+        _ if is_gone()? => Ok(NoDma::Gone),
         command => {
             let what =
                 format!("the bus mastering of card {} stays on (command {command:#06x})", card.identity());

@@ -86,8 +86,8 @@ impl Engine {
     fn halt(&mut self) -> Result<ChannelStatus, Error> {
         let backoff = Backoff::new();
         let limit = stop_time(self.longest);
-        // What was written while nothing could be read may be lost.
-        let (mut told, mut unreadable_since) = (false, None);
+        // What was written while nothing could be read is lost, without a word: so it is told until two looks on end were answered.
+        let (mut told, mut answered, mut unreadable_since) = (false, false, None);
         loop {
             let asked = backoff.elapsed();
             let written = if told { Ok(()) } else { self.tell_to_stop() };
@@ -95,13 +95,16 @@ impl Engine {
             let elapsed = backoff.elapsed();
             match answer {
                 Err(error) => {
-                    told = false;
+                    answered = false;
                     let since = *unreadable_since.get_or_insert(asked);
                     if elapsed - since > GRACE || elapsed > limit + GRACE {
                         return Err(error);
                     }
                 }
-                Ok(_) if unreadable_since.take().is_some() => continue,
+                Ok(_) if !answered => {
+                    (answered, unreadable_since) = (true, None);
+                    continue;
+                }
                 Ok(status) if !status.busy() => return Ok(status),
                 Ok(_) if elapsed <= limit => told = true,
                 Ok(status) => {

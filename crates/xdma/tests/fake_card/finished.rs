@@ -29,7 +29,8 @@ fn run<T>(task: impl Future<Output = T>) -> T {
 fn a_task_waits_for_the_interrupt_and_for_the_write_back() {
     for by_interrupt in [true, false] {
         let bench = Bench::new();
-        let mut h2c = if by_interrupt { h2c(&bench) } else { polled(&bench) };
+        let h2c = if by_interrupt { h2c(&bench) } else { polled(&bench) };
+        let mut h2c = h2c.with_timeout(Duration::from_secs(60));
         let buffer = patterned(&bench, 4096);
         bench.model.set(Fault::Hang { after: 0 });
         let pending = h2c.start(&buffer, 0..4096, 0).unwrap();

@@ -53,11 +53,13 @@ pub(crate) enum Fault {
     StopsLate,
     /// Takes the link down when it is started.
     LinkDown,
-    /// When it is started, its registers stop answering for so many reads, and it stays busy until RUN falls. Configuration
-    /// space goes on to answer.
+    /// When it is started, its registers stop answering for so many accesses, and it stays busy until RUN falls.
+    /// Configuration space goes on to answer.
     Dark {
-        reads: u32,
+        accesses: u32,
     },
+    /// Stays busy whatever it is told, and its registers answer every other time.
+    Flicker,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,7 +88,7 @@ pub(crate) struct State {
     pub(crate) writes: Vec<(u64, u32)>,
     /// Every register read, in order.
     pub(crate) reads: Vec<u64>,
-    /// How many reads are still answered by nobody; as long as there are any, writes are lost.
+    /// How many accesses are still answered by nobody.
     pub(crate) dark: u32,
     /// First words and lengths of the descriptors that ran.
     pub(crate) ran: Vec<(u32, u32)>,
@@ -185,7 +187,7 @@ impl Model {
         own.control = control;
         match state.fault {
             Fault::Slow { descriptor } if falls => own.busy_until = Some(Instant::now() + descriptor),
-            Fault::Stuck => {}
+            Fault::Stuck | Fault::Flicker => {}
             _ if falls => own.status &= !BUSY,
             _ => {}
         }
@@ -201,9 +203,9 @@ impl Model {
             | Fault::StopsLate
             | Fault::BusyAtTheEnd => self.run(state, channel, u32::MAX),
             Fault::Hang { after } => self.run(state, channel, after),
-            Fault::Stuck | Fault::Creep | Fault::Slow { .. } | Fault::Restless { .. } => {}
+            Fault::Stuck | Fault::Flicker | Fault::Creep | Fault::Slow { .. } | Fault::Restless { .. } => {}
             Fault::Writeback(word) => self.host.write(own.writeback, &word.to_le_bytes()).unwrap(),
-            Fault::Dark { reads } => state.dark = reads,
+            Fault::Dark { accesses } => state.dark = accesses,
             Fault::LinkDown => self.host.set_link(false),
             Fault::Error { after, status } | Fault::ReportedError { after, status } => {
                 self.run(state, channel, after);
@@ -223,8 +225,12 @@ impl FakeBar for Model {
         let mut state = self.state();
         state.reads.push(offset);
         if state.dark > 0 {
-            state.dark -= 1;
+            state.dark = state.dark.saturating_sub(1);
             return u32::MAX;
+        }
+        if state.fault == Fault::Flicker && matches!(offset, 0x0040 | 0x1040) {
+            // This one is answered, the next one is not.
+            state.dark = 1;
         }
         if let Some((_, value)) = state.overrides.iter().find(|(at, _)| *at == offset) {
             return *value;
@@ -283,7 +289,8 @@ impl FakeBar for Model {
     fn write32(&self, offset: u64, value: u32) {
         let mut state = self.state();
         state.writes.push((offset, value));
-        if state.dark > 0 {
+        if state.dark > 0 && state.fault != Fault::Flicker {
+            state.dark -= 1;
             return;
         }
         let channel = (offset >> 12 & 1) as usize;

@@ -6,6 +6,7 @@ use crate::wrapped::{Config, Wrapped};
 use jitney_vfio::{Card, ErrorKind, Notice};
 use jitney_xdma::{Error, Xdma};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 #[test]
@@ -33,7 +34,7 @@ fn who_waits_for_a_card_that_is_wanted_back_lets_go_of_it() {
 fn what_an_earlier_user_left_running_is_stopped() {
     let bench = Bench::new();
     bench.model.state().channels[0].control = 1;
-    bench.model.state().channels[0].status = 1;
+    bench.model.state().channels[0].status = 1 | 1 << 4;
     let mut h2c = h2c(&bench);
     assert_eq!(bench.model.state().channels[0].status, 0);
     let writes = bench.model.state().writes.clone();
@@ -165,8 +166,11 @@ fn a_dropped_transfer_has_time_for_the_descriptor_that_it_is_at() {
     let mut h2c = h2c(&bench).descriptors_of_at_most(0x0fff_ffff);
     let large = bench.fake.dma_buffer(0x1000_0000.into()).unwrap();
     bench.model.set(Fault::Slow { descriptor: Duration::from_millis(1500) });
+    bench.model.state().writes.clear();
     let started = Instant::now();
     drop(h2c.start(&large, 0..0x0fff_ffff, 0).unwrap());
+    let stops = bench.model.state().writes.iter().filter(|write| write.0 == 0x000c).count();
+    assert_eq!(stops, 2, "it is told until that must have arrived, and no more");
     assert!(started.elapsed() >= Duration::from_millis(1500), "{:?}", started.elapsed());
     let iova = large.iova();
     drop(large);
@@ -177,21 +181,24 @@ fn a_dropped_transfer_has_time_for_the_descriptor_that_it_is_at() {
     bench.model.set(Fault::Slow { descriptor: Duration::from_secs(60) });
     let error = h2c.write(&patterned(&bench, 4096), 0).unwrap_err();
     assert!(matches!(&error, Error::TimedOut { failure, .. } if !failure.usable), "{error:?}");
+    let error = h2c.write(&patterned(&bench, 4096), 0).unwrap_err();
+    let Error::StillBusy { after, .. } = error else { panic!("{error:?}") };
+    assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&after), "{after:?}");
     bench.model.unstick();
     works(&bench, &mut h2c);
 }
 
 #[test]
 fn registers_that_do_not_answer_for_a_moment_are_asked_again() {
-    for reads in [1, 2, 3, 5] {
+    for accesses in 1..10 {
         let bench = Bench::new();
         let mut h2c = h2c(&bench).with_timeout(Duration::from_secs(60));
         let buffer = patterned(&bench, 4096);
-        bench.model.set(Fault::Dark { reads });
+        bench.model.set(Fault::Dark { accesses });
         let error = h2c.write(&buffer, 0).unwrap_err();
-        assert!(matches!(&error, Error::LinkDown(_)), "{error:?}");
+        assert!(matches!(&error, Error::LinkDown(_)), "{accesses}: {error:?}");
         let channel = bench.model.state().channels[0];
-        assert_eq!((channel.control & 1, channel.status), (0, 0), "told to stop when it could hear that");
+        assert_eq!((channel.control & 1, channel.status), (0, 0), "told when it could hear that: {accesses}");
         assert!(bench.host.bus_master(), "nothing was done to others");
         works(&bench, &mut h2c);
         drop((h2c, buffer));
@@ -206,7 +213,7 @@ fn a_card_whose_registers_do_not_answer_but_that_is_there_is_cut_off() {
     let buffer = patterned(&bench, 4096);
     let iova = buffer.iova();
     let mapped = || bench.host.mapped().iter().any(|place| place.iova == iova);
-    bench.model.set(Fault::Dark { reads: u32::MAX });
+    bench.model.set(Fault::Dark { accesses: u32::MAX });
     let error = h2c.write(&buffer, 0).unwrap_err();
     assert!(matches!(&error, Error::CutOff(_)), "{error:?}");
     for says in ["h2c0 of fake", "all-ones", "bus mastering was switched off", "reset the card"] {
@@ -230,7 +237,7 @@ fn a_card_whose_registers_do_not_answer_but_that_is_there_is_cut_off() {
     assert!(!mapped(), "seen idle at last");
     bench.fake.reset().unwrap_err();
 
-    bench.model.set(Fault::Dark { reads: u32::MAX });
+    bench.model.set(Fault::Dark { accesses: u32::MAX });
     drop(h2c.start(&other, 0..4096, 0).unwrap());
     drop((h2c, other));
     assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty(), "it cannot be written to");
@@ -253,7 +260,7 @@ fn memory_stays_while_nothing_is_known_of_the_engine() {
         let mut h2c = Xdma::identify(card, 2).unwrap().h2c(0).unwrap();
         let buffer = patterned(&bench, 4096);
         let iova = buffer.iova();
-        bench.model.set(Fault::Dark { reads: u32::MAX });
+        bench.model.set(Fault::Dark { accesses: u32::MAX });
         let error = h2c.write(&buffer, 0).unwrap_err();
         assert!(matches!(&error, Error::Unknown(_)) && error.to_string().contains(says), "{error:?}");
         drop((h2c, buffer));
@@ -263,13 +270,42 @@ fn memory_stays_while_nothing_is_known_of_the_engine() {
 }
 
 #[test]
+fn only_bus_mastering_is_switched_off() {
+    for (before, after) in [(0x0406, 0x0402), (0x0402, 0x0402)] {
+        let bench = Bench::new();
+        let command = Arc::new(AtomicU16::new(before));
+        let config = Config::Command(Arc::clone(&command));
+        let card: Arc<dyn Card> = Arc::new(Wrapped { card: Arc::clone(&bench.fake), config });
+        let mut h2c = Xdma::identify(card, 2).unwrap().h2c(0).unwrap();
+        bench.model.set(Fault::Dark { accesses: u32::MAX });
+        let error = h2c.write(&patterned(&bench, 4096), 0).unwrap_err();
+        assert!(matches!(error, Error::CutOff(_)), "{error:?}");
+        assert_eq!(command.load(Ordering::Relaxed), after);
+    }
+}
+
+#[test]
+fn registers_that_answer_every_other_time_do_not_put_the_end_off() {
+    let bench = Bench::new();
+    let mut h2c = h2c(&bench);
+    bench.model.set(Fault::Flicker);
+    let started = Instant::now();
+    let error = h2c.write(&patterned(&bench, 4096), 0).unwrap_err();
+    assert!(matches!(error, Error::CutOff(_) | Error::TimedOut { .. }), "{error:?}");
+    assert!(started.elapsed() < Duration::from_secs(20));
+    bench.model.unstick();
+    drop(h2c);
+    assert!(bench.host.mapped().is_empty());
+}
+
+#[test]
 fn a_card_is_gone_if_the_kernel_or_its_class_says_so_whatever_its_ids() {
-    for config in [Config::Fails(ErrorKind::LinkDown), Config::OnlyIds] {
+    for config in [Config::Fails(ErrorKind::LinkDown), Config::OnlyIds, Config::Going(Arc::default())] {
         let bench = Bench::new();
         let card: Arc<dyn Card> = Arc::new(Wrapped { card: Arc::clone(&bench.fake), config });
         let mut h2c = Xdma::identify(card, 2).unwrap().h2c(0).unwrap();
         let buffer = patterned(&bench, 4096);
-        bench.model.set(Fault::Dark { reads: u32::MAX });
+        bench.model.set(Fault::Dark { accesses: u32::MAX });
         let error = h2c.write(&buffer, 0).unwrap_err();
         assert!(matches!(&error, Error::LinkDown(_)), "{error:?}");
         drop((h2c, buffer));

@@ -5,33 +5,55 @@ use jitney_vfio::{
     LeaseRequest, Notices, Region, Result, Trap,
 };
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 /// What is the matter with configuration space.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) enum Config {
     /// Every access fails.
     Fails(ErrorKind),
     /// Bus mastering stays on.
     StaysMaster,
-    /// The ids are there, and nothing else: what the kernel shows of a card that was pulled out.
+    /// What the kernel shows of a card that was pulled out: the ids, and a bit of the command register that is its own.
     OnlyIds,
+    /// The same from the moment on at which the command register is written.
+    Going(Arc<AtomicBool>),
+    /// Nothing; this is the command register.
+    Command(Arc<AtomicU16>),
 }
 
 impl Trap for Config {
     fn read(&self, offset: u64, data: &mut [u8]) -> Result<()> {
-        match (self, offset) {
-            (Self::Fails(kind), _) => return Err(Error::new(*kind, "configuration space does not answer")),
-            (Self::OnlyIds, 4..) => data.fill(0xff),
-            _ => data.copy_from_slice(&[4, 0, 0, 0][..data.len()]),
-        }
+        let gone = match self {
+            Self::Fails(kind) => return Err(Error::new(*kind, "configuration space does not answer")),
+            Self::OnlyIds => true,
+            Self::Going(gone) => gone.load(Ordering::Relaxed),
+            Self::StaysMaster | Self::Command(_) => false,
+        };
+        let value: u32 = match (self, offset) {
+            (_, 0) => 0x7011_10ee,
+            (_, 4) if gone => 0xfbff,
+            _ if gone => u32::MAX,
+            (Self::Command(command), 4) => command.load(Ordering::Relaxed).into(),
+            (_, 4) => 4,
+            _ => 0,
+        };
+        data.copy_from_slice(&value.to_le_bytes()[..data.len()]);
         Ok(())
     }
 
-    fn write(&self, _offset: u64, _data: &[u8]) -> Result<()> {
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         match self {
-            Self::Fails(kind) => Err(Error::new(*kind, "configuration space does not answer")),
-            Self::StaysMaster | Self::OnlyIds => Ok(()),
+            Self::Fails(kind) => return Err(Error::new(*kind, "configuration space does not answer")),
+            Self::StaysMaster => {}
+            Self::OnlyIds => panic!("a card that is gone was written to"),
+            Self::Going(gone) => gone.store(true, Ordering::Relaxed),
+            Self::Command(command) => {
+                assert_eq!(offset, 4);
+                command.store(u16::from_le_bytes(data.try_into().unwrap()), Ordering::Relaxed);
+            }
         }
+        Ok(())
     }
 }
 
@@ -55,7 +77,7 @@ impl Card for Wrapped {
     }
 
     fn config(&self) -> Result<Region> {
-        Ok(Region::new("configuration space", 256, Arc::new(self.config), None))
+        Ok(Region::new("configuration space", 256, Arc::new(self.config.clone()), None))
     }
 
     fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer> {
