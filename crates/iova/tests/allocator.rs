@@ -95,6 +95,7 @@ fn valid_ranges_are_trimmed_inwards_sorted_and_joined() {
     let space = Allocator::new([0x8000..=0x9fff, 0x1001..=0x3ffe, 0xa000..=0xa7ff, 0xb000..=0xbfff], PAGE);
     assert_eq!(space.unwrap().valid(), [0x2000..0x3000, 0x8000..0xa000, 0xb000..0xc000]);
     let space = Allocator::new([0x1000..=0x1fff, 0x2000..=0x2fff], PAGE);
+    assert!(space.as_ref().is_ok_and(|space| space.valid().len() == 1));
     assert_eq!(space.unwrap().allocate(Request::new(2 * PAGE)), Ok(0x1000..0x3000));
 }
 
@@ -107,6 +108,7 @@ fn bad_spaces_are_refused() {
     assert_eq!(new(&[], PAGE), Error::NoValidRange { granule: PAGE });
     assert_eq!(new(&[1..=0x1ffe], PAGE), Error::NoValidRange { granule: PAGE });
     assert_eq!(new(&[u64::MAX - 4095..=u64::MAX], PAGE), Error::NoValidRange { granule: PAGE });
+    assert_eq!(new(&[0x2000..=0x2000], PAGE), Error::NoValidRange { granule: PAGE });
     assert_eq!(new(&[0x2000..=0x1fff], PAGE), Error::Reversed { range: 0x2000..=0x1fff });
     let overlap = Error::ValidOverlap { first: 0..=0x2000, second: 0x2000..=0x4000 };
     assert_eq!(new(&[0x2000..=0x4000, 0..=0x2000], PAGE), overlap);
@@ -132,6 +134,9 @@ fn bad_requests_are_refused_and_change_nothing() {
     }
     let range = 0x1000..0x1000;
     assert_eq!(space.reserve(range.clone()), Err(Error::NotWhole { range, granule: PAGE }));
+    for range in [0x1800..0x3000, 0x1000..0x2800] {
+        assert_eq!(space.reserve(range.clone()), Err(Error::NotWhole { range, granule: PAGE }));
+    }
     let across = 0xfedf_f000..0xfef0_1000;
     assert!(matches!(space.reserve(across), Err(Error::Invalid { .. })));
     assert_eq!(space.allocated(), 0);

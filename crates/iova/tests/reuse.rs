@@ -126,10 +126,30 @@ fn a_request_that_cannot_be_met_ends_nobodys_quarantine() {
         assert!(matches!(space.allocate(request), Err(Error::Exhausted { .. })), "{request:?}");
     }
     assert_eq!(space, before);
-    // Nor does one below a limit wake what lies above it.
+    // Nor does one below a limit wake what lies above it, were it by one byte.
     assert_eq!(space.allocate(Request { top: 5 * PAGE - 1, ..Request::new(PAGE) }), Ok(page(0)));
     assert_eq!(space.allocate(Request { top: 5 * PAGE - 1, ..Request::new(PAGE) }), Ok(page(4)));
     assert_eq!(space.quarantined().count(), 3);
+}
+
+#[test]
+fn what_starts_at_a_limit_is_not_woken_for_who_stays_below() {
+    let mut space = pages(8);
+    (0..8).for_each(|_| {
+        take(&mut space);
+    });
+    let below = Request { top: 4 * PAGE - 1, ..Request::new(PAGE) };
+    space.free(4 * PAGE).unwrap();
+    space.free(3 * PAGE).unwrap();
+    assert_eq!(space.allocate(below), Ok(page(3)));
+    assert!(space.resting().eq([page(4)]));
+
+    space.quarantine(5 * PAGE).unwrap();
+    space.quarantine(3 * PAGE).unwrap();
+    let below = Request { top: 5 * PAGE - 1, ..Request::new(PAGE) };
+    assert_eq!(space.allocate(below), Ok(page(4)));
+    assert_eq!(space.allocate(below), Ok(page(3)));
+    assert_eq!(space.quarantined().map(|(_, range)| range).collect::<Vec<_>>(), vec![page(5)]);
 }
 
 #[test]
