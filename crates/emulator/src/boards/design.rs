@@ -181,6 +181,8 @@ impl Design {
             alignments: Alignments::ANY,
             interrupts,
             vectors,
+            speed: request.options.speed,
+            strict_adjacency: request.options.strict_adjacency,
         };
         let memory = CardMemory::new(0, memory)?;
         let xdma =

@@ -17,6 +17,12 @@ pub struct BoardOptions {
     pub channels: Option<u8>,
     /// Lanes of the slot that the board is in, if fewer than it can use.
     pub lanes: Option<u8>,
+    /// Bytes a second that its link moves each way, to make transfers last; as many as this machine's memory if not given.
+    /// Nothing on a board without DMA.
+    pub speed: Option<u64>,
+    /// A DMA channel stops with "bad magic" where descriptors that are said to be adjacent are not, or do not count down
+    /// as PG195 has it ("Nxt_adj"). Without it they are followed, and the log complains.
+    pub strict_adjacency: bool,
     /// Faults to produce.
     pub faults: Vec<Fault>,
 }

@@ -2,6 +2,7 @@
 
 use super::Card;
 use super::engine::Engine;
+use super::fetch::Fetcher;
 use super::irq::IrqBlock;
 use super::state::{State, WritebackWord};
 use crate::function::Live;
@@ -120,6 +121,7 @@ impl Channel {
     /// The body of the channel's thread: executes descriptors, sleeps while there are none, returns after
     /// [`close`](Self::close).
     pub(super) fn run_engine(&self) {
+        let mut fetcher = Fetcher::default();
         let mut inner = self.inner();
         while !self.closing.load(Ordering::Acquire) {
             let Some(job) = inner.state.start() else {
@@ -144,7 +146,7 @@ impl Channel {
                 channel: self.index,
                 is_reset: &is_reset,
             };
-            let outcome = engine.execute(&job);
+            let outcome = engine.execute(&job, &mut fetcher);
 
             inner = self.inner();
             if let Some(writeback) = inner.state.finish(&job, outcome) {

@@ -1,11 +1,12 @@
 //! Executing one descriptor: fetch it, check it, move its data.
 
 use super::Card;
+use super::fetch::{Fetcher, NoDescriptor};
 use super::state::{Job, Outcome};
 use crate::fault::FaultKind;
 use crate::function::DmaFault;
 use crate::limited::warn_limited;
-use jitney_xdma_spec::descriptor::{self, MAX_LENGTH};
+use jitney_xdma_spec::descriptor::MAX_LENGTH;
 use jitney_xdma_spec::status::{axi, pcie};
 use jitney_xdma_spec::{ChannelStatus, Descriptor, Direction};
 
@@ -32,18 +33,21 @@ enum Ended {
 
 impl Engine<'_> {
     /// Executes the descriptor of `job`.
-    pub(super) fn execute(&self, job: &Job) -> Outcome {
+    pub(super) fn execute(&self, job: &Job, fetcher: &mut Fetcher) -> Outcome {
         let fault = self.card.faults.at_descriptor(self.direction, self.channel);
         if fault == Some(FaultKind::Hang) || self.card.faults.link_down() {
             return Outcome::Hung;
         }
-        let mut bytes = [0; descriptor::SIZE];
-        if fault == Some(FaultKind::DescriptorFetch)
-            || self.card.host.read(job.address, &mut bytes, &self.live()).is_err()
-        {
+        if fault == Some(FaultKind::DescriptorFetch) {
             return Outcome::NotFetched;
         }
-        let descriptor = Descriptor::from_bytes(&bytes);
+        let descriptor = match fetcher.next(self.card, job, &self.live()) {
+            Ok(descriptor) => descriptor,
+            Err(NoDescriptor::Refused(_)) => return Outcome::NotFetched,
+            Err(NoDescriptor::NotAdjacent) => {
+                return Outcome::Refused(ChannelStatus::new().with_magic_stopped(true));
+            }
+        };
         if let Some(refused) = self.check(&descriptor) {
             return Outcome::Refused(refused);
         }
@@ -63,6 +67,7 @@ impl Engine<'_> {
             stop: descriptor.control.stop(),
             completed: descriptor.control.completed(),
             next: descriptor.next,
+            next_adjacent: descriptor.control.next_adjacent().into(),
             errors,
         }
     }
@@ -121,12 +126,16 @@ impl Engine<'_> {
         piece: u64,
         copy: impl Fn(u64, u64) -> Result<(), Ended>,
     ) -> Result<(), Ended> {
+        let piece = self.card.pace.as_ref().map_or(piece, |pace| pace.piece(piece));
         let mut done = 0;
         while done < length {
             if (self.is_reset)() || self.card.faults.link_down() {
                 return Err(Ended::Abandoned);
             }
             let piece = piece.min(length - done);
+            if let Some(pace) = &self.card.pace {
+                pace.wait(usize::from(self.direction == Direction::CardToHost), piece);
+            }
             copy(done, piece)?;
             done += piece;
         }

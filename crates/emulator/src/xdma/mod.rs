@@ -1,7 +1,7 @@
 //! The XDMA core (PG195): everything behind its DMA BAR.
 //!
 //! - [`state`] and [`registers`]: one channel's registers and rules, without threads or memory.
-//! - [`engine`]: executes one descriptor. [`channel`]: the thread around both.
+//! - [`fetch`]: brings descriptors. [`engine`]: executes one. [`channel`]: the thread around both.
 //! - [`irq`] and [`config_block`]: the blocks that the channels share; the SGDMA common block is here.
 //!
 //! All channels are memory mapped. A stream's engine would stand beside [`engine`].
@@ -9,7 +9,9 @@
 mod channel;
 mod config_block;
 mod engine;
+mod fetch;
 mod irq;
+mod pace;
 mod performance;
 mod registers;
 mod state;
@@ -26,6 +28,7 @@ use irq::IrqBlock;
 use jitney_xdma_spec::irq::MSIX_VECTORS;
 use jitney_xdma_spec::sgdma::ChannelSet;
 use jitney_xdma_spec::{Alignments, Direction, Identifier, Location, PackedChannels, Submodule, block};
+use pace::Pace;
 use state::State;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -45,6 +48,10 @@ pub(crate) struct XdmaConfig {
     pub(crate) interrupts: InterruptKind,
     /// Vectors that it has for that.
     pub(crate) vectors: u16,
+    /// Bytes a second that the link moves each way; as many as memory if there is no limit.
+    pub(crate) speed: Option<u64>,
+    /// A channel stops where descriptors are not as adjacent as they say.
+    pub(crate) strict_adjacency: bool,
 }
 
 /// What all channels of a card share.
@@ -55,6 +62,8 @@ struct Card {
     alignments: Alignments,
     /// Bytes of a beat.
     data_width: u64,
+    pace: Option<Pace>,
+    strict_adjacency: bool,
 }
 
 /// The core. Its engines' threads end when it is dropped.
@@ -106,6 +115,8 @@ impl Xdma {
             faults,
             alignments: config.alignments,
             data_width: config.data_width.into(),
+            pace: config.speed.map(Pace::new),
+            strict_adjacency: config.strict_adjacency,
         });
         let mut core = Self {
             channels: Vec::new(),

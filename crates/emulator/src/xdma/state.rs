@@ -32,7 +32,7 @@ pub(super) struct State {
     pub(super) halted: bool,
 
     /// The descriptor to go on with; none if RUN is clear, or after STOP or an error.
-    next: Option<u64>,
+    next: Option<Next>,
     /// A descriptor is being executed.
     in_flight: bool,
     /// A fault took the engine's life: BUSY until a reset.
@@ -41,16 +41,28 @@ pub(super) struct State {
     run: u64,
 }
 
+/// Where the next descriptor is, and how many are said to lie behind it.
+#[derive(Debug, Clone, Copy)]
+struct Next {
+    address: u64,
+    adjacent: u32,
+}
+
 /// A descriptor for the engine to execute.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Job {
     /// Where it is in host memory.
     pub(super) address: u64,
+    /// How many descriptors are said to lie directly behind it.
+    pub(super) adjacent: u32,
+    /// How many may be fetched, this one included; more than there ever are if credits are not used.
+    pub(super) credits: u32,
     /// Control as it was when the descriptor was started.
     pub(super) control: ChannelControl,
     /// Whether it is the first one since RUN rose.
     pub(super) first: bool,
-    run: u64,
+    /// Which run it belongs to.
+    pub(super) run: u64,
 }
 
 /// How a descriptor ended.
@@ -66,6 +78,8 @@ pub(super) enum Outcome {
         completed: bool,
         /// Where the next one is.
         next: u64,
+        /// How many are said to lie behind that.
+        next_adjacent: u32,
         /// Errors on the way. They end the run only if Control asks for their report (PG195, "ie_read_error").
         errors: ChannelStatus,
     },
@@ -141,12 +155,20 @@ impl State {
         if !self.can_start() {
             return None;
         }
-        let address = self.next?;
+        let Next { address, adjacent } = self.next?;
+        let credits = if self.credit_mode { self.credits } else { u32::MAX };
         if self.credit_mode {
             self.credits -= 1;
         }
         self.in_flight = true;
-        Some(Job { address, control: self.control, first: self.completed == 0, run: self.run })
+        Some(Job {
+            address,
+            adjacent,
+            credits,
+            control: self.control,
+            first: self.completed == 0,
+            run: self.run,
+        })
     }
 
     /// Takes account of a descriptor that ended; says what is to be written back.
@@ -158,9 +180,9 @@ impl State {
             return None;
         }
         let writes_back = match outcome {
-            Outcome::Executed { beats, stop, completed, next, errors } => {
+            Outcome::Executed { beats, stop, completed, next, next_adjacent, errors } => {
                 self.performance.add_beats(beats);
-                self.executed(stop, completed, next, errors)
+                self.executed(stop, completed, Next { address: next, adjacent: next_adjacent }, errors)
             }
             Outcome::NotFetched => {
                 // Nothing came back, so there is no magic either: 0x80010, as seen on cards behind an IOMMU.
@@ -186,7 +208,7 @@ impl State {
     }
 
     /// A descriptor was executed, perhaps with errors; whether that is written back.
-    fn executed(&mut self, stop: bool, completed: bool, next: u64, errors: ChannelStatus) -> bool {
+    fn executed(&mut self, stop: bool, completed: bool, next: Next, errors: ChannelStatus) -> bool {
         if self.reported(errors) != ChannelStatus::new() {
             return self.fail(errors);
         }
@@ -240,7 +262,7 @@ impl State {
         match (ran, self.control.run()) {
             (false, true) => {
                 self.run += 1;
-                self.next = Some(self.first_descriptor);
+                self.next = Some(Next { address: self.first_descriptor, adjacent: self.first_adjacent });
                 self.completed = 0;
                 self.logged = ChannelStatus::new();
                 self.performance.channel_starts();

@@ -296,6 +296,18 @@ pub(crate) struct Emulate {
     /// How many lanes its slot has, if fewer than the board can use.
     #[arg(long, value_name = "N")]
     pub(crate) lanes: Option<u8>,
+    /// How many bytes a second its link moves each way, as 100M, so that transfers last; else as many as memory does.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_nonzero)]
+    pub(crate) speed: Option<u64>,
+    /// Writes that the host refuses end the engine with an error. On PCIe they are posted: lost, and nobody is told.
+    #[arg(long)]
+    pub(crate) strict_writes: bool,
+    /// DMA and messages need no Bus Master Enable. Those of a card do.
+    #[arg(long)]
+    pub(crate) ignore_bus_master: bool,
+    /// A channel stops where descriptors are not as adjacent as they say (PG195, "Nxt_adj"), instead of following them.
+    #[arg(long)]
+    pub(crate) strict_adjacency: bool,
     /// Something that goes wrong; can be repeated.
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Vec<Fault>,

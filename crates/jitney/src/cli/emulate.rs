@@ -20,13 +20,20 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         interrupts: args.interrupts,
         channels: None,
         lanes: args.lanes,
+        speed: args.speed,
+        strict_adjacency: args.strict_adjacency,
         faults: args.fault.clone(),
     };
     let socket = match &args.socket {
         Some(path) => path.clone(),
         None => default_socket(args.board)?,
     };
-    let server = Server::bind(&socket, Options::default(), |host| {
+    let serving = Options {
+        strict_writes: args.strict_writes,
+        ignore_bus_master: args.ignore_bus_master,
+        ..Options::default()
+    };
+    let server = Server::bind(&socket, serving, |host| {
         let board = Board::new(args.board, &options, host)?;
         anyhow::Ok(Arc::new(board) as Arc<dyn Function>)
     })?;

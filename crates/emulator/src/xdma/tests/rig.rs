@@ -11,6 +11,7 @@ use jitney_xdma_spec::{
     Alignments, ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, block, channel,
     sgdma,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -25,15 +26,48 @@ pub(super) struct FakeHost {
     memory: Mapping,
     /// Levels that vectors were set to.
     interrupts: Mutex<Vec<(u16, bool)>>,
-    gate: Mutex<Gate>,
-    changed: Condvar,
+    gate: Gate,
+    /// That of write-backs.
+    word_gate: Gate,
+    /// Data copies, and reads of descriptors.
+    copies: AtomicU64,
+    fetches: AtomicU64,
     pub(super) log: Mutex<Vec<&'static str>>,
 }
 
+/// What waits behind it while it is closed.
 #[derive(Default)]
-struct Gate {
+struct Gate(Mutex<GateState>, Condvar);
+
+#[derive(Default)]
+struct GateState {
     closed: bool,
     waiting: bool,
+}
+
+impl Gate {
+    fn close(&self) {
+        self.0.lock().unwrap().closed = true;
+    }
+
+    fn open(&self) {
+        *self.0.lock().unwrap() = GateState::default();
+        self.1.notify_all();
+    }
+
+    fn wait_for_one(&self) {
+        let gate = self.0.lock().unwrap();
+        drop(self.1.wait_while(gate, |gate| !gate.waiting).unwrap());
+    }
+
+    fn pass(&self) {
+        let mut gate = self.0.lock().unwrap();
+        if gate.closed {
+            gate.waiting = true;
+            self.1.notify_all();
+            drop(self.1.wait_while(gate, |gate| gate.closed).unwrap());
+        }
+    }
 }
 
 impl FakeHost {
@@ -41,8 +75,10 @@ impl FakeHost {
         Arc::new(Self {
             memory: Mapping::anonymous(SIZE as usize).unwrap(),
             interrupts: Mutex::default(),
-            gate: Mutex::default(),
-            changed: Condvar::new(),
+            gate: Gate::default(),
+            word_gate: Gate::default(),
+            copies: AtomicU64::new(0),
+            fetches: AtomicU64::new(0),
             log: Mutex::default(),
         })
     }
@@ -54,27 +90,40 @@ impl FakeHost {
 
     /// Data copies wait from here on.
     pub(super) fn close_gate(&self) {
-        self.gate.lock().unwrap().closed = true;
+        self.gate.close();
     }
 
     /// Waits until a data copy waits.
     pub(super) fn wait_for_copy(&self) {
-        let gate = self.gate.lock().unwrap();
-        drop(self.changed.wait_while(gate, |gate| !gate.waiting).unwrap());
+        self.gate.wait_for_one();
     }
 
     pub(super) fn open_gate(&self) {
-        *self.gate.lock().unwrap() = Gate::default();
-        self.changed.notify_all();
+        self.gate.open();
     }
 
-    fn pass_gate(&self) {
-        let mut gate = self.gate.lock().unwrap();
-        if gate.closed {
-            gate.waiting = true;
-            self.changed.notify_all();
-            drop(self.changed.wait_while(gate, |gate| gate.closed).unwrap());
-        }
+    /// Write-backs wait from here on.
+    pub(super) fn hold_words(&self) {
+        self.word_gate.close();
+    }
+
+    /// Waits until a write-back waits.
+    pub(super) fn wait_for_word(&self) {
+        self.word_gate.wait_for_one();
+    }
+
+    pub(super) fn let_words_go(&self) {
+        self.word_gate.open();
+    }
+
+    /// How many pieces of data were copied so far.
+    pub(super) fn copies(&self) -> u64 {
+        self.copies.load(Ordering::SeqCst)
+    }
+
+    /// How many times descriptors were read so far.
+    pub(super) fn fetches(&self) -> u64 {
+        self.fetches.load(Ordering::SeqCst)
     }
 
     pub(super) fn take_interrupts(&self) -> Vec<(u16, bool)> {
@@ -105,7 +154,8 @@ impl Host for FakeHost {
         length: u64,
         _: Live<'_>,
     ) -> Result<(), DmaFault> {
-        self.pass_gate();
+        self.gate.pass();
+        self.copies.fetch_add(1, Ordering::SeqCst);
         let offset = Self::offset(iova, length)?;
         self.memory.copy_to(offset, card, card_offset, length as usize).unwrap();
         Ok(())
@@ -119,13 +169,15 @@ impl Host for FakeHost {
         length: u64,
         _: Live<'_>,
     ) -> Result<(), DmaFault> {
-        self.pass_gate();
+        self.gate.pass();
+        self.copies.fetch_add(1, Ordering::SeqCst);
         let offset = Self::offset(iova, length)?;
         card.copy_to(card_offset, &self.memory, offset, length as usize).unwrap();
         Ok(())
     }
 
     fn read(&self, iova: u64, bytes: &mut [u8], _: Live<'_>) -> Result<(), DmaFault> {
+        self.fetches.fetch_add(1, Ordering::SeqCst);
         self.memory.read(Self::offset(iova, bytes.len() as u64)?, bytes).unwrap();
         Ok(())
     }
@@ -136,6 +188,7 @@ impl Host for FakeHost {
     }
 
     fn write_word(&self, iova: u64, value: u32, _: Live<'_>) -> Result<(), DmaFault> {
+        self.word_gate.pass();
         self.log.lock().unwrap().push("write-back");
         self.memory.store_release32(Self::offset(iova, 4)?, value).unwrap();
         Ok(())
@@ -179,6 +232,8 @@ impl Rig {
             alignments: Alignments::ANY,
             interrupts: InterruptKind::MsiX,
             vectors: 32,
+            speed: None,
+            strict_adjacency: false,
         };
         change(&mut config);
         let (host, faults) = (FakeHost::new(), Arc::new(Faults::default()));
@@ -216,6 +271,25 @@ impl Rig {
             let next = if last { 0 } else { here + 32 };
             self.host.set_bytes(here, &Descriptor { control, length, source, destination, next }.to_bytes());
         }
+    }
+
+    /// As [`list`](Self::list), with `Nxt_adj` as PG195 has it: blocks of `block`, the first one's length in the register.
+    pub(super) fn adjacent_list(&self, of: Channel, at: u64, transfers: &[(u64, u64, u32)], block: usize) {
+        self.list(at, transfers);
+        let in_block = |index: usize| block.min(transfers.len() - index / block * block);
+        for index in 0..transfers.len() {
+            let here = at + 32 * index as u64;
+            let mut descriptor = Descriptor::from_bytes(self.host.bytes(here, 32)[..].try_into().unwrap());
+            let behind = in_block(index) - index % block - 1;
+            let adjacent = match behind {
+                0 if index + 1 < transfers.len() => in_block(index + 1) - 1,
+                0 => 0,
+                behind => behind - 1,
+            };
+            descriptor.control.set_next_adjacent(adjacent as u8);
+            self.host.set_bytes(here, &descriptor.to_bytes());
+        }
+        self.write(of.sgdma(sgdma::FIRST_DESCRIPTOR_ADJACENT), in_block(0) as u32 - 1);
     }
 
     /// Points a channel at its first descriptor and sets RUN, polled, with the write-back word at `writeback`.

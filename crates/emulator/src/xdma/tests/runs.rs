@@ -159,6 +159,8 @@ fn a_reset_stops_an_engine_in_the_middle_of_data() {
     rig.wait_idle(H2C0);
     settles_at(&rig, 1);
     assert_eq!(rig.host.word(WRITEBACK), 1);
+    // The piece that waited, and the new run's: three more of the old descriptor were not copied.
+    assert_eq!(rig.host.copies(), 2);
 }
 
 #[test]
@@ -184,7 +186,14 @@ fn the_written_count_wraps_at_24_bits() {
         .map(|_| {
             let job = state.start().unwrap();
             let errors = ChannelStatus::new();
-            let done = Outcome::Executed { beats: 1, stop: false, completed: true, next: 0, errors };
+            let done = Outcome::Executed {
+                beats: 1,
+                stop: false,
+                completed: true,
+                next: 0,
+                next_adjacent: 0,
+                errors,
+            };
             state.finish(&job, done).unwrap().word.into()
         })
         .collect();

@@ -1,7 +1,10 @@
 //! Data that arrives where it should.
 
 use super::rig::*;
-use jitney_xdma_spec::{ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, channel};
+use crate::axi::Peripheral;
+use jitney_xdma_spec::{
+    ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, channel, sgdma,
+};
 
 const OUT: u64 = BASE + (1 << 20);
 const IN: u64 = BASE + (8 << 20);
@@ -163,17 +166,105 @@ fn performance_counters_count_beats() {
 }
 
 #[test]
-fn adjacency_is_a_hint() {
+fn a_block_of_adjacent_descriptors_is_fetched_at_once() {
+    let rig = Rig::with(|config| config.strict_adjacency = true);
+    let fetches = |transfers: usize, block: usize, at: u64| {
+        let before = rig.host.fetches();
+        rig.adjacent_list(H2C0, at, &vec![(OUT, 0, 16); transfers], block);
+        rig.start(H2C0, at, WRITEBACK);
+        assert_eq!(u32::from(rig.wait_idle(H2C0)), 0, "{transfers} in blocks of {block}");
+        rig.clear_run(H2C0);
+        assert_eq!(rig.host.word(WRITEBACK), transfers as u32);
+        rig.host.fetches() - before
+    };
+    assert_eq!(fetches(64, 64, BASE), 1);
+    assert_eq!(fetches(126, 64, BASE), 2);
+    assert_eq!(fetches(126, 16, BASE), 8);
+    assert_eq!(fetches(5, 1, BASE), 5);
+    // Not across the end of a page.
+    assert_eq!(fetches(64, 64, BASE + 0x1000 - 32 * 10), 2);
+}
+
+#[test]
+fn adjacency_that_is_wrong_is_followed_all_the_same() {
+    for strict_adjacency in [false, true] {
+        let rig = Rig::with(|config| config.strict_adjacency = strict_adjacency);
+        let data = pattern(5, 64 * 16);
+        rig.host.set_bytes(OUT, &data);
+        let ran = |done: u32| {
+            rig.start(H2C0, BASE, WRITEBACK);
+            let status = u32::from(rig.wait_idle(H2C0));
+            rig.clear_run(H2C0);
+            let expected = if strict_adjacency { (0x10, 0x8000_0000) } else { (0, done) };
+            assert_eq!((status, rig.host.word(WRITEBACK)), expected);
+        };
+        // 64 in a row, but the first one's `next` skips half of them: `next` is what counts.
+        rig.adjacent_list(H2C0, BASE, &[(OUT, 0, 16); 64], 64);
+        let control = DescriptorControl::new().with_next_adjacent(62);
+        let first = Descriptor { control, length: 16, source: OUT, destination: 0, next: BASE + 32 * 32 };
+        rig.host.set_bytes(BASE, &first.to_bytes());
+        if strict_adjacency {
+            // The first one is right in itself; the second is not where it should be.
+            rig.start(H2C0, BASE, WRITEBACK);
+            assert_eq!(u32::from(rig.wait_idle(H2C0)), 0x10);
+            assert_eq!(rig.host.word(WRITEBACK), 0x8000_0001);
+            rig.clear_run(H2C0);
+        } else {
+            ran(33);
+        }
+        // As drivers wrote it before 2020: the most there is, until the end comes near.
+        rig.adjacent_list(H2C0, BASE, &[(OUT, 0, 16); 64], 64);
+        let control = DescriptorControl::new().with_next_adjacent(63);
+        let first = Descriptor { control, length: 16, source: OUT, destination: 0, next: BASE + 32 };
+        rig.host.set_bytes(BASE, &first.to_bytes());
+        ran(64);
+    }
+}
+
+#[test]
+fn credits_bound_what_is_fetched() {
     let rig = Rig::new();
-    let data = pattern(5, 64 * 16);
-    rig.host.set_bytes(OUT, &data);
-    // 64 in a row by their count, but the first one's `next` skips half of them: `next` is what counts.
-    rig.list(BASE, &[(OUT, 0, 16); 64]);
-    let control = DescriptorControl::new().with_next_adjacent(62);
-    let first = Descriptor { control, length: 16, source: OUT, destination: 0, next: BASE + 32 * 32 };
-    rig.host.set_bytes(BASE, &first.to_bytes());
-    rig.write(0x4088, 63);
+    rig.adjacent_list(H2C0, BASE, &[(OUT, 0, 16); 8], 8);
+    rig.write(0x6020, 1);
+    rig.write(H2C0.sgdma(sgdma::CREDITS), 3);
     rig.start(H2C0, BASE, WRITEBACK);
-    rig.wait_idle(H2C0);
-    assert_eq!(rig.host.word(WRITEBACK), 33);
+    rig.wait_until("three", || (rig.get::<u32, _>(H2C0, channel::COMPLETED_COUNT) == 3).then_some(()));
+    // What was not allowed to be fetched may still change.
+    let control = DescriptorControl::new().with_stop(true).with_completed(true);
+    let last = Descriptor { control, length: 16, source: OUT, destination: 0, next: 0 };
+    rig.host.set_bytes(BASE + 3 * 32, &last.to_bytes());
+    rig.write(H2C0.sgdma(sgdma::CREDITS), 5);
+    rig.wait_until("written back", || (rig.host.word(WRITEBACK) != 0).then_some(()));
+    assert_eq!(rig.host.word(WRITEBACK), 4);
+}
+
+#[test]
+fn a_slow_link_takes_its_time_and_a_reset_does_not_wait_for_it() {
+    let rig = Rig::with(|config| config.speed = Some(10 << 20));
+    let start = std::time::Instant::now();
+    assert_eq!(rig.run(H2C0, &[(OUT, 0, 1 << 19)]), 0);
+    assert!(start.elapsed() >= std::time::Duration::from_millis(49), "{:?}", start.elapsed());
+    rig.list(BASE, &[(0, IN, CARD as u32); 100]);
+    rig.start(C2H0, BASE, WRITEBACK);
+    rig.wait_until("begun", || (rig.host.bytes(IN, 1)[0] == 0 && rig.status(C2H0) == 1).then_some(()));
+    rig.core.reset();
+    // The next run begins as soon as the engine has given up.
+    let start = std::time::Instant::now();
+    assert_eq!(rig.run(C2H0, &[(0, IN, 16)]), 0);
+    assert!(start.elapsed() < std::time::Duration::from_secs(2));
+}
+
+#[test]
+fn the_write_back_is_waited_for_when_busy_is_looked_at() {
+    let rig = Rig::new();
+    rig.host.hold_words();
+    rig.list(BASE, &[(OUT, 0, 64)]);
+    rig.start(H2C0, BASE, WRITEBACK);
+    rig.host.wait_for_word();
+    // It does not come, so that only patience ends this.
+    let start = std::time::Instant::now();
+    assert_eq!(rig.status(H2C0), 0);
+    assert!(start.elapsed() >= std::time::Duration::from_millis(10), "{:?}", start.elapsed());
+    rig.host.let_words_go();
+    rig.wait_until("written back", || (rig.host.word(WRITEBACK) == 1).then_some(()));
 }
