@@ -263,8 +263,10 @@ fn the_write_back_is_waited_for_when_busy_is_looked_at() {
     rig.host.wait_for_word();
     // It does not come, so that only patience ends this.
     let start = std::time::Instant::now();
-    assert_eq!(rig.status(H2C0), 0);
-    assert!(start.elapsed() >= std::time::Duration::from_millis(10), "{:?}", start.elapsed());
+    let status = rig.status(H2C0);
+    let waited = start.elapsed();
     rig.host.let_words_go();
+    assert_eq!(status, 0);
+    assert!(waited >= std::time::Duration::from_millis(10), "{waited:?}");
     rig.wait_until("written back", || (rig.host.word(WRITEBACK) == 1).then_some(()));
 }
