@@ -140,3 +140,24 @@ fn a_killed_program_takes_its_own_board_with_it() {
         ground.assert_nothing_left(&before);
     }
 }
+
+#[test]
+fn what_a_script_starts_in_the_background_is_not_ended_by_a_signal_for_the_foreground() {
+    let ground = Ground::new();
+    for (name, number) in [("INT", Signal::INT), ("HUP", Signal::HUP)] {
+        let socket = ground.path(&format!("{name}.sock"));
+        let jitney = env!("CARGO_BIN_EXE_jitney");
+        // As a shell does that runs a script, or nohup.
+        let script = format!("trap '' {name}; exec {jitney} emulate nitefury --socket {}", socket.display());
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).env("XDG_RUNTIME_DIR", ground.path("run"));
+        let mut board = crate::support::Process::start(command);
+        board.wait_for_line("serving ");
+        board.signal(number);
+        let address = format!("vfio-user:{}", socket.display());
+        ground.run(&format!("test general --card {address}")).exits(0);
+        assert!(board.runs(), "SIG{name} has ended it");
+        board.signal(Signal::TERM);
+        board.wait_at_most(Duration::from_secs(5)).exits(0);
+    }
+}

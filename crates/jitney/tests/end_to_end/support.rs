@@ -21,6 +21,7 @@ pub(crate) struct Ground {
 
 impl Ground {
     pub(crate) fn new() -> Self {
+        start_with_usual_signals();
         // Not in a deep folder: a socket's path has at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("e2e-").tempdir_in("/tmp").unwrap();
         for name in ["run", "tmp", "config"] {
@@ -151,6 +152,23 @@ impl Drop for Ground {
             signal(pid, Signal::KILL);
         }
     }
+}
+
+/// Where a script starts these tests in the background, its shell has SIGINT ignored, and so has everything that they
+/// start. A signal that a process handles is at its default again in what it starts (execve(2)), so this one handles it:
+/// by ignoring it, as before.
+fn start_with_usual_signals() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+        let ignored = u64::from_str_radix(mask.trim(), 16).unwrap();
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+            if ignored & (1 << (signal - 1)) != 0 {
+                signal_hook::flag::register(signal, Arc::default()).unwrap();
+            }
+        }
+    });
 }
 
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) {

@@ -5,7 +5,7 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -76,7 +76,13 @@ fn wait_for_end(socket: OwnedFd) {
     let mut stream = std::os::unix::net::UnixStream::from(socket);
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut answer = [0; 4096];
-    while matches!(stream.read(&mut answer), Ok(1..)) {}
+    loop {
+        match stream.read(&mut answer) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("it does not answer any more"),
+            Ok(0) | Err(_) => return,
+        }
+    }
 }
 
 #[test]
