@@ -1,8 +1,9 @@
 //! What the machine does with memory: DMA buffers from the request to the end.
 
+use super::quarantine::What;
 use super::requests::Answer;
 use super::{ClientId, Effect, Failure, Machine, Outcome, Space, TaskId, Work, invalid};
-use crate::protocol::Reply;
+use crate::protocol::{CardId, Reply};
 use crate::seldom::Seldom;
 use jitney_vfio::{DmaPlace, Error, ErrorKind};
 
@@ -14,6 +15,8 @@ const MOST_TRIES: u8 = 4;
 pub(super) struct Buffer {
     space: Space,
     size: u64,
+    /// It lies where it lies in the machine: unmapping it keeps no card from it.
+    placed: bool,
     state: BufferState,
 }
 
@@ -88,7 +91,11 @@ impl Machine {
             .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
         // The allocator may round up: to the largest page that the cards' IOMMU takes.
         let (iova, size) = (range.start, range.end - range.start);
-        self.insert_buffer(client, iova, Buffer { space, size, state: BufferState::Mapping(wish) });
+        self.insert_buffer(
+            client,
+            iova,
+            Buffer { space, size, placed: false, state: BufferState::Mapping(wish) },
+        );
         self.start(Work::Map { space, iova, size, page_shift }, client, Some(number), effects);
         Ok(())
     }
@@ -100,15 +107,23 @@ impl Machine {
         iova: u64,
         effects: &mut Vec<Effect>,
     ) -> Answer {
-        let buffer = self.clients.get_mut(&client).and_then(|client| client.buffers.get_mut(&iova));
-        match buffer {
+        let none = || invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"));
+        let state = self.clients.get_mut(&client).ok_or_else(none)?;
+        let stuck = state.stuck.keys().next().copied();
+        match state.buffers.get_mut(&iova) {
+            Some(Buffer { placed: true, state: BufferState::Live, .. }) if let Some(CardId(card)) = stuck => {
+                let what = format!(
+                    "an engine of card {card} did not stop, and nothing keeps it from the DMA buffer at {iova:#x}"
+                );
+                Err(Error::new(ErrorKind::Held, what).with_remedy("reset the card first"))
+            }
             Some(buffer @ Buffer { state: BufferState::Live, .. }) => {
                 buffer.state = BufferState::Unmapping;
                 let work = Work::Unmap { space: buffer.space, iova, size: buffer.size };
                 self.start(work, client, Some(number), effects);
                 Ok(None)
             }
-            _ => Err(invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"))),
+            _ => Err(none()),
         }
     }
 
@@ -127,7 +142,7 @@ impl Machine {
             Work::Place { size, .. } => Some(size),
             _ => None,
         });
-        sizes.fold((0, 0), |(count, bytes), size| (count + 1, bytes + size))
+        sizes.fold((0, 0), |(count, bytes): (usize, u64), size| (count + 1, bytes.saturating_add(size)))
     }
 
     /// Takes in where a buffer's memory lies. From here on it is as if the allocator had chosen that.
@@ -150,10 +165,11 @@ impl Machine {
         };
         if let Err(error) = self.iovas.reserve(iova..iova.saturating_add(size)) {
             // Another buffer has some of that already, and keeps it: this one is unmapped again, and nobody waits for that.
-            self.start(Work::Unmap { space, iova, size }, client, None, effects);
+            let stray = self.start(Work::Unmap { space, iova, size }, client, None, effects);
+            self.strays.insert(stray);
             return self.reply(client, number, Err(error.into()), None, effects);
         }
-        self.insert_buffer(client, iova, Buffer { space, size, state: BufferState::Live });
+        self.insert_buffer(client, iova, Buffer { space, size, placed: true, state: BufferState::Live });
         self.reply(client, number, Ok(Reply::Allocated { iova, size }), Some(id), effects);
     }
 
@@ -207,17 +223,16 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         let departing = client.is_some_and(|client| !self.is_present(client));
-        let removed = client.and_then(|client| self.remove_buffer(client, iova));
-        match (&outcome, client.and_then(|client| self.clients.get(&client))) {
-            // It was in nobody's books: memory that lay where something else was.
-            _ if client.is_some() && removed.is_none() => {}
+        if let Some(client) = client {
+            self.remove_buffer(client, iova);
+        }
+        let unquiet =
+            |client: &ClientId| self.clients.get(client).is_some_and(|state| !state.unquiet().is_empty());
+        match (&outcome, client.filter(unquiet)) {
             // After a failure a card may still reach that memory: its IOVA is never handed out again.
             (Err(_), _) => self.lose(iova),
-            (Ok(_), Some(state)) if !state.unquiet.is_empty() => {
-                let waits_for = state.unquiet.clone();
-                self.quarantine_address(iova, waits_for);
-            }
-            (Ok(_), _) => self.rest(iova),
+            (Ok(_), Some(client)) => self.quarantine_address(client, iova),
+            (Ok(_), None) => self.rest(iova),
         }
         let outcome = outcome.map_err(|failure| failure.error);
         match (client, answer) {
@@ -240,11 +255,11 @@ impl Machine {
         let Some(state) = self.clients.get(&client) else { return };
         let live = state.buffers.iter().filter(|(_, buffer)| buffer.state == BufferState::Live);
         let live: Vec<(u64, Buffer)> = live.map(|(iova, buffer)| (*iova, *buffer)).collect();
-        let waits_for = state.unquiet.clone();
-        for (iova, Buffer { space, size, .. }) in live {
-            if !waits_for.is_empty() && self.is_physical(space) {
+        let unquiet = !state.unquiet().is_empty();
+        for (iova, Buffer { space, size, placed, .. }) in live {
+            if unquiet && placed {
                 self.remove_buffer(client, iova);
-                self.quarantine_memory(iova, space, size, waits_for.clone());
+                self.quarantine(client, What::Memory { iova, space, size });
                 continue;
             }
             if let Some(buffer) = self.clients.get_mut(&client).and_then(|state| state.buffers.get_mut(&iova))

@@ -4,7 +4,7 @@ use super::leaving::Presence;
 use super::requests::Answer;
 use super::{CardDescription, ClientId, Effect, Failure, Machine, Outcome, TaskId, Work, invalid};
 use crate::protocol::{CardId, Notice, Reply, Request};
-use jitney_vfio::{Error, ErrorKind, Granted, LeaseTable, Mode, Part};
+use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseTable, Mode, Part};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -70,14 +70,15 @@ impl Card {
         own.map(|(vector, _)| *vector).collect()
     }
 
-    /// Whether `client` may have `vector` for itself.
-    pub(super) fn may_wire(&self, client: ClientId, vector: u16) -> bool {
+    /// The lease by which `client` may have `vector` for itself.
+    fn lease_for(&self, client: ClientId, vector: u16) -> Option<LeaseId> {
         let part = Part::interrupt(vector);
-        self.leases.iter().any(|lease| {
+        let good = |lease: &&Granted<ClientId>| {
             lease.holder == client
                 && lease.request.mode == Mode::Exclusive
                 && lease.request.part.overlaps(&part)
-        })
+        };
+        self.leases.iter().find(good).map(|lease| lease.id)
     }
 }
 
@@ -119,7 +120,7 @@ impl Machine {
             card.users.insert(client, Opening::Asked);
         }
         if let Some(state) = self.clients.get_mut(&client) {
-            state.reached.insert(id);
+            state.reached.insert(id, None);
         }
         self.start(Work::Grant { card: id }, client, Some(number), effects);
         Ok(None)
@@ -172,10 +173,15 @@ impl Machine {
 
     /// Forgets a user of a card; the last one out resets it, or closes one that is wanted back.
     pub(super) fn leave_card(&mut self, client: ClientId, id: CardId, effects: &mut Vec<Effect>) {
+        let now = self.now();
         let Some(card) = self.cards.get_mut(&id) else { return };
-        if card.users.remove(&client).is_some() {
-            self.rest_if_unused(id, effects);
+        if card.users.remove(&client).is_none() {
+            return;
         }
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.reached.insert(id, Some(now));
+        }
+        self.rest_if_unused(id, effects);
     }
 
     /// Resets a card that nobody uses, so that it does nothing until somebody opens it again, or closes one that is wanted back.
@@ -199,7 +205,8 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) -> Answer {
         let card = self.opened(client, id)?;
-        if !card.may_wire(client, vector) {
+        let lease = card.lease_for(client, vector);
+        if lease.is_none_or(|lease| self.is_being_released(client, lease)) {
             let part = Part::interrupt(vector);
             return Err(invalid(format!(
                 "vector {vector} can be wired after {part} has been leased, exclusively"
@@ -294,11 +301,17 @@ impl Machine {
     }
 
     /// Takes in that a card was reset, or could not be.
-    pub(super) fn was_reset(&mut self, id: CardId, unused: bool, succeeded: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn was_reset(
+        &mut self,
+        (id, unused): (CardId, bool),
+        task: TaskId,
+        succeeded: bool,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(card) = self.cards.get_mut(&id) else { return };
         (card.resetting, card.hung) = (false, false);
         if succeeded {
-            self.is_quiet(id, effects);
+            self.is_quiet(id, task, effects);
         }
         // Who asked for it has closed the card meanwhile.
         if !unused {

@@ -3,6 +3,7 @@
 //! Wills first, since an engine has to stop before its memory goes. A phase waits for everything of the client that is under
 //! way, also for what it had asked for itself: a wire that is still being made has to be silenced, a map undone.
 
+use super::quarantine::Traces;
 use super::{ClientId, Effect, Machine, Space, Work};
 use crate::protocol::{CardId, Reply};
 
@@ -12,6 +13,8 @@ pub(super) struct Departure {
     /// The number of the goodbye to answer, if there was one.
     goodbye: Option<u64>,
     phase: Phase,
+    /// The cards that may still be at work for it although nobody looks after that.
+    pub(super) unquiet: Traces,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,14 +30,16 @@ enum Phase {
 impl Machine {
     /// Begins to take back what `client` has. Who says `goodbye` and has no lease any more leaves nothing at work.
     pub(super) fn depart(&mut self, client: ClientId, goodbye: Option<u64>, effects: &mut Vec<Effect>) {
+        let now = self.now();
         let Some(state) = self.clients.get_mut(&client) else { return };
         if state.departure.is_some() {
             return;
         }
-        state.departure = Some(Departure { goodbye, phase: Phase::Wills });
-        if goodbye.is_none() || state.leases > 0 {
-            state.unquiet = state.reached.clone();
-        }
+        let unquiet = match goodbye.is_none() || state.leases > 0 {
+            true => state.reached.iter().map(|(card, since)| (*card, since.unwrap_or(now))).collect(),
+            false => state.stuck.clone(),
+        };
+        state.departure = Some(Departure { goodbye, phase: Phase::Wills, unquiet });
         let maps = state.pending.iter().filter(|id| {
             matches!(self.tasks.get(id).map(|task| &task.work), Some(Work::Map { .. } | Work::Place { .. }))
         });
@@ -44,6 +49,13 @@ impl Machine {
         }
         self.carry_out_wills(client, effects);
         self.go_on_departing(client, effects);
+    }
+
+    /// Who hangs up after a goodbye does not wait for its answer.
+    pub(super) fn has_hung_up(&mut self, client: ClientId) {
+        if let Some(departure) = self.clients.get_mut(&client).and_then(|state| state.departure.as_mut()) {
+            departure.goodbye = None;
+        }
     }
 
     fn carry_out_wills(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
@@ -113,7 +125,7 @@ impl Machine {
     }
 
     fn reached_by(&self, client: ClientId) -> Vec<CardId> {
-        self.clients.get(&client).map(|state| state.reached.iter().copied().collect()).unwrap_or_default()
+        self.clients.get(&client).map(|state| state.reached.keys().copied().collect()).unwrap_or_default()
     }
 
     /// The space that memory for all cards is mapped in.

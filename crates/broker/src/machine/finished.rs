@@ -24,6 +24,10 @@ impl Machine {
             (Work::Place { space, .. }, Some(client), Some(number)) => {
                 self.placed(client, number, space, id, outcome, effects);
             }
+            (Work::Unmap { iova, .. }, ..) if self.strays.remove(&id) => {
+                let failed = format!("memory at {iova:#x} that could not be used could not be unmapped");
+                self.settle(client, answer, done(outcome), &failed, effects);
+            }
             (Work::Unmap { iova, .. }, ..) => self.unmapped((client, answer), iova, outcome, effects),
             (Work::Grant { card }, Some(client), Some(number)) => {
                 self.granted(client, number, card, id, outcome, effects);
@@ -43,9 +47,9 @@ impl Machine {
                 let succeeded = outcome.is_ok();
                 let failed = "a card could not be reset";
                 self.settle(client, answer, done(outcome), failed, effects);
-                self.was_reset(card, unused, succeeded, effects);
+                self.was_reset((card, unused), id, succeeded, effects);
             }
-            (Work::Close { card }, ..) => self.closed(card, done(outcome), effects),
+            (Work::Close { card }, ..) => self.closed(card, id, done(outcome), effects),
             (Work::Map { .. } | Work::Place { .. } | Work::Grant { .. } | Work::CarryOut { .. }, ..) => {
                 tracing::error!(task = id.0, "work that answers nobody");
             }
@@ -68,23 +72,26 @@ impl Machine {
         {
             card.hung = true;
         }
-        let seen_quiet = outcome.is_ok() && wills.iter().any(|(_, will)| will.waits());
+        let now = self.now();
+        let seen_quiet = outcome.is_ok() && wills.iter().all(|(_, will)| will.waits());
         if let Some(state) = self.clients.get_mut(&client) {
-            match answer {
-                // What it drove by other leases, or by none, is not seen; that it left those behind is between it and its card.
-                None if seen_quiet => {
-                    state.unquiet.remove(&card);
+            match (answer, &mut state.departure) {
+                // What it drove without a will is not seen; that it left that behind is between it and its card.
+                (None, Some(departure)) if seen_quiet && !state.stuck.contains_key(&card) => {
+                    departure.unquiet.remove(&card);
                 }
-                Some(_) if outcome.is_err() => {
-                    state.unquiet.insert(card);
+                (Some(_), _) if outcome.is_err() => {
+                    state.stuck.insert(card, now);
                 }
                 _ => {}
             }
         }
-        if answer.is_some() {
+        // The leases of who is gone end together: until then its wills go on.
+        if answer.is_some() && self.is_present(client) {
             for (lease, _) in wills {
-                // It may have ended meanwhile: then that was answered.
-                let _ = self.end_lease(client, card, *lease);
+                if let Err(error) = self.end_lease(client, card, *lease) {
+                    tracing::error!(%error, "a lease ended while its will was carried out");
+                }
             }
         }
         self.settle(client.into(), answer, outcome, "a will could not be carried out", effects);

@@ -3,13 +3,22 @@
 use super::requests::Answer;
 use super::{ClientId, Effect, Machine, Work, invalid};
 use crate::protocol::{CardId, Reply};
-use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Mode};
+use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Mode, Part};
 
 impl Machine {
-    pub(super) fn lease(&mut self, client: ClientId, id: CardId, request: LeaseRequest) -> Answer {
+    /// Whether `client` may have such a lease, if nobody else has it.
+    pub(super) fn check_lease(
+        &self,
+        client: ClientId,
+        id: CardId,
+        request: &LeaseRequest,
+    ) -> Result<(), Error> {
         let description = &self.opened(client, id)?.description;
         self.check_leases(client)?;
-        request.will.check(&description.bars, &description.identity)?;
+        request.will.check(&description.bars, &description.identity)
+    }
+
+    pub(super) fn lease(&mut self, client: ClientId, id: CardId, request: LeaseRequest) -> Answer {
         let lease = self.take_lease(client, id, request)?;
         if let Some(state) = self.clients.get_mut(&client) {
             state.leases += 1;
@@ -54,19 +63,13 @@ impl Machine {
         let card = self.card(id)?;
         let own = card.leases.iter().find(|granted| granted.id == lease && granted.holder == client);
         let Some(own) = own else { return Err(no_lease(lease)) };
+        // Its will would be carried out on whoever has it next.
+        if self.is_being_released(client, lease) {
+            return Err(invalid(format!("lease {} is being released already", lease.0)));
+        }
         // Interrupts would go on to somebody who has no right to them any more.
-        let covered = |vector| {
-            let part = jitney_vfio::Part::interrupt(vector);
-            card.leases.iter().any(|other| {
-                other.id != lease
-                    && other.holder == client
-                    && other.request.mode == Mode::Exclusive
-                    && other.request.part.overlaps(&part)
-            })
-        };
-        let of_this = |vector: &u16| own.request.part.overlaps(&jitney_vfio::Part::interrupt(*vector));
-        let uncovered = card.wired_by(client).into_iter().filter(of_this).find(|vector| !covered(*vector));
-        if let Some(vector) = uncovered {
+        let of_this = |vector: &u16| own.request.part.overlaps(&Part::interrupt(*vector));
+        if let Some(vector) = card.wired_by(client).into_iter().find(of_this) {
             return Err(invalid(format!("vector {vector} has to be silenced before its lease ends")));
         }
         if will && !own.request.will.0.is_empty() {
@@ -78,6 +81,15 @@ impl Machine {
         self.reset_if_hung(id, effects);
         self.retry_deferred(id, effects);
         Ok(Some(Reply::Done))
+    }
+
+    /// Whether the will of this lease is being carried out before it ends, as `client` has asked for.
+    pub(super) fn is_being_released(&self, client: ClientId, lease: LeaseId) -> bool {
+        let tasks = self.clients.get(&client).into_iter().flat_map(|state| &state.pending);
+        tasks.filter_map(|id| self.tasks.get(id)).any(|task| match &task.work {
+            Work::CarryOut { wills, .. } => wills.iter().any(|(id, _)| *id == lease),
+            _ => false,
+        })
     }
 
     /// Takes a lease out of the books.

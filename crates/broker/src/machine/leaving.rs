@@ -9,7 +9,7 @@
 //! only when somebody tries.
 
 use super::cards::{Card, Opening};
-use super::{CardDescription, ClientId, Effect, Machine, Work};
+use super::{CardDescription, ClientId, Effect, Machine, TaskId, Work};
 use crate::protocol::{CardEntry, CardId, Notice, Request};
 use jitney_vfio::{Error, ErrorKind};
 
@@ -25,10 +25,12 @@ pub(super) enum Presence {
 
 impl Machine {
     pub(super) fn came(&mut self, description: CardDescription, effects: &mut Vec<Effect>) {
-        let entry = CardEntry { id: description.id, identity: description.identity.clone() };
-        tracing::info!("card {} has come", entry.identity);
-        self.cards.entry(description.id).or_insert_with(|| Card::new(description));
-        self.tell_all(&Notice::Came { card: entry }, effects);
+        let (id, identity) = (description.id, description.identity.clone());
+        tracing::info!("card {identity} has come");
+        self.cards.insert(id, Card::new(description));
+        self.tell_all(&Notice::Came { card: CardEntry { id, identity } }, effects);
+        // A broker that ends closes it like the others.
+        self.let_go(id, effects);
     }
 
     pub(super) fn noticed(&mut self, id: CardId, notice: jitney_vfio::Notice, effects: &mut Vec<Effect>) {
@@ -80,7 +82,13 @@ impl Machine {
     }
 
     /// Takes in that a card was closed, or could not be.
-    pub(super) fn closed(&mut self, id: CardId, outcome: Result<(), Error>, effects: &mut Vec<Effect>) {
+    pub(super) fn closed(
+        &mut self,
+        id: CardId,
+        task: TaskId,
+        outcome: Result<(), Error>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(Card { description, .. }) = self.cards.remove(&id) else { return };
         let card = description.identity;
         match outcome {
@@ -88,7 +96,7 @@ impl Machine {
                 if !self.stopping {
                     tracing::warn!("card {card} is closed and can go");
                 }
-                self.is_quiet(id, effects);
+                self.is_quiet(id, task, effects);
             }
             Err(error) => tracing::error!(%card, %error, "a card could not be closed"),
         }

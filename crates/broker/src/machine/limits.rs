@@ -14,7 +14,7 @@ pub struct Limits {
     pub requests_of_client: usize,
     /// DMA buffers of a client. A type1 container has 65535 maps for all.
     pub buffers_of_client: usize,
-    /// DMA buffers of a user.
+    /// DMA buffers of a user, with those of programs that are gone whose addresses are in quarantine.
     pub buffers_of_user: usize,
     /// Bytes of DMA buffers of a user.
     pub bytes_of_user: u64,
@@ -77,11 +77,13 @@ impl Machine {
         }
         let uid = state.peer.uid;
         let all = || self.clients.iter().filter(|(_, client)| client.peer.uid == uid);
-        let count = all().map(|(id, client)| count(*id, client)).sum();
+        let (kept, kept_bytes) = self.in_quarantine(uid);
+        let count = all().map(|(id, client)| count(*id, client)).sum::<usize>() + kept;
         if count >= self.limits.buffers_of_user {
             return Err(user_has(uid, count, self.limits.buffers_of_user, "DMA buffers"));
         }
-        let taken = all().map(|(id, client)| client.bytes + self.placing(*id).1).sum::<u64>();
+        let bytes = all().map(|(id, client)| client.bytes.saturating_add(self.placing(*id).1));
+        let taken = bytes.fold(kept_bytes, u64::saturating_add);
         let most = self.limits.bytes_of_user;
         if taken.saturating_add(size) <= most {
             return Ok(());

@@ -14,6 +14,11 @@ mod leaving;
 mod limits;
 mod quarantine;
 mod requests;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use crate::protocol::{CardId, Notice, Request};
@@ -26,7 +31,7 @@ pub use events::{
 use jitney_iova::Allocator;
 use jitney_vfio::{Error, ErrorKind};
 pub use limits::Limits;
-use quarantine::Quarantined;
+use quarantine::{Quarantined, Since, Traces};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The state of a broker.
@@ -40,6 +45,8 @@ pub struct Machine {
     clients: BTreeMap<ClientId, Client>,
     quarantined: Vec<Quarantined>,
     tasks: BTreeMap<TaskId, Task>,
+    /// Those that unmap memory which never was a buffer: it lay where something else was.
+    strays: BTreeSet<TaskId>,
     next_task: u64,
     next_lease: u64,
     stopping: bool,
@@ -57,10 +64,11 @@ struct Client {
     leases: usize,
     /// Pieces of work that belong to it and are not finished.
     pending: BTreeSet<TaskId>,
-    /// The cards that it has opened at some time: what it may have told of its memory.
-    reached: BTreeSet<CardId>,
-    /// Those of them that may still be at work for it although nobody looks after that.
-    unquiet: BTreeSet<CardId>,
+    /// The cards that it may have told of its memory: it has opened them, and they were not reset since it closed them.
+    /// `None` while it has one open.
+    reached: BTreeMap<CardId, Option<Since>>,
+    /// Those whose engines did not stop when a will of it was carried out.
+    stuck: Traces,
     departure: Option<Departure>,
 }
 
@@ -76,6 +84,7 @@ impl Machine {
             clients: BTreeMap::new(),
             quarantined: Vec::new(),
             tasks: BTreeMap::new(),
+            strays: BTreeSet::new(),
             next_task: 0,
             next_lease: 0,
             stopping: false,
@@ -100,7 +109,10 @@ impl Machine {
             Event::Finished { task, outcome } => self.finished(task, outcome, &mut effects),
             Event::Came(description) => self.came(description, &mut effects),
             Event::Noticed { card, notice } => self.noticed(card, notice, &mut effects),
-            Event::Left { client } => self.depart(client, None, &mut effects),
+            Event::Left { client } => {
+                self.has_hung_up(client);
+                self.depart(client, None, &mut effects);
+            }
             Event::Stop => self.stop(&mut effects),
         }
         effects
@@ -134,8 +146,8 @@ impl Machine {
             bytes: 0,
             leases: 0,
             pending: BTreeSet::new(),
-            reached: BTreeSet::new(),
-            unquiet: BTreeSet::new(),
+            reached: BTreeMap::new(),
+            stuck: Traces::new(),
             departure: None,
         };
         self.clients.insert(client, state);
@@ -155,6 +167,11 @@ impl Machine {
         self.clients.get(&client).is_some_and(|client| client.departure.is_none())
     }
 
+    /// What is ordered from now on comes after everything that was told to cards so far.
+    const fn now(&self) -> Since {
+        Since(TaskId(self.next_task))
+    }
+
     /// Starts a piece of work for `client`, which answers its request `answer`, if it does.
     fn start(
         &mut self,
@@ -162,7 +179,7 @@ impl Machine {
         client: impl Into<Option<ClientId>>,
         answer: Option<u64>,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> TaskId {
         let (id, client) = (TaskId(self.next_task), client.into());
         self.next_task += 1;
         if let Some(client) = client.and_then(|client| self.clients.get_mut(&client)) {
@@ -171,6 +188,7 @@ impl Machine {
         let task = Task { work, client, answer };
         self.tasks.insert(id, task.clone());
         effects.push(Effect::Work { id, task });
+        id
     }
 
     /// Tells everybody who is there.

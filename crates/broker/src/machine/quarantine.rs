@@ -4,12 +4,21 @@
 //! the same addresses next: the memory of somebody who did everything right. So such addresses go to nobody until every card
 //! that may have been told of them was seen quiet or was reset, else oldest first when there are no others left.
 //!
+//! A reset that was ordered before the client was gone says nothing: a client that lives can start an engine again behind it.
+//!
 //! Where there is no IOMMU unmapping keeps nobody from anything: there the memory itself stays until then.
 
-use super::{Effect, Machine, Space, Work};
+use super::{Client, ClientId, Effect, Machine, Space, TaskId, Work};
 use crate::protocol::CardId;
 use jitney_iova::QuarantineId;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+
+/// A moment, named by the first piece of work that was ordered after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Since(pub(super) TaskId);
+
+/// Cards that may be at work for somebody who is gone, and since when nobody tells them anything more for it.
+pub(super) type Traces = BTreeMap<CardId, Since>;
 
 /// The most that is in quarantine: as many maps as a type1 container has. Whoever dies again and again would have the books grow for ever.
 const MOST: usize = 65536;
@@ -17,27 +26,33 @@ const MOST: usize = 65536;
 /// Something in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Quarantined {
-    what: What,
+    pub(super) what: What,
+    /// Whose it was.
+    pub(super) uid: u32,
     /// The cards that have not been seen quiet since.
-    waits_for: BTreeSet<CardId>,
+    pub(super) waits_for: Traces,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum What {
+pub(super) enum What {
     /// Addresses at which nothing is mapped any more.
     Address(QuarantineId),
     /// Memory that is still mapped.
     Memory { iova: u64, space: Space, size: u64 },
 }
 
+impl Client {
+    /// The cards that may still be at work for it although nobody looks after that.
+    pub(super) fn unquiet(&self) -> &Traces {
+        self.departure.as_ref().map_or(&self.stuck, |departure| &departure.unquiet)
+    }
+}
+
 impl Machine {
-    /// Puts addresses into quarantine at which nothing is mapped any more.
-    pub(super) fn quarantine_address(&mut self, iova: u64, waits_for: BTreeSet<CardId>) {
+    /// Puts addresses of `client` into quarantine at which nothing is mapped any more.
+    pub(super) fn quarantine_address(&mut self, client: ClientId, iova: u64) {
         match self.iovas.quarantine(iova) {
-            Ok(id) => {
-                self.quarantined.push(Quarantined { what: What::Address(id), waits_for });
-                self.limit_quarantine();
-            }
+            Ok(id) => self.quarantine(client, What::Address(id)),
             Err(error) => {
                 tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
             }
@@ -63,25 +78,35 @@ impl Machine {
         }
     }
 
-    /// Keeps memory mapped until the cards are quiet.
-    pub(super) fn quarantine_memory(
-        &mut self,
-        iova: u64,
-        space: Space,
-        size: u64,
-        waits_for: BTreeSet<CardId>,
-    ) {
-        self.quarantined.push(Quarantined { what: What::Memory { iova, space, size }, waits_for });
+    /// Keeps memory or addresses of `client` until its cards are quiet.
+    pub(super) fn quarantine(&mut self, client: ClientId, what: What) {
+        if let Some(state) = self.clients.get(&client) {
+            let (uid, waits_for) = (state.peer.uid, state.unquiet().clone());
+            self.quarantined.push(Quarantined { what, uid, waits_for });
+            self.limit_quarantine();
+        }
     }
 
-    /// A card does nothing any more that somebody told it before now: nobody has to wait for it.
-    pub(super) fn is_quiet(&mut self, card: CardId, effects: &mut Vec<Effect>) {
+    /// A card was reset or closed by `task`: it does nothing any more that it was told before that was ordered.
+    pub(super) fn is_quiet(&mut self, card: CardId, task: TaskId, effects: &mut Vec<Effect>) {
+        let is_before = |since: Option<&Since>| since.is_some_and(|Since(since)| *since <= task);
+        let settle = |traces: &mut Traces| {
+            if is_before(traces.get(&card)) {
+                traces.remove(&card);
+            }
+        };
         for client in self.clients.values_mut() {
-            client.unquiet.remove(&card);
+            if is_before(client.reached.get(&card).and_then(Option::as_ref)) {
+                client.reached.remove(&card);
+            }
+            settle(&mut client.stuck);
+            if let Some(departure) = &mut client.departure {
+                settle(&mut departure.unquiet);
+            }
         }
         let mut done = Vec::new();
         self.quarantined.retain_mut(|entry| {
-            entry.waits_for.remove(&card);
+            settle(&mut entry.waits_for);
             if entry.waits_for.is_empty() {
                 done.push(entry.what);
             }
@@ -95,5 +120,14 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// How many buffers' addresses of a user are in quarantine, and how many bytes of memory.
+    pub(super) fn in_quarantine(&self, uid: u32) -> (usize, u64) {
+        let own = self.quarantined.iter().filter(|entry| entry.uid == uid);
+        own.fold((0, 0), |(count, bytes), entry| match entry.what {
+            What::Address(_) => (count + 1, bytes),
+            What::Memory { size, .. } => (count + 1, bytes.saturating_add(size)),
+        })
     }
 }

@@ -89,6 +89,8 @@ impl Machine {
             Request::Free { iova } => self.free(client, number, iova, effects),
             Request::Lease { card, part, mode, will } => {
                 let asked = LeaseRequest { part: part.parse()?, mode, will };
+                // Before it may have to wait: what waits takes memory.
+                self.check_lease(client, card, &asked)?;
                 let in_the_way = |lease: &Granted<ClientId>| excludes(&lease.request, &asked);
                 if self.has_to_wait(card, in_the_way) {
                     let LeaseRequest { part: _, mode, will } = asked;
@@ -108,6 +110,7 @@ impl Machine {
             }
             Request::Silence { card, vector } => self.silence(client, number, (card, vector), effects),
             Request::Reset { card } => {
+                self.opened(client, card)?;
                 if self.has_to_wait(card, |lease| lease.holder != client) {
                     self.defer(client, number, Request::Reset { card });
                     return Ok(None);

@@ -21,7 +21,7 @@ impl Machine {
 
     fn usage_of(&self, id: ClientId, client: &Client) -> ClientUsage {
         let reached = || {
-            let cards = client.reached.iter();
+            let cards = client.reached.keys();
             cards.filter_map(|card| Some((*card, self.cards.get(card)?)))
         };
         ClientUsage {
@@ -29,7 +29,7 @@ impl Machine {
             pid: client.peer.pid,
             uid: client.peer.uid,
             program: client.program.clone().unwrap_or_default(),
-            cards: reached().filter(|(_, card)| card.users.contains_key(&id)).map(|(card, _)| card).collect(),
+            cards: reached().filter(|(_, card)| card.is_opened_by(id)).map(|(card, _)| card).collect(),
             leases: reached()
                 .flat_map(|(card, state)| {
                     let own = state.leases.iter().filter(|lease| lease.holder == id);

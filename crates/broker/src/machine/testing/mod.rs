@@ -1,0 +1,83 @@
+//! The machine's enemy: random histories of clients, cards and workers, and beside the machine a [`World`] that keeps account
+//! of what must be true, from events and effects alone.
+//!
+//! For the tests of this crate and for its fuzz target; nothing that is shipped has it.
+//!
+//! What the account says is what was *carried out*. Work may begin as soon as it is ordered and ends when the world says so: at
+//! a card in order, except that wills may go on while what was ordered behind them is done; in address spaces in any order.
+
+mod account;
+mod carried;
+mod ordered;
+mod replies;
+mod steps;
+mod world;
+
+use super::{CardDescription, Limits, Machine};
+use crate::protocol::CardId;
+use jitney_iova::Allocator;
+use jitney_vfio::{BarInfo, Identity};
+pub use steps::{How, Step, Steps};
+pub use world::World;
+
+/// How many cards there are at the beginning.
+pub(crate) const CARDS: u32 = 2;
+
+/// What kind of broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Setting {
+    /// The first card sees memory where it lies.
+    pub physical: bool,
+    /// All cards are in one address space.
+    pub one_space: bool,
+    /// Everything is limited to two or three.
+    pub narrow: bool,
+}
+
+impl Setting {
+    pub(crate) const fn limits(self) -> Limits {
+        let mut limits = Limits {
+            connections_of_user: 256,
+            requests_of_client: 64,
+            buffers_of_client: 4096,
+            buffers_of_user: 16384,
+            bytes_of_user: u64::MAX,
+            leases_of_client: 256,
+            leases_of_user: 4096,
+        };
+        if self.narrow {
+            limits = Limits {
+                connections_of_user: 2,
+                requests_of_client: 3,
+                buffers_of_client: 2,
+                buffers_of_user: 3,
+                bytes_of_user: 0x60_0000,
+                leases_of_client: 2,
+                leases_of_user: 3,
+            };
+        }
+        limits
+    }
+
+    pub(crate) fn card(self, number: u32) -> CardDescription {
+        CardDescription {
+            id: CardId(number),
+            identity: Identity {
+                address: format!("card{number}"),
+                vendor: 0x10ee,
+                device: 0x7011,
+                subsystem_vendor: 0,
+                subsystem_device: 0,
+                revision: 0,
+                class: 0x05_0000,
+            },
+            bars: [BarInfo { size: 0x1_0000, mappable: false }; 6],
+            space: if self.one_space { 0 } else { number as usize },
+            physical: self.physical && (number == 0 || self.one_space),
+        }
+    }
+
+    pub(crate) fn machine(self, iovas: Allocator) -> Machine {
+        Machine::new(1, (0..CARDS).map(|number| self.card(number)).collect(), iovas, self.limits())
+    }
+}

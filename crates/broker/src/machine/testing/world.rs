@@ -1,0 +1,306 @@
+//! A world: the machine, the account, and how an event goes through both.
+
+use super::account::{AtWork, CardAccount, Current, Gone, Known, Memory, Moment};
+use super::steps::How;
+use super::{CARDS, Setting};
+use crate::machine::{
+    CardDescription, ClientId, Effect, Event, Limits, Machine, Outcome, Peer, Place, Space, Way, Work,
+};
+use crate::protocol::{CardId, Reply, Request};
+use jitney_iova::Allocator;
+use jitney_vfio::{DmaPlace, Error};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A machine, and beside it what must be true of it.
+#[derive(Debug, Clone)]
+pub struct World {
+    pub(crate) machine: Machine,
+    pub(crate) limits: Limits,
+    /// Who is connected, or is gone and not cleared away yet.
+    pub(crate) clients: BTreeMap<ClientId, Known>,
+    pub(crate) cards: BTreeMap<CardId, CardAccount>,
+    pub(crate) memory: Vec<Memory>,
+    /// Addresses at which nothing is mapped any more, and which nobody may be given yet.
+    pub(crate) kept: Vec<(Range<u64>, BTreeMap<CardId, Moment>)>,
+    pub(crate) lost: Vec<Range<u64>>,
+    pub(crate) at_work: Vec<AtWork>,
+    /// The card that came last.
+    pub(crate) last_card: u32,
+    /// The client in each of a few seats.
+    pub(crate) seats: [Option<ClientId>; 4],
+    pub(crate) stopping: bool,
+    pub(crate) event: Current,
+    setting: Setting,
+    next_client: u64,
+    next_number: u64,
+    ordered: Moment,
+    next_place: u64,
+}
+
+impl World {
+    /// A world with a broker of a kind.
+    ///
+    /// # Panics
+    /// If the allocator does not take its ranges.
+    #[must_use]
+    pub fn new(setting: Setting) -> Self {
+        let iovas = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], 4096);
+        Self::of(setting, setting.machine(iovas.expect("these ranges are good")))
+    }
+
+    /// A world with this machine.
+    pub(crate) fn of(setting: Setting, machine: Machine) -> Self {
+        let cards = machine.cards.keys().map(|card| (*card, CardAccount::default())).collect();
+        Self {
+            limits: machine.limits,
+            machine,
+            clients: BTreeMap::new(),
+            cards,
+            memory: Vec::new(),
+            kept: Vec::new(),
+            lost: Vec::new(),
+            at_work: Vec::new(),
+            last_card: CARDS - 1,
+            seats: [None; 4],
+            stopping: false,
+            event: Current::default(),
+            setting,
+            next_client: 0,
+            next_number: 1,
+            ordered: 0,
+            next_place: 0x10_0000,
+        }
+    }
+
+    /// Somebody connects, if the seat is free, and says hello.
+    pub fn join(&mut self, seat: usize) -> ClientId {
+        let seat = seat % self.seats.len();
+        if let Some(client) = self.seats[seat].filter(|client| self.clients.contains_key(client)) {
+            return client;
+        }
+        let client = ClientId(self.next_client);
+        self.next_client += 1;
+        self.seats[seat] = Some(client);
+        self.connect(client, 1000 + u32::from(seat >= 2));
+        if self.is_present(client) {
+            self.ask(client, Request::Hello { program: "a test".into() });
+        }
+        client
+    }
+
+    pub(crate) fn connect(&mut self, client: ClientId, uid: u32) {
+        let before = self.clients.values().filter(|known| known.uid == uid).count();
+        let full = self.stopping || before >= self.limits.connections_of_user;
+        self.clients.insert(client, Known { uid, ..Known::default() });
+        let pid = u32::try_from(client.0).ok().map(|id| id + 100);
+        let peer = Peer { pid, uid, gid: uid, groups: Vec::new(), way: Way::Listener };
+        self.feed(Event::Joined { client, peer });
+        assert_eq!(self.event.turned_away.is_some(), full, "user {uid} has {before} connections");
+    }
+
+    /// A client asks for something, if it is there; returns the last reply that the broker gives at once, to whomever.
+    pub fn ask(&mut self, client: ClientId, request: Request) -> Option<Result<Reply, Error>> {
+        let descriptor = matches!(request, Request::Wire { .. });
+        self.ask_with(client, request, descriptor)
+    }
+
+    pub(crate) fn ask_with(
+        &mut self,
+        client: ClientId,
+        request: Request,
+        descriptor: bool,
+    ) -> Option<Result<Reply, Error>> {
+        if !self.is_present(client) {
+            return None;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.feed(Event::Request { client, number, request, descriptor })
+    }
+
+    pub(crate) fn is_present(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|known| known.gone.is_none())
+    }
+
+    /// Feeds one event and checks its effects; returns the last reply.
+    pub(crate) fn feed(&mut self, event: Event) -> Option<Result<Reply, Error>> {
+        self.event = Current { began: self.ordered, ..Current::default() };
+        self.take_in(&event);
+        for effect in self.machine.handle(event) {
+            match effect {
+                Effect::Reply { client, number, reply, attach } => {
+                    self.replied(client, number, &reply, attach);
+                    self.event.reply = Some(reply);
+                }
+                Effect::Tell { client, notice } => self.told(client, &notice),
+                Effect::Work { id, task } => {
+                    self.check_order(&task);
+                    self.at_work.push(AtWork { id, task, ordered: self.ordered, cancelled: false });
+                    self.ordered += 1;
+                }
+                Effect::Cancel { id } => self.cancelled(id),
+                Effect::Disconnect { client } => self.disconnected(client),
+            }
+        }
+        self.check_all();
+        self.event.reply.take()
+    }
+
+    /// What an event means for who is there.
+    fn take_in(&mut self, event: &Event) {
+        match event {
+            Event::Request { client, number, request, descriptor } => {
+                let Some(known) = self.clients.get_mut(client) else { return };
+                known.asked.insert(*number, request.clone());
+                let greets = matches!(request, Request::Hello { .. });
+                let strange = *descriptor && !matches!(request, Request::Wire { .. });
+                if strange || !(known.greeted || greets) {
+                    self.event.last_word = Some((*client, *number));
+                    self.is_gone(*client, None);
+                } else if *request == Request::Goodbye {
+                    self.is_gone(*client, Some(*number));
+                } else if greets {
+                    known.greeted = true;
+                }
+            }
+            Event::Unreadable { client, number, .. } => {
+                if let Some(known) = self.clients.get_mut(client) {
+                    known.asked.insert(*number, Request::Cards { after: None });
+                }
+            }
+            Event::Nonsense { client, .. } => {
+                self.event.last_word = self.is_present(*client).then_some((*client, 0));
+                self.is_gone(*client, None);
+            }
+            Event::Left { client } => {
+                self.is_gone(*client, None);
+                if let Some(gone) = self.clients.get_mut(client).and_then(|known| known.gone.as_mut()) {
+                    gone.goodbye = None;
+                }
+            }
+            Event::Stop => {
+                self.stopping = true;
+                for client in self.clients.keys().copied().collect::<Vec<_>>() {
+                    self.is_gone(client, None);
+                }
+            }
+            Event::Finished { task, .. } => self.event.finished = Some(*task),
+            Event::Came(CardDescription { id, .. }) => drop(self.cards.insert(*id, CardAccount::default())),
+            Event::Joined { .. } | Event::Noticed { .. } => {}
+        }
+    }
+
+    fn is_gone(&mut self, client: ClientId, goodbye: Option<u64>) {
+        let now = self.event.began;
+        let Some(known) = self.clients.get_mut(&client).filter(|known| known.gone.is_none()) else { return };
+        known.asked.retain(|number, _| Some(*number) == goodbye);
+        let unquiet = match goodbye {
+            Some(_) if known.leases.is_empty() => known.stuck.clone(),
+            _ => known.reached.iter().map(|(card, until)| (*card, until.unwrap_or(now))).collect(),
+        };
+        let wills = known.leases.iter().filter(|(_, lease)| !lease.will.0.is_empty());
+        known.gone = Some(Gone { goodbye, unquiet, wills: wills.map(|(id, _)| *id).collect() });
+    }
+
+    /// How much has been ordered so far.
+    pub(super) const fn ordered(&self) -> Moment {
+        self.ordered
+    }
+
+    /// Which pieces of work can end next.
+    pub(crate) fn endable(&self) -> Vec<usize> {
+        let can = |(index, work): (usize, &AtWork)| {
+            let place = work.task.work.place();
+            let blocks = |before: &AtWork| {
+                before.task.work.place() == place && !matches!(before.task.work, Work::CarryOut { .. })
+            };
+            let waits = matches!(place, Place::Card(_)) && self.at_work[..index].iter().any(blocks);
+            (!waits).then_some(index)
+        };
+        self.at_work.iter().enumerate().filter_map(can).collect()
+    }
+
+    /// A piece of work ends, the `which`th of those that can.
+    pub fn finish(&mut self, which: usize, how: How) -> Option<Result<Reply, Error>> {
+        let endable = self.endable();
+        let index = *endable.get(which % endable.len().max(1))?;
+        let AtWork { id, task, ordered, .. } = self.at_work.remove(index);
+        let place = match (&task.work, how) {
+            (Work::Place { space, size, .. }, How::Done) => Some(self.somewhere(*space, *size, which)),
+            _ => None,
+        };
+        let outcome = how.outcome(&task.work, place);
+        self.carried_out(&task, ordered, &outcome);
+        self.feed(Event::Finished { task: id, outcome })
+    }
+
+    /// Where memory lies that decides that itself: more than was asked for, sometimes where another card has something.
+    fn somewhere(&mut self, space: Space, size: u64, which: usize) -> DmaPlace {
+        let elsewhere = self.memory.iter().find(
+            |memory| matches!((memory.space, space), (Space::One(other), Space::One(own)) if other != own),
+        );
+        if let Some(memory) = elsewhere.filter(|_| which.is_multiple_of(3)) {
+            return DmaPlace { iova: memory.range.start, size: size.max(4096) };
+        }
+        let place = DmaPlace { iova: self.next_place, size: size + 4096 };
+        self.next_place += place.size;
+        place
+    }
+
+    /// All work ends well.
+    pub fn finish_all(&mut self) {
+        while !self.at_work.is_empty() {
+            self.finish(0, How::Done);
+        }
+    }
+
+    /// A card comes.
+    pub(crate) fn card_comes(&mut self) {
+        self.last_card += 1;
+        self.feed(Event::Came(self.setting.card(self.last_card)));
+    }
+
+    /// Everybody who is there has all answers once all work has ended.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn check_answers(&mut self) {
+        self.finish_all();
+        for (client, known) in &self.clients {
+            assert!(known.gone.is_none(), "{client:?} is gone, and still there");
+            assert!(known.asked.is_empty(), "{client:?} waits for {:?}", known.asked);
+        }
+    }
+
+    /// Everybody goes, the broker stops, and nothing is left. `how` says how what is still to be done goes.
+    ///
+    /// # Panics
+    /// If something is left.
+    pub fn end(&mut self, mut how: impl FnMut() -> (usize, How)) {
+        for client in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.feed(Event::Left { client });
+        }
+        while !self.at_work.is_empty() {
+            let (which, how) = how();
+            self.finish(which, how);
+        }
+        self.check_empty();
+        self.feed(Event::Stop);
+        assert!(!self.machine.is_stopped() || self.cards.is_empty());
+        while !self.at_work.is_empty() {
+            let (which, how) = how();
+            self.finish(which, how);
+        }
+        self.check_empty();
+        assert!(self.machine.is_stopped() && self.cards.is_empty(), "it has not stopped");
+    }
+
+    /// The outcome of a piece of memory that was made.
+    pub(super) fn placed(outcome: &Result<Outcome, crate::machine::Failure>) -> Option<DmaPlace> {
+        match outcome {
+            Ok(Outcome::Placed(place)) => Some(*place),
+            _ => None,
+        }
+    }
+}
