@@ -1,5 +1,5 @@
-//! A driver that gives a card addresses which are not mapped: the IOMMU refuses, the driver reports it, and the channel works
-//! again afterwards.
+//! A driver that gives a card addresses which are not mapped: the IOMMU refuses. Of a read the driver hears, and the channel works
+//! again afterwards; a write is posted, and nobody hears that it was lost.
 //!
 //! `stray_dma ADDRESS`, with the interface from `JITNEY_IOMMU`. The card is a board with an XDMA and memory at address 0.
 
@@ -54,7 +54,7 @@ fn run(address: &str) -> Result<()> {
     refused(h2c.write(&stray, 0))?;
     good.write(0, &MARK)?;
     h2c.write(&good, 0)?;
-    refused(c2h.read(&stray, 0))?;
+    c2h.read(&stray, 0)?;
     let mut bytes = [0; MARK.len()];
     stray.read(0, &mut bytes)?;
     if bytes != [0; MARK.len()] {

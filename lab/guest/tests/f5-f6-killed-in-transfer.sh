@@ -1,5 +1,6 @@
 # A process is killed while a channel of the card reads its memory. By hand: its memory stays mapped (F5), its channel goes on
-# (F6). Through us: the channel is stopped, the memory unmapped and no longer pinned, its address free, twenty times of twenty.
+# (F6). Through us: the channel is stopped, the memory unmapped and no longer pinned, and nobody is
+# given its address again, twenty times of twenty.
 . /lab/lib.sh
 has_iommu || skip "this machine has no IOMMU"
 hand_over $boards

@@ -26,6 +26,6 @@ for interface in $(interfaces); do
     lets_go "$client" "$card"
     wait "$unbind" || fail "unbind ended with $?"
     [ -z "$(driver "$card")" ] || fail "the card is still bound to $(driver "$card")"
-    refuses 3 "is gone" jitney test ddr --broker /run/broker.sock
+    refuses 3 "nothing tested" jitney test ddr --broker /run/broker.sock
     end_broker
 done

@@ -65,6 +65,8 @@ pub(crate) struct CardAccount {
     /// Vectors of somebody who was gone that could not be silenced.
     pub(crate) unsilenced: BTreeSet<u16>,
     pub(crate) bus_master: bool,
+    /// A will could not stop what its client drove, and it was not reset since.
+    pub(crate) hung: bool,
     /// It could not be reset when nobody used it any more.
     pub(crate) reset_failed: bool,
 }

@@ -41,6 +41,7 @@ impl World {
                 self.card(card).unsilenced.insert(vector);
             }
             Work::CarryOut { card, ref wills } => {
+                self.card(card).hung |= outcome.is_err();
                 if let Some(client) = *client {
                     self.wills_ended(client, answer.is_some(), card, wills, outcome.is_ok());
                 }
@@ -48,6 +49,7 @@ impl World {
             Work::Reset { card, unused } => {
                 let account = self.card(card);
                 account.bus_master &= !unused || outcome.is_err();
+                account.hung = false;
                 account.reset_failed = unused && outcome.is_err();
                 if outcome.is_ok() {
                     account.wired.clear();
