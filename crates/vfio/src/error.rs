@@ -67,6 +67,13 @@ impl Error {
         self
     }
 
+    /// The same failure, of another sort: a peer's errno says less than this side knows.
+    #[must_use]
+    pub const fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
     /// The same failure with what the user can do about it: a command or a clause.
     #[must_use]
     pub fn with_remedy(mut self, remedy: impl Into<String>) -> Self {

@@ -77,8 +77,12 @@ fn two_owners_of_one_board_are_told_of_each_other() {
     let first = Bus::alone(std::slice::from_ref(&emulated.address)).unwrap();
     let second = Bus::alone(std::slice::from_ref(&emulated.address)).unwrap();
     let _buffer = first.dma_buffer(4096).unwrap();
-    // Both number from the same address on: exactly what one owner is for.
+    // The board takes memory from the first of them: exactly what one owner is for.
     let error = second.dma_buffer(4096).unwrap_err();
-    assert_eq!(error.errno(), Some(rustix::io::Errno::EXIST));
-    assert!(error.to_string().contains("start them under one broker"), "{error}");
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Held, Some(rustix::io::Errno::PERM)));
+    let text = error.to_string();
+    assert!(
+        text.contains("another program owns the board") && text.contains("start them under one broker"),
+        "{text}"
+    );
 }

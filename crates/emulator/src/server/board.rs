@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::mapper::{MapperRole, Ticket};
 use super::msix::MsixTable;
 use crate::config_space::{self, ConfigSpace};
 use crate::function::{Function, InterruptKind};
@@ -23,8 +24,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 struct Opening {
     id: ConnectionId,
     link: Arc<Link>,
-    /// It owns the board: the only one that may map memory.
-    maps: bool,
+}
+
+/// A connection as it comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrival {
+    /// Its number.
+    pub(crate) id: ConnectionId,
+    ticket: Ticket,
 }
 
 /// The board.
@@ -35,6 +42,7 @@ pub(crate) struct Board {
     msix: Option<MsixTable>,
     open: Mutex<Vec<Opening>>,
     closed: Condvar,
+    mapper: MapperRole,
     next: AtomicU64,
 }
 
@@ -50,6 +58,7 @@ impl Board {
             msix,
             open: Mutex::new(Vec::new()),
             closed: Condvar::new(),
+            mapper: MapperRole::default(),
             next: AtomicU64::new(0),
         })
     }
@@ -64,9 +73,10 @@ impl Board {
         &self.host
     }
 
-    /// A number for a new connection.
-    pub(crate) fn new_connection(&self) -> ConnectionId {
-        ConnectionId(self.next.fetch_add(1, Ordering::Relaxed))
+    /// A connection has come: its number, and whether it may become the one that maps.
+    pub(crate) fn arrival(&self) -> Arrival {
+        let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
+        Arrival { id, ticket: self.mapper.ticket() }
     }
 
     fn openings(&self) -> MutexGuard<'_, Vec<Opening>> {
@@ -77,11 +87,11 @@ impl Board {
         self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A client opens the board; whether it may map memory, which the first one may, and none besides while it is there.
+    /// A client opens the board; answers whether it is the one that maps memory.
     ///
     /// Whoever closed it before, and be it only an instant ago, is cleared away first: a program that opens what
     /// another has just closed finds the function reset, as with a kernel's device.
-    pub(crate) fn open(&self, id: ConnectionId, link: &Arc<Link>) -> bool {
+    pub(crate) fn open(&self, arrival: Arrival, link: &Arc<Link>) -> bool {
         let deadline = Instant::now() + FAREWELL;
         let mut open = self.openings();
         while open.iter().any(|opening| opening.link.hung_up()) {
@@ -91,9 +101,8 @@ impl Board {
             }
             (open, _) = self.closed.wait_timeout(open, left).unwrap_or_else(PoisonError::into_inner);
         }
-        let maps = !open.iter().any(|opening| opening.maps);
-        open.push(Opening { id, link: Arc::clone(link), maps });
-        maps
+        open.push(Opening { id: arrival.id, link: Arc::clone(link) });
+        self.mapper.claim(arrival.id, link, arrival.ticket)
     }
 
     /// A connection has ended: what it brought goes with it, and the last one that had the board open resets it.
@@ -105,6 +114,7 @@ impl Board {
             self.reset();
         }
         self.host.release(id);
+        self.mapper.leave(id);
         open.retain(|opening| opening.id != id);
         self.closed.notify_all();
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio_user::{FrameError, Frames, Header, HeaderFlags, MAX_MESSAGE_FDS, errno};
 
-use super::board::Board;
+use super::board::{Arrival, Board};
 use super::session::{End, Session};
 use crate::host::{ConnectionId, Link};
 
@@ -22,11 +22,11 @@ const KEPT: u32 = 16 << 10;
 const FIRST: usize = 36;
 
 /// Serves one client to its end.
-pub(crate) fn serve(board: &Board, link: &Arc<Link>) {
-    let id = board.new_connection();
+pub(crate) fn serve(board: &Board, link: &Arc<Link>, arrival: Arrival) {
+    let id = arrival.id;
     let _farewell = Farewell { board, link, id };
     tracing::debug!("connection {} begins", id.0);
-    match converse(board, link, id) {
+    match converse(board, link, arrival) {
         Ok(()) => tracing::debug!("connection {} ends", id.0),
         Err(end) => crate::limited::warn_limited!("connection {} is dropped: {end}", id.0),
     }
@@ -47,8 +47,8 @@ impl Drop for Farewell<'_> {
     }
 }
 
-fn converse(board: &Board, link: &Arc<Link>, id: ConnectionId) -> Result<(), End> {
-    let mut session = Session::new(board, link, id);
+fn converse(board: &Board, link: &Arc<Link>, arrival: Arrival) -> Result<(), End> {
+    let mut session = Session::new(board, link, arrival);
     let mut frames = Frames::new();
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     loop {

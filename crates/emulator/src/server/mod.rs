@@ -4,11 +4,12 @@
 //! for all, and the last one that closes the board resets it. Each connection has a thread that waits in `recv` and
 //! answers with one `send`.
 //!
-//! **One of them maps memory**: the one that agreed on a version while no other mapper was there. It owns the board, as
-//! who holds a VFIO container does, until its connection ends. All others are guests, for as long as they last: what
-//! they map or unmap is refused with EPERM, also after the mapper has gone. So a broker that connects first is safe from
-//! the clients that it hands further connections to; and if it dies, the next one that connects owns the board, and not
-//! a guest of the first. A second program that wants the board for itself finds it held.
+//! **One of them maps memory**: the one that agreed on a version first. It owns the board, as who holds a VFIO container
+//! does, until its connection ends. All others are guests, for as long as they last: what they map or unmap is refused
+//! with EPERM, also after the mapper has gone, and a connection that was made while there was one is a guest whenever
+//! it begins to speak. So a broker that connects first is safe from the clients that it hands further connections to; and
+//! if it dies, the next one that connects owns the board, and not a guest of the first. A second program that wants the
+//! board for itself finds it held.
 //!
 //! Follows the "vfio-user Protocol Specification" (QEMU, docs/interop/vfio-user.rst). Left out: live migration, dirty
 //! page tracking, ioeventfds for regions, coalesced writes and the second socket; a client that asks is told ENOTSUP.
@@ -16,6 +17,7 @@
 mod board;
 mod connection;
 mod endpoint;
+mod mapper;
 mod msix;
 mod session;
 
@@ -201,8 +203,11 @@ impl Server {
                 }
                 links.push(Arc::downgrade(&link));
                 let board = &self.board;
+                let arrival = board.arrival();
                 let thread = std::thread::Builder::new().name("vfio-user".into()).stack_size(STACK);
-                if let Err(error) = thread.spawn_scoped(scope, move || connection::serve(board, &link)) {
+                if let Err(error) =
+                    thread.spawn_scoped(scope, move || connection::serve(board, &link, arrival))
+                {
                     warn_limited!("a client is turned away, no thread can be made for it: {error}");
                 }
             });

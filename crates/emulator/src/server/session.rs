@@ -10,9 +10,9 @@ use jitney_vfio_user::{
 };
 use rustix::io::Errno;
 
-use super::board::{Board, CONFIG_REGION, REGIONS};
+use super::board::{Arrival, Board, CONFIG_REGION, REGIONS};
 use crate::function::InterruptKind;
-use crate::host::{Allowed, ConnectionId, Link, Range};
+use crate::host::{Allowed, Link, Range};
 use crate::limited::warn_limited;
 
 /// Interrupt types of a PCI device: INTx, MSI, MSI-X, ERR and REQ. The last two are offered with a count of zero: a board
@@ -67,10 +67,10 @@ pub(crate) enum End {
 pub(crate) struct Session<'a> {
     board: &'a Board,
     link: &'a Arc<Link>,
-    id: ConnectionId,
+    arrival: Arrival,
     /// The version has been agreed on.
     open: bool,
-    /// This is the connection that may map memory.
+    /// This is the connection that may map memory; see [`mapper`](super::mapper).
     maps: bool,
     /// The reply that is being built; kept, so that a register access allocates nothing.
     out: Vec<u8>,
@@ -78,8 +78,8 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     /// A connection that has said nothing yet.
-    pub(crate) fn new(board: &'a Board, link: &'a Arc<Link>, id: ConnectionId) -> Self {
-        Self { board, link, id, open: false, maps: false, out: Vec::new() }
+    pub(crate) fn new(board: &'a Board, link: &'a Arc<Link>, arrival: Arrival) -> Self {
+        Self { board, link, arrival, open: false, maps: false, out: Vec::new() }
     }
 
     /// Does what a message asks and answers it. A command that uses descriptors takes all of those that have come.
@@ -190,7 +190,7 @@ impl<'a> Session<'a> {
         }
         let version = Version::ours().answer(proposed)?;
         self.link.set_limit(proposed.capabilities.max_data_xfer_size);
-        self.maps = self.board.open(self.id, self.link);
+        self.maps = self.board.open(self.arrival, self.link);
         self.open = true;
         reply::version(header, &version, &mut self.out);
         Ok(())
@@ -202,8 +202,8 @@ impl<'a> Session<'a> {
         let range = Range::new(map.address, map.size).ok_or(refused(Errno::INVAL))?;
         let allowed = Allowed { read: map.flags.read(), write: map.flags.write() };
         match descriptors {
-            [] => self.board.host().map_client(range, allowed, self.id, self.link),
-            [file] => self.board.host().map_file(range, allowed, self.id, file, map.offset),
+            [] => self.board.host().map_client(range, allowed, self.arrival.id, self.link),
+            [file] => self.board.host().map_file(range, allowed, self.arrival.id, file, map.offset),
             _ => Err(Errno::INVAL),
         }
         .map_err(refused)
@@ -216,7 +216,7 @@ impl<'a> Session<'a> {
         }
         warn_limited!(
             "connection {} may not map memory: another one had the board open first, and owns it",
-            self.id.0
+            self.arrival.id.0
         );
         Err(Errno::PERM)
     }
@@ -226,7 +226,7 @@ impl<'a> Session<'a> {
         let range = if unmap.all { Some(Range::ALL) } else { Range::new(unmap.address, unmap.size) };
         range
             .ok_or(Errno::INVAL)
-            .and_then(|range| self.board.host().unmap(range, self.id))
+            .and_then(|range| self.board.host().unmap(range, self.arrival.id))
             .map_err(failed("DMA_UNMAP"))
     }
 
@@ -298,7 +298,7 @@ impl<'a> Session<'a> {
             (IrqAction::Trigger, IrqData::Eventfds) => {
                 let wires: Result<Vec<EventFd>, _> = descriptors.into_iter().map(EventFd::try_from).collect();
                 let wires = wires.ok().filter(|wires| wires.len() == end - start);
-                interrupts.arm(kind, start, wires.ok_or(refused(Errno::INVAL))?, self.id);
+                interrupts.arm(kind, start, wires.ok_or(refused(Errno::INVAL))?, self.arrival.id);
             }
             (IrqAction::Trigger, _) => interrupts.trigger(all).map_err(|_| refused(Errno::INVAL))?,
             // Eventfds that mask, or tell of masks, would need a thread that listens; nobody here uses them.

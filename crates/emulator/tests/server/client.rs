@@ -128,7 +128,11 @@ pub(crate) struct Received {
 impl Client {
     /// A socket on which nothing has been said.
     pub(crate) fn connect(path: &Path) -> Self {
-        let socket = UnixStream::connect(path).unwrap();
+        Self::over(UnixStream::connect(path).unwrap())
+    }
+
+    /// A socket that somebody has connected.
+    pub(crate) fn over(socket: UnixStream) -> Self {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         Self { socket, id: 0, answers: true, memory: Vec::new(), memory_at: 0, asked: 0 }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jitney_memory::Memfd;
 use jitney_vfio_user::{DmaMapFlags, DmaUnmap, Request};
 
-use crate::client::{Client, EEXIST, EINVAL, EPERM, Fixture, memory};
+use crate::client::{Client, EEXIST, EINVAL, Fixture, memory};
 use crate::toy::{self, DONE, FAULT, FROM_HOST, TO_HOST, TO_HOST_FOREVER, WORD};
 
 #[test]
@@ -94,42 +94,6 @@ fn unmaps_need_not_match_maps() {
     assert_eq!(client.dma(FROM_HOST, 0x8000, 0x8000), DONE);
     client.ask(&Request::DmaUnmap(DmaUnmap { all: true, address: 0, size: 0 })).unwrap();
     assert_eq!(client.dma(FROM_HOST, 0x8000, 4), FAULT);
-}
-
-#[test]
-fn the_first_that_opens_the_board_maps_and_no_other() {
-    let server = Fixture::new();
-    // One that has only connected owns nothing.
-    let _silent = server.connect();
-    let (mut owner, mut guest) = (server.open(), server.open());
-    let (file, _) = memory(0x2000);
-    assert_eq!(guest.map(Some(&file), 0, 0, 0x1000), Err(EPERM));
-    owner.map(Some(&file), 0, 0, 0x1000).unwrap();
-    assert_eq!(guest.map(None::<&OwnedFd>, 0, 0x1000, 0x1000), Err(EPERM));
-    assert_eq!(guest.unmap(0, 0x1000), Err(EPERM));
-    assert_eq!(guest.unmap(1 << 63, 1 << 63), Err(EPERM));
-    let all = Request::DmaUnmap(DmaUnmap { all: true, address: 0, size: 0 });
-    assert!(matches!(guest.ask(&all), Err(EPERM)));
-    assert_eq!(owner.dma(FROM_HOST, 0, 0x1000), DONE);
-    // Registers are everybody's.
-    assert_eq!(guest.dma(FROM_HOST, 0, 0x1000), DONE);
-}
-
-#[test]
-fn a_guest_stays_a_guest_and_the_next_to_come_owns_the_board() {
-    let server = Fixture::new();
-    let (mut owner, mut guest) = (server.open(), server.open());
-    let (file, _) = memory(0x2000);
-    owner.map(Some(&file), 0, 0, 0x1000).unwrap();
-    drop(owner);
-    // As a broker that starts anew at once, while a client of the one before still has its grant.
-    let mut owner = server.open();
-    assert_eq!(guest.map(Some(&file), 0, 0, 0x1000), Err(EPERM));
-    owner.map(Some(&file), 0, 0, 0x1000).unwrap();
-    assert_eq!(guest.dma(FROM_HOST, 0, 0x1000), DONE);
-    drop(owner);
-    crate::client::eventually("the map is still there", || guest.dma(FROM_HOST, 0, 4) == FAULT);
-    assert_eq!(guest.map(Some(&file), 0, 0, 0x1000), Err(EPERM));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod client;
 mod dma;
 mod interrupts;
 mod lifetime;
+mod owner;
 mod regions;
 mod shrinking;
 mod stream;

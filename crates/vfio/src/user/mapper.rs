@@ -29,14 +29,19 @@ impl Mapper for Connection {
         let flags = DmaMapFlags::new().with_read(true).with_write(true);
         let map = DmaMap { flags, offset, address: iova, size };
         self.call(&Request::DmaMap(map), &[memory.as_fd()], 0, |_, _| Ok(())).map_err(|error| {
-            let exists = error.errno() == Some(Errno::EXIST);
+            let errno = error.errno();
             let error = error.context(format!("mapping {size:#x} bytes at IOVA {iova:#x}"));
-            self.gone_or_failed(match exists {
-                true => error.with_remedy(
+            self.gone_or_failed(match errno {
+                Some(Errno::EXIST) => error.with_remedy(
                     "another program maps memory for this card at the same addresses; have one owner for all of them: \
                      start them under one broker",
                 ),
-                false => error,
+                // Our own boards take memory from whoever opened them first, and say so with this errno.
+                Some(Errno::PERM) => error.of_kind(ErrorKind::Held).with_remedy(
+                    "another program owns the board and maps its memory; have one owner for both: start them under one \
+                     broker",
+                ),
+                _ => error,
             })
         })
     }

@@ -286,6 +286,15 @@ fn addresses_that_no_machine_has_are_refused() {
 }
 
 #[test]
+fn who_is_not_the_owner_of_a_board_is_told_so() {
+    let connection = connection(Fault::MapErrno(Errno::PERM.raw_os_error().unsigned_abs())).unwrap();
+    let memory = Memfd::create("buffer", 0x1000, PageSize::Normal).unwrap();
+    let error = Error::from(Mapper::map(&connection, &memory, 0, 0x1000, 0x1000).unwrap_err());
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Held, Some(Errno::PERM)));
+    assert!(error.to_string().contains("another program owns the board"), "{error}");
+}
+
+#[test]
 fn an_unmap_that_did_less_is_noticed() {
     let connection = connection(Fault::UnmapsLess).unwrap();
     let memory = Memfd::create("buffer", 0x1000, PageSize::Normal).unwrap();
