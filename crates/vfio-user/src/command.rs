@@ -47,7 +47,7 @@ commands! {
     DeviceGetInfo = 4, "DEVICE_GET_INFO";
     /// Size, rights and mappable areas of one region.
     DeviceGetRegionInfo = 5, "DEVICE_GET_REGION_INFO";
-    /// Descriptors that stand for parts of a region. Not supported here.
+    /// Descriptors that stand for parts of a region. There are none here.
     DeviceGetRegionIoFds = 6, "DEVICE_GET_REGION_IO_FDS";
     /// Number and kind of one interrupt type.
     DeviceGetIrqInfo = 7, "DEVICE_GET_IRQ_INFO";

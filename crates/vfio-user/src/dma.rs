@@ -4,7 +4,7 @@ use bitfield_struct::bitfield;
 
 use crate::fields::{Fields, PutFields};
 use crate::header::append;
-use crate::{Command, DecodeError, Header};
+use crate::{Command, DecodeError, Header, MAX_DATA_XFER_SIZE};
 
 const UNMAP_DIRTY_BITMAP: u32 = 1 << 0;
 const UNMAP_ALL: u32 = 1 << 1;
@@ -79,9 +79,9 @@ impl DmaMap {
 /// or none, the last of which ends at exactly 2^64: all that lies inside goes, and nothing inside is no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DmaUnmap {
-    /// Everything goes, whatever the range says (`VFIO_DMA_UNMAP_FLAG_ALL`).
+    /// Everything goes (`VFIO_DMA_UNMAP_FLAG_ALL`).
     pub all: bool,
-    /// The first address.
+    /// The first address; 0 together with `all`.
     pub address: u64,
     /// Bytes; 0 together with `all`.
     pub size: u64,
@@ -106,10 +106,11 @@ impl DmaUnmap {
     ///
     /// # Errors
     ///
-    /// The body is too short, the range ends beyond 2^64, or a dirty bitmap or an unknown flag is asked for.
+    /// The body is too short, the range ends beyond 2^64, a dirty bitmap or an unknown flag is asked for, "all" comes with a
+    /// range, or the reply may be longer than a message.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::new(Command::DmaUnmap, body);
-        fields.argsz(Self::SIZE)?;
+        let argsz = fields.argsz(Self::SIZE)?;
         let flags = fields.u32("flags")?;
         let address = fields.u64("address")?;
         let size = fields.u64("size")?;
@@ -119,6 +120,12 @@ impl DmaUnmap {
         }
         if flags & !UNMAP_ALL != 0 {
             return Err(fields.value("flags", flags, "only \"all\" (2) is known"));
+        }
+        if argsz > MAX_DATA_XFER_SIZE {
+            return Err(fields.value("argsz", argsz, "longer than a reply can be"));
+        }
+        if flags & UNMAP_ALL != 0 && (address, size) != (0, 0) {
+            return Err(fields.value("flags", flags, "\"all\" goes with address 0 and size 0 only"));
         }
         fields.range("address", address, size)?;
         Ok(Self { all: flags & UNMAP_ALL != 0, address, size })

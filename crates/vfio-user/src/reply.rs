@@ -4,7 +4,8 @@
 
 use crate::header::append;
 use crate::{
-    DeviceInfo, DmaAccess, DmaUnmap, Header, IrqInfo, RegionAccess, RegionInfo, RegionQuery, Version,
+    DeviceInfo, DmaAccess, DmaUnmap, Header, IoFdsQuery, IrqInfo, RegionAccess, RegionInfo, RegionQuery,
+    Version,
 };
 
 /// Done, with nothing to say: for `DMA_MAP`, `DEVICE_SET_IRQS` and `DEVICE_RESET`.
@@ -39,6 +40,11 @@ pub fn device_info(to: &Header, info: &DeviceInfo, out: &mut Vec<u8>) {
 /// again.
 pub fn region_info(to: &Header, query: &RegionQuery, info: &RegionInfo, out: &mut Vec<u8>) {
     append(to.for_reply(), out, |out| info.put(query.argsz, out));
+}
+
+/// No descriptor stands for any part of the region.
+pub fn no_region_io_fds(to: &Header, query: IoFdsQuery, out: &mut Vec<u8>) {
+    append(to.for_reply(), out, |out| query.put(out));
 }
 
 /// What an interrupt type is.

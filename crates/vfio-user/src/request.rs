@@ -3,8 +3,8 @@
 use crate::fields::Fields;
 use crate::header::append;
 use crate::{
-    Command, DecodeError, DeviceInfo, DmaMap, DmaUnmap, Header, IrqInfo, RegionAccess, RegionQuery, SetIrqs,
-    Version,
+    Command, DecodeError, DeviceInfo, DmaMap, DmaUnmap, Header, IoFdsQuery, IrqInfo, RegionAccess,
+    RegionQuery, SetIrqs, Version,
 };
 
 /// What a client asks of a server.
@@ -21,6 +21,9 @@ pub enum Request<'a> {
     DeviceInfo,
     /// What is this region? Answered by [`reply::region_info`](crate::reply::region_info).
     RegionInfo(RegionQuery),
+    /// Which descriptors stand for parts of this region? Answered by
+    /// [`reply::no_region_io_fds`](crate::reply::no_region_io_fds).
+    RegionIoFds(IoFdsQuery),
     /// What is this type of interrupt? Answered by [`reply::irq_info`](crate::reply::irq_info).
     IrqInfo {
         /// The type.
@@ -53,6 +56,7 @@ impl<'a> Request<'a> {
             Self::DmaUnmap(_) => Command::DmaUnmap,
             Self::DeviceInfo => Command::DeviceGetInfo,
             Self::RegionInfo(_) => Command::DeviceGetRegionInfo,
+            Self::RegionIoFds(_) => Command::DeviceGetRegionIoFds,
             Self::IrqInfo { .. } => Command::DeviceGetIrqInfo,
             Self::SetIrqs(_) => Command::DeviceSetIrqs,
             Self::RegionRead(_) => Command::RegionRead,
@@ -81,6 +85,7 @@ impl<'a> Request<'a> {
                 Self::DeviceInfo
             }
             Command::DeviceGetRegionInfo => Self::RegionInfo(RegionQuery::decode(body)?),
+            Command::DeviceGetRegionIoFds => Self::RegionIoFds(IoFdsQuery::decode(body)?),
             Command::DeviceGetIrqInfo => Self::IrqInfo { index: IrqInfo::decode_query(body)? },
             Command::DeviceSetIrqs => Self::SetIrqs(SetIrqs::decode(body)?),
             Command::RegionRead => Self::RegionRead(RegionAccess::decode(&mut fields)?),
@@ -110,6 +115,7 @@ impl<'a> Request<'a> {
             Self::DmaUnmap(unmap) => unmap.put(out),
             Self::DeviceInfo => DeviceInfo::put_query(out),
             Self::RegionInfo(query) => query.put(out),
+            Self::RegionIoFds(query) => query.put(out),
             Self::IrqInfo { index } => IrqInfo::put_query(index, out),
             Self::SetIrqs(set) => set.put(out),
             Self::RegionRead(access) => access.put(out),

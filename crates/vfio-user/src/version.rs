@@ -1,5 +1,10 @@
 //! The first message of a connection: versions and capabilities.
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::fields::{Fields, PutFields};
@@ -34,7 +39,7 @@ pub struct Capabilities {
     /// Page sizes in which memory may be mapped, or'ed together, in bytes.
     pub pgsizes: u64,
     /// A second socket for what the server asks of the client.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_object")]
     pub twin_socket: Option<TwinSocket>,
     /// Whether `REGION_WRITE_MULTI` is understood.
     #[serde(skip_serializing_if = "is_false")]
@@ -56,6 +61,7 @@ pub struct TwinSocket {
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct VersionData {
+    #[serde(deserialize_with = "object")]
     capabilities: Capabilities,
 }
 
@@ -133,22 +139,25 @@ impl Version {
 
     /// Reads the body of a request or a reply.
     ///
-    /// The capabilities are optional as a whole and one by one, a NUL that is missing after them is forgiven, and names
-    /// this crate does not know are passed over.
+    /// The capabilities are optional as a whole and one by one, and names this crate does not know are passed over.
     ///
     /// # Errors
     ///
-    /// The body is shorter than the two numbers, or the capabilities are no JSON of the specified types.
+    /// The body is shorter than the two numbers, or the capabilities are no JSON of the specified types that ends with a
+    /// NUL.
     pub fn decode(body: &[u8]) -> Result<Self, DecodeError> {
         let mut fields = Fields::new(Command::Version, body);
         let major = fields.u16("major")?;
         let minor = fields.u16("minor")?;
-        let json = fields.rest().split(|byte| *byte == 0).next().unwrap_or_default();
-        let data = if json.is_empty() {
-            VersionData::default()
-        } else {
-            serde_json::from_slice(json)
-                .map_err(|error| DecodeError::Capabilities { reason: error.to_string() })?
+        let rest = fields.rest();
+        let data = match rest.iter().position(|byte| *byte == 0) {
+            // QEMU may send no capabilities, not even their NUL.
+            None if rest.is_empty() => VersionData::default(),
+            Some(0) => VersionData::default(),
+            None => return Err(DecodeError::Capabilities { reason: "no NUL ends them".into() }),
+            Some(end) => serde_json::from_slice(&rest[..end])
+                .map(|Object(data)| data)
+                .map_err(|error| DecodeError::Capabilities { reason: error.to_string() })?,
         };
         Ok(Self { major, minor, capabilities: data.capabilities })
     }
@@ -166,6 +175,39 @@ impl Version {
 
 fn value(field: &'static str, value: u16, reason: &'static str) -> DecodeError {
     DecodeError::Value { command: Command::Version, field, value: value.into(), reason }
+}
+
+/// What JSON has in braces. serde takes a list for a structure as well, of its fields in order.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Braces<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Braces<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+
+        deserializer.deserialize_map(Braces(PhantomData)).map(Self)
+    }
+}
+
+fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| value)
+}
+
+fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Option::<Object<T>>::deserialize(deserializer).map(|object| object.map(|Object(value)| value))
 }
 
 /// A limit beyond 32 bits limits nothing here.

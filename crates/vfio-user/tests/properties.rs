@@ -109,7 +109,7 @@ proptest! {
 
     #[test]
     fn unmaps((address, size) in range(), all: bool) {
-        let unmap = DmaUnmap { all, address, size };
+        let unmap = if all { DmaUnmap { all, address: 0, size: 0 } } else { DmaUnmap::range(address, size) };
         round_trip(Request::DmaUnmap(unmap));
         let body = answer(Command::DmaUnmap, |to, out| reply::dma_unmapped(to, &unmap, out));
         prop_assert_eq!(DmaUnmap::decode(&body).unwrap(), unmap);

@@ -172,6 +172,12 @@ impl<'a> Session<'a> {
                 reply::device_info(header, &info, out);
             }
             Request::RegionInfo(query) => return self.region_info(header, &query),
+            Request::RegionIoFds(query) if query.region < REGIONS => {
+                reply::no_region_io_fds(header, query, out);
+            }
+            Request::RegionIoFds(_) => {
+                return Err(Refusal::Failed { what: "no such region", errno: Errno::INVAL });
+            }
             Request::IrqInfo { index } => self.interrupt_info(header, index)?,
             Request::DeviceReset => {
                 self.board.reset();

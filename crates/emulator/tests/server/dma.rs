@@ -92,6 +92,15 @@ fn unmaps_need_not_match_maps() {
     assert_eq!(client.unmap(0x8800, 0x1000), Err(EINVAL));
     assert_eq!(client.unmap(0x8000, 0x800), Err(EINVAL));
     assert_eq!(client.dma(FROM_HOST, 0x8000, 0x8000), DONE);
+    // "All" and a range contradict each other.
+    for unmap in [
+        DmaUnmap { all: true, address: 0x8000, size: 0 },
+        DmaUnmap { all: true, address: 0, size: 0x1000 },
+        DmaUnmap { all: true, address: 0, size: 1 << 40 },
+    ] {
+        assert_eq!(client.ask(&Request::DmaUnmap(unmap)).err(), Some(EINVAL));
+    }
+    assert_eq!(client.dma(FROM_HOST, 0x8000, 0x8000), DONE);
     client.ask(&Request::DmaUnmap(DmaUnmap { all: true, address: 0, size: 0 })).unwrap();
     assert_eq!(client.dma(FROM_HOST, 0x8000, 4), FAULT);
 }
