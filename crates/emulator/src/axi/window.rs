@@ -49,7 +49,7 @@ impl Peripheral for Windows {
         match self.find(offset) {
             Some((window, inside)) => window.peripheral.read(inside),
             None => {
-                tracing::warn!(
+                crate::limited::warn_limited!(
                     offset = format_args!("{offset:#x}"),
                     "read of AXI-Lite address that nobody answers"
                 );
@@ -62,7 +62,7 @@ impl Peripheral for Windows {
         match self.find(offset) {
             Some((window, inside)) => window.peripheral.write(inside, value, lanes),
             None => {
-                tracing::warn!(
+                crate::limited::warn_limited!(
                     offset = format_args!("{offset:#x}"),
                     "write to AXI-Lite address that nobody answers is lost"
                 );

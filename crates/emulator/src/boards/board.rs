@@ -72,7 +72,7 @@ impl Function for Board {
             Some(Bar::Registers(registers)) => read_registers(&**registers, offset, data),
             Some(Bar::Memory { mapping, .. }) => {
                 if let Err(error) = mapping.read(offset, data) {
-                    tracing::warn!(bar, %error, "read outside a BAR");
+                    crate::limited::warn_limited!(bar, %error, "read outside a BAR");
                 }
             }
             None => {}
@@ -87,7 +87,7 @@ impl Function for Board {
             Some(Bar::Registers(registers)) => write_registers(&**registers, offset, data),
             Some(Bar::Memory { mapping, .. }) => {
                 if let Err(error) = mapping.write(offset, data) {
-                    tracing::warn!(bar, %error, "write outside a BAR");
+                    crate::limited::warn_limited!(bar, %error, "write outside a BAR");
                 }
             }
             None => {}

@@ -46,7 +46,7 @@ impl ClientMemory {
         if !steady
             && let Err(CopyError::Missing(errno @ (Errno::NOSYS | Errno::PERM))) = memory.read(0, &mut [0])
         {
-            tracing::warn!(
+            crate::limited::warn_limited!(
                 "memory that is not sealed against shrinking cannot be used here: process_vm_readv answers {errno}"
             );
             return Err(errno);
