@@ -22,8 +22,10 @@ const CONTROL_RX_RESET: u32 = 1 << 6;
 const CONTROL_INHIBIT: u32 = 1 << 8;
 /// Manual slave select and master inhibit (PG153, "SPI Control Register", reset value).
 const CONTROL_AT_RESET: u32 = 0x180;
-/// Slave mode select and, in quad mode, the bit above it: what the register shows besides the FIFOs at reset (0xA5).
-const STATUS_ALWAYS: u32 = 0xA0;
+/// Slave mode select: no other master selects this core.
+const STATUS_NOT_SELECTED: u32 = 1 << 5;
+/// Slave mode error of a core with two or four data lines: it is not set to be master (PG153, "SPI Status Register").
+const STATUS_NO_MASTER: u32 = 1 << 7;
 const FIFO_DEPTH: u32 = 256;
 
 #[derive(Debug)]
@@ -49,7 +51,9 @@ impl State {
     }
 
     fn status(&self) -> u32 {
-        STATUS_ALWAYS
+        let no_master = if self.control & CONTROL_MASTER == 0 { STATUS_NO_MASTER } else { 0 };
+        STATUS_NOT_SELECTED
+            | no_master
             | u32::from(self.received == 0)
             | u32::from(self.received == FIFO_DEPTH) << 1
             | u32::from(self.sending == 0) << 2
@@ -137,13 +141,25 @@ mod tests {
         assert_eq!((depth, spi.read(TX_OCCUPANCY)), (256, 255));
 
         spi.write(CONTROL, CONTROL_ENABLE | CONTROL_MASTER, u32::MAX);
-        assert_eq!(spi.read(STATUS) & 0xF, 0b0110, "everything was sent and as much came back");
+        assert_eq!(spi.read(STATUS), 0x26, "everything was sent and as much came back");
         let mut received = 0;
         while spi.read(STATUS) & 1 == 0 {
             assert_eq!(spi.read(RX_DATA), 0);
             received += 1;
         }
         assert_eq!(received, 256);
+    }
+
+    /// What a flash programmer does first, and what it finds wrong.
+    #[test]
+    fn a_master_shows_no_error() {
+        let spi = QuadSpi::default();
+        spi.write(SOFT_RESET, SOFT_RESET_KEY, u32::MAX);
+        assert_eq!(spi.read(STATUS), 0xA5);
+        spi.write(CONTROL, CONTROL_INHIBIT | CONTROL_MASTER | CONTROL_ENABLE, u32::MAX);
+        assert_eq!(spi.read(STATUS), 0x25);
+        spi.write(CONTROL, CONTROL_INHIBIT, u32::MAX);
+        assert_eq!(spi.read(STATUS), 0xA5);
     }
 
     #[test]
