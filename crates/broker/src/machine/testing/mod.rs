@@ -15,8 +15,12 @@ mod world;
 
 use super::{CardDescription, Limits, Machine};
 use crate::protocol::CardId;
+#[cfg(test)]
+pub(crate) use account::Known;
 use jitney_iova::Allocator;
 use jitney_vfio::{BarInfo, Identity};
+#[cfg(test)]
+pub(crate) use steps::will;
 pub use steps::{How, Step, Steps};
 pub use world::World;
 
