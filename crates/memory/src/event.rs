@@ -13,7 +13,11 @@ use crate::error::{Error, Result};
 
 /// An `eventfd(2)`: a counter that one side adds to and another takes from and waits for.
 #[derive(Debug)]
-pub struct EventFd(OwnedFd);
+pub struct EventFd {
+    descriptor: OwnedFd,
+    /// Somebody else has it, too, and may clear its flags or fill it.
+    shared: bool,
+}
 
 impl EventFd {
     /// Makes one with nothing pending, closed on exec, that never blocks a read or write.
@@ -22,7 +26,7 @@ impl EventFd {
     /// What `eventfd` answers, such as `EMFILE`.
     pub fn new() -> Result<Self> {
         rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
-            .map(Self)
+            .map(|descriptor| Self { descriptor, shared: false })
             .map_err(|errno| Error::system("eventfd", "for a new event", errno))
     }
 
@@ -31,8 +35,8 @@ impl EventFd {
     /// # Errors
     /// What `fcntl` answers, such as `EMFILE`.
     pub fn try_clone(&self) -> Result<Self> {
-        rustix::io::fcntl_dupfd_cloexec(&self.0, 0)
-            .map(Self)
+        rustix::io::fcntl_dupfd_cloexec(&self.descriptor, 0)
+            .map(|descriptor| Self { descriptor, shared: self.shared })
             .map_err(|errno| Error::system("F_DUPFD_CLOEXEC", "of an event", errno))
     }
 
@@ -41,9 +45,28 @@ impl EventFd {
     /// # Errors
     /// What `write` answers. A counter that is full is no error: the event is pending.
     pub fn signal(&self) -> Result<()> {
-        match retry_on_intr(|| rustix::io::write(&self.0, &1_u64.to_ne_bytes())) {
+        if self.shared && !self.has_room()? {
+            return Ok(());
+        }
+        match retry_on_intr(|| rustix::io::write(&self.descriptor, &1_u64.to_ne_bytes())) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
             Err(errno) => Err(Error::system("write", "to an event", errno)),
+        }
+    }
+
+    /// Whether a write would not wait. Whoever else has the event can clear O_NONBLOCK and fill it, and does not keep us by that: both
+    /// would have to happen between this and the write.
+    fn has_room(&self) -> Result<bool> {
+        let system = |errno| Error::system("F_SETFL", "of a shared event", errno);
+        let flags = rustix::fs::fcntl_getfl(&self.descriptor).map_err(system)?;
+        if !flags.contains(OFlags::NONBLOCK) {
+            rustix::fs::fcntl_setfl(&self.descriptor, flags | OFlags::NONBLOCK).map_err(system)?;
+        }
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut poll = [PollFd::new(&self.descriptor, PollFlags::OUT)];
+        match retry_on_intr(|| rustix::event::poll(&mut poll, Some(&now))) {
+            Ok(ready) => Ok(ready != 0),
+            Err(errno) => Err(Error::system("poll", "of a shared event", errno)),
         }
     }
 
@@ -53,7 +76,7 @@ impl EventFd {
     /// What `read` answers.
     pub fn take(&self) -> Result<u64> {
         let mut count = [0; 8];
-        match retry_on_intr(|| rustix::io::read(&self.0, &mut count)) {
+        match retry_on_intr(|| rustix::io::read(&self.descriptor, &mut count)) {
             Ok(_) => Ok(u64::from_ne_bytes(count)),
             Err(Errno::AGAIN) => Ok(0),
             Err(errno) => Err(Error::system("read", "from an event", errno)),
@@ -72,7 +95,7 @@ impl EventFd {
             let left = deadline
                 .map(|deadline| deadline.saturating_duration_since(Instant::now()))
                 .and_then(|left| Timespec::try_from(left).ok());
-            match rustix::event::poll(&mut [PollFd::new(&self.0, PollFlags::IN)], left.as_ref()) {
+            match rustix::event::poll(&mut [PollFd::new(&self.descriptor, PollFlags::IN)], left.as_ref()) {
                 Ok(ready) => return Ok(ready != 0),
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(Error::system("poll", "of an event", errno)),
@@ -114,18 +137,18 @@ impl TryFrom<OwnedFd> for EventFd {
         rustix::fs::fcntl_getfl(&descriptor)
             .and_then(|flags| rustix::fs::fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK))
             .map_err(|errno| Error::system("F_SETFL", "of a received event", errno))?;
-        Ok(Self(descriptor))
+        Ok(Self { descriptor, shared: true })
     }
 }
 
 impl AsFd for EventFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.descriptor.as_fd()
     }
 }
 
 impl From<EventFd> for OwnedFd {
     fn from(event: EventFd) -> Self {
-        event.0
+        event.descriptor
     }
 }

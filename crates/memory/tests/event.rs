@@ -58,3 +58,17 @@ fn a_received_event_is_checked_and_never_blocks() {
         assert!(error.to_string().contains("expected an eventfd"), "{error}");
     }
 }
+
+/// Whoever sent an event has the same open file: its flags and its counter are theirs as well.
+#[test]
+fn a_shared_event_that_somebody_filled_keeps_nobody() {
+    let theirs = EventFd::new().unwrap();
+    let ours = EventFd::try_from(theirs.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let flags = rustix::fs::fcntl_getfl(&theirs).unwrap();
+    rustix::fs::fcntl_setfl(&theirs, flags - rustix::fs::OFlags::NONBLOCK).unwrap();
+    rustix::io::write(&theirs, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    ours.signal().unwrap();
+    assert_eq!(theirs.take().unwrap(), u64::MAX - 1);
+    ours.signal().unwrap();
+    assert_eq!(theirs.take().unwrap(), 1);
+}
