@@ -43,6 +43,8 @@ pub(crate) enum Fault {
     Restless {
         counts: [u32; 2],
     },
+    /// The same, while its completed count rises for ever.
+    Climb,
     /// Reports the end of the last descriptor a look before it is idle.
     BusyAtTheEnd,
     /// Does everything but the write-back.
@@ -203,7 +205,12 @@ impl Model {
             | Fault::StopsLate
             | Fault::BusyAtTheEnd => self.run(state, channel, u32::MAX),
             Fault::Hang { after } => self.run(state, channel, after),
-            Fault::Stuck | Fault::Flicker | Fault::Creep | Fault::Slow { .. } | Fault::Restless { .. } => {}
+            Fault::Stuck
+            | Fault::Flicker
+            | Fault::Creep
+            | Fault::Slow { .. }
+            | Fault::Restless { .. }
+            | Fault::Climb => {}
             Fault::Writeback(word) => self.host.write(own.writeback, &word.to_le_bytes()).unwrap(),
             Fault::Dark { accesses } => state.dark = accesses,
             Fault::LinkDown => self.host.set_link(false),
@@ -269,6 +276,7 @@ impl FakeBar for Model {
                 match fault {
                     Fault::Creep => self.run(&mut state, channel, 1),
                     Fault::Restless { counts } => own.count = counts[own.looks as usize % 2],
+                    Fault::Climb => own.count = own.looks,
                     Fault::LateWriteback(word) if own.looks == 2 => {
                         self.host.write(own.writeback, &word.to_le_bytes()).unwrap();
                     }

@@ -25,6 +25,7 @@ fn who_waits_for_a_card_that_is_wanted_back_lets_go_of_it() {
         assert!(since.elapsed() < 5 * SHORT, "{:?}", since.elapsed());
         assert_eq!(bench.model.state().channels[0].control & 1, 0, "the engine was stopped");
         assert!(matches!(channel.write(&buffer, 0), Err(Error::LinkDown(_))), "nothing more is started");
+        assert_eq!(bench.model.state().channels[0].runs, 1);
         drop((channel, buffer));
         assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty());
     }

@@ -260,6 +260,9 @@ fn a_write_back_that_cannot_be_right_is_an_error_at_once() {
         assert!(error.to_string().contains(&says), "{error}");
         works(&bench, &mut h2c);
     }
+    bench.model.set(Fault::Writeback(0x8000_0004));
+    let error = h2c.write(&buffer, 0).unwrap_err();
+    assert!(error.to_string().contains("write-back 0x80000004 (error), 0 of 4"), "{error}");
 }
 
 #[test]
@@ -280,12 +283,13 @@ fn a_completed_count_that_cannot_be_is_no_progress() {
     let bench = Bench::new();
     let mut h2c = h2c(&bench).descriptors_of_at_most(1024);
     let buffer = patterned(&bench, 4096);
-    for counts in [[1, 2], [5, 6], [0, u32::MAX]] {
-        bench.model.set(Fault::Restless { counts });
+    let restless = [[1, 2], [5, 6], [0, u32::MAX]].map(|counts| Fault::Restless { counts });
+    for fault in restless.into_iter().chain([Fault::Climb]) {
+        bench.model.set(fault);
         let started = Instant::now();
         let error = h2c.write(&buffer, 0).unwrap_err();
         assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
-        assert!(started.elapsed() < Duration::from_secs(10), "{counts:?}");
+        assert!(started.elapsed() < Duration::from_secs(10), "{fault:?}");
         works(&bench, &mut h2c);
     }
 }
