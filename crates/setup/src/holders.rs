@@ -6,11 +6,11 @@
 use crate::accounts;
 use crate::neighbours::sysfs;
 use crate::root::{Root, system};
+use jitney_host::{OpenFile, presentable};
 use jitney_pci::Address;
 use jitney_vfio::Result;
 use serde::Serialize;
 use std::fmt;
-use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
@@ -19,7 +19,7 @@ const DEVICE: &str = "anon_inode:[vfio-device]";
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Scope {
     /// Every file of VFIO.
     All,
     /// The files that lead to one card, and those that may.
@@ -70,53 +70,42 @@ struct File {
     is_certain: bool,
 }
 
-/// Which processes hold what is wanted.
+/// Which processes hold what `scope` says.
 ///
 /// # Errors
 /// There is no such card, or `/proc` cannot be read.
-pub fn who_holds(root: &Root, wanted: &Wanted) -> Result<Holders> {
-    let nodes = match wanted {
-        Wanted::All => None,
-        Wanted::Card(address) => Some((nodes_of(root, *address)?, address.to_string())),
+pub fn who_holds(root: &Root, scope: Scope) -> Result<Holders> {
+    let nodes = match scope {
+        Scope::All => None,
+        Scope::Card(address) => Some((nodes_of(root, address)?, address.to_string())),
     };
-    let mut found = Holders::default();
-    let names = root.names("proc").map_err(|error| system("reading /proc", &error))?;
-    for pid in names.iter().filter_map(|name| name.parse::<u32>().ok()) {
-        let mut files = match open_files(root, pid) {
-            Ok(files) => files,
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                found.hidden += 1;
-                continue;
-            }
-            Err(error) => return Err(system(format_args!("reading /proc/{pid}/fd"), &error)),
-        };
+    let found = jitney_host::search(root, |pid, open| {
+        let mut files = files_of_vfio(root, pid, open);
         if let Some((nodes, address)) = &nodes {
             files.retain(|file| {
                 !file.is_certain || nodes.contains(&file.name) || file.name.ends_with(address.as_str())
             });
         }
-        // One that ended meanwhile holds nothing.
-        let Some(process) = jitney_vfio::holders::Holder::of(&root.path("proc"), pid) else { continue };
-        if files.is_empty() {
-            continue;
-        }
+        (!files.is_empty()).then_some(files)
+    });
+    let found = found.map_err(|error| system("reading /proc", &error))?;
+    let holders = found.processes.into_iter().map(|(process, files)| {
         let card_is_certain = files.iter().any(|file| file.is_certain);
         let mut files: Vec<String> = files.into_iter().map(|file| file.name).collect();
         files.sort();
         files.dedup();
         let since = process.since.and_then(|since| since.duration_since(UNIX_EPOCH).ok());
-        found.holders.push(Holder {
-            pid,
+        Holder {
+            pid: process.pid,
             uid: process.uid,
             user: accounts::user_name(root, process.uid),
             executable: process.executable,
             since: since.map(|since| since.as_secs()),
             files,
             card_is_certain,
-        });
-    }
-    found.holders.sort_by_key(|holder| holder.pid);
-    Ok(found)
+        }
+    });
+    Ok(Holders { holders: holders.collect(), hidden: found.hidden })
 }
 
 /// The nodes by which the card at `address` is opened.
@@ -128,24 +117,20 @@ fn nodes_of(root: &Root, address: Address) -> Result<Vec<String>> {
     Ok(by_group.into_iter().flatten().chain(by_device).collect())
 }
 
-/// The files of VFIO that a process has open; none if it has ended.
-fn open_files(root: &Root, pid: u32) -> io::Result<Vec<File>> {
-    let folder = format!("proc/{pid}/fd");
-    let mut files = Vec::new();
-    for number in root.names(&folder)? {
-        // A descriptor that was closed meanwhile is no longer held.
-        let Ok(target) = std::fs::read_link(root.path(&folder).join(&number)) else { continue };
-        let name = target.to_string_lossy();
+/// The files of VFIO among those that process `pid` has open.
+fn files_of_vfio(root: &Root, pid: u32, open: Vec<OpenFile>) -> Vec<File> {
+    let of_vfio = open.into_iter().filter_map(|file| {
+        let name = file.target.to_string_lossy();
         if name == DEVICE {
-            let card = card_of(root, pid, &number);
+            let card = card_of(root, pid, &file.number);
             let name =
                 card.as_ref().map_or("[vfio-device]".to_owned(), |card| format!("[vfio-device] {card}"));
-            files.push(File { name, is_certain: card.is_some() });
-        } else if target.starts_with("/dev/vfio") || target == Path::new(crate::nodes::IOMMUFD) {
-            files.push(File { name: name.into_owned(), is_certain: true });
+            return Some(File { name, is_certain: card.is_some() });
         }
-    }
-    Ok(files)
+        let is_node = file.target.starts_with("/dev/vfio") || file.target == Path::new(crate::nodes::IOMMUFD);
+        is_node.then(|| File { name: presentable(&*name), is_certain: true })
+    });
+    of_vfio.collect()
 }
 
 /// The card that a descriptor leads to, where the kernel tells.
@@ -181,7 +166,7 @@ mod tests {
 
     #[test]
     fn all_that_hold_anything() {
-        let found = who_holds(&busy().root, &Wanted::All).unwrap();
+        let found = who_holds(&busy().root, Scope::All).unwrap();
         assert_eq!((pids(&found), found.hidden), (vec![100, 200, 300], 0));
         assert_eq!(found.holders[0].files, ["/dev/vfio/86", "/dev/vfio/vfio"]);
         assert_eq!(found.holders[0].executable, "/usr/bin/broker");
@@ -192,7 +177,7 @@ mod tests {
     #[test]
     fn those_of_one_card_and_those_that_may_have_it() {
         let tree = busy();
-        let found = who_holds(&tree.root, &Wanted::Card(address(CARD))).unwrap();
+        let found = who_holds(&tree.root, Scope::Card(address(CARD))).unwrap();
         assert_eq!(pids(&found), [100, 200]);
         assert_eq!(found.holders[0].files, ["/dev/vfio/86"]);
         let certain: Vec<bool> = found.holders.iter().map(|holder| holder.card_is_certain).collect();
@@ -206,7 +191,7 @@ mod tests {
             "proc/200/fdinfo/0",
             "pos:\t0\nvfio-device-syspath: /sys/devices/pci0000:00/0000:2f:00.0\n",
         );
-        let of_card = |card| pids(&who_holds(&tree.root, &Wanted::Card(address(card))).unwrap());
+        let of_card = |card| pids(&who_holds(&tree.root, Scope::Card(address(card))).unwrap());
         assert_eq!(of_card(CARD), [100]);
         assert_eq!(of_card("0000:2f:00.0"), [200, 300]);
     }
@@ -216,7 +201,7 @@ mod tests {
         let tree = busy();
         tree.file(&format!("{}/vfio-dev/vfio3/dev", crate::imitation::device(CARD)), "511:3");
         tree.process(500, "/usr/bin/modern", 1000, &["/dev/vfio/devices/vfio3", "/dev/iommu"]);
-        let found = who_holds(&tree.root, &Wanted::Card(address(CARD))).unwrap();
+        let found = who_holds(&tree.root, Scope::Card(address(CARD))).unwrap();
         assert_eq!(pids(&found), [100, 200, 500]);
         assert_eq!(found.holders[2].files, ["/dev/vfio/devices/vfio3"]);
     }

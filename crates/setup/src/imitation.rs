@@ -70,13 +70,16 @@ impl Tree {
     pub(crate) fn caller(&self, uid: u32, memlock: u64) {
         let capabilities = if uid == 0 { "000001ffffffffff" } else { "0000000000000000" };
         self.file(
-            "proc/self/status",
+            "proc/thread-self/status",
             &format!(
                 "Name:\tjitney\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t{uid}\t{uid}\t{uid}\t{uid}\nGroups:\t27 100 \n\
                  CapEff:\t{capabilities}\n"
             ),
         );
-        self.file("proc/self/limits", &format!("Max locked memory         {memlock}  {memlock}   bytes\n"));
+        self.file(
+            "proc/thread-self/limits",
+            &format!("Max locked memory         {memlock}  {memlock}   bytes\n"),
+        );
     }
 
     /// Adds a PCI function.

@@ -38,5 +38,5 @@ mod udev;
 pub use bind::{BindOptions, Bound, Released, Use, bind, unbind};
 pub use doctor::{Check, Doctor, Report, Verdict};
 pub use error::{Error, Result};
-pub use holders::{Holder, Holders, Wanted, who_holds};
+pub use holders::{Holder, Holders, Scope, who_holds};
 pub use root::Root;

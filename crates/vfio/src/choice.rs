@@ -3,9 +3,8 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::iommufd::IOMMU;
 use crate::sysfs::{PciFunction, Sysfs};
+use jitney_host::Node;
 use jitney_pci::Address;
-use rustix::fs::Access;
-use rustix::io::Errno;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -60,29 +59,8 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Whether a process could use a node of `/dev`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Node {
-    /// It may read and write it.
-    Usable,
-    /// It may not.
-    Unusable,
-    /// There is no such node.
-    Missing,
-}
-
-/// What a node is to this process.
-#[must_use]
-pub fn node(path: &Path) -> Node {
-    match rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK) {
-        Ok(()) => Node::Usable,
-        Err(Errno::NOENT) => Node::Missing,
-        Err(_) => Node::Unusable,
-    }
-}
-
 /// Which interface of the kernel [`open_all_with`](crate::open_all_with) would use for the PCI functions at `addresses`,
-/// and why, where `node` says what each node is to the process that opens them: [`node`] for this one.
+/// and why, where `node` says what each node is to the process that opens them: [`jitney_host::node`] for this one.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if there is no such function, [`ErrorKind::Unsupported`] if it has no IOMMU and
@@ -157,6 +135,7 @@ fn check_iommu(wanted: IommuInterface, function: &PciFunction, sysfs: &Sysfs) ->
 mod tests {
     use super::*;
     use crate::sysfs::fake::Machine;
+    use jitney_host::node;
 
     #[test]
     fn interfaces_are_written_as_they_are_read() {

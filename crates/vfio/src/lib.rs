@@ -120,7 +120,7 @@ mod will;
 pub use address::CardAddress;
 pub use address_space::{AddressSpace, NotMapped};
 pub use card::Card;
-pub use choice::{Choice, IommuInterface, Node, choose_interface, node};
+pub use choice::{Choice, IommuInterface, choose_interface};
 pub use device::{CONFIG_REGION, Device};
 pub use dma::{DmaBuffer, DmaPlace, DmaRequest};
 pub use error::{Error, ErrorKind, Result};

@@ -2,13 +2,14 @@
 
 use crate::address::CardAddress;
 use crate::address_space::AddressSpace;
-use crate::choice::{IommuInterface, choose, node};
+use crate::choice::{IommuInterface, choose};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::{VfioDevice, iommufd, noiommu, type1};
 use crate::opened::OpenedCard;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::Mapper;
 use crate::{Device, user};
+use jitney_host::node;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Being told to stop.
 
 use anyhow::Context;
+use jitney_host::{Caller, Root};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -9,8 +10,8 @@ use signal_hook::iterator::Signals;
 /// SIGINT and SIGHUP are left alone if whoever started this process had them ignored: a script's shell, for what it
 /// starts in the background, and `nohup`. Neither Ctrl-C nor the end of the session is meant for it then.
 pub(crate) fn on_stop(mut told: impl FnMut(i32) + Send + 'static) -> anyhow::Result<()> {
-    let ignored = ignored_signals()?;
-    let is_heeded = |signal: &i32| *signal == SIGTERM || ignored & (1 << (signal - 1)) == 0;
+    let own = Caller::of(&Root::default()).context("which signals this process ignores")?;
+    let is_heeded = |signal: &i32| *signal == SIGTERM || !own.ignores(*signal);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(is_heeded))?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
@@ -18,14 +19,6 @@ pub(crate) fn on_stop(mut told: impl FnMut(i32) + Send + 'static) -> anyhow::Res
         }
     })?;
     Ok(())
-}
-
-/// The signals that this process ignores: bit 0 is signal 1 (proc_pid_status(5), SigIgn).
-fn ignored_signals() -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.context("/proc/self/status does not say which signals are ignored")
 }
 
 /// `SIGKILL`, or the number of a signal that has no name here.

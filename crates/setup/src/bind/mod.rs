@@ -14,7 +14,7 @@ pub use in_use::Use;
 
 use crate::accounts;
 use crate::error::{Error, Result};
-use crate::holders::{self, Wanted};
+use crate::holders::{self, Scope};
 use crate::neighbours::{in_the_way, sysfs};
 use crate::nodes::{self, Nodes};
 use crate::root::{Root, system};
@@ -196,7 +196,7 @@ fn put_back(writes: &dyn Writes, taken: Vec<Function<'_>>, mut failure: Error) -
 fn unbind_through(writes: &dyn Writes, root: &Root, address: Address) -> Result<Released> {
     let before = sysfs(root).function(address)?;
     if before.bound_to_vfio() {
-        let seen = holders::who_holds(root, &Wanted::Card(address))?;
+        let seen = holders::who_holds(root, Scope::Card(address))?;
         let holders: Vec<_> = seen.holders.into_iter().filter(|holder| holder.card_is_certain).collect();
         if !holders.is_empty() {
             return Err(Error::Held { address, holders });

@@ -2,13 +2,13 @@
 
 use super::machine::Machine;
 use super::report::Check;
-use crate::holders::{Wanted, who_holds};
+use crate::holders::{Scope, who_holds};
 use jitney_vfio::sysfs::PciFunction;
 
 const NAME: &str = "held by";
 
 pub(super) fn check(machine: &Machine<'_>, card: &PciFunction) -> Check {
-    let found = match who_holds(machine.root, &Wanted::Card(card.address)) {
+    let found = match who_holds(machine.root, Scope::Card(card.address)) {
         Ok(found) => found,
         Err(error) => return Check::unknown(NAME, error).of(card.address),
     };

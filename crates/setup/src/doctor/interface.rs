@@ -4,8 +4,9 @@ use super::machine::Machine;
 use super::report::Check;
 use crate::neighbours::sysfs;
 use crate::nodes::{CONTAINER, inside, no_iommu_mode};
+use jitney_host::Node;
 use jitney_vfio::sysfs::PciFunction;
-use jitney_vfio::{Choice, IommuInterface, Node, choose_interface};
+use jitney_vfio::{Choice, IommuInterface, choose_interface};
 use std::path::Path;
 
 const NAME: &str = "interface";
@@ -42,11 +43,7 @@ pub(super) fn check(machine: &Machine<'_>, cards: &[PciFunction]) -> Check {
 
 fn choice(machine: &Machine<'_>, cards: &[PciFunction]) -> Result<Choice, String> {
     let caller = machine.caller.as_ref().map_err(Clone::clone)?;
-    let node = |path: &Path| match machine.root.metadata(inside(path)) {
-        Ok(None) => Node::Missing,
-        Ok(Some(metadata)) if caller.may_use(&metadata) => Node::Usable,
-        Ok(Some(_)) | Err(_) => Node::Unusable,
-    };
+    let node = |path: &Path| caller.node(machine.root, path).unwrap_or(Node::Unusable);
     let addresses: Vec<_> = cards.iter().map(|card| card.address).collect();
     choose_interface(IommuInterface::Auto, &addresses, &sysfs(machine.root), node)
         .map_err(|error| error.to_string())

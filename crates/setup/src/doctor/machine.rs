@@ -1,9 +1,10 @@
 //! What several checks look at, read once.
 
-use crate::accounts::{self, Caller};
+use crate::accounts;
 use crate::kernel_config::KernelConfig;
 use crate::nodes::no_iommu_mode;
 use crate::root::{Root, unseen};
+use jitney_host::Caller;
 use std::io;
 
 /// The machine that is examined.
@@ -24,7 +25,7 @@ impl<'a> Machine<'a> {
         let boot_line = root.text("proc/cmdline").ok().flatten().unwrap_or_default();
         Self {
             root,
-            caller: Caller::of(root).map_err(|error| unseen("proc/self", &error)),
+            caller: Caller::of(root).map_err(|error| unseen("proc/thread-self", &error)),
             config: KernelConfig::read(root),
             boot_line: boot_line.split_whitespace().map(str::to_owned).collect(),
             groups: groups(root).map_err(|error| unseen("sys/kernel/iommu_groups", &error)),

@@ -19,7 +19,7 @@ pub(super) fn locked(machine: &Machine<'_>) -> Check {
         Ok(caller) => caller,
         Err(why) => return Check::unknown(LOCKED, why),
     };
-    let limit = match caller.memlock {
+    let limit = match caller.memlock() {
         _ if caller.locks_at_will() => return Check::good(LOCKED, "no limit (root, or CAP_IPC_LOCK)"),
         None => return Check::good(LOCKED, "no limit"),
         Some(limit) => limit,

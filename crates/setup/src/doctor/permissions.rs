@@ -1,11 +1,12 @@
-//! May the caller open the nodes of a card? By their owner, group and mode; access control lists are not looked at.
+//! May the caller open the nodes of a card?
 
 use super::cards::bind_command;
 use super::machine::Machine;
 use super::report::Check;
-use crate::accounts::{self, Caller};
+use crate::accounts;
 use crate::nodes::{CONTAINER, IOMMUFD, Nodes, inside, is_unsafe};
 use crate::root::unseen;
+use jitney_host::{Caller, Node};
 use jitney_vfio::sysfs::PciFunction;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -72,16 +73,17 @@ impl<'a> Way<'a> {
 
 /// Why the caller may not use a node; nothing if it may.
 fn problem(machine: &Machine<'_>, caller: &Caller, node: &Path) -> Result<Option<String>, String> {
-    let file = inside(node);
     let name = node.display();
-    let metadata = match machine.root.metadata(file) {
-        Ok(Some(metadata)) => metadata,
-        Ok(None) => return Ok(Some(format!("{name} (not there)"))),
-        Err(error) => return Err(unseen(&file.display().to_string(), &error)),
-    };
-    if caller.may_use(&metadata) {
-        return Ok(None);
+    let could_not_be_seen = |error| unseen(&inside(node).display().to_string(), &error);
+    let missing = || Some(format!("{name} (not there)"));
+    match caller.node(machine.root, node).map_err(could_not_be_seen)? {
+        Node::Usable => return Ok(None),
+        Node::Missing => return Ok(missing()),
+        Node::Unusable => {}
     }
+    let Some(metadata) = machine.root.metadata(inside(node)).map_err(could_not_be_seen)? else {
+        return Ok(missing());
+    };
     let owner =
         accounts::user_name(machine.root, metadata.uid()).unwrap_or_else(|| metadata.uid().to_string());
     let group =

@@ -192,8 +192,8 @@ fn memory_that_may_not_be_locked() {
     expect(&tree, "memlock", Missing, "for clients of a broker: not needed", "LimitMEMLOCK=infinity");
     tree.caller(0, 64 << 10);
     expect(&tree, "memlock", Good, "root", "");
-    tree.without("proc/self/status");
-    expect(&tree, "memlock", Unknown, "/proc/self", "");
+    tree.without("proc/thread-self/status");
+    expect(&tree, "memlock", Unknown, "/proc/thread-self", "");
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! Why the kernel did not map memory, in words: what its errno means here, with the numbers that matter.
 
 use crate::error::{Error, ErrorKind, Result};
+use jitney_host::{Caller, Root};
 use rustix::io::Errno;
 use rustix::process::Resource;
 use std::ops::RangeInclusive;
-
-/// Bit 14 of a capability set: no limit of locked memory (capabilities(7), CAP_IPC_LOCK).
-const IPC_LOCK: u64 = 1 << 14;
 
 /// A map that failed, and what is known of the address space that it was for.
 pub(super) struct FailedMap<'a> {
@@ -102,25 +100,15 @@ struct Memlock {
 
 impl Memlock {
     fn of_this_process() -> Self {
-        // Capabilities are the thread's.
-        let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
-        Self::of(rustix::process::getrlimit(Resource::Memlock).current, &status)
+        match Caller::of(&Root::default()) {
+            Ok(caller) => Self::of(&caller),
+            // Without /proc the limit is known, and not what was locked.
+            Err(_) => Self { limit: rustix::process::getrlimit(Resource::Memlock).current, locked: 0 },
+        }
     }
 
-    /// As `/proc/PID/status` says (proc_pid_status(5)).
-    fn of(limit: Option<u64>, status: &str) -> Self {
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        let kilobytes = |name| {
-            let number = field(name)
-                .and_then(|text| text.strip_suffix(" kB"))
-                .and_then(|text| text.parse::<u64>().ok());
-            number.unwrap_or(0).saturating_mul(1024)
-        };
-        let capabilities = field("CapEff:").and_then(|text| u64::from_str_radix(text, 16).ok()).unwrap_or(0);
-        Self {
-            limit: limit.filter(|_| capabilities & IPC_LOCK == 0),
-            locked: kilobytes("VmLck:").max(kilobytes("VmPin:")),
-        }
+    fn of(caller: &Caller) -> Self {
+        Self { limit: caller.memlock(), locked: caller.locked }
     }
 
     fn explain(self, what: &str, size: u64) -> Error {
@@ -213,9 +201,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_locked_memory_is_explained_with_its_numbers() {
-        let status = "Name:\tx\nVmLck:\t    1024 kB\nVmPin:\t       0 kB\nCapEff:\t0000000000000000\n";
-        let memlock = Memlock::of(Some(8 << 20), status);
-        assert_eq!(memlock, Memlock { limit: Some(8 << 20), locked: 1 << 20 });
+        let memlock = Memlock { limit: Some(8 << 20), locked: 1 << 20 };
         let text = memlock.explain("mapping", 16 << 20).to_string();
         assert!(
             text.contains("may lock 0x800000 bytes of memory (RLIMIT_MEMLOCK), has locked 0x100000"),
@@ -227,9 +213,12 @@ mod tests {
 
     #[test]
     fn who_may_lock_any_amount_is_not_told_of_a_limit() {
-        let status = "CapEff:\t0000000000004000\n";
-        assert_eq!(Memlock::of(Some(4096), status), Memlock { limit: None, locked: 0 });
-        assert_eq!(Memlock::of(None, ""), Memlock { limit: None, locked: 0 });
-        assert!(Memlock::of(None, "").explain("x", 1).to_string().contains("free memory"));
+        let here = Caller::of(&Root::default()).unwrap();
+        let locks_at_will = Caller { capabilities: u64::MAX, memlock_limit: Some(4096), ..here.clone() };
+        let memlock = Memlock::of(&locks_at_will);
+        assert_eq!(memlock.limit, None);
+        let limited = Caller { capabilities: 0, locked: 512, ..locks_at_will };
+        assert_eq!(Memlock::of(&limited), Memlock { limit: Some(4096), locked: 512 });
+        assert!(memlock.explain("x", 1).to_string().contains("free memory"));
     }
 }

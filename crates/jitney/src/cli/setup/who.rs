@@ -3,14 +3,14 @@
 use super::args::Who;
 use crate::cli::report::print_line;
 use crate::cli::status::Status;
-use jitney_setup::{Holder, Root, Wanted};
+use jitney_setup::{Holder, Root, Scope};
 use jitney_vfio::sysfs::Sysfs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn who(args: &Who, json: bool) -> anyhow::Result<Status> {
     let wanted = match args.card {
-        Some(card) => Wanted::Card(card.address(&Sysfs::default())?),
-        None => Wanted::All,
+        Some(card) => Scope::Card(card.address(&Sysfs::default())?),
+        None => Scope::All,
     };
     let found = jitney_setup::who_holds(&Root::default(), &wanted)?;
     if json {
@@ -19,8 +19,8 @@ pub(crate) fn who(args: &Who, json: bool) -> anyhow::Result<Status> {
     }
     if found.holders.is_empty() {
         print_line(match wanted {
-            Wanted::All => "Nobody who can be seen holds a file of VFIO.",
-            Wanted::Card(_) => "Nobody who can be seen holds the card.",
+            Scope::All => "Nobody who can be seen holds a file of VFIO.",
+            Scope::Card(_) => "Nobody who can be seen holds the card.",
         });
     } else {
         let mut table = comfy_table::Table::new();
