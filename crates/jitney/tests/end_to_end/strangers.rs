@@ -12,7 +12,6 @@ const VICTIM: u32 = 4712;
 /// start processes of other users.
 fn shared_ground() -> Option<Ground> {
     if !rustix::process::geteuid().is_root() {
-        println!("skipped: only root can start processes of other users");
         return None;
     }
     let ground = Ground::new();
@@ -31,7 +30,10 @@ fn as_user(ground: &Ground, uid: u32, line: &str) -> Process {
 
 #[test]
 fn a_squatters_broker_is_found_by_nobody_else() {
-    let Some(ground) = shared_ground() else { return };
+    let Some(ground) = shared_ground() else {
+        println!("skipped: only root can start processes of other users");
+        return;
+    };
     let mut squatter = as_user(&ground, STRANGER, "broker --emulate nitefury");
     squatter.wait_for_line("listening at ");
     as_user(&ground, STRANGER, "list").wait().exits(0).says("NiteFury");
@@ -46,7 +48,10 @@ fn a_squatters_broker_is_found_by_nobody_else() {
 
 #[test]
 fn a_squatters_board_is_opened_by_nobody_else() {
-    let Some(ground) = shared_ground() else { return };
+    let Some(ground) = shared_ground() else {
+        println!("skipped: only root can start processes of other users");
+        return;
+    };
     let mut squatter = as_user(&ground, STRANGER, "emulate nitefury");
     squatter.wait_for_line("serving ");
     as_user(&ground, VICTIM, "info").wait().exits(1).complains(&format!("belongs to user {STRANGER}"));
@@ -67,7 +72,10 @@ fn a_squatters_board_is_opened_by_nobody_else() {
 
 #[test]
 fn without_a_folder_for_sockets_a_client_finds_nothing_and_a_broker_says_what_to_do() {
-    let Some(ground) = shared_ground() else { return };
+    let Some(ground) = shared_ground() else {
+        println!("skipped: only root can start processes of other users");
+        return;
+    };
     for line in ["broker --emulate nitefury", "emulate nitefury", "run --emulate nitefury jitney"] {
         let mut command = ground.jitney(line.split_whitespace());
         command.env_remove("XDG_RUNTIME_DIR").uid(VICTIM).gid(VICTIM);

@@ -8,17 +8,17 @@ use jitney_vfio::sysfs::Sysfs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub(crate) fn who(args: &Who, json: bool) -> anyhow::Result<Status> {
-    let wanted = match args.card {
+    let scope = match args.card {
         Some(card) => Scope::Card(card.address(&Sysfs::default())?),
         None => Scope::All,
     };
-    let found = jitney_setup::who_holds(&Root::default(), &wanted)?;
+    let found = jitney_setup::who_holds(&Root::default(), scope)?;
     if json {
         print_line(&serde_json::to_string(&found)?);
         return Ok(Status::Passed);
     }
     if found.holders.is_empty() {
-        print_line(match wanted {
+        print_line(match scope {
             Scope::All => "Nobody who can be seen holds a file of VFIO.",
             Scope::Card(_) => "Nobody who can be seen holds the card.",
         });
