@@ -79,7 +79,7 @@ impl Buffers {
             tries -= 1;
             match self.map(&memory, range.start) {
                 Ok(()) => return Ok((memory, range.start)),
-                Err(error) if error.kind() == ErrorKind::Held && tries > 0 => {
+                Err(error) if is_taken(&error) && tries > 0 => {
                     tracing::warn!(%error, "other addresses are tried");
                     made = Some(memory);
                 }
@@ -100,7 +100,7 @@ impl Buffers {
                 }
                 let end = match left_behind || undone.is_err() {
                     true => End::Lose,
-                    false if error.kind() == ErrorKind::Held => End::Quarantine,
+                    false if is_taken(&error) => End::Quarantine,
                     false => End::Free,
                 };
                 self.end(iova, end);
@@ -168,6 +168,12 @@ fn pieces(size: u64, piece: u64) -> impl Iterator<Item = (u64, u64)> {
         offset += length;
         (length > 0).then_some(this)
     })
+}
+
+/// Whether something else is mapped at these addresses, so that others may do. Not so where the whole address space is
+/// somebody else's, which a board says with EPERM.
+fn is_taken(error: &Error) -> bool {
+    error.kind() == ErrorKind::Held && error.errno() != Some(rustix::io::Errno::PERM)
 }
 
 #[cfg(test)]

@@ -203,6 +203,8 @@ impl Machine {
         // Somebody who should not be able to has mapped something there. It is not the client who suffers for that.
         if failure.lost
             && failure.error.kind() == ErrorKind::Held
+            // All of the card's addresses are another owner's: none will do.
+            && failure.error.errno() != Some(rustix::io::Errno::PERM)
             && wish.tries < MOST_TRIES
             && self.is_present(client)
         {

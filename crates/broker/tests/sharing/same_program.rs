@@ -85,4 +85,6 @@ fn two_owners_of_one_board_are_told_of_each_other() {
         text.contains("another program owns the board") && text.contains("start them under one broker"),
         "{text}"
     );
+    // At the first address that was tried: no other would do.
+    assert!(text.contains("0x7ffffff000"), "{text}");
 }
