@@ -35,4 +35,6 @@ mod server;
 mod xdma;
 
 pub use function::{BarDescription, Description, DmaFault, Function, Host, InterruptKind, Live};
+#[cfg(fuzzing)]
+pub use server::fuzzed::FuzzedBoard;
 pub use server::{Options, Server, ServerError, StopHandle};

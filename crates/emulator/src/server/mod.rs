@@ -17,6 +17,8 @@
 mod board;
 mod connection;
 mod endpoint;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzed;
 mod mapper;
 mod msix;
 mod session;

@@ -4,7 +4,7 @@ use super::Card;
 use super::engine::Engine;
 use super::fetch::Fetcher;
 use super::irq::IrqBlock;
-use super::state::{State, WritebackWord};
+use super::state::{Job, State, WritebackWord};
 use crate::function::Live;
 use crate::limited::warn_limited;
 use jitney_xdma_spec::{Direction, Submodule};
@@ -128,37 +128,56 @@ impl Channel {
                 inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            // Under the lock, so that a reset from here on belongs to this descriptor.
-            let resets = self.resets.load(Ordering::Acquire);
-            drop(inner);
-
-            if job.first && !self.card.host.bus_master() {
-                warn_limited!(
-                    channel = format_args!("{}{}", self.direction, self.index),
-                    "DMA was started without Bus Master Enable in the PCI command register"
-                );
-            }
-            let is_reset =
-                || self.resets.load(Ordering::Acquire) != resets || self.closing.load(Ordering::Acquire);
-            let engine = Engine {
-                card: &self.card,
-                direction: self.direction,
-                channel: self.index,
-                is_reset: &is_reset,
-            };
-            let outcome = engine.execute(&job, &mut fetcher);
-
-            inner = self.inner();
-            if let Some(writeback) = inner.state.finish(&job, outcome) {
-                inner.begun += 1;
-                drop(inner);
-                self.write_back(writeback, &|| !is_reset());
-                inner = self.inner();
-                inner.ended += 1;
-                self.written_back.notify_all();
-            }
-            self.pass_on_request(&mut inner);
+            inner = self.run_descriptor(inner, &job, &mut fetcher);
         }
+    }
+
+    /// Executes up to `most` descriptors in the caller's thread, as [`run_engine`](Self::run_engine) would; says how many.
+    #[cfg(fuzzing)]
+    pub(super) fn step(&self, most: u32) -> u32 {
+        let mut fetcher = Fetcher::default();
+        let mut inner = self.inner();
+        for done in 0..most {
+            let Some(job) = inner.state.start() else { return done };
+            inner = self.run_descriptor(inner, &job, &mut fetcher);
+        }
+        most
+    }
+
+    /// Executes one descriptor and does what follows from it.
+    fn run_descriptor<'a>(
+        &'a self,
+        mut inner: MutexGuard<'a, Inner>,
+        job: &Job,
+        fetcher: &mut Fetcher,
+    ) -> MutexGuard<'a, Inner> {
+        // Under the lock, so that a reset from here on belongs to this descriptor.
+        let resets = self.resets.load(Ordering::Acquire);
+        drop(inner);
+
+        if job.first && !self.card.host.bus_master() {
+            warn_limited!(
+                channel = format_args!("{}{}", self.direction, self.index),
+                "DMA was started without Bus Master Enable in the PCI command register"
+            );
+        }
+        let is_reset =
+            || self.resets.load(Ordering::Acquire) != resets || self.closing.load(Ordering::Acquire);
+        let engine =
+            Engine { card: &self.card, direction: self.direction, channel: self.index, is_reset: &is_reset };
+        let outcome = engine.execute(job, fetcher);
+
+        inner = self.inner();
+        if let Some(writeback) = inner.state.finish(job, outcome) {
+            inner.begun += 1;
+            drop(inner);
+            self.write_back(writeback, &|| !is_reset());
+            inner = self.inner();
+            inner.ended += 1;
+            self.written_back.notify_all();
+        }
+        self.pass_on_request(&mut inner);
+        inner
     }
 
     fn write_back(&self, writeback: WritebackWord, live: Live<'_>) {
