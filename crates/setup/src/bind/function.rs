@@ -1,6 +1,6 @@
 //! One function on its way from driver to driver.
 
-use super::writes::Writes;
+use super::kernel::Kernel;
 use crate::error::Result;
 use crate::root::{Root, system};
 use jitney_pci::Address;
@@ -40,60 +40,60 @@ impl<'a> Function<'a> {
     }
 
     /// From its driver to `vfio-pci`. Whether that took it is to be seen.
-    pub(super) fn hand_over(&self, writes: &dyn Writes) -> Result<()> {
-        self.write(writes, &self.file("driver_override"), "vfio-pci")?;
-        self.take_from_driver(writes)?;
-        self.probe(writes)
+    pub(super) fn hand_over(&self, kernel: &dyn Kernel) -> Result<()> {
+        self.write(kernel, &self.file("driver_override"), "vfio-pci")?;
+        self.take_from_driver(kernel)?;
+        self.probe(kernel)
     }
 
     /// From `vfio-pci` to the driver that the kernel has for it, if it has one.
-    pub(super) fn give_back(&self, writes: &dyn Writes) -> Result<()> {
+    pub(super) fn give_back(&self, kernel: &dyn Kernel) -> Result<()> {
         if self.driver.as_deref() == Some("vfio-pci") {
-            self.take_from_driver(writes)?;
+            self.take_from_driver(kernel)?;
         }
-        self.choose(writes, "")?;
+        self.choose(kernel, "")?;
         match self.driver()? {
-            None => self.probe(writes),
+            None => self.probe(kernel),
             Some(_) => Ok(()),
         }
     }
 
     /// To what it was when it was remembered.
-    pub(super) fn put_back(&self, writes: &dyn Writes) -> Result<()> {
+    pub(super) fn put_back(&self, kernel: &dyn Kernel) -> Result<()> {
         if self.driver()? != self.driver {
-            self.take_from_driver(writes)?;
+            self.take_from_driver(kernel)?;
         }
-        self.choose(writes, &self.chosen)?;
+        self.choose(kernel, &self.chosen)?;
         match &self.driver {
             Some(driver) if self.driver()?.is_none() => {
                 let bind = format!("sys/bus/pci/drivers/{driver}/bind");
-                self.write(writes, &bind, &self.address.to_string())
+                self.write(kernel, &bind, &self.address.to_string())
             }
             _ => Ok(()),
         }
     }
 
-    fn take_from_driver(&self, writes: &dyn Writes) -> Result<()> {
+    fn take_from_driver(&self, kernel: &dyn Kernel) -> Result<()> {
         let Some(driver) = self.driver()? else { return Ok(()) };
-        self.write(writes, &format!("sys/bus/pci/drivers/{driver}/unbind"), &self.address.to_string())
+        self.write(kernel, &format!("sys/bus/pci/drivers/{driver}/unbind"), &self.address.to_string())
     }
 
-    fn choose(&self, writes: &dyn Writes, driver: &str) -> Result<()> {
+    fn choose(&self, kernel: &dyn Kernel, driver: &str) -> Result<()> {
         let file = self.file("driver_override");
         let now = self.root.text(&file).map_err(|error| system(format_args!("reading /{file}"), &error))?;
         if now.filter(|now| now != NO_OVERRIDE).unwrap_or_default() == driver {
             return Ok(());
         }
         // An empty line clears it; a write of nothing does not reach the kernel.
-        self.write(writes, &file, &format!("{driver}\n"))
+        self.write(kernel, &file, &format!("{driver}\n"))
     }
 
-    fn probe(&self, writes: &dyn Writes) -> Result<()> {
-        self.write(writes, "sys/bus/pci/drivers_probe", &self.address.to_string())
+    fn probe(&self, kernel: &dyn Kernel) -> Result<()> {
+        self.write(kernel, "sys/bus/pci/drivers_probe", &self.address.to_string())
     }
 
-    fn write(&self, writes: &dyn Writes, file: &str, text: &str) -> Result<()> {
-        writes.write(&self.root.path(file), text).map_err(|error| {
+    fn write(&self, kernel: &dyn Kernel, file: &str, text: &str) -> Result<()> {
+        kernel.write(&self.root.path(file), text).map_err(|error| {
             let what = format!("writing {:?} to /{file} for {}", text.trim(), self.address);
             let error = system(what, &error);
             match error.kind() {

@@ -1,10 +1,12 @@
 //! What of this machine depends on a PCI function.
 
+use super::kernel::Kernel;
+use super::mounts::Mount;
 use crate::root::{Root, system};
 use jitney_pci::Address;
 use jitney_vfio::Result;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -33,6 +35,18 @@ pub enum Use {
         /// Of which one.
         of: String,
     },
+    /// A block device is claimed by somebody who is not seen otherwise: a ZFS pool, btrfs on several disks, a program.
+    Claimed {
+        /// The block device.
+        device: String,
+    },
+    /// A block device is open in processes: a virtual machine, a database.
+    Open {
+        /// The block device.
+        device: String,
+        /// Which processes.
+        by: Vec<String>,
+    },
     /// A network interface is up.
     Interface {
         /// Its name.
@@ -51,6 +65,13 @@ impl fmt::Display for Use {
             Self::Mount { device, place } => write!(f, "/dev/{device} is mounted on {place}"),
             Self::Swap { device } => write!(f, "/dev/{device} is swap"),
             Self::Part { device, of } => write!(f, "/dev/{device} is part of /dev/{of}"),
+            Self::Claimed { device } => {
+                write!(
+                    f,
+                    "somebody has /dev/{device} for himself alone (a ZFS pool, btrfs, a virtual machine)"
+                )
+            }
+            Self::Open { device, by } => write!(f, "/dev/{device} is open in {}", by.join(" and ")),
             Self::Interface { name } => write!(f, "the network interface {name} is up"),
             Self::Screen { output } => write!(f, "{output} shows the console or a desktop"),
         }
@@ -58,19 +79,27 @@ impl fmt::Display for Use {
 }
 
 /// All that uses the function at `address`.
-pub(super) fn uses(root: &Root, address: Address) -> Result<Vec<Use>> {
+pub(super) fn uses(kernel: &dyn Kernel, root: &Root, address: Address) -> Result<Vec<Use>> {
     let seen = || -> io::Result<Vec<Use>> {
-        let machine =
-            Machine { root, folder: root.path(format!("sys/bus/pci/devices/{address}")).canonicalize()? };
+        let folder = root.path(format!("sys/bus/pci/devices/{address}")).canonicalize()?;
+        let machine = Machine { kernel, root, folder };
         let mut uses = machine.disks()?;
         uses.extend(machine.interfaces()?);
         uses.extend(machine.screens()?);
         Ok(uses)
     };
-    seen().map_err(|error| system(format_args!("looking for what uses {address}"), &error))
+    seen().map_err(|error| {
+        let denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let error = system(format_args!("looking for what uses {address}"), &error);
+        match denied {
+            true => error.with_remedy("only root may do this: put sudo in front of the command"),
+            false => error,
+        }
+    })
 }
 
 struct Machine<'a> {
+    kernel: &'a dyn Kernel,
     root: &'a Root,
     /// The function's own folder: what sits behind it is below.
     folder: PathBuf,
@@ -120,7 +149,48 @@ impl Machine<'_> {
                 devices.push(of);
             }
         }
+        uses.extend(self.claims(&seen, &uses)?);
+        uses.extend(self.open(&seen)?);
         Ok(uses)
+    }
+
+    /// Those of `devices` that are claimed, for which `known` is no reason: what is mounted, swap or a part is claimed, and
+    /// so is the disk of such a partition.
+    fn claims(&self, devices: &BTreeSet<String>, known: &[Use]) -> io::Result<Vec<Use>> {
+        let is_explained = |device: &str| {
+            known.iter().any(|found| match found {
+                Use::Mount { device: used, .. }
+                | Use::Swap { device: used }
+                | Use::Part { device: used, .. } => used.starts_with(device),
+                _ => false,
+            })
+        };
+        let mut claims = Vec::new();
+        for device in devices.iter().filter(|device| !is_explained(device)) {
+            if self.kernel.is_claimed(&self.root.path(format!("dev/{}", file_name(device))))? {
+                claims.push(Use::Claimed { device: device.clone() });
+            }
+        }
+        Ok(claims)
+    }
+
+    /// Those of `devices` that processes have open, as far as can be seen.
+    fn open(&self, devices: &BTreeSet<String>) -> io::Result<Vec<Use>> {
+        let mut open: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+        let found = jitney_host::search(self.root, |_, files| {
+            let has = |device: &&String| {
+                let node = PathBuf::from(format!("/dev/{}", file_name(device)));
+                files.iter().any(|file| file.target == node)
+            };
+            let held: Vec<&String> = devices.iter().filter(has).collect();
+            (!held.is_empty()).then_some(held)
+        })?;
+        for (process, held) in found.processes {
+            for device in held {
+                open.entry(device).or_default().push(format!("pid {} ({})", process.pid, process.executable));
+            }
+        }
+        Ok(open.into_iter().map(|(device, by)| Use::Open { device: device.clone(), by }).collect())
     }
 
     /// A disk and its partitions.
@@ -176,6 +246,11 @@ impl Machine<'_> {
     }
 }
 
+/// What a block device is called in `/dev`: sysfs has `!` for a `/`.
+fn file_name(device: &str) -> String {
+    device.replace('!', "/")
+}
+
 /// The disk that programs see of a path to an NVMe name space: `nvme0c1n1` is one way to `nvme0n1`, which is below no
 /// PCI function.
 fn shared_name(path: &str) -> Option<String> {
@@ -184,48 +259,11 @@ fn shared_name(path: &str) -> Option<String> {
     Some(format!("nvme{subsystem}n{name_space}"))
 }
 
-/// A line of `mountinfo`; proc_pid_mountinfo(5).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Mount {
-    /// Major and minor number: `259:2`. Some file systems, such as btrfs, have numbers of their own instead.
-    number: String,
-    place: String,
-    source: String,
-}
-
-impl Mount {
-    fn parse(line: &str) -> Option<Self> {
-        let (place, source) = line.split_once(" - ")?;
-        let mut place = place.split(' ').skip(2);
-        let number = place.next()?.to_owned();
-        Some(Self { number, place: unescaped(place.nth(1)?), source: unescaped(source.split(' ').nth(1)?) })
-    }
-}
-
-/// Undoes the escapes of spaces and the like: `\040`.
-fn unescaped(text: &str) -> String {
-    let mut parts = text.split('\\');
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match code {
-            Some(code) => {
-                plain.push(char::from(code));
-                plain.push_str(&part[3..]);
-            }
-            None => {
-                plain.push('\\');
-                plain.push_str(part);
-            }
-        }
-    }
-    plain
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::imitation::{Tree, address};
+    use std::path::Path;
 
     const DISK: &str = "0000:03:00.0";
 
@@ -235,8 +273,48 @@ mod tests {
         tree
     }
 
+    /// A kernel in which these nodes are claimed.
+    struct Claimed<'a>(&'a [&'a str]);
+
+    impl Kernel for Claimed<'_> {
+        fn write(&self, file: &Path, _text: &str) -> io::Result<()> {
+            unreachable!("nobody writes to {}", file.display())
+        }
+
+        fn is_claimed(&self, node: &Path) -> io::Result<bool> {
+            Ok(self.0.iter().any(|claimed| node.ends_with(claimed)))
+        }
+    }
+
     fn said(tree: &Tree) -> Vec<String> {
-        uses(&tree.root, address(DISK)).unwrap().iter().map(Use::to_string).collect()
+        said_with(tree, &[])
+    }
+
+    fn said_with(tree: &Tree, claimed: &[&str]) -> Vec<String> {
+        uses(&Claimed(claimed), &tree.root, address(DISK)).unwrap().iter().map(Use::to_string).collect()
+    }
+
+    #[test]
+    fn a_disk_of_a_pool_or_of_a_virtual_machine() {
+        let tree = disk(0x01_0601);
+        for (name, number) in [("sda", "8:0"), ("sda1", "8:1"), ("sda2", "8:2"), ("cciss!c0d0", "8:3")] {
+            tree.below(DISK, "block", name, &[("dev", number)]);
+        }
+        let claim = |device: &str| {
+            format!("somebody has /dev/{device} for himself alone (a ZFS pool, btrfs, a virtual machine)")
+        };
+        assert_eq!(said_with(&tree, &["dev/sda2"]), [claim("sda2")]);
+        assert_eq!(said_with(&tree, &["dev/cciss/c0d0"]), [claim("cciss!c0d0")]);
+        // What is mounted is claimed anyway, and so is the disk that it is on.
+        tree.file("proc/self/mountinfo", "22 1 8:1 / /data rw - ext4 /dev/sda1 rw\n");
+        assert_eq!(said_with(&tree, &["dev/sda", "dev/sda1"]), ["/dev/sda1 is mounted on /data"]);
+        assert_eq!(
+            said_with(&tree, &["dev/sda", "dev/sda1", "dev/sda2"]),
+            ["/dev/sda1 is mounted on /data".to_owned(), claim("sda2")]
+        );
+        tree.without("proc/self/mountinfo");
+        tree.process(77, "/usr/bin/qemu-system-x86_64", 0, &["/dev/sda", "/dev/null"]);
+        assert_eq!(said(&tree), ["/dev/sda is open in pid 77 (/usr/bin/qemu-system-x86_64)"]);
     }
 
     #[test]
@@ -310,19 +388,5 @@ mod tests {
         assert_eq!(said(&tree), ["fb0 shows the console or a desktop"]);
         tree.file("sys/class/drm/card0-DP-1/enabled", "enabled");
         assert_eq!(said(&tree).len(), 2);
-    }
-
-    #[test]
-    fn escapes() {
-        for (text, plain) in [
-            ("a\\040b", "a b"),
-            ("\\134", "\\"),
-            ("\\", "\\"),
-            ("\\9z", "\\9z"),
-            ("\\777x", "\\777x"),
-            ("\\04é", "\\04é"),
-        ] {
-            assert_eq!(unescaped(text), plain);
-        }
     }
 }

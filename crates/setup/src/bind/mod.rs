@@ -5,7 +5,8 @@
 
 mod function;
 pub(crate) mod in_use;
-mod writes;
+mod kernel;
+mod mounts;
 
 #[cfg(test)]
 mod tests;
@@ -22,12 +23,12 @@ use crate::udev;
 use function::Function;
 use jitney_pci::Address;
 use jitney_vfio::sysfs::PciFunction;
+use kernel::{Kernel, ThisKernel};
 use serde::Serialize;
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use writes::{Kernel, Writes};
 
 /// How to hand a function over.
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ pub struct Released {
 /// [`Error::NoDriver`], [`Error::Refused`], [`Error::NoNode`], [`Error::NoUser`], [`Error::System`]. All is then as it
 /// was; if that could not be done, [`Error::NotRestored`] says so.
 pub fn bind(root: &Root, address: Address, options: &BindOptions) -> Result<Bound> {
-    bind_through(&Kernel, root, address, options)
+    bind_through(&ThisKernel, root, address, options)
 }
 
 /// Takes the function at `address` from `vfio-pci`, and lets the kernel give it to its own driver. Needs root.
@@ -90,10 +91,10 @@ pub fn bind(root: &Root, address: Address, options: &BindOptions) -> Result<Boun
 /// # Errors
 /// [`Error::Held`] if a process has it open: the kernel would wait for that process. [`Error::System`] as in [`bind`].
 pub fn unbind(root: &Root, address: Address) -> Result<Released> {
-    unbind_through(&Kernel, root, address)
+    unbind_through(&ThisKernel, root, address)
 }
 
-fn bind_through(writes: &dyn Writes, root: &Root, address: Address, options: &BindOptions) -> Result<Bound> {
+fn bind_through(kernel: &dyn Kernel, root: &Root, address: Address, options: &BindOptions) -> Result<Bound> {
     let function = sysfs(root).function(address)?;
     let owner = match &options.owner {
         Some(name) => {
@@ -104,7 +105,7 @@ fn bind_through(writes: &dyn Writes, root: &Root, address: Address, options: &Bi
     let candidates = candidates(root, &function, options)?;
     if !options.force {
         for address in &candidates {
-            let uses = in_use::uses(root, *address)?;
+            let uses = in_use::uses(kernel, root, *address)?;
             if !uses.is_empty() {
                 return Err(Error::InUse { address: *address, uses });
             }
@@ -112,11 +113,11 @@ fn bind_through(writes: &dyn Writes, root: &Root, address: Address, options: &Bi
     }
 
     let mut taken = Vec::new();
-    let attempt = take_all(writes, root, &candidates, &mut taken, options)
+    let attempt = take_all(kernel, root, &candidates, &mut taken, options)
         .and_then(|()| settle(root, address, owner, options));
     let nodes = match attempt {
         Ok(nodes) => nodes,
-        Err(failure) => return Err(put_back(writes, taken, failure)),
+        Err(failure) => return Err(put_back(kernel, taken, failure)),
     };
     let functions: Vec<Address> = if candidates.is_empty() { vec![address] } else { candidates };
     Ok(Bound {
@@ -147,7 +148,7 @@ fn candidates(root: &Root, function: &PciFunction, options: &BindOptions) -> Res
 
 /// Hands over one function after the other; `taken` has those that have to be put back if something fails.
 fn take_all<'a>(
-    writes: &'a dyn Writes,
+    kernel: &'a dyn Kernel,
     root: &'a Root,
     candidates: &[Address],
     taken: &mut Vec<Function<'a>>,
@@ -156,7 +157,7 @@ fn take_all<'a>(
     for address in candidates {
         let function = Function::remember(root, *address)?;
         taken.push(function.clone());
-        function.hand_over(writes)?;
+        function.hand_over(kernel)?;
         wait(options.patience, || Ok(function.driver()?.filter(|driver| driver == "vfio-pci")))?
             .ok_or(Error::Refused { address: *address })?;
     }
@@ -183,9 +184,9 @@ fn settle(root: &Root, address: Address, owner: Option<u32>, options: &BindOptio
 }
 
 /// Puts functions back as they were, the last one first, and says what failed.
-fn put_back(writes: &dyn Writes, taken: Vec<Function<'_>>, mut failure: Error) -> Error {
+fn put_back(kernel: &dyn Kernel, taken: Vec<Function<'_>>, mut failure: Error) -> Error {
     for function in taken.iter().rev() {
-        if let Err(restoring) = function.put_back(writes) {
+        if let Err(restoring) = function.put_back(kernel) {
             let (failed, restoring) = (Box::new(failure), Box::new(restoring));
             failure = Error::NotRestored { failure: failed, address: function.address(), restoring };
         }
@@ -193,7 +194,7 @@ fn put_back(writes: &dyn Writes, taken: Vec<Function<'_>>, mut failure: Error) -
     failure
 }
 
-fn unbind_through(writes: &dyn Writes, root: &Root, address: Address) -> Result<Released> {
+fn unbind_through(kernel: &dyn Kernel, root: &Root, address: Address) -> Result<Released> {
     let before = sysfs(root).function(address)?;
     if before.bound_to_vfio() {
         let seen = holders::who_holds(root, Scope::Card(address))?;
@@ -203,8 +204,8 @@ fn unbind_through(writes: &dyn Writes, root: &Root, address: Address) -> Result<
         }
     }
     let function = Function::remember(root, address)?;
-    if let Err(failure) = function.give_back(writes) {
-        return Err(put_back(writes, vec![function], failure));
+    if let Err(failure) = function.give_back(kernel) {
+        return Err(put_back(kernel, vec![function], failure));
     }
     Ok(Released { driver: function.driver()? })
 }

@@ -1,9 +1,9 @@
 //! Binding and unbinding on folders that imitate a machine, with a kernel that does what ours does.
 
-use super::writes::Writes;
+use super::kernel::Kernel;
 use super::*;
 use crate::imitation::{CARD, Tree, address, device};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -15,6 +15,9 @@ struct Imitated<'a> {
     failure: RefCell<Option<(&'static str, usize, i32)>>,
     /// Does `vfio-pci` take devices?
     takes: bool,
+    /// The end of the path of a block device's node that somebody has for himself alone.
+    claimed: Cell<Option<&'static str>>,
+    may_not_ask: Cell<bool>,
 }
 
 impl<'a> Imitated<'a> {
@@ -22,7 +25,13 @@ impl<'a> Imitated<'a> {
         for driver in ["vfio-pci", "xdma", "e1000e"] {
             tree.folder(&format!("sys/bus/pci/drivers/{driver}"));
         }
-        Self { tree, failure: RefCell::new(None), takes: true }
+        Self {
+            tree,
+            failure: RefCell::new(None),
+            takes: true,
+            claimed: Cell::new(None),
+            may_not_ask: Cell::new(false),
+        }
     }
 
     fn failing(self, file: &'static str, after: usize, errno: i32) -> Self {
@@ -71,7 +80,7 @@ impl Imitated<'_> {
     }
 }
 
-impl Writes for Imitated<'_> {
+impl Kernel for Imitated<'_> {
     fn write(&self, file: &Path, text: &str) -> io::Result<()> {
         let mut failure = self.failure.borrow_mut();
         if let Some((end, after, errno)) = failure.as_mut()
@@ -101,6 +110,13 @@ impl Writes for Imitated<'_> {
             },
             other => panic!("nobody writes to {other}"),
         }
+    }
+
+    fn is_claimed(&self, node: &Path) -> io::Result<bool> {
+        if self.may_not_ask.get() {
+            return Err(io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error()));
+        }
+        Ok(self.claimed.get().is_some_and(|claimed| node.ends_with(claimed)))
     }
 }
 
@@ -217,7 +233,7 @@ fn a_node_that_does_not_come() {
     tree.file("sys/module/vfio/parameters/enable_unsafe_noiommu_mode", "Y\n");
     tree.link(&format!("{}/vfio-dev", device(CARD)), "nowhere");
     struct NoNodes<'a>(&'a Tree);
-    impl Writes for NoNodes<'_> {
+    impl Kernel for NoNodes<'_> {
         fn write(&self, file: &Path, text: &str) -> io::Result<()> {
             if file.ends_with("drivers_probe") {
                 self.0.driver(text, "vfio-pci");
@@ -226,6 +242,10 @@ fn a_node_that_does_not_come() {
                 self.0.without(&format!("{}/driver", device(text)));
             }
             Ok(())
+        }
+
+        fn is_claimed(&self, _node: &Path) -> io::Result<bool> {
+            Ok(false)
         }
     }
     let error = bind_through(&NoNodes(&tree), &tree.root, address(CARD), &quick()).unwrap_err();
@@ -303,6 +323,24 @@ fn what_is_in_use_is_taken_only_by_force() {
     let kernel = Imitated::of(&tree);
     let error = try_bind(&kernel, &quick()).unwrap_err().to_string();
     assert!(error.contains("/dev/sda is mounted on /data") && error.contains("--force"), "{error}");
+    assert_eq!(kernel.driver(CARD).as_deref(), Some("xdma"));
+    try_bind(&kernel, &BindOptions { force: true, ..quick() }).unwrap();
+}
+
+#[test]
+fn a_disk_of_a_pool_is_taken_only_by_force() {
+    let tree = pc(Some("xdma"));
+    tree.below(CARD, "block", "nvme7n1", &[("dev", "259:7")]);
+    let kernel = Imitated::of(&tree);
+    kernel.claimed.set(Some("dev/nvme7n1"));
+    let error = try_bind(&kernel, &quick()).unwrap_err();
+    assert!(matches!(error, Error::InUse { .. }), "{error}");
+    assert!(error.to_string().contains("has /dev/nvme7n1 for himself alone"), "{error}");
+    assert_eq!(kernel.driver(CARD).as_deref(), Some("xdma"));
+    // Whoever cannot find out does not take it either.
+    kernel.may_not_ask.set(true);
+    let error = try_bind(&kernel, &quick()).unwrap_err().to_string();
+    assert!(error.contains("EACCES") && error.contains("sudo"), "{error}");
     assert_eq!(kernel.driver(CARD).as_deref(), Some("xdma"));
     try_bind(&kernel, &BindOptions { force: true, ..quick() }).unwrap();
 }
