@@ -8,7 +8,7 @@
 //! A card that has reported an error is left to its users, who are told, and may be opened: whether it has recovered shows
 //! only when somebody tries.
 
-use super::cards::{Card, Opening};
+use super::cards::{Card, Deferred, Opening};
 use super::{CardDescription, ClientId, Effect, Machine, TaskId, Work};
 use crate::protocol::{CardEntry, CardId, Notice, Request};
 use jitney_vfio::{Error, ErrorKind};
@@ -89,7 +89,7 @@ impl Machine {
         outcome: Result<(), Error>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(Card { description, .. }) = self.cards.remove(&id) else { return };
+        let Some(Card { description, deferred, .. }) = self.cards.remove(&id) else { return };
         let card = description.identity;
         match outcome {
             Ok(()) => {
@@ -101,6 +101,9 @@ impl Machine {
             Err(error) => tracing::error!(%card, %error, "a card could not be closed"),
         }
         self.tell_all(&Notice::Gone { card: id }, effects);
+        for Deferred { client, number, request } in deferred {
+            self.request(client, number, request, false, effects);
+        }
     }
 
     /// Refuses what would keep a card here that is wanted back. What gives something back goes on.

@@ -20,6 +20,8 @@ pub(crate) struct Current {
     pub(crate) last_word: Option<(ClientId, u64)>,
     /// Cards that are reset because nobody uses them, or closed.
     pub(crate) put_away: Vec<CardId>,
+    /// Cards that are reset, and for whom.
+    pub(crate) resets: Vec<(CardId, Option<ClientId>)>,
     /// Who was turned away.
     pub(crate) turned_away: Option<ClientId>,
     pub(crate) reply: Option<Result<Reply, Error>>,

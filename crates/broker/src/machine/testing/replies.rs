@@ -191,6 +191,11 @@ impl World {
             let user = self.clients.iter().find(|(_, known)| known.opened.get(&card) == Some(&true));
             assert!(user.is_none(), "{card:?} is put away under {user:?}");
         }
+        for (card, client) in std::mem::take(&mut self.event.resets) {
+            let others = self.clients.iter().filter(|(id, _)| Some(**id) != client);
+            let mut leases = others.flat_map(|(_, known)| known.leases.values());
+            assert!(leases.all(|lease| lease.card != card), "a reset under somebody's lease");
+        }
         assert!(self.machine.clients().eq(self.clients.keys().copied()), "who is there?");
         for at_work in self.at_work.iter().filter(|at_work| !at_work.cancelled) {
             let client = at_work.task.client.and_then(|client| self.clients.get(&client));

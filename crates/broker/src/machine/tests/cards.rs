@@ -93,16 +93,58 @@ fn what_needs_a_card_in_reset_waits_for_it() {
     let mut world = world();
     let (first, second) = (user(&mut world, 0), user(&mut world, 1));
     world.ask(first, Request::Reset { card: CARD });
-    assert_eq!(world.ask(second, lease("h2c0", 0)), None);
     assert_eq!(world.ask(second, Request::Reset { card: CARD }), None);
-    assert_eq!(world.ask(first, lease("c2h0", 0)), None);
+    assert_eq!(world.ask(second, lease("h2c0", 0)), None);
     assert_eq!(works(&world).len(), 1);
     world.finish(0, How::Fails);
     assert_eq!(world.clients[&second].leases.len(), 1, "whether it was reset or not");
-    assert!(world.clients[&first].leases.is_empty(), "the next reset was asked for before");
-    assert!(matches!(works(&world)[..], [Work::Reset { unused: false, .. }]));
+    assert!(
+        matches!(works(&world)[..], [Work::Reset { unused: false, .. }]),
+        "its own lease is not in the way"
+    );
     world.check_answers();
-    assert_eq!(world.clients[&first].leases.len(), 1);
+}
+
+#[test]
+fn who_wants_a_part_of_a_card_comes_before_who_goes_on_resetting_it() {
+    let mut world = world();
+    let (first, second) = (user(&mut world, 0), user(&mut world, 1));
+    world.ask(first, Request::Reset { card: CARD });
+    assert_eq!(world.ask(first, Request::Reset { card: CARD }), None);
+    assert_eq!(world.ask(second, lease("h2c0", 0)), None);
+    world.finish(0, How::Done);
+    assert_eq!(world.clients[&second].leases.len(), 1);
+    assert!(world.at_work.is_empty(), "the second reset was refused: somebody has a lease");
+    world.check_answers();
+}
+
+#[test]
+fn a_card_that_could_not_be_stopped_is_reset_when_nobody_has_a_lease_on_it() {
+    let mut world = world();
+    let (first, second) = (user(&mut world, 0), user(&mut world, 1));
+    let id = leased(&mut world, second, "c2h0", 0);
+    leased(&mut world, first, "h2c0", 2);
+    killed(&mut world, first);
+    world.finish(0, How::Fails);
+    assert!(world.at_work.is_empty(), "not under the other's lease");
+    granted(&mut world, second, Request::Release { card: CARD, lease: id, will: false });
+    assert!(matches!(works(&world)[..], [Work::Reset { unused: false, .. }]));
+    world.finish(0, How::Fails);
+    assert!(world.at_work.is_empty(), "it is tried once");
+}
+
+#[test]
+fn a_card_that_only_the_dead_have_is_opened_after_its_reset() {
+    let mut world = world();
+    let (first, second) = (user(&mut world, 0), world.join(1));
+    leased(&mut world, first, "h2c0", 1);
+    killed(&mut world, first);
+    assert_eq!(world.ask(second, Request::Open { card: CARD }), None);
+    assert!(matches!(works(&world)[..], [Work::CarryOut { .. }]));
+    world.finish(0, How::Done);
+    assert!(matches!(works(&world)[..], [Work::Reset { unused: true, .. }, Work::Grant { .. }]));
+    world.check_answers();
+    assert_eq!(world.clients[&second].opened.get(&CARD), Some(&true));
 }
 
 #[test]

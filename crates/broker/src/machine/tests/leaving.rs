@@ -190,3 +190,19 @@ fn who_gets_a_card_that_leaves_is_told_with_it() {
     };
     assert_eq!((*told, notice), (client, &Said::Leaving { card: CARD }));
 }
+
+/// Whoever is gone had only asked for it, and has something else under way that takes longer than the card takes to go.
+#[test]
+fn who_waits_for_a_card_that_goes_is_answered() {
+    let mut world = world();
+    let (gone, waiting) = (world.join(0), world.join(1));
+    world.ask(gone, allocate(None));
+    world.ask(gone, Request::Open { card: CARD });
+    killed(&mut world, gone);
+    assert_eq!(world.ask(waiting, Request::Open { card: CARD }), None);
+    noticed(&mut world, Notice::Leaving);
+    ends(&mut world, |work| matches!(work, Work::Grant { .. }), How::Fails);
+    let reply = ends(&mut world, |work| matches!(work, Work::Close { .. }), How::Done);
+    assert_eq!(reply.unwrap().unwrap_err().kind(), ErrorKind::NotFound);
+    world.check_answers();
+}

@@ -62,10 +62,12 @@ fn what_was_seen_quiet_leaves_nothing_in_quarantine() {
         (&[], How::Done, true),
     ] {
         let mut world = world();
-        let (first, _, _) = two_users(&mut world);
+        let (first, second, _) = two_users(&mut world);
         for (part, which) in ["h2c0", "c2h0"].iter().zip(wills) {
             leased(&mut world, first, part, *which);
         }
+        // Somebody has a part of the card, so that it is not reset for what hangs.
+        leased(&mut world, second, "busy", 0);
         killed(&mut world, first);
         if wills.iter().any(|which| *which != 0) {
             ends(&mut world, is_will, how);
@@ -132,13 +134,18 @@ fn a_card_that_could_not_be_reset_since_it_was_closed_is_waited_for() {
 fn a_will_that_failed_before_a_release_is_remembered() {
     for (reset, left) in [(false, 1), (true, 0)] {
         let mut world = world();
-        let (first, _, iova) = two_users(&mut world);
+        let (first, second, iova) = two_users(&mut world);
+        let busy = leased(&mut world, second, "busy", 0);
         let stopped = leased(&mut world, first, "h2c0", 2);
         world.ask(first, Request::Release { card: CARD, lease: stopped, will: true });
         assert!(world.finish(0, How::Fails).unwrap().is_err());
         assert!(world.clients[&first].leases.is_empty(), "it has ended all the same");
         if reset {
-            world.ask(first, Request::Reset { card: CARD });
+            granted(&mut world, second, Request::Release { card: CARD, lease: busy, will: false });
+            assert!(
+                matches!(works(&world)[..], [Work::Reset { unused: false, .. }]),
+                "nobody stands in the way"
+            );
             world.finish_all();
         }
         world.ask(first, Request::Free { iova });
@@ -156,7 +163,8 @@ fn a_will_that_failed_before_a_release_is_remembered() {
 #[test]
 fn a_goodbye_does_not_make_good_what_did_not_stop() {
     let mut world = world();
-    let (first, _, _) = two_users(&mut world);
+    let (first, second, _) = two_users(&mut world);
+    leased(&mut world, second, "busy", 0);
     let id = leased(&mut world, first, "h2c0", 2);
     world.ask(first, Request::Release { card: CARD, lease: id, will: true });
     world.finish(0, How::Fails);
