@@ -96,6 +96,8 @@ pub(crate) const SUITES: [Suite; 5] = [
             test!("f5-f6-killed-in-transfer", 120),
             test!("f5-f6-killed-client", 240),
             test!("f7-arbiter", 60),
+            test!("rude-decode", 180),
+            test!("late-dma", 400),
             test!("stray-dma", 60),
             test!("narrow-card", 60),
             test!("unprivileged", 120),
