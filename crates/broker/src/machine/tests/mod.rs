@@ -7,6 +7,7 @@ mod histories;
 mod leases;
 mod leaving;
 mod limits;
+mod many;
 mod quarantine;
 
 use super::testing::{How, Setting, World, will};
