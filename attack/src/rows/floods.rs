@@ -1,0 +1,179 @@
+//! Too much of what is allowed.
+
+use super::Play;
+use crate::client::{Client, is_refused};
+use crate::protocol::{Heard, Kind, Request};
+use crate::round::{End, Round};
+use crate::stage::Stage;
+use anyhow::bail;
+
+pub(super) const PLAYS: &[(&str, Play)] = &[
+    ("connections", play_connections),
+    ("opens", play_opens),
+    ("behind-a-reset", play_behind_a_reset),
+    ("leases", play_leases),
+    ("buffers", play_buffers),
+    ("questions", play_questions),
+];
+
+pub(super) fn connections(round: &Round<'_>) -> anyhow::Result<()> {
+    round.play(&round.role("connections", round.figure(4000, 20_000)), End::Killed)
+}
+
+/// Connections that are kept: with Hello, without, and with half of one. The broker turns away who is too many.
+fn play_connections(stage: &Stage) -> anyhow::Result<()> {
+    let mut kept: Vec<Client> = Vec::new();
+    let hello = Request::hello("one of many").encode(1);
+    for number in 0..stage.count {
+        let Ok(client) = stage.stranger() else { continue };
+        // Who was turned away cannot say it.
+        match number % 3 {
+            0 => drop(client.say(&hello, &[])),
+            1 => {}
+            _ => drop(client.say(&hello[..9], &[])),
+        }
+        stage.did(1);
+        kept.push(client);
+        if kept.len() > 800 {
+            kept.drain(..400);
+        }
+    }
+    stage.stay()
+}
+
+pub(super) fn opens(round: &Round<'_>) -> anyhow::Result<()> {
+    round.play(&round.role("opens", round.figure(150, 2000)), End::Killed)
+}
+
+fn play_opens(stage: &Stage) -> anyhow::Result<()> {
+    for number in 0..stage.count {
+        let mut client = stage.client()?;
+        let grant = client.open(stage.card)?;
+        match client.open(stage.card) {
+            Err(error) if is_refused(&error, Kind::Invalid) || is_refused(&error, Kind::Held) => {}
+            other => stage.broken(format!("a card that is open was opened again: {other:?}")),
+        }
+        match number % 4 {
+            0 => client.done(&Request::Close { card: stage.card })?,
+            1 => client.done(&Request::Goodbye)?,
+            2 => drop(grant),
+            // Unread, and gone.
+            _ => drop(client.post(&Request::Close { card: stage.card }, &[])),
+        }
+        stage.did(1);
+    }
+    let _kept = stage.with_card()?;
+    stage.stay()
+}
+
+pub(super) fn behind_a_reset(round: &Round<'_>) -> anyhow::Result<()> {
+    round.play(&round.role("behind-a-reset", round.figure(60, 1000)), End::Itself)
+}
+
+/// What waits for a reset when its sender hangs up must not leave anything behind: opens above all, whose grants are descriptors.
+fn play_behind_a_reset(stage: &Stage) -> anyhow::Result<()> {
+    for _ in 0..stage.count {
+        let (mut first, _grant) = stage.with_card()?;
+        first.post(&Request::Reset { card: stage.card }, &[])?;
+        let mut clients = Vec::new();
+        for _ in 0..4 {
+            let mut client = stage.client()?;
+            let (other, card) = (stage.card ^ 1, stage.card);
+            client.post(&Request::Open { card }, &[])?;
+            client.post(&Request::lease(card, "irq5", &[]), &[])?;
+            let event = jitney_memory::EventFd::new()?;
+            use std::os::fd::AsFd;
+            client.post(&Request::Wire { card, vector: 5 }, &[event.as_fd()])?;
+            for _ in 0..24 {
+                client.post(&Request::Open { card: other }, &[])?;
+                client.post(&Request::allocate(card, 4096), &[])?;
+            }
+            clients.push(client);
+        }
+        drop(clients);
+        drop(first);
+        stage.did(1);
+    }
+    Ok(())
+}
+
+pub(super) fn leases(round: &Round<'_>) -> anyhow::Result<()> {
+    for _ in 0..round.figure(2, 20) {
+        round.play(&round.role("leases", 256), End::Killed)?;
+    }
+    Ok(())
+}
+
+fn play_leases(stage: &Stage) -> anyhow::Result<()> {
+    let (mut client, _grant) = stage.with_card()?;
+    let mut leases = Vec::new();
+    for number in 0..stage.count {
+        leases.push(client.lease(stage.card, &format!("p{number}"), &[])?);
+    }
+    for lease in leases.drain(..) {
+        client.done(&Request::Release { card: stage.card, lease, will: false })?;
+    }
+    for number in 0..stage.count {
+        client.lease(stage.card, &format!("p{number}"), &[])?;
+        stage.did(1);
+    }
+    match client.lease(stage.card, "one-more", &[]) {
+        Err(error) if is_refused(&error, Kind::Exhausted) => {}
+        other => stage.broken(format!("a lease too many: {other:?}")),
+    }
+    // Another one waits for a part that never comes free, shared and exclusively.
+    stage.stay()
+}
+
+pub(super) fn buffers(round: &Round<'_>) -> anyhow::Result<()> {
+    round.play(&round.role("buffers", round.figure(1000, 4096)), End::Killed)
+}
+
+fn play_buffers(stage: &Stage) -> anyhow::Result<()> {
+    let (mut client, _grant) = stage.with_card()?;
+    let mut buffers = Vec::new();
+    for number in 0..stage.count {
+        match client.allocate(stage.card, 4096) {
+            Ok(buffer) => buffers.push(buffer.iova),
+            Err(error) => bail!("buffer {number}: {error:#}"),
+        }
+        stage.did(1);
+    }
+    // Freed, not read, and gone: a few under way.
+    for iova in buffers.iter().take(50) {
+        client.post(&Request::Free { iova: *iova }, &[])?;
+    }
+    stage.stay()
+}
+
+pub(super) fn questions(round: &Round<'_>) -> anyhow::Result<()> {
+    let villains = [1, 2, 3]
+        .map(|_| round.start(&round.role("questions", round.figure(4000, 50_000))));
+    for villain in villains {
+        round.end(villain?, End::Itself)?;
+    }
+    Ok(())
+}
+
+/// As many under way as may be, all the time.
+fn play_questions(stage: &Stage) -> anyhow::Result<()> {
+    let mut client = stage.client()?;
+    let mut under_way = 0;
+    let mut left = stage.count;
+    while left > 0 || under_way > 0 {
+        while under_way < 60 && left > 0 {
+            let request =
+                if left.is_multiple_of(2) { Request::Usage { after: None } } else { Request::Cards { after: None } };
+            client.post(&request, &[])?;
+            under_way += 1;
+            left -= 1;
+        }
+        match client.hear()? {
+            Some((Heard::Reply { .. }, _)) => under_way -= 1,
+            Some((Heard::Notice(_), _)) => {}
+            other => bail!("a question was answered with {other:?}"),
+        }
+    }
+    stage.did(stage.count.into());
+    Ok(())
+}
