@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::protocol::{Request, VERSION};
 use crate::round::{End, Round};
 use crate::stage::Stage;
+use crate::villain::Role;
 use anyhow::Context;
 use jitney_memory::descriptors::{self, Wait};
 use rustix::event::{EventfdFlags, eventfd};
@@ -12,7 +13,6 @@ use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
-use rustix::process::Signal;
 use std::io::IoSlice;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -39,25 +39,20 @@ impl Beside {
 
     /// Sends descriptors on a new connection, which it returns.
     pub(super) fn send(self, stage: &Stage, descriptors: &[BorrowedFd<'_>]) -> anyhow::Result<Client> {
-        let request = match self {
-            Self::Hello => Request::hello("stranger"),
-            Self::Wire => Request::Wire { card: stage.card, vector: 1 },
-            Self::Usage => Request::Usage { after: None },
-            Self::Nonsense => {
-                let client = stage.stranger()?;
-                client.say(&VERSION.to_le_bytes(), descriptors)?;
-                return Ok(client);
-            }
-        };
         let mut client = stage.stranger()?;
-        if !matches!(self, Self::Hello) {
+        if matches!(self, Self::Wire | Self::Usage) {
             client.hello("villain")?;
         }
-        if matches!(self, Self::Wire) {
-            client.open(stage.card)?;
-            client.lease(stage.card, "irq1", &[])?;
+        match self {
+            Self::Hello => drop(client.post(&Request::hello("stranger"), descriptors)?),
+            Self::Usage => drop(client.post(&Request::Usage { after: None }, descriptors)?),
+            Self::Nonsense => client.say(&VERSION.to_le_bytes(), descriptors)?,
+            Self::Wire => {
+                client.open(stage.card)?;
+                client.lease(stage.card, "irq1", &[])?;
+                client.post(&Request::Wire { card: stage.card, vector: 1 }, descriptors)?;
+            }
         }
-        client.post(&request, descriptors)?;
         Ok(client)
     }
 }
@@ -104,46 +99,42 @@ fn play_strangers(stage: &Stage) -> anyhow::Result<()> {
 pub(super) fn lingering(round: &Round<'_>) -> anyhow::Result<()> {
     // Who sent them is gone, and who received them has to close them all the same.
     for seconds in [round.figure(2, 12), round.figure(4, 12)] {
-        let word = seconds.to_string();
-        let role = crate::villain::Role { word, ..round.role("lingering", round.figure(1, 3)) };
+        let role = Role { word: seconds.to_string(), ..round.role("lingering", round.figure(1, 3)) };
         round.play(&role, End::Killed)?;
     }
     Ok(())
 }
 
-/// Connections to a peer that reads nothing, with as much unsent as there is room for: the last close of one waits.
-struct Lingering {
-    listener: TcpListener,
-    peers: Vec<TcpStream>,
-}
-
-impl Lingering {
-    fn socket(&mut self, linger: Duration) -> anyhow::Result<OwnedFd> {
-        let stream = TcpStream::connect(self.listener.local_addr()?)?;
-        self.peers.push(self.listener.accept()?.0);
-        set_socket_linger(&stream, Some(linger))?;
-        stream.set_nonblocking(true)?;
-        while send(&stream, &[0; 65536], SendFlags::NOSIGNAL) != Err(Errno::AGAIN) {}
-        // Who closes it has to be made to wait.
-        stream.set_nonblocking(false)?;
-        Ok(stream.into())
-    }
+/// A connection whose peer reads nothing, with as much unsent as there is room for: its last close waits.
+fn lingering_socket(
+    listener: &TcpListener,
+    peers: &mut Vec<TcpStream>,
+    linger: Duration,
+) -> anyhow::Result<OwnedFd> {
+    let stream = TcpStream::connect(listener.local_addr()?)?;
+    peers.push(listener.accept()?.0);
+    set_socket_linger(&stream, Some(linger))?;
+    stream.set_nonblocking(true)?;
+    while send(&stream, &[0; 65536], SendFlags::NOSIGNAL) != Err(Errno::AGAIN) {}
+    // Who closes it has to be made to wait.
+    stream.set_nonblocking(false)?;
+    Ok(stream.into())
 }
 
 fn play_lingering(stage: &Stage) -> anyhow::Result<()> {
     let linger = Duration::from_secs(stage.word.parse().context("seconds")?);
     let listener = TcpListener::bind("127.0.0.1:0").context("a TCP listener")?;
-    let mut lingering = Lingering { listener, peers: Vec::new() };
-    let mut clients = Vec::new();
+    let (mut peers, mut clients) = (Vec::new(), Vec::new());
     for _ in 0..stage.count {
         for beside in Beside::ALL {
             for many in [1, 5] {
-                let sockets: Vec<_> =
-                    (0..many).map(|_| lingering.socket(linger)).collect::<anyhow::Result<_>>()?;
+                let sockets: Vec<_> = (0..many)
+                    .map(|_| lingering_socket(&listener, &mut peers, linger))
+                    .collect::<anyhow::Result<_>>()?;
                 let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                 clients.push(beside.send(stage, &borrowed)?);
-                // The peer's copies go first, so that theirs are the last ones. That takes as long for the message to arrive.
-                std::thread::sleep(Duration::from_millis(20));
+                // These copies go while the broker has others, so that the last ones are the broker's.
+                std::thread::sleep(Duration::from_millis(2));
                 for socket in sockets {
                     std::thread::spawn(move || drop(socket));
                 }
@@ -157,16 +148,11 @@ fn play_lingering(stage: &Stage) -> anyhow::Result<()> {
 
 pub(super) fn in_flight(round: &Round<'_>) -> anyhow::Result<()> {
     round.play(&round.role("in-flight", round.figure(20, 200)), End::Killed)?;
-    // The same, stopped while it is at it.
-    let mut villain = round.start(&round.role("in-flight", 10_000))?;
-    std::thread::sleep(Duration::from_millis(200));
-    villain.signal(Signal::STOP)?;
-    std::thread::sleep(Duration::from_millis(200));
-    villain.kill()
+    round.play(&round.role("in-flight", 20), End::StoppedAndKilled(Duration::from_millis(200)))
 }
 
-/// Connections to the broker that travel in messages to the broker, and in circles that only the kernel's garbage collector
-/// ends.
+/// Connections to the broker that travel in messages to the broker, and in circles that only the kernel's garbage
+/// collector ends.
 fn play_in_flight(stage: &Stage) -> anyhow::Result<()> {
     for _ in 0..stage.count {
         let (near, far) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;

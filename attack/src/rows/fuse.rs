@@ -12,6 +12,7 @@ use rustix::io::{read, write};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 pub(super) const PLAYS: &[(&str, Play)] = &[("fuse", play)];
@@ -19,7 +20,7 @@ pub(super) const PLAYS: &[(&str, Play)] = &[("fuse", play)];
 const NAME: &str = "file";
 const NODE: u64 = 2;
 
-/// What the kernel asks, and its numbers.
+// What the kernel asks, by number.
 const LOOKUP: u32 = 1;
 const FORGET: u32 = 2;
 const GETATTR: u32 = 3;
@@ -31,12 +32,12 @@ const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
 
 pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
-    if !rustix::process::getuid().is_root() || !std::path::Path::new("/dev/fuse").exists() {
+    if !rustix::process::getuid().is_root() || !Path::new("/dev/fuse").exists() {
         round.skip("a file system of one's own takes root and /dev/fuse");
         return Ok(());
     }
     // Mounting is root's: this villain is no other user.
-    let role = Role { user: None, ..round.role("fuse", round.figure(1, 10)) };
+    let role = Role { user: None, ..round.role("fuse", round.figure(1, 5)) };
     round.play(&role, End::Killed)
 }
 
@@ -75,14 +76,14 @@ fn serve(device: &OwnedFd) -> rustix::io::Result<()> {
     let (opcode, unique, node) = (word(4), long(8), long(16));
     let body = &buffer[40..size.max(40)];
     let (error, reply) = match opcode {
-        // Never answered, which is the point; and these have no answer.
+        // FLUSH is never answered, which is the point; and the others have no answer.
         FLUSH | RELEASE | FORGET | INTERRUPT | BATCH_FORGET => return Ok(()),
         INIT => (0, init()),
         LOOKUP if body.starts_with(NAME.as_bytes()) => (0, entry()),
         LOOKUP => (-2, Vec::new()),
         GETATTR => (0, [words(&[1, 0, 0, 0]), attributes(node)].concat()),
         OPEN => (0, words(&[1, 0, 0, 0])),
-        // ENOSYS
+        // ENOSYS.
         _ => (-38, Vec::new()),
     };
     let size = u32::try_from(16 + reply.len()).unwrap_or(u32::MAX);
@@ -99,9 +100,8 @@ fn words(words: &[u32]) -> Vec<u8> {
 
 /// `struct fuse_init_out` of version 7.31, with no flags.
 fn init() -> Vec<u8> {
-    let mut reply = words(&[7, 31, 65536, 0]);
-    // max_background and congestion_threshold, then max_write and time_gran.
-    reply.extend_from_slice(&words(&[12 | 9 << 16, 65536, 1]));
+    // Version, max_readahead, flags; both background limits, max_write, time_gran.
+    let mut reply = words(&[7, 31, 65536, 0, 12 | 9 << 16, 65536, 1]);
     reply.resize(64, 0);
     reply
 }
