@@ -6,6 +6,8 @@ use crate::protocol::{Heard, Kind, Request};
 use crate::round::{End, Round};
 use crate::stage::Stage;
 use anyhow::bail;
+use jitney_memory::EventFd;
+use std::os::fd::AsFd;
 
 pub(super) const PLAYS: &[(&str, Play)] = &[
     ("connections", play_connections),
@@ -70,22 +72,22 @@ pub(super) fn behind_a_reset(round: &Round<'_>) -> anyhow::Result<()> {
     round.play(&round.role("behind-a-reset", round.figure(60, 1000)), End::Itself)
 }
 
-/// What waits for a reset when its sender hangs up must not leave anything behind: opens above all, whose grants are descriptors.
+/// What waits for a reset when its sender hangs up must not leave anything behind: opens above all, whose grants are
+/// descriptors.
 fn play_behind_a_reset(stage: &Stage) -> anyhow::Result<()> {
+    let card = stage.card;
+    let event = EventFd::new()?;
     for _ in 0..stage.count {
         let (mut first, _grant) = stage.with_card()?;
-        first.post(&Request::Reset { card: stage.card }, &[])?;
+        first.post(&Request::Reset { card }, &[])?;
         let mut clients = Vec::new();
         for _ in 0..4 {
             let mut client = stage.client()?;
-            let (other, card) = (stage.card ^ 1, stage.card);
             client.post(&Request::Open { card }, &[])?;
             client.post(&Request::lease(card, "irq5", &[]), &[])?;
-            let event = jitney_memory::EventFd::new()?;
-            use std::os::fd::AsFd;
             client.post(&Request::Wire { card, vector: 5 }, &[event.as_fd()])?;
-            for _ in 0..24 {
-                client.post(&Request::Open { card: other }, &[])?;
+            for _ in 0..20 {
+                client.post(&Request::Open { card }, &[])?;
                 client.post(&Request::allocate(card, 4096), &[])?;
             }
             clients.push(client);
@@ -105,23 +107,23 @@ pub(super) fn leases(round: &Round<'_>) -> anyhow::Result<()> {
 }
 
 fn play_leases(stage: &Stage) -> anyhow::Result<()> {
+    let card = stage.card;
     let (mut client, _grant) = stage.with_card()?;
     let mut leases = Vec::new();
     for number in 0..stage.count {
-        leases.push(client.lease(stage.card, &format!("p{number}"), &[])?);
+        leases.push(client.lease(card, &format!("p{number}"), &[])?);
     }
-    for lease in leases.drain(..) {
-        client.done(&Request::Release { card: stage.card, lease, will: false })?;
+    for lease in leases {
+        client.done(&Request::Release { card, lease, will: false })?;
     }
     for number in 0..stage.count {
-        client.lease(stage.card, &format!("p{number}"), &[])?;
+        client.lease(card, &format!("p{number}"), &[])?;
         stage.did(1);
     }
-    match client.lease(stage.card, "one-more", &[]) {
+    match client.lease(card, "one-more", &[]) {
         Err(error) if is_refused(&error, Kind::Exhausted) => {}
         other => stage.broken(format!("a lease too many: {other:?}")),
     }
-    // Another one waits for a part that never comes free, shared and exclusively.
     stage.stay()
 }
 
@@ -147,24 +149,22 @@ fn play_buffers(stage: &Stage) -> anyhow::Result<()> {
 }
 
 pub(super) fn questions(round: &Round<'_>) -> anyhow::Result<()> {
-    let villains = [1, 2, 3]
-        .map(|_| round.start(&round.role("questions", round.figure(4000, 50_000))));
+    let villains = [(); 3].map(|()| round.start(&round.role("questions", round.figure(4000, 50_000))));
     for villain in villains {
         round.end(villain?, End::Itself)?;
     }
     Ok(())
 }
 
-/// As many under way as may be, all the time.
+/// Nearly as many under way as may be, all the time.
 fn play_questions(stage: &Stage) -> anyhow::Result<()> {
     let mut client = stage.client()?;
     let mut under_way = 0;
     let mut left = stage.count;
     while left > 0 || under_way > 0 {
         while under_way < 60 && left > 0 {
-            let request =
-                if left.is_multiple_of(2) { Request::Usage { after: None } } else { Request::Cards { after: None } };
-            client.post(&request, &[])?;
+            let usage = left.is_multiple_of(2);
+            client.post(&if usage { Request::Usage { after: None } } else { Request::Cards { after: None } }, &[])?;
             under_way += 1;
             left -= 1;
         }
