@@ -56,7 +56,7 @@ impl Good {
     /// Everything once.
     fn round(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
         let card = self.card;
-        let mut timed = |act, good: &mut Self, what: fn(&mut Self, u32) -> anyhow::Result<()>| {
+        let mut timed = |act: Act, good: &mut Self, what: fn(&mut Self, u32) -> anyhow::Result<()>| {
             let start = Instant::now();
             let outcome = what(good, card).with_context(|| format!("{} on the {}", act.name(), good.place.name()));
             figures.add(good.place, act, start.elapsed());

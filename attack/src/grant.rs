@@ -46,10 +46,6 @@ impl Grant {
         Ok(grant)
     }
 
-    pub(crate) fn socket(&self) -> &OwnedFd {
-        &self.socket
-    }
-
     /// Sends a command and waits for its reply: the body, or the errno with which the card refuses it.
     fn exchange(
         &mut self,

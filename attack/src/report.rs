@@ -27,7 +27,7 @@ pub(crate) fn table(alone: &Alone, outcomes: &[Outcome]) -> String {
         text += &format!("  {:10} {:14} {:>9}  ({count} times)\n", place.name(), act.name(), time(p99));
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["row", "rounds", "worst request", "took", "÷ p99 alone", "bare message", "verdict"]);
     for outcome in outcomes {
         let verdict = match outcome {

@@ -10,13 +10,12 @@ use std::time::Duration;
 pub(crate) const READY: &str = "ready";
 pub(crate) const DID: &str = "did ";
 pub(crate) const BROKEN: &str = "broken ";
-pub(crate) const SKIPPED: &str = "skipped ";
 
 /// What a villain needs to know.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Stage {
     /// The broker's socket.
-    #[arg(long, hide = true, default_value = "")]
+    #[arg(long, hide = true, default_value = "none")]
     pub(crate) socket: PathBuf,
     /// The card that is attacked.
     #[arg(long, hide = true, default_value_t = 0)]
@@ -53,10 +52,6 @@ impl Stage {
     /// The broker or a card did what it must not do.
     pub(crate) fn broken(&self, what: impl AsRef<str>) {
         line(&format!("{BROKEN}{}", what.as_ref()));
-    }
-
-    pub(crate) fn skipped(&self, why: impl AsRef<str>) {
-        line(&format!("{SKIPPED}{}", why.as_ref()));
     }
 
     /// Until somebody kills it.

@@ -1,6 +1,6 @@
 //! A villain: this program in a process of its own, with a role to play.
 
-use crate::stage::{BROKEN, DID, READY, SKIPPED};
+use crate::stage::{BROKEN, DID, READY};
 use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader};
@@ -111,8 +111,6 @@ impl Villain {
             self.told.did += count.parse::<u64>().unwrap_or(0);
         } else if let Some(what) = line.strip_prefix(BROKEN) {
             self.told.broken.push(format!("{}: {what}", self.name));
-        } else if let Some(why) = line.strip_prefix(SKIPPED) {
-            self.told.skipped = Some(why.to_owned());
         }
     }
 
