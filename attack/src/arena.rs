@@ -80,7 +80,7 @@ impl Place {
         command
     }
 
-    fn log(&self, name: &str) -> anyhow::Result<File> {
+    pub(crate) fn log(&self, name: &str) -> anyhow::Result<File> {
         let path = self.path().join(format!("{name}.log"));
         File::create(&path).with_context(|| format!("making {}", path.display()))
     }

@@ -49,6 +49,9 @@ struct Options {
     /// As many rounds as it takes to be sure, which takes long.
     #[arg(long)]
     long: bool,
+    /// Show how long requests took and do not judge it: for machines that are busy with something else.
+    #[arg(long)]
+    untimed: bool,
     /// Make the same random choices as the run that showed this number.
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
@@ -99,7 +102,7 @@ fn attack(options: &Options) -> anyhow::Result<bool> {
     }
     let progress = Progress::new(chosen.len());
     progress.at("the good clients alone");
-    let mut trials = Trials::new(options.long, seed)?;
+    let mut trials = Trials::new(options.long, !options.untimed, seed)?;
     let mut outcomes = Vec::new();
     for row in chosen {
         progress.at(row.name);

@@ -47,6 +47,7 @@ pub(crate) struct Villain {
     child: Child,
     lines: Receiver<String>,
     name: String,
+    ready: bool,
     pub(crate) told: Told,
 }
 
@@ -74,15 +75,17 @@ impl Villain {
             .spawn()
             .with_context(|| format!("starting the villain {}", role.play))?;
         let lines = child.stdout.take().map(listen).context("a villain without a voice")?;
-        Ok(Self { child, lines, name: role.play.to_owned(), told: Told::default() })
+        Ok(Self { child, lines, name: role.play.to_owned(), ready: false, told: Told::default() })
     }
 
     /// Waits until it is in its place, or has ended.
     pub(crate) fn wait_until_ready(&mut self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
+            if self.ready {
+                return Ok(());
+            }
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line == READY => return Ok(()),
                 Ok(line) => self.heard(&line),
                 Err(RecvTimeoutError::Disconnected) => return self.ended(),
                 Err(RecvTimeoutError::Timeout) => {
@@ -107,7 +110,9 @@ impl Villain {
     }
 
     fn heard(&mut self, line: &str) {
-        if let Some(count) = line.strip_prefix(DID) {
+        if line == READY {
+            self.ready = true;
+        } else if let Some(count) = line.strip_prefix(DID) {
             self.told.did += count.parse::<u64>().unwrap_or(0);
         } else if let Some(what) = line.strip_prefix(BROKEN) {
             self.told.broken.push(format!("{}: {what}", self.name));

@@ -7,11 +7,13 @@ use crate::round::{End, Round};
 use crate::stage::{Random, Stage};
 use crate::villain::Role;
 use crate::xdma::{self, Channel, Direction};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) const PLAYS: &[(&str, Play)] = &[("dma", play)];
 
 const SIZE: u64 = 256 << 10;
+/// What the card does not write.
+const MARK: u8 = 0xa5;
 /// How long a newcomer's memory is watched.
 const WATCH: Duration = Duration::from_millis(5);
 
@@ -66,7 +68,16 @@ fn play(stage: &Stage) -> anyhow::Result<()> {
     channel.stop(&mut grant)?;
     let ring = client.allocate(stage.card, 4096)?;
     let data = client.allocate(stage.card, SIZE)?;
+    xdma::put(&data, 0, &vec![MARK; usize::try_from(SIZE)?])?;
     channel.run_for_ever(&mut grant, &ring, &data, 16 << 20, 4)?;
+    let since = Instant::now();
+    // The card has written to all of it, and goes on.
+    while xdma::get(&data)?.iter().any(|byte| *byte == MARK) {
+        if since.elapsed() > Duration::from_secs(5) {
+            stage.broken("the card has not written anything");
+            break;
+        }
+    }
     if !channel.is_busy(&mut grant)? {
         stage.broken("an endless ring is not busy");
     }

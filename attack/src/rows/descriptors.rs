@@ -3,7 +3,7 @@
 use super::Play;
 use crate::client::Client;
 use crate::protocol::{Request, VERSION};
-use crate::round::{End, Round};
+use crate::round::{End, PLAY_LIMIT, Round};
 use crate::stage::Stage;
 use crate::villain::Role;
 use anyhow::Context;
@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 pub(super) const PLAYS: &[(&str, Play)] =
-    &[("strangers", play_strangers), ("lingering", play_lingering), ("in-flight", play_in_flight)];
+    &[("strangers", play_strangers), ("lingering", play_lingering), ("in-flight", play_in_flight), ("behind-nothing", play_behind_nothing)];
 
 /// With which message a descriptor is sent.
 #[derive(Debug, Clone, Copy)]
@@ -133,16 +133,53 @@ fn play_lingering(stage: &Stage) -> anyhow::Result<()> {
                     .collect::<anyhow::Result<_>>()?;
                 let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
                 clients.push(beside.send(stage, &borrowed)?);
-                // These copies go while the broker has others, so that the last ones are the broker's.
-                std::thread::sleep(Duration::from_millis(2));
-                for socket in sockets {
-                    std::thread::spawn(move || drop(socket));
-                }
+                // At once: as long as the message travels these are not the last copies, and closing them does not wait.
+                drop(sockets);
                 stage.did(many);
             }
         }
     }
-    std::thread::sleep(Duration::from_millis(500));
+    // As long as the peers are there, who closes waits.
+    std::thread::sleep(linger.min(Duration::from_secs(3)));
+    stage.stay()
+}
+
+pub(super) fn behind_nothing(round: &Round<'_>) -> anyhow::Result<()> {
+    let before = round.arena.broker.census()?.descriptors;
+    let mut villain = round.start(&round.role("behind-nothing", 1))?;
+    villain.wait_until_ready(PLAY_LIMIT)?;
+    // What the good clients free is to be closed meanwhile.
+    std::thread::sleep(Duration::from_secs(2));
+    let after = round.arena.broker.census()?.descriptors;
+    if after > before + 60 {
+        round.broken(format!("while one client's socket does not close the broker's descriptors grew from {before} to {after}"));
+    }
+    round.end(villain, End::Killed)
+}
+
+/// A socket in a message that comes after the end, or what looks like one: empty messages.
+fn play_behind_nothing(stage: &Stage) -> anyhow::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("a TCP listener")?;
+    let mut peers = Vec::new();
+    let sockets = (0..20)
+        .map(|_| lingering_socket(&listener, &mut peers, Duration::from_secs(60)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    for socket in sockets {
+        // The broker may be faster, and shut the connection after the first of them.
+        for _ in 0..100 {
+            let client = stage.stranger()?;
+            let sent = client
+                .say(&[], &[])
+                .and_then(|()| client.say(&[], &[]))
+                .and_then(|()| client.say(&Request::hello("x").encode(1), &[socket.as_fd()]));
+            if sent.is_ok() {
+                stage.did(1);
+                break;
+            }
+        }
+        // As long as its message travels this is not the last copy; if it is, only this thread waits.
+        std::thread::spawn(move || drop(socket));
+    }
     stage.stay()
 }
 

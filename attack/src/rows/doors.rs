@@ -31,7 +31,7 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
         command.args(["run", "--emulate", "nitefury-dma-ddr3", &good, &villain]);
         let mut child = command
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(round.arena.place.log("run")?)
             .spawn()
             .context("starting jitney run")?;
         let lines = child.stdout.take().map(listen).context("no output")?;
@@ -50,7 +50,8 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
         }
         let status = child.wait()?;
         if !status.success() {
-            round.broken(format!("jitney run with {villain:?} ended with {status}"));
+            let log = round.arena.place.end_of_log("run");
+            round.broken(format!("jitney run with {villain:?} ended with {status}: {log}"));
         }
     }
     Ok(())

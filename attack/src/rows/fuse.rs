@@ -3,19 +3,27 @@
 
 use super::Play;
 use super::descriptors::Beside;
+use crate::protocol::Request;
 use crate::round::{End, Round};
 use crate::stage::Stage;
 use crate::villain::Role;
 use anyhow::Context;
+use jitney_memory::descriptors;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{read, write};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::ffi::CString;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-pub(super) const PLAYS: &[(&str, Play)] = &[("fuse", play)];
+pub(super) const PLAYS: &[(&str, Play)] = &[("fuse", play), ("clogged", play_clogged), ("fuse-server", play_server)];
+
+/// How long the file system is there and does not answer. It has to be a process of its own: one that both serves a file and
+/// has it open can never end, since its end would wait for itself.
+const LIFE: Duration = Duration::from_secs(4);
 
 const NAME: &str = "file";
 const NODE: u64 = 2;
@@ -32,26 +40,53 @@ const INTERRUPT: u32 = 36;
 const BATCH_FORGET: u32 = 42;
 
 pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
-    if !rustix::process::getuid().is_root() || !Path::new("/dev/fuse").exists() {
+    with_root(round, "fuse", round.figure(1, 5))
+}
+
+pub(super) fn clogged(round: &Round<'_>) -> anyhow::Result<()> {
+    // More than a process may have open.
+    with_root(round, "clogged", round.figure(120, 500))
+}
+
+fn can(round: &Round<'_>) -> bool {
+    let can = rustix::process::getuid().is_root() && Path::new("/dev/fuse").exists();
+    if !can {
         round.skip("a file system of one's own takes root and /dev/fuse");
+    }
+    can
+}
+
+fn with_root(round: &Round<'_>, play: &str, count: u32) -> anyhow::Result<()> {
+    if !can(round) {
         return Ok(());
     }
     // Mounting is root's: this villain is no other user.
-    let role = Role { user: None, ..round.role("fuse", round.figure(1, 5)) };
-    round.play(&role, End::Killed)
+    round.play(&Role { user: None, ..round.role(play, count) }, End::Killed)
 }
 
-fn play(stage: &Stage) -> anyhow::Result<()> {
+/// An open file that cannot be closed for some time.
+fn file() -> anyhow::Result<ManuallyDrop<OwnedFd>> {
     let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("/dev/fuse")?;
     let folder = tempfile::tempdir()?;
     let options = CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd()))?;
     mount("jitney-attack", folder.path(), "fuse", MountFlags::empty(), options.as_c_str()).context("mounting")?;
-    std::thread::spawn(move || while serve(&device).is_ok() {});
+    let server = Command::new(std::env::current_exe()?)
+        .args(["--play", "fuse-server"])
+        .stdin(Stdio::from(device))
+        .stdout(Stdio::null())
+        .spawn();
+    // It ends by itself.
+    drop(server.context("a server")?);
     let file = open(folder.path().join(NAME), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .context("opening the file");
     // The open file keeps the file system; nobody finds it any more.
     unmount(folder.path(), UnmountFlags::DETACH).context("unmounting")?;
-    let file = file?;
+    // Closing it would take as long for this process.
+    file.map(ManuallyDrop::new)
+}
+
+fn play(stage: &Stage) -> anyhow::Result<()> {
+    let file = file()?;
     let mut clients = Vec::new();
     for _ in 0..stage.count {
         for beside in Beside::ALL {
@@ -62,15 +97,32 @@ fn play(stage: &Stage) -> anyhow::Result<()> {
         }
     }
     std::thread::sleep(Duration::from_secs(1));
-    // Closing the file would never end for this process either.
-    std::mem::forget(file);
     stage.stay()
 }
 
+/// Connects and has sent as many files as there may be in a message before anybody can ask who it is.
+fn play_clogged(stage: &Stage) -> anyhow::Result<()> {
+    let file = file()?;
+    for _ in 0..stage.count {
+        let client = stage.stranger()?;
+        // Who has been turned away already cannot send anything.
+        drop(client.say(&Request::hello("clogged").encode(1), &vec![file.as_fd(); descriptors::MAX_DESCRIPTORS]));
+        stage.did(1);
+    }
+    stage.stay()
+}
+
+/// Serves the file system over standard input.
+fn play_server(_stage: &Stage) -> anyhow::Result<()> {
+    std::thread::spawn(|| while serve(std::io::stdin()).is_ok() {});
+    std::thread::sleep(LIFE);
+    Ok(())
+}
+
 /// Answers one question of the kernel.
-fn serve(device: &OwnedFd) -> rustix::io::Result<()> {
+fn serve(device: impl AsFd) -> rustix::io::Result<()> {
     let mut buffer = vec![0; 128 << 10];
-    let size = read(device, &mut buffer)?;
+    let size = read(&device, &mut buffer)?;
     let word = |at: usize| u32::from_ne_bytes([buffer[at], buffer[at + 1], buffer[at + 2], buffer[at + 3]]);
     let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
     let (opcode, unique, node) = (word(4), long(8), long(16));
@@ -91,7 +143,7 @@ fn serve(device: &OwnedFd) -> rustix::io::Result<()> {
     answer.extend_from_slice(&i32::to_ne_bytes(error));
     answer.extend_from_slice(&unique.to_ne_bytes());
     answer.extend_from_slice(&reply);
-    write(device, &answer).map(drop)
+    write(&device, &answer).map(drop)
 }
 
 fn words(words: &[u32]) -> Vec<u8> {

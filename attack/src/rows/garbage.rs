@@ -121,7 +121,6 @@ fn play_unreadable(stage: &Stage) -> anyhow::Result<()> {
         Request::Wire { card: stage.card, vector: u16::MAX },
         Request::Silence { card: stage.card, vector: u16::MAX },
         Request::Reset { card: u32::MAX },
-        Request::hello("twice"),
     ];
     let (mut client, _grant) = stage.with_card()?;
     for _ in 0..stage.count {

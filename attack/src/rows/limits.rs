@@ -6,6 +6,7 @@ use crate::protocol::{Heard, Kind, Refusal, Request};
 use crate::round::{End, PLAY_LIMIT, Round};
 use crate::stage::Stage;
 use crate::villain::Role;
+use crate::xdma::{Channel, Direction};
 
 pub(super) const PLAYS: &[(&str, Play)] = &[
     ("too-many-connections", play_connections),
@@ -74,26 +75,34 @@ fn play_connections(stage: &Stage) -> anyhow::Result<()> {
     stage.stay()
 }
 
+/// Leases that wait for a client that is gone, whose will takes its time.
 fn play_under_way(stage: &Stage) -> anyhow::Result<()> {
+    let channel = Channel { direction: Direction::HostToCard, number: 1 };
     let (mut client, _grant) = stage.with_card()?;
+    let (mut gone, _its_grant) = stage.with_card()?;
+    gone.lease(stage.card, "wanted", &[channel.never(3000)])?;
+    drop(gone);
     for _ in 0..UNDER_WAY + 20 {
-        client.post(&Request::allocate(stage.card, 32 << 20), &[])?;
+        client.post(&Request::lease(stage.card, "wanted", &[]), &[])?;
     }
-    let (mut done, mut refused) = (0, 0);
-    while done + refused < UNDER_WAY + 20 {
+    let mut refused = 0;
+    for _ in 0..UNDER_WAY + 20 {
         match client.hear()? {
-            Some((Heard::Reply { .. }, _)) => done += 1,
-            Some((Heard::Refused { number, refusal }, _)) if number != 0 && refusal.kind == Kind::Exhausted => {
-                refused += 1;
-            }
+            // The part is free again, for one of them.
+            Some((Heard::Reply { .. }, _)) => {}
+            Some((Heard::Refused { number, refusal }, _)) if number != 0 => match refusal.kind {
+                Kind::Exhausted => refused += 1,
+                Kind::Held | Kind::Invalid => {}
+                _ => stage.broken(format!("a lease that had to wait was refused: {refusal}")),
+            },
             other => {
                 stage.broken(format!("a request too many was answered with {other:?}"));
                 break;
             }
         }
     }
-    if refused == 0 {
-        stage.broken(format!("{done} requests under way, none refused"));
+    if refused != 20 {
+        stage.broken(format!("of {} requests under way {refused} were refused", UNDER_WAY + 20));
     }
     stage.stay()
 }

@@ -67,6 +67,8 @@ pub(crate) const ROWS: &[Row] = &[
     row("strangers", "descriptors of every kind that nobody asked for, up to 253 in a message", descriptors::strangers),
     row("lingering", "TCP sockets whose close waits for a peer that does not read", descriptors::lingering),
     row("fuse", "files of a file system that never answers a close", fuse::row),
+    row("clogged", "more of such files than a process may have open", fuse::clogged),
+    row("behind-nothing", "a lingering socket in a message behind empty ones", descriptors::behind_nothing),
     row("in-flight", "sockets inside sockets inside sockets", descriptors::in_flight),
     excused(row("events", "eventfds that are full and block", events::row), Excuse::Disturbed),
     row("connections", "connections by the thousand, with and without Hello", floods::connections),
