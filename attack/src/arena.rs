@@ -173,7 +173,10 @@ impl Arena {
             .iter()
             .filter(|user| !user.program.starts_with("good"))
             .map(|user| {
-                format!("{} (process {:?}, {} leases, {} buffers)", user.program, user.pid, user.leases, user.buffers)
+                format!(
+                    "{} (process {:?}, {} leases, {} buffers)",
+                    user.program, user.pid, user.leases, user.buffers
+                )
             })
             .collect();
         Ok((!strangers.is_empty()).then(|| format!("Usage still names {}", strangers.join(", "))))
@@ -198,9 +201,7 @@ impl Jitney {
         let lines = child.stdout.take().map(listen).context("a jitney without an output")?;
         let jitney = Self { child, _lines: lines };
         let deadline = Instant::now() + START_LIMIT;
-        while let Ok(line) =
-            jitney._lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        while let Ok(line) = jitney._lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             if line.starts_with(ready) {
                 return Ok(jitney);
             }

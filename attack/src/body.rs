@@ -152,7 +152,12 @@ mod tests {
 
     #[test]
     fn texts_options_and_lists() {
-        let bytes = Body::default().string("h2c0").option(None).option(Some(300)).list(&[1, 2], |body, item| body.varint(*item)).bytes();
+        let bytes = Body::default()
+            .string("h2c0")
+            .option(None)
+            .option(Some(300))
+            .list(&[1, 2], |body, item| body.varint(*item))
+            .bytes();
         let mut fields = Fields(&bytes);
         assert_eq!(fields.string().unwrap(), "h2c0");
         assert_eq!(fields.option(Fields::varint).unwrap(), None);

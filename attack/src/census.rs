@@ -64,7 +64,10 @@ impl Census {
 impl fmt::Display for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { descriptors, threads, locked, resident, maps } = self;
-        write!(f, "{descriptors} descriptors, {threads} threads, {locked} KiB pinned, {resident} KiB resident, {maps} maps")
+        write!(
+            f,
+            "{descriptors} descriptors, {threads} threads, {locked} KiB pinned, {resident} KiB resident, {maps} maps"
+        )
     }
 }
 

@@ -58,7 +58,8 @@ impl Good {
         let card = self.card;
         let mut timed = |act: Act, good: &mut Self, what: fn(&mut Self, u32) -> anyhow::Result<()>| {
             let start = Instant::now();
-            let outcome = what(good, card).with_context(|| format!("{} on the {}", act.name(), good.place.name()));
+            let outcome =
+                what(good, card).with_context(|| format!("{} on the {}", act.name(), good.place.name()));
             figures.add(good.place, act, start.elapsed());
             outcome
         };
@@ -150,7 +151,8 @@ impl GoodClients {
         let board = Arc::new(Board::default());
         let mut threads = Vec::new();
         for (place, card) in [(Place::Same, same), (Place::Other, other)] {
-            let good = Good::new(socket, place, card).with_context(|| format!("the good client of card {card}"))?;
+            let good =
+                Good::new(socket, place, card).with_context(|| format!("the good client of card {card}"))?;
             let (board, socket) = (Arc::clone(&board), socket.to_path_buf());
             threads.push(std::thread::spawn(move || live(&board, good, &socket)));
         }
@@ -169,7 +171,9 @@ impl GoodClients {
             .wait_timeout_while(shared, ROUND_LIMIT, |shared| shared.parked < all)
             .unwrap_or_else(PoisonError::into_inner);
         drop(shared);
-        if timeout.timed_out() { bail!("a good client's round does not end") }
+        if timeout.timed_out() {
+            bail!("a good client's round does not end")
+        }
         Ok(pause)
     }
 

@@ -115,7 +115,12 @@ impl Grant {
     }
 
     /// Asks for memory to be mapped, which only the card's owner may; whether it was.
-    pub(crate) fn map(&mut self, memory: impl AsFd, iova: u64, size: u64) -> anyhow::Result<Result<(), CardError>> {
+    pub(crate) fn map(
+        &mut self,
+        memory: impl AsFd,
+        iova: u64,
+        size: u64,
+    ) -> anyhow::Result<Result<(), CardError>> {
         let mut body = Vec::new();
         body.extend_from_slice(&32_u32.to_ne_bytes());
         body.extend_from_slice(&3_u32.to_ne_bytes());
@@ -138,7 +143,12 @@ impl Grant {
     }
 
     /// Interrupts, as if the card did. With a count of 0 it disables the kind.
-    pub(crate) fn trigger(&mut self, index: u32, start: u32, count: u32) -> anyhow::Result<Result<(), CardError>> {
+    pub(crate) fn trigger(
+        &mut self,
+        index: u32,
+        start: u32,
+        count: u32,
+    ) -> anyhow::Result<Result<(), CardError>> {
         let mut body = Vec::new();
         for field in [20, TRIGGER_NOW, index, start, count] {
             body.extend_from_slice(&field.to_ne_bytes());

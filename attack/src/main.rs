@@ -68,7 +68,10 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("attack: {}{error:#}", options.play.map(|play| format!("{play}: ")).unwrap_or_default());
+            eprintln!(
+                "attack: {}{error:#}",
+                options.play.map(|play| format!("{play}: ")).unwrap_or_default()
+            );
             ExitCode::FAILURE
         }
     }
@@ -94,7 +97,10 @@ fn attack(options: &Options) -> anyhow::Result<bool> {
     let chosen: Vec<&Row> =
         ROWS.iter().filter(|row| options.row.as_ref().is_none_or(|name| row.name.contains(name))).collect();
     if chosen.is_empty() {
-        anyhow::bail!("no row has {:?} in its name; --list shows them", options.row.as_deref().unwrap_or_default());
+        anyhow::bail!(
+            "no row has {:?} in its name; --list shows them",
+            options.row.as_deref().unwrap_or_default()
+        );
     }
     let seed = options.seed.unwrap_or_else(|| u64::from(std::process::id()));
     if !options.json {

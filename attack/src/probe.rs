@@ -25,14 +25,13 @@ impl Probe {
             .context("a socket pair")?;
         let times = Arc::new(Mutex::new(Vec::new()));
         let end = Arc::new(AtomicBool::new(false));
-        let echo = std::thread::spawn(move || {
-            while answer(&far) {}
-        });
+        let echo = std::thread::spawn(move || while answer(&far) {});
         let (measured, ended) = (Arc::clone(&times), Arc::clone(&end));
         let asker = std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 let start = Instant::now();
-                if send(&near, b"?", SendFlags::NOSIGNAL).is_err() || recv(&near, &mut [0; 1], RecvFlags::empty()).is_err()
+                if send(&near, b"?", SendFlags::NOSIGNAL).is_err()
+                    || recv(&near, &mut [0; 1], RecvFlags::empty()).is_err()
                 {
                     return;
                 }

@@ -54,29 +54,26 @@ impl Request {
             Self::Cards { after } => start(1).option(after.map(u64::from)),
             Self::Open { card } => start(2).varint((*card).into()),
             Self::Close { card } => start(3).varint((*card).into()),
-            Self::Allocate { card, size, align, top, page_shift } => start(4)
-                .option(card.map(u64::from))
-                .varint(*size)
-                .varint(*align)
-                .varint(*top)
-                .u8(*page_shift),
+            Self::Allocate { card, size, align, top, page_shift } => {
+                start(4).option(card.map(u64::from)).varint(*size).varint(*align).varint(*top).u8(*page_shift)
+            }
             Self::Free { iova } => start(5).varint(*iova),
-            Self::Lease { card: on, part, shared, will } => start(6)
-                .varint(card(on))
-                .string(part)
-                .varint((*shared).into())
-                .list(will, |body, step| match *step {
-                    Step::Write { bar, offset, value } => {
-                        body.varint(0).u8(bar).varint(offset).varint(value.into())
+            Self::Lease { card: on, part, shared, will } => {
+                start(6).varint(card(on)).string(part).varint((*shared).into()).list(will, |body, step| {
+                    match *step {
+                        Step::Write { bar, offset, value } => {
+                            body.varint(0).u8(bar).varint(offset).varint(value.into())
+                        }
+                        Step::WaitUntil { bar, offset, mask, value, within } => body
+                            .varint(1)
+                            .u8(bar)
+                            .varint(offset)
+                            .varint(mask.into())
+                            .varint(value.into())
+                            .varint(within.into()),
                     }
-                    Step::WaitUntil { bar, offset, mask, value, within } => body
-                        .varint(1)
-                        .u8(bar)
-                        .varint(offset)
-                        .varint(mask.into())
-                        .varint(value.into())
-                        .varint(within.into()),
-                }),
+                })
+            }
             Self::Release { card: on, lease, will } => start(7).varint(card(on)).varint(*lease).bool(*will),
             Self::Wire { card: on, vector } => start(8).varint(card(on)).varint((*vector).into()),
             Self::Silence { card: on, vector } => start(9).varint(card(on)).varint((*vector).into()),
@@ -181,8 +178,14 @@ impl std::error::Error for Refusal {}
 /// What the broker says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Heard {
-    Reply { number: u64, reply: Reply },
-    Refused { number: u64, refusal: Refusal },
+    Reply {
+        number: u64,
+        reply: Reply,
+    },
+    Refused {
+        number: u64,
+        refusal: Refusal,
+    },
     /// With the index, which need not be known.
     Notice(u64),
 }
@@ -293,9 +296,13 @@ mod tests {
             .bytes();
         let mut usage = Fields(&usage);
         assert!(reply(&mut usage).is_err(), "cut short");
-        for (class, body) in
-            [(0, body()), (4, body()), (1, body().varint(7)), (1, body().varint(0).u8(0)), (2, body().varint(12))]
-        {
+        for (class, body) in [
+            (0, body()),
+            (4, body()),
+            (1, body().varint(7)),
+            (1, body().varint(0).u8(0)),
+            (2, body().varint(12)),
+        ] {
             assert!(answer(class, body).is_err(), "{class}");
         }
         assert!(decode(&[0; 15]).is_err());

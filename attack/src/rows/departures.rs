@@ -49,7 +49,10 @@ fn rounds(round: &Round<'_>, word: &str) -> anyhow::Result<()> {
         round.did(1);
     }
     if newcomers.1 > 0 {
-        round.broken(format!("{} bytes in {} buffers that who has them did not write", newcomers.1, newcomers.0));
+        round.broken(format!(
+            "{} bytes in {} buffers that who has them did not write",
+            newcomers.1, newcomers.0
+        ));
     }
     Ok(())
 }

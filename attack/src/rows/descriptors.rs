@@ -18,8 +18,12 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-pub(super) const PLAYS: &[(&str, Play)] =
-    &[("strangers", play_strangers), ("lingering", play_lingering), ("in-flight", play_in_flight), ("behind-nothing", play_behind_nothing)];
+pub(super) const PLAYS: &[(&str, Play)] = &[
+    ("strangers", play_strangers),
+    ("lingering", play_lingering),
+    ("in-flight", play_in_flight),
+    ("behind-nothing", play_behind_nothing),
+];
 
 /// With which message a descriptor is sent.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +156,9 @@ pub(super) fn behind_nothing(round: &Round<'_>) -> anyhow::Result<()> {
     std::thread::sleep(Duration::from_secs(2));
     let after = round.arena.broker.census()?.descriptors;
     if after > before + 60 {
-        round.broken(format!("while one client's socket does not close the broker's descriptors grew from {before} to {after}"));
+        round.broken(format!(
+            "while one client's socket does not close the broker's descriptors grew from {before} to {after}"
+        ));
     }
     round.end(villain, End::Killed)
 }

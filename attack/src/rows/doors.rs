@@ -8,7 +8,9 @@ use crate::villain::listen;
 use anyhow::{Context, bail};
 use jitney_memory::descriptors::{self, Wait};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socket_with, socketpair};
+use rustix::net::{
+    AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socket_with, socketpair,
+};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 use std::io::IoSlice;
 use std::net::{TcpListener, TcpStream};
@@ -122,7 +124,8 @@ fn play_knocks(stage: &Stage) -> anyhow::Result<()> {
         while send(&tcp, &[0; 65536], SendFlags::NOSIGNAL).is_ok() {}
         tcp.set_nonblocking(false)?;
         peers.push(listener.accept()?.0);
-        for odd in [lone.as_fd(), stream.as_fd(), datagram.as_fd(), memory.as_fd(), tcp.as_fd(), door.as_fd()] {
+        for odd in [lone.as_fd(), stream.as_fd(), datagram.as_fd(), memory.as_fd(), tcp.as_fd(), door.as_fd()]
+        {
             knock(&door, b"j", &[odd])?;
             knock(&door, b"k", &[odd])?;
         }

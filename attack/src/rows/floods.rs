@@ -164,7 +164,10 @@ fn play_questions(stage: &Stage) -> anyhow::Result<()> {
     while left > 0 || under_way > 0 {
         while under_way < 60 && left > 0 {
             let usage = left.is_multiple_of(2);
-            client.post(&if usage { Request::Usage { after: None } } else { Request::Cards { after: None } }, &[])?;
+            client.post(
+                &if usage { Request::Usage { after: None } } else { Request::Cards { after: None } },
+                &[],
+            )?;
             under_way += 1;
             left -= 1;
         }

@@ -19,7 +19,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-pub(super) const PLAYS: &[(&str, Play)] = &[("fuse", play), ("clogged", play_clogged), ("fuse-server", play_server)];
+pub(super) const PLAYS: &[(&str, Play)] =
+    &[("fuse", play), ("clogged", play_clogged), ("fuse-server", play_server)];
 
 /// How long the file system is there and does not answer. It has to be a process of its own: one that both serves a file and
 /// has it open can never end, since its end would wait for itself.
@@ -69,7 +70,8 @@ fn file() -> anyhow::Result<ManuallyDrop<OwnedFd>> {
     let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("/dev/fuse")?;
     let folder = tempfile::tempdir()?;
     let options = CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd()))?;
-    mount("jitney-attack", folder.path(), "fuse", MountFlags::empty(), options.as_c_str()).context("mounting")?;
+    mount("jitney-attack", folder.path(), "fuse", MountFlags::empty(), options.as_c_str())
+        .context("mounting")?;
     let server = Command::new(std::env::current_exe()?)
         .args(["--play", "fuse-server"])
         .stdin(Stdio::from(device))
@@ -106,7 +108,10 @@ fn play_clogged(stage: &Stage) -> anyhow::Result<()> {
     for _ in 0..stage.count {
         let client = stage.stranger()?;
         // Who has been turned away already cannot send anything.
-        drop(client.say(&Request::hello("clogged").encode(1), &vec![file.as_fd(); descriptors::MAX_DESCRIPTORS]));
+        drop(
+            client
+                .say(&Request::hello("clogged").encode(1), &vec![file.as_fd(); descriptors::MAX_DESCRIPTORS]),
+        );
         stage.did(1);
     }
     stage.stay()

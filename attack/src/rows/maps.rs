@@ -27,7 +27,9 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
             while observer.users()?.iter().any(|user| user.program == "villain") {
                 if since.elapsed() > SOON {
                     let seconds = SOON.as_secs();
-                    round.broken(format!("{count} maps of {each} GiB are not cleared away {seconds} s after death"));
+                    round.broken(format!(
+                        "{count} maps of {each} GiB are not cleared away {seconds} s after death"
+                    ));
                     break;
                 }
                 std::thread::sleep(Duration::from_millis(10));

@@ -64,7 +64,11 @@ const fn excused(row: Row, excuse: Excuse) -> Row {
 }
 
 pub(crate) const ROWS: &[Row] = &[
-    row("strangers", "descriptors of every kind that nobody asked for, up to 253 in a message", descriptors::strangers),
+    row(
+        "strangers",
+        "descriptors of every kind that nobody asked for, up to 253 in a message",
+        descriptors::strangers,
+    ),
     row("lingering", "TCP sockets whose close waits for a peer that does not read", descriptors::lingering),
     row("fuse", "files of a file system that never answers a close", fuse::row),
     row("clogged", "more of such files than a process may have open", fuse::clogged),
@@ -83,7 +87,10 @@ pub(crate) const ROWS: &[Row] = &[
     row("knocks", "the door of `jitney run`: everything that is not a knock", doors::row),
     row("garbage", "half messages, wrong sizes, versions and classes", garbage::garbage),
     row("unreadable", "bodies that cannot be read: an error each, and the client stays", garbage::unreadable),
-    excused(row("mutated", "valid traffic with bits turned, bytes cut and added", garbage::mutated), Excuse::Disturbed),
+    excused(
+        row("mutated", "valid traffic with bits turned, bytes cut and added", garbage::mutated),
+        Excuse::Disturbed,
+    ),
     row("unread", "replies that nobody reads", silence::unread),
     row("stopped", "SIGSTOP of a client at every point, then SIGKILL", silence::stopped),
     row("orphans", "a child that keeps the socket of its dead parent", silence::orphans),

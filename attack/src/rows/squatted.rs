@@ -6,7 +6,10 @@ use crate::stage::Stage;
 use crate::villain::Role;
 use anyhow::Context;
 use rustix::fs::{Gid, Uid, chown};
-use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, recv, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, recv,
+    socket_with,
+};
 use std::fs::{self, DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
@@ -41,8 +44,7 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
     for case in &cases {
         for (name, kind) in [("broker.sock", "packets"), ("boards/nitefury-0.sock", "stream")] {
             let word = format!("{kind}:{}", case.folder.join(name).display());
-            let mut squatter =
-                round.start(&Role { word, user: Some(SQUATTER), ..round.role("squat", 1) })?;
+            let mut squatter = round.start(&Role { word, user: Some(SQUATTER), ..round.role("squat", 1) })?;
             squatter.wait_until_ready(PLAY_LIMIT)?;
             let mut list = round.arena.place.jitney();
             let mut command = std::process::Command::new(&jitney);

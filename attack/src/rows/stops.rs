@@ -16,11 +16,14 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
         let mut arena = Arena::start(Options::default())?;
         let inner = Round::new(&arena, round.long, round.seed);
         let mut villains = Vec::new();
-        for (play, count, word) in
-            [("dma", 1, "none"), ("wills", 1, ""), ("stopped", 1, "unread"), ("stopped", 1, "wired"), ("huge-map", 8, "2")]
-        {
-            let mut villain =
-                inner.start(&Role { word: word.to_owned(), ..inner.role(play, count) })?;
+        for (play, count, word) in [
+            ("dma", 1, "none"),
+            ("wills", 1, ""),
+            ("stopped", 1, "unread"),
+            ("stopped", 1, "wired"),
+            ("huge-map", 8, "2"),
+        ] {
+            let mut villain = inner.start(&Role { word: word.to_owned(), ..inner.role(play, count) })?;
             villain.wait_until_ready(PLAY_LIMIT)?;
             if play == "stopped" {
                 villain.signal(Signal::STOP)?;
