@@ -86,7 +86,7 @@ fn no_history_of_very_many_fails() {
                     if number >= count {
                         return;
                     }
-                    try_one(if number % 2 == 0 { number } else { fresh.wrapping_add(number) });
+                    try_one(if number.is_multiple_of(2) { number } else { fresh.wrapping_add(number) });
                 }
             });
         }
