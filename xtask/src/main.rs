@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a developer sees")]
 
+mod attack;
 mod bench;
 mod coverage;
 mod fuzz;
@@ -28,6 +29,9 @@ enum Task {
     /// Check everything: formatting, lints, tests, documentation, fuzz targets, and the lab.
     #[command(after_help = test::HELP)]
     Test(test::Options),
+    /// Attack a broker in every way that a client can, with well-behaved clients beside it.
+    #[command(after_help = attack::HELP)]
+    Attack(attack::Options),
     /// Measure how fast things are, each as a ratio, and compare with the bars.
     #[command(after_help = bench::HELP)]
     Bench(bench::Options),
@@ -45,6 +49,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Options::parse().task {
         Task::Test(options) => test::run(&options),
+        Task::Attack(options) => attack::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Coverage(options) => coverage::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

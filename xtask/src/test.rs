@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything that has to be right.
 
+mod attack;
 mod lab;
 mod libtest;
 mod parts;

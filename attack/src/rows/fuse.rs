@@ -66,14 +66,14 @@ fn with_root(round: &Round<'_>, play: &str, count: u32) -> anyhow::Result<()> {
 }
 
 /// An open file that cannot be closed for some time.
-fn file() -> anyhow::Result<ManuallyDrop<OwnedFd>> {
+fn file(stage: &Stage) -> anyhow::Result<ManuallyDrop<OwnedFd>> {
     let device = open("/dev/fuse", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).context("/dev/fuse")?;
     let folder = tempfile::tempdir()?;
     let options = CString::new(format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd()))?;
     mount("jitney-attack", folder.path(), "fuse", MountFlags::empty(), options.as_c_str())
         .context("mounting")?;
     let server = Command::new(std::env::current_exe()?)
-        .args(["--play", "fuse-server"])
+        .args(["--play", "fuse-server", "--word", &stage.word])
         .stdin(Stdio::from(device))
         .stdout(Stdio::null())
         .spawn();
@@ -88,7 +88,7 @@ fn file() -> anyhow::Result<ManuallyDrop<OwnedFd>> {
 }
 
 fn play(stage: &Stage) -> anyhow::Result<()> {
-    let file = file()?;
+    let file = file(stage)?;
     let mut clients = Vec::new();
     for _ in 0..stage.count {
         for beside in Beside::ALL {
@@ -104,7 +104,7 @@ fn play(stage: &Stage) -> anyhow::Result<()> {
 
 /// Connects and has sent as many files as there may be in a message before anybody can ask who it is.
 fn play_clogged(stage: &Stage) -> anyhow::Result<()> {
-    let file = file()?;
+    let file = file(stage)?;
     for _ in 0..stage.count {
         let client = stage.stranger()?;
         // Who has been turned away already cannot send anything.
@@ -118,9 +118,9 @@ fn play_clogged(stage: &Stage) -> anyhow::Result<()> {
 }
 
 /// Serves the file system over standard input.
-fn play_server(_stage: &Stage) -> anyhow::Result<()> {
+fn play_server(stage: &Stage) -> anyhow::Result<()> {
     std::thread::spawn(|| while serve(std::io::stdin()).is_ok() {});
-    std::thread::sleep(LIFE);
+    std::thread::sleep(stage.word.parse().map_or(LIFE, Duration::from_secs));
     Ok(())
 }
 

@@ -103,6 +103,14 @@ pub(crate) const ROWS: &[Row] = &[
     ),
     excused(row("wills", "wills of 64 steps, and waits that never come true", wills::waits), Excuse::Wills),
     excused(row("many-wills", "256 leases with such wills, then death", wills::many), Excuse::Wills),
+    excused(
+        row("crowd-of-wills", "several clients with such wills, and all die at once", wills::crowd),
+        Excuse::Wills,
+    ),
+    excused(
+        row("released-wills", "several such wills carried out by Release at once", wills::released),
+        Excuse::Wills,
+    ),
     row("odd-wills", "wills that cannot be: refused, and the client stays", wills::odd),
     row("squatted", "another user's socket at the well-known place", squatted::row),
     row("departures", "SIGKILL in the middle of a transfer, with a will", departures::with_a_will),

@@ -16,6 +16,13 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
         let mut arena = Arena::start(Options::default())?;
         let inner = Round::new(&arena, round.long, round.seed);
         let mut villains = Vec::new();
+        if rustix::process::getuid().is_root() && std::path::Path::new("/dev/fuse").exists() {
+            // Its files do not close for longer than the broker may take to stop.
+            let mut villain =
+                inner.start(&Role { user: None, word: "30".into(), ..inner.role("fuse", 1) })?;
+            villain.wait_until_ready(PLAY_LIMIT)?;
+            villains.push(villain);
+        }
         for (play, count, word) in [
             ("dma", 1, "none"),
             ("wills", 1, ""),

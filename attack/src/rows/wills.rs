@@ -2,12 +2,15 @@
 
 use super::Play;
 use crate::client::refusal;
-use crate::protocol::Step;
-use crate::round::{End, Round};
+use crate::protocol::{Request, Step};
+use crate::round::{End, PLAY_LIMIT, Round};
 use crate::stage::Stage;
+use crate::villain::Role;
 use crate::xdma::{BAR, Channel, Direction};
+use std::time::Duration;
 
-pub(super) const PLAYS: &[(&str, Play)] = &[("wills", play_waits), ("odd-wills", play_odd)];
+pub(super) const PLAYS: &[(&str, Play)] =
+    &[("wills", play_waits), ("odd-wills", play_odd), ("released-wills", play_released)];
 
 const STEPS: usize = 64;
 /// All waits of a will together, in milliseconds.
@@ -33,8 +36,47 @@ fn play_waits(stage: &Stage) -> anyhow::Result<()> {
     will[0] = CHANNEL.never(WAITS / 2);
     will[1] = CHANNEL.never(WAITS / 2);
     for number in 0..stage.count {
-        client.lease(stage.card, &format!("w{number}"), &will)?;
+        client.lease(stage.card, &format!("w{}{number}", stage.word), &will)?;
         stage.did(1);
+    }
+    stage.stay()
+}
+
+pub(super) fn crowd(round: &Round<'_>) -> anyhow::Result<()> {
+    let villains = (0..round.figure(4, 30)).map(|number| {
+        // Each with a part of its own.
+        let role = Role { word: format!("crowd{number}"), ..round.role("wills", 1) };
+        let mut villain = round.start(&role)?;
+        villain.wait_until_ready(PLAY_LIMIT)?;
+        Ok(villain)
+    });
+    for villain in villains.collect::<anyhow::Result<Vec<_>>>()? {
+        round.end(villain, End::Killed)?;
+    }
+    Ok(())
+}
+
+pub(super) fn released(round: &Round<'_>) -> anyhow::Result<()> {
+    let mut villain = round.start(&round.role("released-wills", round.figure(4, 60)))?;
+    villain.wait_until_ready(PLAY_LIMIT)?;
+    std::thread::sleep(Duration::from_secs(round.figure(7, 60).into()));
+    round.end(villain, End::Killed)
+}
+
+/// Has wills carried out by Release, many at once, and goes on living.
+fn play_released(stage: &Stage) -> anyhow::Result<()> {
+    let (mut client, _grant) = stage.with_card()?;
+    let mut leases = Vec::new();
+    for number in 0..stage.count {
+        leases.push(client.lease(stage.card, &format!("r{number}"), &[CHANNEL.never(WAITS)])?);
+    }
+    for lease in leases {
+        client.post(&Request::Release { card: stage.card, lease, will: true }, &[])?;
+        stage.did(1);
+    }
+    stage.ready();
+    while client.users()?.iter().any(|user| user.program == "villain" && user.leases > 0) {
+        std::thread::sleep(Duration::from_millis(200));
     }
     stage.stay()
 }

@@ -1,9 +1,9 @@
 //! What there is to check, in the order in which it is: what is quick comes first, and what builds little that is new after
 //! what builds it all.
 
-use super::lab;
 use super::libtest;
 use super::tally::Tally;
+use super::{attack, lab};
 use crate::instruments::Instruments;
 use crate::process::{self, Said};
 use crate::{fuzz, workspace};
@@ -39,7 +39,7 @@ pub(crate) struct Part {
     pub(crate) run: fn(Wish<'_>) -> anyhow::Result<Ran>,
 }
 
-pub(crate) const PARTS: [Part; 9] = [
+pub(crate) const PARTS: [Part; 10] = [
     Part { name: "formatting", has_names: false, run: formatting },
     Part { name: "lints", has_names: false, run: lints },
     Part { name: "library without the command", has_names: false, run: library_alone },
@@ -48,6 +48,7 @@ pub(crate) const PARTS: [Part; 9] = [
     Part { name: "examples", has_names: false, run: examples },
     Part { name: "tests in documentation", has_names: true, run: doc_tests },
     Part { name: "fuzz targets", has_names: false, run: fuzz_targets },
+    Part { name: attack::NAME, has_names: true, run: attack::run },
     Part { name: lab::NAME, has_names: true, run: lab::run },
 ];
 
