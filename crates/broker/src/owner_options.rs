@@ -50,7 +50,7 @@ fn open_visible(options: OpenOptions) -> Result<Vec<OpenedSpace>> {
     // Which one it was is found out one by one. One that fails otherwise stays, to fail again below.
     cards.retain(|card| match open_all_with(slice::from_ref(card), options) {
         Err(error) if is_out_of_reach(&error) => {
-            tracing::warn!(%error, "card {card} is left out, as nobody named it");
+            tracing::warn!(%error, "card {card} is left out");
             false
         }
         _ => true,

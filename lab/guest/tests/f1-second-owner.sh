@@ -14,6 +14,10 @@ for interface in $(interfaces); do
     says "$broker" jitney who "$card"
     # It is listed all the same.
     says "pid $broker (/usr/bin/jitney" jitney list --iommu "$interface"
+    says "held by pid $broker (/usr/bin/jitney" jitney list --iommu "$interface"
+    # Also who names it without saying that he wants to own it, and who looks for what only that card has.
+    refuses 1 "card $card is held by pid $broker (/usr/bin/jitney" jitney info "$card" --iommu "$interface"
+    refuses 3 "$card is held by pid $broker (/usr/bin/jitney" jitney test general --iommu "$interface"
     says "10ee:7024" jitney list --iommu "$interface"
     # Who names no card gets those that are left.
     says "all 20 transfers each way match" jitney time blkram --transfers 20 --iommu "$interface"

@@ -2,6 +2,7 @@
 
 use super::args::{Selection, Source};
 use super::emulated::EmulatedBoards;
+use super::held::holders_of;
 use jitney_broker::{Bus, BusOptions};
 use jitney_vfio::{Card, CardAddress, Error, ErrorKind};
 use std::sync::Arc;
@@ -32,7 +33,8 @@ impl Session {
     /// The cards to use: the one that is named, or all.
     pub(crate) fn cards(&self, only: Option<&str>) -> anyhow::Result<Cards> {
         if let Some(selector) = only {
-            return Ok(Cards { there: vec![self.bus.card(selector)?], gone: Vec::new() });
+            let card = self.bus.card(selector).map_err(|error| not_found(error, selector))?;
+            return Ok(Cards { there: vec![card], gone: Vec::new() });
         }
         let mut cards = Cards::default();
         for identity in self.bus.cards() {
@@ -44,6 +46,19 @@ impl Session {
         }
         Ok(cards)
     }
+}
+
+/// `error`, or who has the card that was not found.
+fn not_found(error: Error, selector: &str) -> Error {
+    let holders = match selector.parse() {
+        Ok(CardAddress::Pci(address)) if error.kind() == ErrorKind::NotFound => holders_of(address),
+        _ => return error,
+    };
+    if holders.is_empty() {
+        return error;
+    }
+    Error::new(ErrorKind::Held, format!("card {selector} is {}", holders.join(" and ")))
+        .with_remedy("start programs under one broker (jitney run, jitney broker), or end the holder")
 }
 
 /// The cards of a bus. One that is dead does not keep anybody from using the others.

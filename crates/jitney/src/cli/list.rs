@@ -2,6 +2,7 @@
 
 use super::args::{Selection, Source};
 use super::cards::Session;
+use super::held::holders_of;
 use super::report::print_line;
 use super::status::Status;
 use jitney_boards::Catalogue;
@@ -16,7 +17,7 @@ struct Row {
     card: String,
     id: String,
     board: Option<String>,
-    /// Who has it: programs under a broker, or a kernel driver.
+    /// Who has it: programs under a broker, or a kernel driver, or whoever has it from vfio-pci.
     users: Vec<String>,
 }
 
@@ -121,11 +122,12 @@ fn identity(function: &PciFunction) -> Identity {
 fn function_row(function: &PciFunction) -> Row {
     let driver = function.driver.as_deref().map(|driver| format!("driver {driver}"));
     let group = function.iommu_group.map(|group| format!("IOMMU group {group}"));
+    let holders = if function.bound_to_vfio() { holders_of(function.address) } else { Vec::new() };
     let identity = identity(function);
     Row {
         id: id(&identity),
         card: identity.address,
         board: None,
-        users: driver.into_iter().chain(group).collect(),
+        users: driver.into_iter().chain(group).chain(holders).collect(),
     }
 }

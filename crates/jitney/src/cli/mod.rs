@@ -13,6 +13,7 @@ mod descriptors;
 mod emulate;
 mod emulated;
 mod general;
+mod held;
 mod info;
 mod list;
 mod log;

@@ -2,6 +2,7 @@
 
 use super::args::Selection;
 use super::cards::{Session, is_gone};
+use super::held::held_cards;
 use super::report::{Report, print_line};
 use super::status::Status;
 use jitney_boards::{Board, Error};
@@ -64,7 +65,12 @@ pub(crate) fn has_block_ram(board: &Board) -> bool {
 
 /// What is said when there was nothing to test.
 pub(crate) fn nothing_tested(what: &str, json: bool) -> Status {
-    eprintln!("jitney: nothing tested: there is no {what}; `jitney list` shows what there is");
+    match held_cards() {
+        Some(held) => eprintln!(
+            "jitney: nothing tested: there is no {what} among the cards that can be had, but {held}; `jitney list` shows all"
+        ),
+        None => eprintln!("jitney: nothing tested: there is no {what}; `jitney list` shows what there is"),
+    }
     if json {
         print_line("[]");
     }
