@@ -11,14 +11,14 @@ use crate::protocol::{CardId, Reply};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Departure {
     /// The number of the goodbye to answer, if there was one.
-    goodbye: Option<u64>,
-    phase: Phase,
+    pub(super) goodbye: Option<u64>,
+    pub(super) phase: Phase,
     /// The cards that may still be at work for it although nobody looks after that.
     pub(super) unquiet: Traces,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Phase {
+pub(super) enum Phase {
     /// What stops its engines.
     Wills,
     /// No interrupt goes to it any more.

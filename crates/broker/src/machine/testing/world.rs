@@ -35,7 +35,6 @@ pub struct World {
     next_client: u64,
     next_number: u64,
     ordered: Moment,
-    next_place: u64,
 }
 
 impl World {
@@ -69,7 +68,6 @@ impl World {
             next_client: 0,
             next_number: 1,
             ordered: 0,
-            next_place: 0x10_0000,
         }
     }
 
@@ -236,16 +234,22 @@ impl World {
     }
 
     /// Where memory lies that decides that itself: more than was asked for, sometimes where another card has something.
-    fn somewhere(&mut self, space: Space, size: u64, which: usize) -> DmaPlace {
+    fn somewhere(&self, space: Space, size: u64, which: usize) -> DmaPlace {
         let elsewhere = self.memory.iter().find(
             |memory| matches!((memory.space, space), (Space::One(other), Space::One(own)) if other != own),
         );
         if let Some(memory) = elsewhere.filter(|_| which.is_multiple_of(3)) {
             return DmaPlace { iova: memory.range.start, size: size.max(4096) };
         }
-        let place = DmaPlace { iova: self.next_place, size: size + 4096 };
-        self.next_place += place.size;
-        place
+        let size = size + 4096;
+        let is_free = |iova: &u64| {
+            // What could not be unmapped is still there, and what was there last is used again last.
+            let kept = self.kept.iter().map(|(range, _)| range).chain(&self.lost);
+            let mut there = self.memory.iter().map(|memory| &memory.range).chain(kept);
+            there.all(|range| range.end <= *iova || iova + size <= range.start)
+        };
+        let iova = (0x10_0000u64..).step_by(4096).find(is_free).expect("there is more memory");
+        DmaPlace { iova, size }
     }
 
     /// All work ends well.

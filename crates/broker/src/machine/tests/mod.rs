@@ -3,6 +3,7 @@
 mod buffers;
 mod cards;
 mod departures;
+mod exploration;
 mod histories;
 mod leases;
 mod leaving;
