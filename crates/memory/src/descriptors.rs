@@ -195,6 +195,24 @@ fn retry<T>(wait: Wait, mut call: impl FnMut() -> rustix::io::Result<T>) -> rust
     }
 }
 
+/// Looks at the next packet and leaves it where it is: how long it is, up to the size of `buffer`, and whether descriptors
+/// came with it. They are neither received nor closed: `None` if there is no packet now.
+///
+/// # Errors
+/// What `recvmsg` answers.
+pub fn peek(socket: impl AsFd, buffer: &mut [u8]) -> Result<Option<(usize, bool)>> {
+    // Without room for descriptors the kernel says that there are some, and drops no more than its own references.
+    let mut control = RecvAncillaryBuffer::new(&mut []);
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let looked =
+        retry_on_intr(|| rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags));
+    match looked {
+        Ok(message) => Ok(Some((message.bytes, message.flags.contains(ReturnFlags::CTRUNC)))),
+        Err(rustix::io::Errno::AGAIN) => Ok(None),
+        Err(errno) => Err(Error::system("recvmsg", "from a peer", errno)),
+    }
+}
+
 /// Fills `buffer` from a stream, collecting at most `max_descriptors` descriptors on the way, and returns them;
 /// `None` if the peer closed the connection before the first byte.
 ///

@@ -8,9 +8,16 @@ use jitney_vfio::{Error, Result};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 /// The most messages of one source whose descriptors may still be being closed when somebody of it is let in.
 const MOST_OPEN: usize = 16;
+
+/// How long a close may take that nobody keeps from ending.
+const LATE: Duration = Duration::from_millis(200);
+
+/// The most threads that close what came from one source.
+const MOST_THREADS: usize = 64;
 
 /// Whose descriptors they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,15 +32,14 @@ pub(super) enum Source {
 
 pub(super) struct Closer {
     own: mpsc::Sender<Vec<OwnedFd>>,
-    open: Arc<Mutex<HashMap<Source, usize>>>,
+    /// What takes turns when there are too many threads of one source already.
+    rest: mpsc::Sender<Vec<OwnedFd>>,
+    open: Arc<Mutex<HashMap<Source, Vec<Instant>>>>,
 }
 
 impl Closer {
     pub(super) fn new() -> Result<Self> {
-        let (own, rest) = mpsc::channel::<Vec<OwnedFd>>();
-        let close = move || rest.into_iter().for_each(drop);
-        std::thread::Builder::new().name("close".into()).spawn(close).map_err(|error| super::io(&error))?;
-        Ok(Self { own, open: Arc::default() })
+        Ok(Self { own: queue("close")?, rest: queue("close the rest")?, open: Arc::default() })
     }
 
     /// Closes descriptors that this process made.
@@ -48,16 +54,31 @@ impl Closer {
         if descriptors.is_empty() {
             return;
         }
-        *self.open().entry(source).or_default() += 1;
+        let began = Instant::now();
+        {
+            let mut open = self.open();
+            let parcels = open.entry(source).or_default();
+            if parcels.len() >= MOST_THREADS {
+                drop(open);
+                // They wait for each other, and for nobody else.
+                if self.rest.send(descriptors).is_err() {
+                    tracing::error!("the thread that closes descriptors has ended");
+                }
+                return;
+            }
+            parcels.push(began);
+        }
         let open = Arc::clone(&self.open);
         let parcel = Arc::new(Mutex::new(descriptors));
         let contents = Arc::clone(&parcel);
         let close = move || {
             drop(std::mem::take(&mut *lock(&contents)));
             let mut open = lock(&open);
-            if let Some(count) = open.get_mut(&source) {
-                *count -= 1;
-                if *count == 0 {
+            if let Some(parcels) = open.get_mut(&source) {
+                if let Some(index) = parcels.iter().position(|other| *other == began) {
+                    parcels.swap_remove(index);
+                }
+                if parcels.is_empty() {
                     open.remove(&source);
                 }
             }
@@ -78,7 +99,8 @@ impl Closer {
         if source == Source::Door {
             return Ok(());
         }
-        let open = self.open().get(&source).copied().unwrap_or(0);
+        let late = |parcels: &Vec<Instant>| parcels.iter().filter(|began| began.elapsed() > LATE).count();
+        let open = self.open().get(&source).map_or(0, late);
         if open < MOST_OPEN {
             return Ok(());
         }
@@ -92,11 +114,19 @@ impl Closer {
             .with_remedy("end what keeps them from closing"))
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<Source, usize>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Source, Vec<Instant>>> {
         lock(&self.open)
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread that closes one thing after the other.
+fn queue(name: &str) -> Result<mpsc::Sender<Vec<OwnedFd>>> {
+    let (sender, parcels) = mpsc::channel::<Vec<OwnedFd>>();
+    let close = move || parcels.into_iter().for_each(drop);
+    std::thread::Builder::new().name(name.into()).spawn(close).map_err(|error| super::io(&error))?;
+    Ok(sender)
 }

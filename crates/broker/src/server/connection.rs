@@ -88,6 +88,24 @@ impl Connection {
 
     /// Takes the next message, if there is one. Descriptors that nobody asked for go to `closer`.
     pub(super) fn receive(&self, buffer: &mut [u8], closer: &Closer) -> Incoming {
+        match descriptors::peek(&self.socket, buffer) {
+            Ok(None) => return Incoming::Nothing,
+            Ok(Some((len, true))) => {
+                // Nothing is taken in that has to be closed again, if that can be avoided.
+                let wanted = matches!(
+                    protocol::decode_request(&buffer[..len]),
+                    Ok((_, Request::Wire { .. })) | Err(DecodeError::Body { .. })
+                );
+                if !wanted {
+                    let what = "a descriptor came with a message that needs none";
+                    return Incoming::Nonsense(Error::new(ErrorKind::Protocol, what));
+                }
+                if let Err(error) = closer.check(self.source) {
+                    return Incoming::Nonsense(error);
+                }
+            }
+            Ok(Some((_, false))) | Err(_) => {}
+        }
         let received = match descriptors::receive_all(&self.socket, buffer, Wait::Never) {
             Ok(received) => received,
             Err(error) if error.would_block() => return Incoming::Nothing,
@@ -105,13 +123,11 @@ impl Connection {
         }
         match received.missing {
             Some(Missing::Bytes) => return nonsense("a message is longer than 65536 bytes", descriptors),
-            Some(Missing::Descriptors) => {
-                return nonsense("the broker has no descriptors left for what came", descriptors);
-            }
-            None if descriptors.len() > protocol::MAX_DESCRIPTORS => {
+            _ if descriptors.len() > protocol::MAX_DESCRIPTORS => {
                 return nonsense("more than one descriptor came with a request", descriptors);
             }
-            None => {}
+            // If the broker has no descriptor left the request is refused as one that came without.
+            Some(Missing::Descriptors) | None => {}
         }
         match protocol::decode_request(&buffer[..received.len]) {
             Ok((number, request)) => {
@@ -215,18 +231,9 @@ impl Connection {
         if let Err(errno) = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both) {
             tracing::debug!(client = self.client.0, %errno, "the connection was gone already");
         }
-        // What was sent and nobody has read would be closed with the socket, descriptors included. Nothing more can come now.
-        let mut unread = Vec::new();
-        let mut rest = [0; 64];
-        while let Ok(received) = descriptors::receive_all(&self.socket, &mut rest, Wait::Never) {
-            if received.len == 0 && received.descriptors.is_empty() {
-                break;
-            }
-            unread.extend(received.descriptors);
-        }
-        closer.strange(self.source, unread);
-        let mut own = vec![self.socket];
-        own.extend(self.process);
+        // What was sent and nobody has read is closed with the socket, descriptors included.
+        closer.strange(self.source, vec![self.socket]);
+        let mut own: Vec<OwnedFd> = self.process.into_iter().collect();
         own.extend(self.waiting.into_iter().flat_map(|(_, descriptors)| descriptors));
         closer.own(own);
     }

@@ -1,6 +1,6 @@
 //! The ways into a broker: sockets with names, and doors that child processes inherit.
 
-use super::closer::Closer;
+use super::closer::{Closer, Source};
 use super::door::{self, Door};
 use super::listener::Listener;
 use super::token::Token;
@@ -46,10 +46,24 @@ impl Entrances {
                 door::Knock::Client(socket) => Some((socket, Way::Door)),
                 door::Knock::Nothing => None,
                 door::Knock::Closed => {
-                    self.open.remove(&number);
+                    self.close(number, closer);
                     None
                 }
             },
+        }
+    }
+
+    /// Lets nobody in any more.
+    pub(super) fn close_all(&mut self, closer: &Closer) {
+        for number in self.open.keys().copied().collect::<Vec<_>>() {
+            self.close(number, closer);
+        }
+    }
+
+    fn close(&mut self, number: u64, closer: &Closer) {
+        // There may be knocks in it that nobody has heard, with whatever came along.
+        if let Some(Entrance::Door(inside)) = self.open.remove(&number) {
+            closer.strange(Source::Door, vec![inside]);
         }
     }
 

@@ -163,7 +163,7 @@ impl Broker {
                         self.stop.take()?;
                         if stopping.is_none() {
                             stopping = Some(Instant::now());
-                            self.entrances = Entrances::default();
+                            self.entrances.close_all(&self.closer);
                             self.feed(Event::Stop);
                         }
                     }

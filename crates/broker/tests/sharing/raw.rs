@@ -84,6 +84,21 @@ impl Raw {
         reply.unwrap_err()
     }
 
+    /// The broker hangs up, with a last word or, if it would not even take what was sent, without.
+    pub(crate) fn is_dropped(&mut self) {
+        let mut buffer = vec![0; protocol::MAX_MESSAGE];
+        loop {
+            match descriptors::receive(&self.socket, &mut buffer, protocol::MAX_DESCRIPTORS, Wait::Block) {
+                Ok(received) if received.len == 0 => return,
+                Ok(received) => {
+                    let said = protocol::decode_message(&buffer[..received.len]).unwrap();
+                    assert!(matches!(said, Message::Reply(0, Err(_))), "{said:?}");
+                }
+                Err(error) => return assert!(error.peer_gone(), "{error}"),
+            }
+        }
+    }
+
     fn next(&mut self) -> (u64, Result<Reply, Error>, Option<OwnedFd>) {
         let mut buffer = vec![0; protocol::MAX_MESSAGE];
         loop {
