@@ -80,6 +80,17 @@ impl Place {
         command
     }
 
+    /// The broker of both boards.
+    pub(crate) fn broker(&self) -> Command {
+        let mut command = self.jitney();
+        command.args(["broker", "--group", "--isolate", "--socket"]).arg(&self.socket);
+        for name in ["same", "other"] {
+            let socket = self.path().join(format!("{name}.sock"));
+            command.arg("--card").arg(format!("vfio-user:{}", socket.display()));
+        }
+        command
+    }
+
     pub(crate) fn log(&self, name: &str) -> anyhow::Result<File> {
         let path = self.path().join(format!("{name}.log"));
         File::create(&path).with_context(|| format!("making {}", path.display()))
@@ -105,12 +116,7 @@ impl Arena {
             Jitney::start(command, "serving")
         };
         let boards = [board("same")?, board("other")?];
-        let mut command = place.jitney();
-        command.args(["broker", "--group", "--isolate", "--socket"]).arg(&place.socket);
-        for name in ["same", "other"] {
-            let socket = place.path().join(format!("{name}.sock"));
-            command.arg("--card").arg(format!("vfio-user:{}", socket.display()));
-        }
+        let mut command = place.broker();
         match options.stderr {
             Some(stderr) => command.stderr(stderr),
             None => command.stderr(place.log("broker")?),

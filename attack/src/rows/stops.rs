@@ -1,6 +1,6 @@
 //! The broker is told to stop in the middle of everything.
 
-use crate::arena::{Arena, Options};
+use crate::arena::{Arena, Jitney, Options};
 use crate::grant::Grant;
 use crate::round::{PLAY_LIMIT, Round};
 use crate::villain::Role;
@@ -54,6 +54,12 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
         connect(&board, &SocketAddrUnix::new(arena.board_socket())?)?;
         if Grant::negotiate(board)?.is_master()? {
             round.broken("the broker has stopped, and its card can still start DMA");
+        }
+        // Those who are left do not keep its cards from the next one.
+        let mut next = arena.place.broker();
+        next.stderr(arena.place.log("next")?);
+        if let Err(error) = Jitney::start(next, "listening") {
+            round.broken(format!("the next broker: {error:#}: {}", arena.place.end_of_log("next")));
         }
         drop(villains);
         round.did(1);
