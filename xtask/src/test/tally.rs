@@ -63,7 +63,7 @@ const EXPECTED: [Expected; 10] = [
     // Those that need QEMU's cards on a real kernel are counted where they run.
     Expected { test: "", reason: "run it in the lab" },
     // No test by itself: a part of others, which start it and look at how it ends.
-    Expected { test: "interrupts: one_of_two_processes", reason: "in processes of its own" },
+    Expected { test: "", reason: "in processes of its own" },
     // Each row of the lab's matrix is there for what it has, and some for what it lacks.
     Expected { test: "lab small-noiommu:", reason: "this machine has no IOMMU" },
     Expected { test: "lab small:", reason: "this machine has an IOMMU" },

@@ -97,7 +97,7 @@ fn a_connection_whose_maker_has_ended_maps_nothing() {
 }
 
 #[test]
-#[ignore = "the other process of the test above"]
+#[ignore = "other tests start it in processes of its own"]
 fn connect_for_somebody_else() {
     let Some(path) = std::env::var_os(SOCKET) else { return };
     let made = UnixStream::connect(path).unwrap();

@@ -26,7 +26,7 @@ const RUN_AND_REPORT_ERRORS: u32 = 0x00F8_3E19;
 
 /// Not a test: what the child process does.
 #[test]
-#[ignore = "serves a board to the other tests of this file"]
+#[ignore = "other tests start it in processes of its own"]
 fn board() {
     let Some(path) = std::env::var_os(SOCKET) else { return };
     let server = Server::bind(PathBuf::from(path), Options::default(), |host| {
