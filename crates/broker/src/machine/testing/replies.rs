@@ -170,12 +170,14 @@ impl World {
             self.at_work.iter().all(|at_work| at_work.task.client != Some(client)),
             "something is not done"
         );
-        for (id, card) in &self.cards {
+        for (id, card) in &mut self.cards {
             let left = card
                 .wired
                 .iter()
                 .find(|(vector, holder)| **holder == client && !card.unsilenced.contains(vector));
             assert_eq!(left, None, "a vector of card {id:?} is wired to somebody who is gone");
+            // From here on it is nobody's, who may come again.
+            card.wired.retain(|_, holder| *holder != client);
         }
         for memory in self.memory.iter_mut().filter(|memory| memory.owner == Some(client)) {
             assert!(memory.placed && !gone.unquiet.is_empty(), "memory is left: {memory:x?}");

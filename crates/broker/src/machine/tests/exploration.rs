@@ -15,6 +15,8 @@ use canonical::key;
 use jitney_iova::Allocator;
 use jitney_vfio::{LeaseId, Mode, Notice};
 use std::collections::HashSet;
+use std::fmt::Display;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 const USUAL: usize = 50_000;
 const CARD: CardId = CardId(0);
@@ -83,6 +85,17 @@ fn happen(world: &mut World, choice: usize) -> bool {
         world.finish(which, ENDINGS[choice % ENDINGS.len()]);
     }
     can
+}
+
+fn describe(choice: usize) -> String {
+    match ACTIONS.get(choice / CLIENTS) {
+        Some(action) => format!("client {}: {action:?}", choice % CLIENTS),
+        None if choice == CHOICES - 1 => "the card is wanted back".into(),
+        None => {
+            let choice = choice - CLIENTS * ACTIONS.len();
+            format!("work {} ends: {:?}", choice / ENDINGS.len(), ENDINGS[choice % ENDINGS.len()])
+        }
+    }
 }
 
 fn act(world: &mut World, client: ClientId, action: Action) -> bool {
@@ -154,20 +167,37 @@ struct Found {
 impl Found {
     fn make(&mut self, state: u32) -> World {
         if self.last.0 != state {
-            let mut path = Vec::new();
-            let mut at = state;
-            while at != 0 {
-                let (from, choice) = self.origins[at as usize];
-                path.push(choice);
-                at = from;
-            }
             let mut world = start(self.setting);
-            for choice in path.into_iter().rev() {
+            for choice in self.path(state) {
                 happen(&mut world, choice.into());
             }
             self.last = (state, world);
         }
         self.last.1.clone()
+    }
+
+    /// What happened until then.
+    fn path(&self, state: u32) -> Vec<u8> {
+        let mut path = Vec::new();
+        let mut at = state;
+        while at != 0 {
+            let (from, choice) = self.origins[at as usize];
+            path.push(choice);
+            at = from;
+        }
+        path.reverse();
+        path
+    }
+
+    /// Does something to a state, and says how it was reached if that panics.
+    fn attempt<T>(&self, state: u32, what: impl Display, attempt: impl FnOnce() -> T) -> T {
+        catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|panic| {
+            for choice in self.path(state) {
+                eprintln!("{}", describe(choice.into()));
+            }
+            eprintln!("{what}");
+            resume_unwind(panic)
+        })
     }
 }
 
@@ -187,10 +217,11 @@ fn explore(setting: Setting, most: usize) -> (usize, usize) {
         if state != 0 {
             happen(&mut world, choice.into());
         }
-        check(&world, state);
+        found.attempt(state, "and then the end", || check(&world, state));
         for choice in 0..CHOICES {
             let mut next = world.clone();
-            if happen(&mut next, choice) && seen.insert(key(&next)) {
+            let happens = found.attempt(state, describe(choice), || happen(&mut next, choice));
+            if happens && seen.insert(key(&next)) {
                 found.origins.push((state, u8::try_from(choice).expect("few choices")));
             }
         }
