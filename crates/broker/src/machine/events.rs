@@ -162,8 +162,8 @@ pub enum Effect {
         /// What.
         notice: Notice,
     },
-    /// Do something that can fail or take time, and answer with [`Event::Finished`]. What is for one card, or for one address
-    /// space, is done in the order of these effects.
+    /// Do something that can fail or take time, and answer with [`Event::Finished`]. What is for one card is done in the order of
+    /// these effects, but that a will goes on behind what comes later; what is for one address space, in any.
     Work {
         /// The number to answer with.
         id: TaskId,
@@ -279,7 +279,7 @@ pub enum Work {
     },
 }
 
-/// Where work is done: each place does one thing after the other.
+/// Where work is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
     /// At a card.

@@ -14,7 +14,7 @@ pub struct Limits {
     pub requests_of_client: usize,
     /// DMA buffers of a client. A type1 container has 65535 maps for all.
     pub buffers_of_client: usize,
-    /// DMA buffers of a user, with those of programs that are gone whose addresses are in quarantine.
+    /// DMA buffers of a user, with those of programs that are gone whose memory has to stay where there is no IOMMU.
     pub buffers_of_user: usize,
     /// Bytes of DMA buffers of a user.
     pub bytes_of_user: u64,

@@ -20,8 +20,9 @@ pub(super) struct Since(pub(super) TaskId);
 /// Cards that may be at work for somebody who is gone, and since when nobody tells them anything more for it.
 pub(super) type Traces = BTreeMap<CardId, Since>;
 
-/// The most that is in quarantine: as many maps as a type1 container has. Whoever dies again and again would have the books grow for ever.
-const MOST: usize = 65536;
+/// The most addresses of one user that are in quarantine, as many as it may have buffers. Whoever dies again and again would have
+/// the books grow for ever; it is its own addresses that are let go of, and not those of others.
+const MOST: usize = 16384;
 
 /// Something in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,15 +60,17 @@ impl Machine {
         }
     }
 
-    /// Lets go of the oldest addresses if there are too many.
-    fn limit_quarantine(&mut self) {
-        if self.quarantined.len() <= MOST {
+    /// Lets go of a user's oldest addresses if there are too many of it.
+    fn limit_quarantine(&mut self, uid: u32) {
+        let own = |entry: &&Quarantined| entry.uid == uid && matches!(entry.what, What::Address(_));
+        // There cannot be more of one than there are of all, which is quickly seen.
+        if self.quarantined.len() <= MOST || self.quarantined.iter().filter(own).count() <= MOST {
             return;
         }
         // Many at a time, since what is behind them moves up.
         let mut oldest = Vec::new();
         self.quarantined.retain(|entry| match entry.what {
-            What::Address(id) if oldest.len() < MOST / 16 => {
+            What::Address(id) if entry.uid == uid && oldest.len() < MOST / 16 => {
                 oldest.push(id);
                 false
             }
@@ -83,7 +86,7 @@ impl Machine {
         if let Some(state) = self.clients.get(&client) {
             let (uid, waits_for) = (state.peer.uid, state.unquiet().clone());
             self.quarantined.push(Quarantined { what, uid, waits_for });
-            self.limit_quarantine();
+            self.limit_quarantine(uid);
         }
     }
 
@@ -122,11 +125,12 @@ impl Machine {
         }
     }
 
-    /// How many buffers' addresses of a user are in quarantine, and how many bytes of memory.
+    /// How many buffers of a user are in quarantine whose memory is still there, and their bytes. Addresses alone are not counted:
+    /// nobody is refused anything because its programs died before.
     pub(super) fn in_quarantine(&self, uid: u32) -> (usize, u64) {
         let own = self.quarantined.iter().filter(|entry| entry.uid == uid);
         own.fold((0, 0), |(count, bytes), entry| match entry.what {
-            What::Address(_) => (count + 1, bytes),
+            What::Address(_) => (count, bytes),
             What::Memory { size, .. } => (count + 1, bytes.saturating_add(size)),
         })
     }

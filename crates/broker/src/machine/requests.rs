@@ -65,7 +65,8 @@ impl Machine {
             Request::Hello { program } => {
                 let broker = self.broker_pid;
                 if let Some(client) = self.clients.get_mut(&client) {
-                    client.program = Some(presentable(&program));
+                    client.program =
+                        Some(jitney_host::presentable(&program).chars().take(MAX_PROGRAM).collect());
                 }
                 Ok(Some(Reply::Welcome { broker }))
             }
@@ -172,9 +173,4 @@ impl Machine {
             effects.push(Effect::Reply { client, number, reply, attach });
         }
     }
-}
-
-/// What a client calls itself, as others may be shown it: not long, and no control characters for their terminals.
-fn presentable(program: &str) -> String {
-    program.chars().take(MAX_PROGRAM).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
