@@ -11,12 +11,17 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// A page: the least that a pipe holds.
+const PIPE: usize = 4096;
+
 /// A process whose standard error is a pipe that nobody reads. It is killed when this is dropped.
 struct Unread(Child);
 
 impl Unread {
     fn start(mut command: Command, ready: &str) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // As small as a pipe can be, so that little fills it.
+        rustix::pipe::fcntl_setpipe_size(child.stderr.as_ref().unwrap(), PIPE).unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap().contains(ready)), "it does not say {ready:?}");
         Self(child)
@@ -38,6 +43,18 @@ impl Unread {
             lines.for_each(drop);
         });
         assert_eq!(seen.recv_timeout(Duration::from_secs(30)), Ok(true), "it does not log {text:?}");
+    }
+
+    /// Ends it, and says how many bytes it has logged.
+    fn logged(&mut self) -> usize {
+        let mut stderr = self.0.stderr.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut log = Vec::new();
+            stderr.read_to_end(&mut log).unwrap();
+            log.len()
+        });
+        self.ends_well();
+        reader.join().unwrap()
     }
 
     fn ends_well(&mut self) {
@@ -132,5 +149,7 @@ fn a_board_whose_log_nobody_reads_goes_on_serving() {
         wait_for_end(nonsense(&socket, SocketType::STREAM));
     }
     ground.run(&format!("test general --card vfio-user:{}", socket.display())).exits(0);
-    board.ends_well();
+    // What a client can provoke is said once a second, so not all that could be logged is: but more than the pipe has held.
+    let logged = board.logged();
+    assert!(logged > 2 * PIPE, "{logged} bytes, which keep nobody");
 }
