@@ -225,8 +225,9 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         let departing = client.is_some_and(|client| !self.is_present(client));
-        if let Some(client) = client {
-            self.remove_buffer(client, iova);
+        match client {
+            Some(client) => drop(self.remove_buffer(client, iova)),
+            None => self.is_over(iova),
         }
         let unquiet =
             |client: &ClientId| self.clients.get(client).is_some_and(|state| !state.unquiet().is_empty());

@@ -30,7 +30,7 @@ pub(super) struct Quarantined {
     pub(super) what: What,
     /// Whose it was.
     pub(super) uid: u32,
-    /// The cards that have not been seen quiet since.
+    /// The cards that have not been seen quiet since. Memory for which there are none any more is being unmapped.
     pub(super) waits_for: Traces,
 }
 
@@ -109,11 +109,14 @@ impl Machine {
         }
         let mut done = Vec::new();
         self.quarantined.retain_mut(|entry| {
+            let waited = !entry.waits_for.is_empty();
             settle(&mut entry.waits_for);
-            if entry.waits_for.is_empty() {
+            let ends = waited && entry.waits_for.is_empty();
+            if ends {
                 done.push(entry.what);
             }
-            !entry.waits_for.is_empty()
+            // Memory is there until it is unmapped.
+            !ends || matches!(entry.what, What::Memory { .. })
         });
         for what in done {
             match what {
@@ -123,6 +126,11 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Memory at `iova` that was in quarantine is there no more, or is lost.
+    pub(super) fn is_over(&mut self, iova: u64) {
+        self.quarantined.retain(|entry| !matches!(entry.what, What::Memory { iova: at, .. } if at == iova));
     }
 
     /// How many buffers of a user are in quarantine whose memory is still there, and their bytes. Addresses alone are not counted:

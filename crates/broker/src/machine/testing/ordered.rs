@@ -74,7 +74,9 @@ impl World {
         match work {
             Work::CarryOut { .. } => {
                 let first = own.all(|at_work| {
-                    at_work.task.answer.is_some() || matches!(at_work.task.work, Work::CarryOut { .. })
+                    let beside = matches!(at_work.task.work, Work::CarryOut { .. })
+                        || self.is_stray(&at_work.task.work);
+                    at_work.task.answer.is_some() || beside
                 });
                 assert!(known.gone.is_some() && first, "a will after other things");
             }

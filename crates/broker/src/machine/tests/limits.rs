@@ -93,6 +93,30 @@ fn memory_in_quarantine_counts_for_its_user_and_addresses_do_not() {
     }
 }
 
+/// What nobody waits for any more is there until it is unmapped.
+#[test]
+fn memory_counts_until_it_is_unmapped() {
+    let mut world = World::new(Setting { narrow: true, physical: true, ..Setting::default() });
+    let other = user(&mut world, 2);
+    let client = user(&mut world, 0);
+    buffer(&mut world, client, Some(CARD));
+    killed(&mut world, client);
+    world.finish_all();
+    world.ask(other, Request::Reset { card: CARD });
+    world.finish(0, How::Done);
+    let unmaps = |world: &World| {
+        let mut works = world.at_work.iter().map(|at_work| &at_work.task.work);
+        works.any(|work| matches!(work, crate::machine::Work::Unmap { .. }))
+    };
+    assert!(unmaps(&world), "it was reset");
+    let (first, second) = (world.join(0), world.join(1));
+    world.ask(first, allocate(None));
+    world.ask(second, allocate(None));
+    assert!(unmaps(&world));
+    says(&mut world, first, allocate(None), "user 1000 has 3 DMA buffers, and may have at most 3");
+    world.finish_all();
+}
+
 #[test]
 fn a_user_has_so_many_bytes() {
     for physical in [false, true] {

@@ -64,9 +64,10 @@ fn try_one(seed: u64) {
     if history.fails() {
         history.shorten();
         let History { setting, steps, ends, .. } = &history;
-        eprintln!("{setting:?}, {steps:?}, then {}", if *ends { "the end" } else { "all answers" });
+        let then = if *ends { "the end" } else { "all answers" };
+        eprintln!("history {seed} fails, shortened to: {setting:?}, {steps:?}, then {then}");
         history.run();
-        panic!("history {seed} fails");
+        panic!("history {seed} failed, and does not any more");
     }
 }
 
