@@ -69,7 +69,9 @@ impl World {
                 memory.state = State::Live(true);
             }
             (Request::Free { iova }, Reply::Done) => {
-                let mut own = self.memory.iter().filter(|memory| memory.owner == Some(client));
+                // What could not be used may lie there in another space, on its way back.
+                let mut own =
+                    self.memory.iter().filter(|memory| memory.owner == Some(client) && !memory.stray);
                 assert!(own.all(|memory| memory.range.start != *iova), "freed, and still there");
             }
             (Request::Lease { card, part, mode, will }, Reply::Leased(id)) => {
