@@ -277,7 +277,8 @@ impl Machine {
     pub(super) fn reset_if_hung(&mut self, id: CardId, effects: &mut Vec<Effect>) {
         let Some(card) = self.cards.get(&id) else { return };
         let in_use = card.leases.iter().next().is_some() || card.resetting || card.users.is_empty();
-        if card.hung && !in_use && card.presence == Presence::Here {
+        // A broker that ends closes its cards, and their DMA is off then.
+        if card.hung && !in_use && card.presence == Presence::Here && !self.stopping {
             tracing::warn!(
                 "card {} is reset: it went on for a client that is gone, and could not be stopped",
                 card.description.identity

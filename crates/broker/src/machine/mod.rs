@@ -155,6 +155,8 @@ impl Machine {
 
     fn stop(&mut self, effects: &mut Vec<Effect>) {
         self.stopping = true;
+        // Who waits for a card goes as well: it is not to be begun with anything for them when others have gone before.
+        self.cards.values_mut().for_each(|card| card.deferred.clear());
         for client in self.clients().collect::<Vec<_>>() {
             self.depart(client, None, effects);
         }
