@@ -36,6 +36,10 @@ enum Then {
     Wait,
     PollAndDrop(u8),
     Drop,
+    Cancel,
+    CancelAll,
+    /// It is waited for when the next has been, or at the end.
+    Keep,
 }
 
 fuzz_target!(|input: Input| {
@@ -96,6 +100,7 @@ impl Bench {
     ) -> bool {
         let mut noticed = false;
         let mut channel = None;
+        let mut kept = Vec::new();
         for step in steps.into_iter().take(8) {
             self.model.begin_operation();
             match step {
@@ -110,19 +115,29 @@ impl Bench {
                         self.model.check();
                         self.model.begin_operation();
                     }
-                    if let Some(channel) = &mut channel {
+                    if let Some(channel) = &channel {
                         let size = (u64::from(pages % 4) + 1) * 4096;
                         let buffer = self.fake.dma_buffer(size.into()).unwrap();
-                        let started = channel.start(&buffer, 1..size, 0x100);
+                        let started = channel.submit(&buffer, 1..size, 0x100);
                         drop(buffer);
                         self.model.check();
-                        if let Ok(pending) = started {
-                            self.go_on(pending, then);
+                        match (started, then) {
+                            (Ok(pending), Then::Keep) => kept.push(pending),
+                            (_, Then::CancelAll) => drop(channel.cancel_all()),
+                            (Ok(pending), then) => {
+                                self.go_on(pending, &then);
+                                kept.drain(..).for_each(|pending| self.go_on(pending, &Then::Wait));
+                            }
+                            (Err(_), _) => {}
                         }
                     }
                 }
             }
             self.model.check();
+        }
+        for pending in kept {
+            self.model.begin_operation();
+            self.go_on(pending, &Then::Wait);
         }
         self.model.begin_operation();
         drop(channel);
@@ -130,7 +145,8 @@ impl Bench {
         noticed
     }
 
-    fn go_on(&self, mut pending: Pending<'_>, then: Then) {
+    fn go_on(&self, pending: Pending, then: &Then) {
+        self.model.begin_operation();
         match then {
             Then::Wait => {
                 let mut polls = 0;
@@ -149,7 +165,8 @@ impl Bench {
                     self.model.check();
                 }
             }
-            Then::Drop => drop(pending),
+            Then::Cancel => drop(pending.cancel()),
+            Then::Drop | Then::CancelAll | Then::Keep => drop(pending),
         }
     }
 }

@@ -13,7 +13,6 @@ const RUN: u32 = 1;
 const BUSY: u32 = 1;
 const STOPPED: u32 = 1 << 1;
 const COMPLETED: u32 = 1 << 2;
-const STOP: u8 = 1;
 
 /// A card of fakes, whose registers and configuration space are the model's.
 #[derive(Debug)]
@@ -88,14 +87,19 @@ struct State {
     /// What is written and read back without a meaning here.
     plain: std::collections::HashMap<u64, u32>,
     control: u32,
-    /// From the rise of RUN until the card has said that it has ended.
+    /// From when it is given descriptors until the card has said that all of them are done.
     busy: bool,
     logged: u32,
     count: u32,
-    /// Descriptors up to the one with STOP.
+    /// Where the next descriptor is.
+    at: u64,
+    /// Descriptors given since RUN rose, and those that the card has said are done.
     given: u32,
-    /// What the engine was given: ring and buffers, as start and end.
-    uses: Vec<(u64, u64)>,
+    done: u32,
+    /// The ring, as start and end.
+    ring: (u64, u64),
+    /// What the descriptors are for that are not done, in order.
+    uses: std::collections::VecDeque<(u64, u64)>,
     /// Accesses that nobody answers yet.
     dark: u32,
     gone: bool,
@@ -119,6 +123,10 @@ impl State {
 
     fn register(&self, offset: u64) -> u32 {
         self.plain.get(&offset).copied().unwrap_or(0)
+    }
+
+    fn uses_no_credits(&mut self) {
+        self.plain.insert(0x6024, 0);
     }
 
     fn pair(&self, low: u64) -> u64 {
@@ -156,59 +164,61 @@ impl Model {
             return;
         }
         let mapped = self.host.mapped();
-        for &(start, end) in &state.uses {
+        for &(start, end) in state.uses.iter().chain([&state.ring]) {
             let there = mapped.iter().any(|place| place.iova <= start && end <= place.iova + place.size);
             assert!(there, "{start:#x}..{end:#x} went back under a running engine; mapped: {mapped:x?}");
         }
     }
 
-    /// RUN rises: the engine reads what it is given.
+    /// RUN rises: the engine is at the first descriptor.
     fn start(&self, state: &mut State, channel: u64) {
-        let sgdma = 0x4080 | channel;
-        let first = state.pair(sgdma);
-        (state.busy, state.count, state.given, state.logged) = (true, 0, 0, 0);
+        let first = state.pair(0x4080 | channel);
+        (state.busy, state.count, state.given, state.done, state.logged) = (false, 0, 0, 0, 0);
+        (state.at, state.ring) = (first, (first, state.pair(0x0088 | channel) + 4));
         state.uses.clear();
-        state.uses.push((first, first + 4096));
-        let mut at = first;
-        loop {
+    }
+
+    /// The engine reads as many descriptors as it is given credits.
+    fn give(&self, state: &mut State, channel: u64, credits: u32) {
+        if state.control & RUN == 0 || state.register(0x6024) == 0 {
+            return;
+        }
+        state.busy = true;
+        for _ in 0..credits {
             let mut bytes = [0; 32];
-            self.host.read(at, &mut bytes).expect("the engine is started on a ring that is not mapped");
+            self.host.read(state.at, &mut bytes).expect("the engine is at a ring that is not mapped");
             let word = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
             let pair = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
             assert_eq!(word(0) >> 16, 0xad4b, "a descriptor without magic");
             let host = pair(if channel == 0 { 8 } else { 16 });
-            let end = host + u64::from(word(4));
-            match state.uses.last_mut() {
-                Some(last) if last.1 == host && state.given > 0 => last.1 = end,
-                _ => state.uses.push((host, end)),
-            }
+            state.uses.push_back((host, host + u64::from(word(4))));
             state.given += 1;
-            if bytes[0] & STOP != 0 {
-                break;
-            }
-            assert!(state.given < 126, "a table without an end");
-            at = pair(24);
+            state.at = pair(24);
         }
+        assert!(state.uses.len() < 126, "more descriptors than the ring has");
         self.check_in(state);
         self.write_back(state, channel);
     }
 
-    /// Writes a word back or not: the right one, which is the end, or any other.
+    /// Writes a word back or not: the right one, which is the end, or any other. A count that can be is honest: what it says is
+    /// done the engine does not touch any more.
     fn write_back(&self, state: &mut State, channel: u64) {
         let choice = state.next() % 8;
         if choice < 5 || !state.busy || state.gone || state.cut_off || state.control & 1 << 26 == 0 {
             return;
         }
         let word = match choice {
-            5 => {
-                state.busy = false;
-                state.count = state.given;
-                state.given
-            }
+            5 => state.given,
             6 => state.word() | 1 << 31,
-            // A right count would be the end, and honest.
-            _ => Some(state.word()).filter(|word| word & 0xff_ffff != state.given).unwrap_or(0),
+            _ => state.word(),
         };
+        let more = word.wrapping_sub(state.done) & 0xff_ffff;
+        if word & 0x7f00_0000 == 0 && more <= state.given - state.done {
+            state.done += more;
+            (0..more).for_each(|_| drop(state.uses.pop_front()));
+            state.busy = state.done < state.given;
+            state.count = state.count.max(state.done);
+        }
         let place = state.pair(0x0088 | channel);
         self.host.write(place, &word.to_le_bytes()).expect("the word's place is mapped");
     }
@@ -289,7 +299,8 @@ impl Trap for Registers {
             return outcome;
         }
         let channel = offset & 0x1000;
-        let value = match offset & 0xefff {
+        let block = if offset & 0xf000 == 0x6000 { offset } else { offset & 0xefff };
+        let value = match block {
             _ if offset & 0x0fff == 0 => 0x1fc0_0006 | u32::try_from(offset >> 12).unwrap() << 16,
             0x0040 => self.0.status(&mut state, false),
             0x0044 => self.0.status(&mut state, true),
@@ -302,6 +313,9 @@ impl Trap for Registers {
                 state.count
             }
             0x004c => 0x0001_0140,
+            // A card without credits cannot be used at all.
+            0x6020 if state.next() == 0xff => 0,
+            0x6020 => state.register(0x6024),
             _ => state.register(offset),
         };
         if matches!(offset & 0xefff, 0x0040..0x0050) {
@@ -325,10 +339,12 @@ impl Trap for Registers {
         }
         let value = u32::from_le_bytes(data.try_into().unwrap());
         let (channel, control) = (offset & 0x1000, state.control);
-        match offset & 0xefff {
+        match if offset & 0xf000 == 0x6000 { offset } else { offset & 0xefff } {
             0x0004 => self.0.set_control(&mut state, channel, value),
             0x000c => self.0.set_control(&mut state, channel, control & !value),
             0x0040 => state.logged &= !value,
+            0x408c => self.0.give(&mut state, channel, value),
+            0x6028 => state.uses_no_credits(),
             _ => drop(state.plain.insert(offset, value)),
         }
         Ok(())

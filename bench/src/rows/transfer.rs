@@ -16,7 +16,7 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let bus = Bus::alone(&[board.address()])?;
     let card = bus.open_cards()?.remove(0);
     let xdma = jitney_boards::identify(&card)?.xdma()?;
-    let (mut h2c, mut c2h) = (xdma.h2c(0)?, xdma.c2h(0)?);
+    let (h2c, c2h) = (xdma.h2c(0)?, xdma.c2h(0)?);
     let buffer = bus.dma_buffer(SIZE as u64)?;
     let copy = Mapping::anonymous(SIZE)?;
     let rounds = Rounds::measure(

@@ -16,8 +16,8 @@ fn main() -> anyhow::Result<()> {
     println!("{} at {}", board.name(), card.identity());
 
     let xdma = board.xdma()?;
-    let mut h2c = xdma.h2c(0)?; // leases the channel, and leaves a will that stops it
-    let mut c2h = xdma.c2h(0)?;
+    let h2c = xdma.h2c(0)?; // leases the channel, and leaves a will that stops it
+    let c2h = xdma.c2h(0)?;
     let sent = bus.dma_buffer(1 << 20)?;
     let received = bus.dma_buffer(1 << 20)?;
 

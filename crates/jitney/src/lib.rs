@@ -8,7 +8,7 @@
 //! let bus = jitney::Bus::open()?; // alone, or under a broker
 //! let card = bus.card("10ee:7011")?; // by address or by vendor:device
 //! let board = jitney::boards::identify(&card)?; // NiteFury, version 2, 1 GiB
-//! let mut h2c = board.xdma()?.h2c(0)?; // takes the lease, leaves a will
+//! let h2c = board.xdma()?.h2c(0)?; // takes the lease, leaves a will
 //! let buffer = bus.dma_buffer(1 << 30)?;
 //! h2c.write(&buffer, 0)?; // card address 0
 //! # Ok(())

@@ -1,11 +1,15 @@
 //! A channel as a program uses it.
 
+use crate::capture::{Capture, Overrun};
 use crate::channel_info::ChannelInfo;
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::pending::{Completed, Pending};
-use crate::plan::{Limits, Plan, Transfer, plan};
+use crate::pending::{Completed, Pending, Shared};
+use crate::plan::{Limits, Plan, PlanError, Transfer, plan};
+use crate::queue::Queue;
+use crate::work::{Piece, Work};
 use jitney_vfio::{Card, DmaBuffer, Region};
+use jitney_xdma_spec::Direction;
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,17 +41,20 @@ pub type H2c = Channel<ToCard>;
 /// A channel from the card to the host, see [`Xdma::c2h`](crate::Xdma::c2h).
 pub type C2h = Channel<FromCard>;
 
-/// A channel that this program has leased. One transfer runs on it at a time; different channels run side by side.
+/// A channel that this program has leased. It takes any number of transfers and carries them out in order; different channels
+/// run side by side. Any thread may use it.
 ///
-/// Dropping it stops the channel, then gives its memory back, then the lease. If the channel does not stop it gives back neither,
-/// see the [crate's documentation](crate#memory-that-an-engine-may-still-use).
+/// Dropping it, and the handles of its transfers, stops the engine, then gives its memory back, then the lease. If the engine does
+/// not stop it gives back neither, see the [crate's documentation](crate#memory-that-an-engine-may-still-use).
 #[derive(Debug)]
 pub struct Channel<D> {
-    engine: Engine,
+    shared: Arc<Shared>,
+    info: ChannelInfo,
+    /// Which channel of which card, for errors.
+    name: String,
     limits: Limits,
     /// What a descriptor may have at most, if the program has said so.
     longest: Option<u32>,
-    timeout: Duration,
     direction: PhantomData<fn() -> D>,
 }
 
@@ -60,16 +67,20 @@ impl<D> Channel<D> {
     ) -> Result<Self, Error> {
         let limits = info.limits();
         let engine = Engine::open(card, bar, region, info, &limits)?;
-        let channel =
-            Self { engine, limits, longest: None, timeout: DEFAULT_TIMEOUT, direction: PhantomData };
+        let name = engine.name.clone();
+        // Nobody knows when a stream has something to say.
+        let endless = info.stream && info.direction == Direction::CardToHost;
+        let queue = Queue::new(engine, (!endless).then_some(DEFAULT_TIMEOUT));
+        let shared = Arc::new(Shared::new(queue));
+        let channel = Self { shared, info, name, limits, longest: None, direction: PhantomData };
         Ok(channel.aligned(1))
     }
 
-    /// The same channel with every descriptor but the last of a transfer a multiple of `align` bytes, a power of two;
+    /// The same channel with every descriptor but the last of a piece a multiple of `align` bytes, a power of two;
     /// 1 if it does not matter. Checked when a transfer is planned.
     #[must_use]
     pub fn aligned(mut self, align: u64) -> Self {
-        let least = if self.engine.info.stream { WIDEST_STREAM } else { 1 };
+        let least = if self.info.stream { WIDEST_STREAM } else { 1 };
         let align = if align == 1 { least } else { align };
         // One that is as long as it has to be is none that nobody asked for.
         let usual = u64::from(DEFAULT_LONGEST).max(align);
@@ -90,20 +101,46 @@ impl<D> Channel<D> {
         self
     }
 
-    /// The same channel with transfers that fail when no descriptor was done for `timeout`: 10 s by default.
+    /// The same channel with transfers that fail when no descriptor was done for `timeout`: 10 s by default, and for a stream that
+    /// is received from, which may have nothing to say, never.
     #[must_use]
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        self.shared.lock().timeout = Some(timeout);
         self
     }
 
-    /// The same channel with an interrupt to announce the end of a transfer, by the vector of the same number as the
-    /// channel's [bit](ChannelInfo::interrupt) in the IRQ block, instead of a word in memory that has to be polled.
+    /// The same channel with an engine that has at most `descriptors` at once, 1 to 1023; 125 by default, whose ring is one page
+    /// of DMA memory. More transfers than that wait in this process, and are given to the engine by who waits or polls.
+    ///
+    /// # Errors
+    /// [`Error::Card`]: there is no memory for the ring; or why the engine could not be stopped for it.
+    pub fn with_depth(self, descriptors: u32) -> Result<Self, Error> {
+        self.change(|queue| queue.engine.with_ring(descriptors, self.limits.top()))?;
+        Ok(self)
+    }
+
+    /// The same channel with descriptors that the card may fetch as many of at once as its read requests allow, where they
+    /// are given to it together (PG195, "Descriptors": adjacent). By default it fetches each by itself, which has run on more
+    /// boards; it matters for many short descriptors behind a slow link.
+    ///
+    /// # Errors
+    /// [`Error::LinkDown`], or why the engine could not be stopped for it.
+    pub fn with_adjacent_descriptors(self) -> Result<Self, Error> {
+        self.change(|queue| {
+            let block = queue.engine.fetched_at_once()?;
+            queue.engine.ring.fetched_by(block);
+            Ok(())
+        })?;
+        Ok(self)
+    }
+
+    /// The same channel with an interrupt that wakes who waits, by the vector of the same number as the
+    /// channel's [bit](ChannelInfo::interrupt) in the IRQ block. Without it, who waits looks at memory again and again.
     ///
     /// # Errors
     /// As [`by_vector`](Self::by_vector).
     pub fn by_interrupt(self) -> Result<Self, Error> {
-        let vector = self.info().interrupt.into();
+        let vector = self.info.interrupt.into();
         self.by_vector(vector)
     }
 
@@ -112,15 +149,35 @@ impl<D> Channel<D> {
     /// # Errors
     /// [`Error::Card`]: the card has no such vector, or none at all and has to be polled, or somebody else has it, which
     /// says who; or somebody did not end changing vector numbers (`irq-vectors`) within a second. [`Error::LinkDown`].
-    pub fn by_vector(mut self, vector: u16) -> Result<Self, Error> {
-        self.engine.complete_by(vector)?;
+    pub fn by_vector(self, vector: u16) -> Result<Self, Error> {
+        self.change(|queue| queue.engine.complete_by(vector, false))?;
         Ok(self)
+    }
+
+    /// The same channel with an interrupt for those who wait long: they look at memory for 30 µs, as long as a short transfer
+    /// takes, and then sleep until the interrupt comes, which is let through only while somebody sleeps.
+    ///
+    /// # Errors
+    /// As [`by_vector`](Self::by_vector).
+    pub fn adaptive(self) -> Result<Self, Error> {
+        let vector = self.info.interrupt.into();
+        self.change(|queue| queue.engine.complete_by(vector, true))?;
+        Ok(self)
+    }
+
+    /// Changes how the engine runs, between two descriptors if it runs.
+    fn change(&self, change: impl FnOnce(&mut Queue) -> Result<(), Error>) -> Result<(), Error> {
+        let mut queue = self.shared.lock();
+        queue.halt()?;
+        let outcome = change(&mut queue);
+        queue.resume();
+        outcome
     }
 
     /// What there is to know about the channel.
     #[must_use]
     pub const fn info(&self) -> &ChannelInfo {
-        &self.engine.info
+        &self.info
     }
 
     /// What its descriptors may be.
@@ -135,29 +192,66 @@ impl<D> Channel<D> {
     /// [`Error::Range`] or [`Error::Plan`].
     pub fn plan(&self, buffer: &DmaBuffer, range: Range<u64>, card_address: u64) -> Result<Plan, Error> {
         let size = buffer.size();
-        let channel = || self.engine.name.clone();
+        let channel = || self.name.clone();
         if range.start > range.end || range.end > size {
             return Err(Error::Range { channel: channel(), range, size });
         }
         let host = buffer.iova().saturating_add(range.start);
-        let transfer = Transfer { host, card: card_address, length: range.end - range.start };
+        let card = if self.info.stream { 0 } else { card_address };
+        let transfer = Transfer { host, card, length: range.end - range.start };
         plan(transfer, &self.limits).map_err(|why| Error::Plan { channel: channel(), why })
     }
 
-    /// Starts a transfer between `range` of `buffer`, in bytes from its start, and the card's memory from `card_address`
+    /// Queues a transfer between `range` of `buffer`, in bytes from its start, and the card's memory from `card_address`
     /// on, and does not wait for its end. A stream has no addresses; the transfer is one packet of it.
     ///
     /// # Errors
     /// Those of [`plan`](Self::plan), before anything is touched; [`Error::StillBusy`], [`Error::CutOff`],
     /// [`Error::Unknown`] or [`Error::LinkDown`].
-    pub fn start(
-        &mut self,
-        buffer: &DmaBuffer,
-        range: Range<u64>,
-        card_address: u64,
-    ) -> Result<Pending<'_>, Error> {
+    pub fn submit(&self, buffer: &DmaBuffer, range: Range<u64>, card_address: u64) -> Result<Pending, Error> {
+        self.must_not_receive()?;
         let plan = self.plan(buffer, range, card_address)?;
-        Pending::start(&mut self.engine, buffer.clone(), plan, self.timeout)
+        self.queue(Work::new(plan, buffer.clone()))
+    }
+
+    /// Queues a transfer of several pieces, of one buffer or several, in the order that they are given in: to or from one place on
+    /// the card if their card addresses follow each other, or any. On a stream they are one packet.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit); [`PlanError::Empty`] if there is none.
+    pub fn submit_pieces(&self, pieces: impl IntoIterator<Item = Piece>) -> Result<Pending, Error> {
+        self.must_not_receive()?;
+        let mut pieces = pieces.into_iter();
+        let plan = |piece: &Piece| self.plan(&piece.buffer, piece.range.clone(), piece.card_address);
+        let Some(first) = pieces.next() else {
+            return Err(Error::Plan { channel: self.name.clone(), why: PlanError::Empty });
+        };
+        let mut work = Work::new(plan(&first)?, first.buffer);
+        for piece in pieces {
+            work.push(plan(&piece)?, piece.buffer);
+        }
+        self.queue(work)
+    }
+
+    /// Whoever receives does not know how many bytes there will be.
+    fn must_not_receive(&self) -> Result<(), Error> {
+        let receives = self.info.stream && self.info.direction == Direction::CardToHost;
+        if receives { Err(Error::Stream { channel: self.name.clone(), stream: true }) } else { Ok(()) }
+    }
+
+    fn queue(&self, work: Work) -> Result<Pending, Error> {
+        let mut queue = self.shared.lock();
+        let ticket = queue.submit(work)?;
+        let interrupt = queue.engine.interrupt().cloned();
+        Ok(Pending { shared: Arc::clone(&self.shared), ticket, interrupt })
+    }
+
+    /// Gives up every transfer of the channel that has not ended, as [`Pending::cancel`] does one.
+    ///
+    /// # Errors
+    /// Why the engine could not be stopped; then all transfers have ended with that.
+    pub fn cancel_all(&self) -> Result<(), Error> {
+        self.shared.lock().cancel_all()
     }
 }
 
@@ -165,8 +259,8 @@ impl H2c {
     /// Writes all of `buffer` to the card's memory from `card_address` on, and waits for the end.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start) and [`Pending::wait`].
-    pub fn write(&mut self, buffer: &DmaBuffer, card_address: u64) -> Result<Completed, Error> {
+    /// Those of [`submit`](Self::submit) and [`Pending::wait`].
+    pub fn write(&self, buffer: &DmaBuffer, card_address: u64) -> Result<Completed, Error> {
         self.write_range(buffer, 0..buffer.size(), card_address)
     }
 
@@ -175,12 +269,12 @@ impl H2c {
     /// # Errors
     /// As [`write`](Self::write).
     pub fn write_range(
-        &mut self,
+        &self,
         buffer: &DmaBuffer,
         range: Range<u64>,
         card_address: u64,
     ) -> Result<Completed, Error> {
-        self.start(buffer, range, card_address)?.wait()
+        self.submit(buffer, range, card_address)?.wait()
     }
 }
 
@@ -188,8 +282,8 @@ impl C2h {
     /// Reads the card's memory from `card_address` on into all of `buffer`, and waits for the end.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start) and [`Pending::wait`].
-    pub fn read(&mut self, buffer: &DmaBuffer, card_address: u64) -> Result<Completed, Error> {
+    /// Those of [`submit`](Self::submit) and [`Pending::wait`].
+    pub fn read(&self, buffer: &DmaBuffer, card_address: u64) -> Result<Completed, Error> {
         self.read_range(buffer, 0..buffer.size(), card_address)
     }
 
@@ -198,11 +292,57 @@ impl C2h {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_range(
-        &mut self,
+        &self,
         buffer: &DmaBuffer,
         range: Range<u64>,
         card_address: u64,
     ) -> Result<Completed, Error> {
-        self.start(buffer, range, card_address)?.wait()
+        self.submit(buffer, range, card_address)?.wait()
+    }
+
+    /// Queues `range` of `buffer` for what a stream has to say: up to the end of a packet, or as much as there is room for; the
+    /// rest of such a packet goes to the next one queued. [`Completed`] says how many bytes came and whether they end a packet.
+    ///
+    /// The range is a multiple of 64 bytes, the widest data path that there is, because a card fills whole words of its own; and
+    /// one descriptor.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] if the channel is memory-mapped; else as [`submit`](Self::submit).
+    pub fn receive(&self, buffer: &DmaBuffer, range: Range<u64>) -> Result<Pending, Error> {
+        self.queue(Work::new(self.plan_receipt(buffer, range)?, buffer.clone()))
+    }
+
+    pub(crate) fn plan_receipt(&self, buffer: &DmaBuffer, range: Range<u64>) -> Result<Plan, Error> {
+        if !self.info.stream {
+            return Err(Error::Stream { channel: self.name.clone(), stream: false });
+        }
+        let plan = self.plan(buffer, range, 0)?;
+        let length = plan.bytes();
+        let refused = |why| Error::Plan { channel: self.name.clone(), why };
+        if !length.is_multiple_of(WIDEST_STREAM) {
+            return Err(refused(PlanError::Length { length, multiple: WIDEST_STREAM }));
+        }
+        if plan.descriptors() > 1 {
+            return Err(refused(PlanError::Receipt { length, longest: plan.whole() }));
+        }
+        Ok(plan)
+    }
+
+    /// Goes on receiving into a ring of `blocks` blocks, 2 to 1023, of `bytes` each, a multiple of 64, until the [`Capture`] is
+    /// dropped. What happens when its reader is too slow is said by `overrun`.
+    ///
+    /// # Errors
+    /// [`Error::Stream`] if the channel is memory-mapped; [`Error::Plan`]; [`Error::Card`] without memory for the ring; or why the
+    /// engine could not be started.
+    pub fn capture(self, blocks: u32, bytes: u64, overrun: Overrun) -> Result<Capture, Error> {
+        Capture::start(self, blocks, bytes, overrun)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 }

@@ -6,16 +6,14 @@ mod stop;
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
 use crate::interrupt::{self, ChannelInterrupt};
-use crate::plan::{Limits, Plan};
-use crate::ring::Ring;
-use crate::wait;
+use crate::plan::{Chunk, Limits};
+use crate::ring::{DEFAULT_DEPTH, Flags, Ring};
 use jitney_registers::Block;
 use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, Will, WillStep};
 use jitney_xdma_spec::descriptor::{MAX_LENGTH, block_of};
 use jitney_xdma_spec::{
     ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, config, sgdma,
 };
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 #[cfg(fuzzing)]
@@ -44,7 +42,7 @@ enum State {
 }
 
 /// How many descriptors the card fetches at once at most.
-fn fetched_at_once(region: &Region) -> Result<u8, Error> {
+pub(crate) fn fetched_at_once(region: &Region) -> Result<u8, Error> {
     let config = Block::new(region, block::offset(Submodule::Config, 0));
     let most = config.read(config::PCIE_MAX_READ_REQUEST)?;
     Ok(block_of(if most.is_valid() { most.bytes() } else { USUAL_READ_REQUEST }))
@@ -62,7 +60,11 @@ fn will(bar: u8, channel: u64, info: &ChannelInfo) -> Will {
         value: 0,
         within_ms: u32::try_from(stop_time(MAX_LENGTH).as_millis()).unwrap_or(u32::MAX),
     };
-    Will([stop].into_iter().chain(interrupt::silence(bar, info)).chain([idle]).collect())
+    // The next user may be a driver that knows nothing of credits and would wait for ever.
+    let common = block::offset(Submodule::SgdmaCommon, 0);
+    let own = ChannelSet::only(info.direction, info.index).into_bits();
+    let no_credits = WillStep::write(bar, common + u64::from(sgdma::common::CREDIT_MODE_CLEAR.offset()), own);
+    Will([stop].into_iter().chain(interrupt::silence(bar, info)).chain([idle, no_credits]).collect())
 }
 
 /// A leased channel. Fields are dropped in this order: the engine has stopped, the interrupt goes back, then memory, then
@@ -74,13 +76,15 @@ pub(crate) struct Engine {
     pub(crate) name: String,
     channel: Block<Region>,
     sgdma: Block<Region>,
-    /// What announces the end of a round; without it the engine writes a word back.
-    interrupt: Option<ChannelInterrupt>,
-    /// What the status said in this round and was cleared by reading it.
+    /// What holds one bit for every channel.
+    common: Block<Region>,
+    /// What wakes who waits; the engine writes a word back in any case.
+    interrupt: Option<Arc<ChannelInterrupt>>,
+    /// Whether the interrupt is let through only while somebody sleeps.
+    adaptive: bool,
+    /// What the status said since the engine was started and was cleared by reading it.
     logged: ChannelStatus,
     pub(crate) ring: Ring,
-    /// What [`sgdma::FIRST_DESCRIPTOR_ADJACENT`] holds.
-    adjacent: u8,
     state: State,
     /// Bytes of the longest descriptor that the engine may be at.
     longest: u32,
@@ -114,10 +118,11 @@ impl Engine {
             name: format!("{info} of {}", card.identity()),
             channel,
             sgdma: registers(info.direction.sgdma_block()),
+            common: Block::new(region.clone(), block::offset(Submodule::SgdmaCommon, 0)),
             interrupt: None,
+            adaptive: false,
             logged: ChannelStatus::new(),
-            ring: Ring::new(&**card, limits.top(), fetched_at_once(region)?)?,
-            adjacent: 0,
+            ring: Ring::new(&**card, limits.top(), DEFAULT_DEPTH, info.direction, info.stream)?,
             state: State::Foreign,
             longest: MAX_LENGTH,
             unsettled: true,
@@ -128,23 +133,33 @@ impl Engine {
             card: Arc::clone(card),
         };
         engine.make_ready()?;
-        // Both belong to other ways of using the channel and would keep it from fetching descriptors.
-        let common = Block::new(region.clone(), block::offset(Submodule::SgdmaCommon, 0));
-        let own = ChannelSet::only(info.direction, info.index);
-        common.write(sgdma::common::HALT_CLEAR, own)?;
-        common.write(sgdma::common::CREDIT_MODE_CLEAR, own)?;
         tracing::debug!(channel = engine.name, "leased");
         Ok(engine)
     }
 
-    /// From now on, has `vector` announce the end of a round.
-    pub(crate) fn complete_by(&mut self, vector: u16) -> Result<(), Error> {
+    /// From now on, has `vector` wake who waits; `adaptive`: only while somebody sleeps. The engine must be idle.
+    pub(crate) fn complete_by(&mut self, vector: u16, adaptive: bool) -> Result<(), Error> {
         // First, because it may have the same vector.
         self.interrupt = None;
         let interrupt = ChannelInterrupt::take(&*self.card, self.channel.space(), self.info, vector)?;
-        self.interrupt = Some(interrupt);
+        self.interrupt = Some(Arc::new(interrupt));
+        self.adaptive = adaptive;
         self.unsettled = true;
         self.make_ready()
+    }
+
+    /// From now on, has a ring for `depth` descriptors that reaches up to `top`. The engine must be idle.
+    pub(crate) fn with_ring(&mut self, depth: u32, top: u64) -> Result<(), Error> {
+        let block = self.ring.block();
+        self.ring = Ring::new(&*self.card, top, depth, self.info.direction, self.info.stream)?;
+        self.ring.fetched_by(block);
+        self.unsettled = true;
+        Ok(())
+    }
+
+    /// How many descriptors the card fetches at once at most.
+    pub(crate) fn fetched_at_once(&self) -> Result<u8, Error> {
+        fetched_at_once(self.channel.space())
     }
 
     /// Brings the engine to where it can be started, from wherever it is.
@@ -167,10 +182,17 @@ impl Engine {
         let Self { channel, sgdma, ring, .. } = self;
         match &self.interrupt {
             None => channel.write(channel::INTERRUPT_ENABLE, InterruptEnable::new())?,
-            Some(interrupt) => interrupt.enable(&*self.card)?,
+            Some(interrupt) => interrupt.enable(&*self.card, !self.adaptive)?,
         }
         sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, 0)?;
-        self.adjacent = 0;
+        let (direction, index) = (self.info.direction, self.info.index);
+        // It belongs to another way of using the channel and would keep it from fetching descriptors.
+        self.common.write(sgdma::common::HALT_CLEAR, ChannelSet::only(direction, index))?;
+        self.common.write(sgdma::common::CREDIT_MODE_SET, ChannelSet::only(direction, index))?;
+        let credit_mode = self.common.read(sgdma::common::CREDIT_MODE)?;
+        if !credit_mode.contains(direction, index) {
+            return Err(Error::no_credit_mode(&self.name, credit_mode));
+        }
         for (block, low, high, address) in [
             (
                 channel,
@@ -191,8 +213,7 @@ impl Engine {
 
     /// Fails if the card is wanted back or has failed, by what was last said about it: nobody who waits for the card may keep
     /// it then, and nothing may be started on it.
-    pub(crate) fn heed_notices(&mut self) -> Result<(), Error> {
-        let now = wait::now();
+    pub(crate) fn heed_notices(&mut self, now: Instant) -> Result<(), Error> {
         if self.heeded.is_some_and(|heeded| now - heeded < HEED) {
             return Ok(());
         }
@@ -206,30 +227,60 @@ impl Engine {
         }
     }
 
-    /// Gives the engine the next descriptors of `plan` and starts it; returns how many. It must be ready.
-    pub(crate) fn run(&mut self, plan: &mut Plan) -> Result<u64, Error> {
-        let count = self.ring.load(plan, self.info.direction, self.info.stream)?;
-        let adjacent = self.ring.first_adjacent(count);
-        if adjacent != self.adjacent {
-            self.sgdma.write(sgdma::FIRST_DESCRIPTOR_ADJACENT, adjacent.into())?;
-            self.adjacent = adjacent;
-        }
+    /// The card that it is on.
+    pub(crate) fn card(&self) -> Arc<dyn Card> {
+        Arc::clone(&self.card)
+    }
+
+    /// Whether it was started and not stopped since.
+    pub(crate) fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// Starts the engine at the first slot of its empty ring, where it waits for [`credit`](Self::credit). It must be ready.
+    pub(crate) fn start(&mut self) -> Result<(), Error> {
+        self.start_with(|_| Ok(()))
+    }
+
+    fn start_with(
+        &mut self,
+        fill: impl FnOnce(&Ring) -> Result<(), jitney_vfio::Error>,
+    ) -> Result<(), Error> {
+        self.ring.clear()?;
+        fill(&self.ring)?;
         let control = match self.interrupt {
             None => ChannelControl::polled(self.info.direction),
             Some(_) => interrupt::control(self.info.direction),
         };
         self.logged = ChannelStatus::new();
-        self.longest = plan.longest();
+        self.longest = 0;
         self.state = State::Running;
-        self.channel.write(channel::CONTROL, control.with_run(true))?;
-        Ok(count)
+        Ok(self.channel.write(channel::CONTROL, control.with_run(true))?)
     }
 
-    /// Takes RUN back from an engine that has come to the end of its descriptors.
-    pub(crate) fn end_run(&mut self) -> Result<(), Error> {
-        self.channel.write(channel::CONTROL_CLEAR, HALT)?;
-        self.state = State::Idle;
+    /// Starts the engine on a ring whose every slot has a descriptor, without credits: it goes around until it is stopped. It
+    /// must be ready.
+    pub(crate) fn start_endless(&mut self, chunks: impl Iterator<Item = Chunk>) -> Result<(), Error> {
+        // They are on again for whatever comes next.
+        self.unsettled = true;
+        let own = ChannelSet::only(self.info.direction, self.info.index);
+        self.common.write(sgdma::common::CREDIT_MODE_CLEAR, own)?;
+        let flags = Flags { completed: true, end_of_packet: false };
+        let mut longest = 0;
+        self.start_with(|ring| {
+            (0..ring.slots()).zip(chunks).try_for_each(|(number, chunk)| {
+                longest = longest.max(chunk.length);
+                ring.put(number, chunk, flags)
+            })
+        })?;
+        self.longest = longest;
         Ok(())
+    }
+
+    /// Has the running engine take the next `count` descriptors of its ring, the longest of which has `longest` bytes.
+    pub(crate) fn credit(&mut self, count: u32, longest: u32) -> Result<(), Error> {
+        self.longest = self.longest.max(longest);
+        Ok(self.sgdma.write(sgdma::CREDITS, count)?)
     }
 
     pub(crate) fn status(&self) -> Result<ChannelStatus, Error> {
@@ -244,7 +295,7 @@ impl Engine {
         Error::all_ones(format_args!("the status of {}", self.name))
     }
 
-    /// The status of this round: what it says now and what it said before it was cleared. Clears it.
+    /// The status since the engine was started: what it says now and what it said before it was cleared. Clears it.
     pub(crate) fn take_status(&mut self) -> Result<ChannelStatus, Error> {
         let status = self.channel.read(channel::STATUS_READ_CLEAR)?;
         if status.into_bits() == u32::MAX {
@@ -254,23 +305,43 @@ impl Engine {
         Ok(self.logged.with_busy(status.busy()))
     }
 
-    /// For a channel that completes by interrupt: waits at most `timeout` for it; whether it has come.
-    pub(crate) fn interrupted(&self, timeout: Duration) -> Result<Option<bool>, Error> {
-        self.interrupt.as_ref().map(|interrupt| interrupt.fired(timeout)).transpose()
+    /// What wakes who waits, if anything does.
+    pub(crate) fn interrupt(&self) -> Option<&Arc<ChannelInterrupt>> {
+        self.interrupt.as_ref()
     }
 
-    /// Lets an interrupt line fire again, after [`take_status`](Self::take_status).
-    pub(crate) fn rearm(&self) -> Result<(), Error> {
-        self.interrupt.as_ref().map_or(Ok(()), ChannelInterrupt::rearm)
+    /// Lets the interrupt through from now on, if that is not always so; without one for what has been.
+    pub(crate) fn arm(&mut self) -> Result<(), Error> {
+        if self.adaptive && self.interrupt.is_some() {
+            self.take_status()?;
+            self.channel.write(channel::INTERRUPT_ENABLE, interrupt::reasons(self.info.direction))?;
+        }
+        Ok(())
     }
 
-    /// Readable when the channel has interrupted, if it does.
-    pub(crate) fn event(&self) -> Option<BorrowedFd<'_>> {
-        self.interrupt.as_ref().map(ChannelInterrupt::event)
+    /// Lets it through no more, if that is not always so.
+    pub(crate) fn disarm(&self) -> Result<(), Error> {
+        if self.adaptive && self.interrupt.is_some() {
+            self.channel.write(channel::INTERRUPT_ENABLE, InterruptEnable::new())?;
+        }
+        Ok(())
+    }
+
+    /// Whether the interrupt is let through only while somebody sleeps.
+    pub(crate) fn is_adaptive(&self) -> bool {
+        self.adaptive
     }
 
     /// Descriptors that the engine has done since it was started.
     pub(crate) fn completed(&self) -> Result<u32, Error> {
         Ok(self.channel.read(channel::COMPLETED_COUNT)?)
+    }
+
+    /// Leaves the channel as a driver finds it that knows nothing of credits.
+    fn leave_credit_mode(&self) {
+        let own = ChannelSet::only(self.info.direction, self.info.index);
+        if let Err(error) = self.common.write(sgdma::common::CREDIT_MODE_CLEAR, own) {
+            tracing::debug!(channel = self.name, %error, "credit mode could not be ended");
+        }
     }
 }

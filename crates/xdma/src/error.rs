@@ -3,8 +3,8 @@
 use crate::plan::PlanError;
 use jitney_vfio::ErrorKind;
 use jitney_xdma_spec::status::{axi, pcie};
-use jitney_xdma_spec::writeback::Writeback;
-use jitney_xdma_spec::{ChannelStatus, Direction};
+use jitney_xdma_spec::writeback::{STREAM_MAGIC, StreamSlot, Writeback};
+use jitney_xdma_spec::{ChannelSet, ChannelStatus, Direction};
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -37,11 +37,13 @@ pub enum Error {
         /// How many there are in this direction.
         there: usize,
     },
-    /// The channel carries a stream, which this driver can write and not read.
-    #[error("{channel} is an AXI4-Stream; only memory-mapped channels can be read")]
+    /// What was asked for needs a channel of the other kind: a stream, or one that is memory-mapped.
+    #[error("{channel} is {}", if *stream { "an AXI4-Stream: it has no addresses, and is received from with receive or capture" } else { "memory-mapped: it has no packets, and is read with read or submit" })]
     Stream {
         /// The channel.
         channel: String,
+        /// Whether the channel is a stream.
+        stream: bool,
     },
     /// The range does not lie within the buffer.
     #[error("{channel}: bytes {:#x} to {:#x} are not within the buffer, which has {size:#x}", range.start, range.end)]
@@ -71,6 +73,26 @@ pub enum Error {
         after: Duration,
         /// Where it stood.
         failure: Box<Failure>,
+    },
+    /// The transfer was given up before it had ended: its handle or its channel was told to.
+    #[error("{channel}: the transfer was cancelled after {bytes_done:#x} of {bytes:#x} bytes")]
+    Cancelled {
+        /// The channel.
+        channel: String,
+        /// Bytes of the descriptors that are done.
+        bytes_done: u64,
+        /// Bytes of the whole transfer.
+        bytes: u64,
+    },
+    /// The transfer was in the queue behind one that failed, and was not carried out.
+    #[error(
+        "{channel}: not carried out, because a transfer in front of it failed ({cause}); submit it again"
+    )]
+    Behind {
+        /// The channel.
+        channel: String,
+        /// What the one in front of it failed with.
+        cause: Box<Error>,
     },
     /// The engine has not become idle so far after RUN was cleared. It may still; until then the channel keeps what memory it
     /// may be using, and nothing is started on it.
@@ -128,6 +150,41 @@ impl Error {
         Self::LinkDown(error.with_remedy("see the kernel log and jitney list, then reset the card"))
     }
 
+    /// Credit mode of `channel` is not on after it was switched on; the register reads `read`.
+    pub(crate) fn no_credit_mode(channel: &str, read: ChannelSet) -> Self {
+        let what = format!(
+            "{channel}: the credit mode register reads {:#010x} after the channel's bit was set: writes do not reach the card, \
+             or its XDMA has no descriptor credits",
+            read.into_bits()
+        );
+        let error = jitney_vfio::Error::new(ErrorKind::LinkDown, what);
+        Self::LinkDown(error.with_remedy("see the kernel log and jitney list, then reset the card"))
+    }
+
+    /// A task cannot be woken.
+    #[cfg(feature = "async")]
+    pub(crate) fn waiting(error: &std::io::Error) -> Self {
+        let what = "waiting for the end of a transfer";
+        match error.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+            Some(errno) => Self::Card(jitney_vfio::Error::from_errno(errno, what)),
+            None => Self::Card(jitney_vfio::Error::new(ErrorKind::System, format!("{what}: {error}"))),
+        }
+    }
+
+    /// A stream's `channel` says of a descriptor what cannot be.
+    pub(crate) fn wrong_length(channel: &str, slot: StreamSlot) -> Self {
+        let what = format!(
+            "{channel} says of a descriptor that is done: {:#010x}, {:#x} bytes; its first half has no magic {STREAM_MAGIC:#x}, or \
+             the second is more than the descriptor has",
+            slot.status.into_bits(),
+            slot.length
+        );
+        Self::Card(
+            jitney_vfio::Error::new(ErrorKind::System, what)
+                .with_remedy("see the design, then reset the card"),
+        )
+    }
+
     /// `channel` could not be told to stop, for `why`, and its card was cut off.
     pub(crate) fn cut_off(channel: &str, why: &Self) -> Self {
         let what = format!(
@@ -160,12 +217,15 @@ pub struct Failure {
     pub status: ChannelStatus,
     /// The write-back word: all zero if the engine had not written it.
     pub writeback: Writeback,
-    /// Descriptors that the engine has done, by its completed count.
+    /// Descriptors of the transfer that the engine has done, by its completed count.
     pub descriptors_done: u64,
-    /// Descriptors that it had been given.
+    /// Descriptors of the transfer that it had been given.
     pub descriptors_started: u64,
-    /// How many of these were in the last round: what the write-back word, or the completed count, comes to at its end.
-    pub last_round: u64,
+    /// Descriptors that the engine was given since it was started, by this transfer and those before it: the most that the
+    /// write-back word, which counts them, can come to.
+    pub given: u64,
+    /// Whether the write-back word cannot be: it counts descriptors that the engine was not given.
+    pub miscounted: bool,
     /// Bytes of the descriptors that are done.
     pub bytes_done: u64,
     /// Bytes of the whole transfer.
@@ -187,9 +247,9 @@ impl fmt::Display for Failure {
         let written = self.writeback;
         if written.error() {
             write!(f, "write-back {:#010x} (error), ", written.into_bits())?;
-        } else if self.is_miscounted() {
-            let (word, round) = (written.into_bits(), self.last_round);
-            write!(f, "write-back {word:#010x} (it cannot be: {round} descriptors were given), ")?;
+        } else if self.miscounted {
+            let (word, given) = (written.into_bits(), self.given);
+            write!(f, "write-back {word:#010x} (it cannot be: {given} descriptors were given), ")?;
         }
         write!(f, "{descriptors_done} of {descriptors_started} descriptors done, ")?;
         write!(f, "{bytes_done:#x} of {bytes:#x} bytes; ")?;
@@ -203,12 +263,6 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// Whether the engine wrote another count back than it can have.
-    fn is_miscounted(&self) -> bool {
-        let count = u64::from(self.writeback.count());
-        self.writeback != Writeback::new() && !self.writeback.error() && count != self.last_round
-    }
-
     /// What usually is behind the errors that the status shows, and what to do.
     fn hints(&self) -> impl Iterator<Item = &'static str> {
         let (over_pcie, over_axi) = match self.direction {
@@ -223,7 +277,7 @@ impl Failure {
         );
         let card =
             card.then_some("nothing answers at that card address: compare it with the design's address map");
-        let other = self.is_miscounted().then_some(
+        let other = self.miscounted.then_some(
             "somebody else has started the channel, or written to this one's memory: see who uses the card (jitney list)",
         );
         host.into_iter().chain(card).chain(other)
@@ -243,7 +297,8 @@ mod tests {
             writeback: Writeback::from(0x8000_0002),
             descriptors_done: 2,
             descriptors_started: 5,
-            last_round: 5,
+            given: 5,
+            miscounted: false,
             bytes_done: 0x2000,
             bytes: 0x4800,
             usable: false,
@@ -267,7 +322,8 @@ mod tests {
                 writeback: Writeback::default(),
                 descriptors_done: 0,
                 descriptors_started: 1,
-                last_round: 1,
+                given: 1,
+                miscounted: false,
                 bytes_done: 0,
                 bytes: 1,
                 usable: true,

@@ -108,12 +108,9 @@ impl Xdma {
     /// Channel `index` from the card to the host, likewise (`c2h0`).
     ///
     /// # Errors
-    /// As [`h2c`](Self::h2c), and [`Error::Stream`] if it is not memory-mapped.
+    /// As [`h2c`](Self::h2c).
     pub fn c2h(&self, index: u8) -> Result<C2h, Error> {
         let info = self.channel(Direction::CardToHost, index)?;
-        if info.stream {
-            return Err(Error::Stream { channel: format!("{info} of {}", self.card.identity()) });
-        }
         Channel::open(&self.card, self.bar, &self.region, info)
     }
 

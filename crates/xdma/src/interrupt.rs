@@ -9,6 +9,8 @@
 //! moment is left between looking and enabling. An interrupt that finds nothing new costs a look, and one that never
 //! comes is made up for by the look at the registers that a wait takes now and then.
 
+#[cfg(feature = "async")]
+use crate::awaited::Watched;
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
 use crate::wait::Backoff;
@@ -18,6 +20,8 @@ use jitney_xdma_spec::{
     ChannelControl, ChannelStatus, Direction, InterruptEnable, PackedChannels, Submodule, block, channel, irq,
 };
 use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(feature = "async")]
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The part of a card that who changes vector numbers leases: a register holds those of four channels, each of which may
@@ -28,13 +32,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What an engine that completes by interrupt is told when it is started, without RUN.
 pub(crate) const fn control(direction: Direction) -> ChannelControl {
-    ChannelControl::report_errors(direction)
+    ChannelControl::polled(direction)
         .with_report_descriptor_stopped(true)
         .with_report_descriptor_completed(true)
 }
 
 /// What a channel requests its interrupt for: the end of its descriptors, and every error.
-const fn reasons(direction: Direction) -> InterruptEnable {
+pub(crate) const fn reasons(direction: Direction) -> InterruptEnable {
     let bits = ChannelStatus::error_mask(direction)
         .with_descriptor_stopped(true)
         .with_descriptor_completed(true)
@@ -71,6 +75,9 @@ pub(crate) struct ChannelInterrupt {
     channel: Block<Region>,
     irq: Block<Region>,
     interrupt: Interrupt,
+    /// A descriptor of its own, for tasks; made when one waits.
+    #[cfg(feature = "async")]
+    watched: std::sync::OnceLock<Arc<Watched>>,
 }
 
 impl ChannelInterrupt {
@@ -94,12 +101,15 @@ impl ChannelInterrupt {
             channel: registers(info.direction.channel_block(), info.index),
             irq: registers(Submodule::Irq, 0),
             interrupt: card.interrupt(vector)?,
+            #[cfg(feature = "async")]
+            watched: std::sync::OnceLock::new(),
         })
     }
 
-    /// Has the channel request its interrupt, directs that to the vector, and lets it pass.
-    pub(crate) fn enable(&self, card: &dyn Card) -> Result<(), Error> {
-        self.channel.write(channel::INTERRUPT_ENABLE, reasons(self.info.direction))?;
+    /// Directs the channel's requests to the vector and lets them pass; has the channel make them at once if `at_once`.
+    pub(crate) fn enable(&self, card: &dyn Card, at_once: bool) -> Result<(), Error> {
+        let reasons = if at_once { reasons(self.info.direction) } else { InterruptEnable::new() };
+        self.channel.write(channel::INTERRUPT_ENABLE, reasons)?;
         let (register, place) = irq::channel_vectors(self.info.interrupt);
         // Nobody else changes this channel's own number: what reads right stays right.
         if self.irq.read(register)?.get(place) != self.vector {
@@ -123,6 +133,17 @@ impl ChannelInterrupt {
     /// Lets the card's interrupt line fire again, now that the request has been taken back.
     pub(crate) fn rearm(&self) -> Result<(), Error> {
         Ok(self.interrupt.rearm()?)
+    }
+
+    /// What wakes tasks when the vector has fired.
+    #[cfg(feature = "async")]
+    pub(crate) fn watched(&self) -> Result<Arc<Watched>, Error> {
+        if let Some(watched) = self.watched.get() {
+            return Ok(Arc::clone(watched));
+        }
+        let descriptor = self.event().try_clone_to_owned().map_err(|error| Error::waiting(&error))?;
+        let watched = Watched::new_nonblocking(descriptor).map_err(|error| Error::waiting(&error))?;
+        Ok(Arc::clone(self.watched.get_or_init(|| Arc::new(watched))))
     }
 
     /// Readable when the vector has fired.
@@ -159,8 +180,8 @@ mod tests {
 
     #[test]
     fn the_words_are_those_of_an_interrupt_driven_driver() {
-        assert_eq!(control(HostToCard).into_bits(), 0x00ff_fe3e);
-        assert_eq!(control(CardToHost).into_bits(), 0x00f8_3e3e);
+        assert_eq!(control(HostToCard).into_bits(), 0x04ff_fe3e);
+        assert_eq!(control(CardToHost).into_bits(), 0x04f8_3e3e);
         assert_eq!(reasons(HostToCard).into_bits(), 0x00f8_fe3e);
         assert_eq!(reasons(CardToHost).into_bits(), 0x00f8_063e);
     }

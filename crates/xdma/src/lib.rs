@@ -15,37 +15,53 @@
 //!     let xdma = Xdma::identify(Arc::clone(&card), bar)?;
 //!     let buffer = card.dma_buffer(DmaRequest::new(1 << 30))?;
 //!
-//!     let mut h2c = xdma.h2c(0)?; // leases the channel, and leaves a will that stops it
+//!     let h2c = xdma.h2c(0)?; // leases the channel, and leaves a will that stops it
 //!     let written = h2c.write(&buffer, 0)?; // to card address 0
 //!     println!("{} bytes in {:?}", written.bytes, written.duration);
 //!
-//!     let mut c2h = xdma.c2h(0)?.aligned(4096);
-//!     let reading = c2h.start(&buffer, 0..1 << 20, 0)?; // does not wait
-//!     // ... and meanwhile something else ...
-//!     reading.wait()?;
+//!     let c2h = xdma.c2h(0)?.aligned(4096);
+//!     // Neither waits: the engine goes from one to the next by itself.
+//!     let first = c2h.submit(&buffer, 0..1 << 20, 0)?;
+//!     let second = c2h.submit(&buffer, 1 << 20..2 << 20, 0x8000_0000)?;
+//!     first.wait()?;
+//!     second.wait()?;
 //!     Ok(())
 //! }
 //! ```
 //!
 //! # How a transfer runs
-//! [`plan`] divides it into pieces that one descriptor can describe. Up to 126 descriptors lie in a page of DMA memory,
-//! with a write-back word behind them; the last one stops the engine, which then writes the number of descriptors that
-//! it has done to that word. A longer transfer runs in several such rounds. Who waits looks at the word, and now and
-//! then at the status register, so that an error, a hung engine or a dead card ends the wait too.
+//! [`plan`] divides it into pieces that one descriptor can describe. Descriptors lie in a ring in DMA memory, a page of it by
+//! default, around which the engine goes without ever being stopped: for each it needs a credit, which one register write
+//! gives for a transfer, or for as many as are given to the engine together. It writes the number of descriptors
+//! that it has done to a word behind the ring, at the end of each transfer and a few times in each round. Who waits looks at that
+//! word, and now and then at the status register, so that an error, a hung engine or a dead card ends the wait too. What
+//! does not fit the ring waits in this process, and is given to the engine by whoever waits or polls.
 //!
-//! # By interrupt
-//! `xdma.h2c(0)?.by_interrupt()?` is the same channel with an interrupt (MSI-X, MSI or INTx) in the place of that word: waiting
-//! takes no processor time, and some microseconds longer to notice. A channel takes the vector of the number that its bit
-//! in the IRQ block has, or [another one](Channel::by_vector), for itself alone. All else is the same: the registers are
-//! looked at every 50 ms all the same, so a lost interrupt delays a transfer by as much, is logged, and fails nothing.
+//! A transfer that fails takes those behind it along ([`Error::Behind`]): the engine stops at the first, and what was to
+//! follow may depend on it.
 //!
-//! # Waiting for several things
+//! # Waiting
+//! | Channel | Who waits | Costs |
+//! |---|---|---|
+//! | as it comes | looks at memory, without a pause at first, then less and less often | a processor, for short waits |
+//! | [`by_interrupt`](Channel::by_interrupt) | sleeps until the interrupt (MSI-X, MSI or INTx) | some microseconds, and a register access |
+//! | [`adaptive`](Channel::adaptive) | looks at memory for 30 µs, and then sleeps until the interrupt | the first for short waits, the second for long ones, and two accesses more |
+//!
+//! A lost interrupt delays a transfer by 50 ms at most, is logged, and fails nothing: the registers are looked at as often anyhow.
+//! A channel takes the vector of the number that its bit in the IRQ block has, or [another one](Channel::by_vector), for
+//! itself alone.
+//!
 //! [`Pending::wait`] blocks. A loop of the caller's own calls [`Pending::poll`] when [`Pending::event`] is readable, and
-//! at [`Pending::next_look`] at the latest. With the feature `tokio` a task awaits `Pending::finished()`, on a
-//! channel of either kind.
+//! at [`Pending::next_look`] at the latest. With the feature `async` a [`Pending`] transfer can be awaited, by a task of any executor.
+//!
+//! # Streams
+//! On an H2C channel with an AXI4-Stream each transfer is a packet. A C2H one [receives](Channel::receive) into buffers that wait
+//! for packets, or [captures](Channel::capture) without an end into a ring of blocks, which either makes the card wait for a slow
+//! reader or tells it exactly how many blocks it has lost.
 //!
 //! # Memory that an engine may still use
-//! A [`Pending`] transfer keeps its buffer; dropping it stops the engine first. Memory goes back only when the engine was seen
+//! A channel keeps the buffers of its transfers until the engine is done with them, whatever becomes of their handles; dropping
+//! the channel and all handles stops the engine first. Memory goes back only when the engine was seen
 //! idle, when the card is gone, or when its bus mastering is off: otherwise the address might be given to somebody else
 //! while the card still writes to it.
 //!
@@ -60,26 +76,31 @@
 //!   that of a busy engine: [`Error::Unknown`].
 //!
 //! # Limits
-//! Channels with an AXI4-Stream can be written, as one packet per transfer, and not read. Tested on fake and emulated
-//! cards, never on hardware so far.
+//! Tested on fake and emulated cards, never on hardware so far.
 //!
 //! [PG195]: https://docs.amd.com/r/en-US/pg195-pcie-dma
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "async")]
+mod awaited;
+mod capture;
 mod channel;
 mod channel_info;
 mod engine;
 mod error;
-#[cfg(feature = "tokio")]
-mod finished;
 mod identify;
 mod interrupt;
 mod pending;
 mod plan;
+mod queue;
 mod ring;
 mod wait;
+mod work;
 
+#[cfg(feature = "async")]
+pub use awaited::Awaited;
+pub use capture::{Capture, Captured, Overrun};
 pub use channel::{C2h, Channel, FromCard, H2c, ToCard};
 pub use channel_info::ChannelInfo;
 #[cfg(fuzzing)]
@@ -90,3 +111,4 @@ pub use jitney_xdma_spec::descriptor::MAX_LENGTH as LONGEST_DESCRIPTOR;
 pub use jitney_xdma_spec::{Alignments, ChannelStatus, Direction};
 pub use pending::{Completed, Pending};
 pub use plan::{Chunk, Limits, Plan, PlanError, Side, Transfer, plan};
+pub use work::Piece;

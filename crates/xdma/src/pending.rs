@@ -1,257 +1,197 @@
-//! A transfer under way.
+//! A transfer under way, as its user sees it.
 
-use crate::engine::Engine;
-use crate::error::{Error, Failure};
-use crate::plan::Plan;
+use crate::error::Error;
+use crate::interrupt::ChannelInterrupt;
+use crate::queue::Queue;
 use crate::wait::{Backoff, now};
-use jitney_vfio::DmaBuffer;
-use jitney_xdma_spec::writeback::Writeback;
+use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-
-/// How often the registers are read while a transfer lasts: often enough that an error or a dead card is noticed at
-/// once for a person, seldom enough to cost nothing.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// What a transfer did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Completed {
-    /// Bytes moved.
+    /// Bytes moved. What was received from a stream can be less than there was room for.
     pub bytes: u64,
     /// Descriptors that they took.
     pub descriptors: u64,
-    /// From the start of the engine until its end was seen.
+    /// From when it was submitted until its end was seen, what was in front of it in the queue included.
     pub duration: Duration,
+    /// Of what was received from a stream: whether the bytes end a packet. Otherwise true.
+    pub ends_packet: bool,
 }
 
-/// A transfer under way. It keeps the buffer.
-///
-/// Dropping it stops the engine first and waits until that has happened: as long as the descriptor lasts that the engine is at,
-/// at most a second and what the longest descriptor takes at 100 MB/s. A task that must not block has it dropped elsewhere.
+/// A channel's queue and those who wait for it.
 #[derive(Debug)]
-#[must_use = "dropping it stops the transfer; call wait"]
-pub struct Pending<'channel> {
-    engine: &'channel mut Engine,
-    buffer: DmaBuffer,
-    rest: Plan,
-    timeout: Duration,
-    /// Descriptors of earlier rounds.
-    before: u64,
-    /// Descriptors of this round.
-    round: u64,
-    started: Instant,
-    looked: Instant,
-    /// The completed count when it was last seen to change, and when that was.
-    progress: (u32, Instant),
-    outcome: Option<Result<Completed, Error>>,
+pub(crate) struct Shared {
+    queue: Mutex<Queue>,
+    /// Signalled when who slept until the interrupt has looked what it was for.
+    turned: Condvar,
 }
 
-impl<'channel> Pending<'channel> {
-    /// Starts a transfer.
-    pub(crate) fn start(
-        engine: &'channel mut Engine,
-        buffer: DmaBuffer,
-        plan: Plan,
-        timeout: Duration,
-    ) -> Result<Self, Error> {
-        engine.make_ready()?;
-        let started = now();
-        let mut pending = Self {
-            engine,
-            buffer,
-            rest: plan,
-            timeout,
-            before: 0,
-            round: 0,
-            started,
-            looked: started,
-            progress: (0, started),
-            outcome: None,
-        };
-        pending.run()?;
-        Ok(pending)
+impl Shared {
+    pub(crate) fn new(queue: Queue) -> Self {
+        Self { queue: Mutex::new(queue), turned: Condvar::new() }
     }
 
-    /// Looks whether the transfer has ended, and starts the next round of one that takes several. Does not wait, but for
-    /// an engine that has to be stopped after a failure, as long as dropping the transfer would.
-    ///
-    /// A channel that completes by interrupt is looked at when the interrupt has come, and every 50 ms without one.
+    /// The queue; a thread that panicked with it left it whole.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A transfer under way, or over. It has a place in its channel's queue and keeps the channel's lease.
+///
+/// Dropping it lets the transfer go on; the channel keeps its memory until the engine is done with it. To end it, there is
+/// [`cancel`](Self::cancel). Any thread may wait for any transfer; whoever does sees to all of the channel's.
+#[must_use = "the transfer goes on, but nobody hears how it ends; call wait"]
+pub struct Pending {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) ticket: u64,
+    pub(crate) interrupt: Option<Arc<ChannelInterrupt>>,
+}
+
+impl Pending {
+    /// Looks whether the transfer has ended, and gives the engine more to do if there is. Does not wait, but for an engine that
+    /// has to be stopped after a failure: as long as the descriptor lasts that it is at, at most a second and what the longest
+    /// takes at 100 MB/s.
     ///
     /// # Errors
-    /// [`Error::Engine`], [`Error::TimedOut`] or [`Error::LinkDown`], after the engine was stopped, or [`Error::CutOff`] or
-    /// [`Error::Unknown`] if it could not be; the same again if asked again. A card that is being unplugged counts as one whose link is down, so that the program lets go of it.
-    pub fn poll(&mut self) -> Result<Option<Completed>, Error> {
-        self.attend(Duration::ZERO)
+    /// [`Error::Engine`], [`Error::TimedOut`], [`Error::Behind`] or [`Error::LinkDown`], after the engine was stopped, or
+    /// [`Error::CutOff`] or [`Error::Unknown`] if it could not be; [`Error::Cancelled`]. The same again if asked again. A card that
+    /// is being unplugged counts as one whose link is down, so that the program lets go of it.
+    pub fn poll(&self) -> Result<Option<Completed>, Error> {
+        if let Some(interrupt) = &self.interrupt
+            && interrupt.fired(Duration::ZERO)?
+        {
+            self.shared.lock().turn_on_interrupt();
+            self.shared.turned.notify_all();
+        }
+        self.shared.lock().poll(self.ticket).transpose()
     }
 
     /// Waits until the transfer has ended.
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
-    pub fn wait(mut self) -> Result<Completed, Error> {
-        let backoff = Backoff::new();
-        loop {
-            let left = self.next_look().saturating_duration_since(now());
-            if let Some(completed) = self.attend(left)? {
-                return Ok(completed);
-            }
-            if self.event().is_none() {
-                backoff.pause();
-            }
+    pub fn wait(self) -> Result<Completed, Error> {
+        match self.look_until(None)? {
+            Some(completed) => Ok(completed),
+            None => unreachable!("it waits without an end"),
         }
     }
 
-    /// For an event loop of the caller's own: readable when the channel has interrupted, if it completes by interrupt.
+    /// Waits until the transfer has ended, or for `timeout`; nothing if it goes on.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll).
+    pub fn wait_for(&self, timeout: Duration) -> Result<Option<Completed>, Error> {
+        self.look_until(now().checked_add(timeout))
+    }
+
+    /// Ends the transfer, and says what it did if it was over by then.
+    ///
+    /// One that the engine has not been given is taken out of the queue. Otherwise the engine is stopped at the end of the
+    /// descriptor that it is at, and goes on with the others behind it. What a cancelled transfer has written stays
+    /// written, and a packet that it had begun to send has no end.
+    ///
+    /// # Errors
+    /// As [`poll`](Self::poll), of a transfer that was over; or why the engine could not be stopped.
+    pub fn cancel(self) -> Result<Option<Completed>, Error> {
+        let outcome = self.shared.lock().cancel(self.ticket);
+        self.shared.turned.notify_all();
+        outcome
+    }
+
+    /// For an event loop of the caller's own: readable when the channel has interrupted, if it has an interrupt.
     /// [`poll`](Self::poll) is to be called then, which makes it unreadable again.
     #[must_use]
     pub fn event(&self) -> Option<BorrowedFd<'_>> {
-        self.engine.event()
+        self.interrupt.as_ref().map(|interrupt| interrupt.event())
     }
 
     /// When [`poll`](Self::poll) is to be called at the latest, whether or not there was an [`event`](Self::event): only
     /// by looking does it notice a dead card, a hung engine or a lost interrupt.
     #[must_use]
     pub fn next_look(&self) -> Instant {
-        self.looked + LOOK.min(self.timeout)
+        self.shared.lock().next_look()
     }
 
-    /// [`poll`](Self::poll), after it has waited for the interrupt for `patience` at most; if there is none it does not wait.
-    fn attend(&mut self, patience: Duration) -> Result<Option<Completed>, Error> {
-        if let Some(outcome) = &self.outcome {
-            return outcome.clone().map(Some);
-        }
-        let Some(mut outcome) = self.advance(patience).transpose() else { return Ok(None) };
-        if outcome.is_err()
-            && let Err(error @ (Error::CutOff(_) | Error::Unknown(_))) = self.engine.release(&self.buffer)
-        {
-            // It says what was tried, and why.
-            outcome = Err(error);
-        }
-        self.outcome = Some(outcome.clone());
-        outcome.map(Some)
+    /// Whether who has waited for so long sleeps until the interrupt comes.
+    #[cfg(feature = "async")]
+    pub(crate) fn sleeps(&self, backoff: &Backoff) -> bool {
+        self.interrupt.is_some() && !(self.shared.lock().engine.is_adaptive() && backoff.is_short())
     }
 
-    fn run(&mut self) -> Result<(), Error> {
-        self.engine.heed_notices()?;
-        self.round = self.engine.run(&mut self.rest)?;
-        self.looked = now();
-        self.progress = (0, self.looked);
-        Ok(())
+    /// Looks until the transfer is over, or until `end`.
+    fn look_until(&self, end: Option<Instant>) -> Result<Option<Completed>, Error> {
+        let mut queue = self.shared.lock();
+        // A short one may be over by now, and then no clock was asked.
+        if let Some(outcome) = queue.poll(self.ticket) {
+            return outcome.map(Some);
+        }
+        let backoff = Backoff::new();
+        loop {
+            if self.interrupt.is_some() && !(queue.engine.is_adaptive() && backoff.is_short()) {
+                queue = self.sleep(queue, end)?;
+            } else {
+                drop(queue);
+                backoff.pause();
+                queue = self.shared.lock();
+            }
+            if let Some(outcome) = queue.poll(self.ticket) {
+                return outcome.map(Some);
+            }
+            if end.is_some_and(|end| now() >= end) {
+                return Ok(None);
+            }
+        }
     }
 
-    fn advance(&mut self, patience: Duration) -> Result<Option<Completed>, Error> {
-        let interrupted = self.engine.interrupted(patience)?;
-        let due = now() >= self.next_look();
-        let ended = match interrupted {
-            None => self.is_written_back()?,
-            Some(interrupted) => (interrupted || due) && self.is_reported(interrupted)?,
-        };
-        if ended {
-            return self.end_round();
+    /// Sleeps until the interrupt comes, the registers are to be looked at, or `end`.
+    fn sleep<'a>(
+        &'a self,
+        mut queue: MutexGuard<'a, Queue>,
+        end: Option<Instant>,
+    ) -> Result<MutexGuard<'a, Queue>, Error> {
+        let Some(interrupt) = &self.interrupt else { return Ok(queue) };
+        let until = end.map_or(queue.next_look(), |end| end.min(queue.next_look()));
+        let left = until.saturating_duration_since(now());
+        // An interrupt wakes one: whoever watches tells the others.
+        if queue.watched {
+            let woken = self.shared.turned.wait_timeout(queue, left);
+            return Ok(woken.unwrap_or_else(PoisonError::into_inner).0);
         }
-        if due {
-            self.look()?;
+        queue.arm();
+        if queue.is_over(self.ticket) {
+            queue.disarm();
+            return Ok(queue);
         }
-        Ok(None)
-    }
-
-    /// Whether the engine has written back that the round has ended. Only the last descriptor is reported, so there is nothing
-    /// else that it can say but an error.
-    fn is_written_back(&mut self) -> Result<bool, Error> {
-        let writeback = self.engine.ring.writeback()?;
-        if writeback == Writeback::new() {
-            return Ok(false);
+        queue.watched = true;
+        drop(queue);
+        let fired = interrupt.fired(left);
+        let mut queue = self.shared.lock();
+        queue.watched = false;
+        self.shared.turned.notify_all();
+        queue.disarm();
+        if fired? {
+            queue.turn_on_interrupt();
+        } else if left > Duration::ZERO {
+            queue.turn_without_interrupt();
         }
-        if writeback.error() || u64::from(writeback.count()) != self.round {
-            return Err(self.failed(Error::Engine)?);
-        }
-        Ok(true)
-    }
-
-    /// Whether the engine's status says that the round has ended.
-    fn is_reported(&mut self, interrupted: bool) -> Result<bool, Error> {
-        let status = self.engine.take_status()?;
-        if interrupted {
-            self.engine.rearm()?;
-        }
-        if status.has_errors(self.engine.info.direction) {
-            return Err(self.failed(Error::Engine)?);
-        }
-        // Reported is not yet idle.
-        let ended = status.descriptor_stopped() && !status.busy();
-        if ended && !interrupted {
-            let channel = &self.engine.name;
-            tracing::warn!(channel, "a transfer had ended without an interrupt: it is late or was lost");
-        }
-        Ok(ended)
-    }
-
-    /// Takes the engine out of a round that has ended; starts the next one if there is any.
-    fn end_round(&mut self) -> Result<Option<Completed>, Error> {
-        self.engine.end_run()?;
-        // A word that was written back has the count in it; a status only says that a descriptor with STOP has ended.
-        if self.event().is_some() && u64::from(self.engine.completed()?) != self.round {
-            return Err(self.failed(Error::Engine)?);
-        }
-        if self.rest.descriptors() == 0 {
-            return Ok(Some(Completed {
-                bytes: self.rest.bytes(),
-                descriptors: self.before + self.round,
-                duration: self.started.elapsed(),
-            }));
-        }
-        self.before += self.round;
-        self.round = 0;
-        self.engine.make_ready()?;
-        self.run()?;
-        Ok(None)
-    }
-
-    /// Reads what the engine says of itself, and what was said about its card.
-    fn look(&mut self) -> Result<(), Error> {
-        self.looked = now();
-        self.engine.heed_notices()?;
-        if self.engine.status()?.has_errors(self.engine.info.direction) {
-            return Err(self.failed(Error::Engine)?);
-        }
-        let count = self.engine.completed()?;
-        // Nothing else is progress: a count that falls or that nobody gave the engine would put the end off for ever.
-        if count > self.progress.0 && u64::from(count) <= self.round {
-            self.progress = (count, self.looked);
-        }
-        let after = self.looked - self.progress.1;
-        // It may have ended since the word was looked at.
-        if after < self.timeout || self.event().is_none() && self.is_written_back()? {
-            return Ok(());
-        }
-        Err(self.failed(|failure| Error::TimedOut { after, failure })?)
-    }
-
-    /// Takes down how the transfer stands, stops the engine, and makes an error of it.
-    fn failed(&mut self, error: impl FnOnce(Box<Failure>) -> Error) -> Result<Error, Error> {
-        let status = self.engine.take_status()?;
-        let done = self.before + u64::from(self.engine.completed()?).min(self.round);
-        let writeback = self.engine.ring.writeback()?;
-        Ok(error(Box::new(Failure {
-            channel: self.engine.name.clone(),
-            direction: self.engine.info.direction,
-            status,
-            writeback,
-            descriptors_done: done,
-            descriptors_started: self.before + self.round,
-            last_round: self.round,
-            bytes_done: self.rest.bytes_of_first(done),
-            bytes: self.rest.bytes(),
-            usable: self.engine.recover().is_ok(),
-        })))
+        Ok(queue)
     }
 }
 
-impl Drop for Pending<'_> {
+impl Drop for Pending {
     fn drop(&mut self) {
-        if self.outcome.is_none() {
-            // What went wrong is logged.
-            let _ = self.engine.release(&self.buffer);
-        }
+        self.shared.lock().forget(self.ticket);
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").field("ticket", &self.ticket).finish_non_exhaustive()
     }
 }

@@ -160,6 +160,16 @@ pub enum PlanError {
         /// The alignment, in bytes.
         multiple: u64,
     },
+    /// A stream is received into one descriptor, and it cannot be as long.
+    #[error(
+        "{length:#x} bytes are more than a descriptor of this channel has, {longest:#x}; use several, or descriptors_of_at_most"
+    )]
+    Receipt {
+        /// How many bytes there is room for.
+        length: u64,
+        /// The longest descriptor, in bytes.
+        longest: u32,
+    },
     /// No descriptor can be as long as the alignment.
     #[error("descriptors of multiples of {step:#x} bytes are not possible; {longest:#x} is the longest")]
     Longest {
@@ -218,9 +228,19 @@ impl Plan {
         (self.transfer.length - self.done).div_ceil(self.whole as u64)
     }
 
-    /// Bytes of its longest descriptor.
-    pub(crate) fn longest(&self) -> u32 {
-        u32::try_from(self.transfer.length).unwrap_or(self.whole).min(self.whole)
+    /// Bytes of every descriptor but the last.
+    pub(crate) const fn whole(&self) -> u32 {
+        self.whole
+    }
+
+    /// How many descriptors the whole transfer takes.
+    pub(crate) const fn all_descriptors(&self) -> u64 {
+        self.transfer.length.div_ceil(self.whole as u64)
+    }
+
+    /// The same plan with those behind its first `descriptors` still to come.
+    pub(crate) fn go_back_to(&mut self, descriptors: u64) {
+        self.done = self.bytes_of_first(descriptors);
     }
 
     /// Bytes of the whole transfer.

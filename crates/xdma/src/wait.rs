@@ -44,13 +44,38 @@ impl Backoff {
         now().saturating_duration_since(self.since)
     }
 
-    pub(crate) fn pause(&self) {
+    /// Whether a short transfer may still end in time for somebody who does not sleep.
+    pub(crate) fn is_short(&self) -> bool {
+        self.elapsed() < SPIN
+    }
+
+    /// How long to pause now.
+    pub(crate) fn next_pause(&self) -> Pause {
         match self.elapsed() {
-            elapsed if elapsed < SPIN => std::hint::spin_loop(),
-            elapsed if elapsed < YIELD => std::thread::yield_now(),
-            elapsed => sleep(sleep_after(elapsed)),
+            elapsed if elapsed < SPIN => Pause::Spin,
+            elapsed if elapsed < YIELD => Pause::Yield,
+            elapsed => Pause::Sleep(sleep_after(elapsed)),
         }
     }
+
+    pub(crate) fn pause(&self) {
+        match self.next_pause() {
+            Pause::Spin => std::hint::spin_loop(),
+            Pause::Yield => std::thread::yield_now(),
+            Pause::Sleep(time) => sleep(time),
+        }
+    }
+}
+
+/// A pause between two looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// None.
+    Spin,
+    /// Until others have run that want to.
+    Yield,
+    /// Some time.
+    Sleep(Duration),
 }
 
 fn sleep_after(elapsed: Duration) -> Duration {

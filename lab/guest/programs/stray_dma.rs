@@ -46,7 +46,7 @@ fn run(address: &str) -> Result<()> {
     let card = bus.card(address)?;
     let bar = Xdma::find(&*card)?.ok_or("the card has no XDMA")?;
     let xdma = Xdma::identify(card, bar)?;
-    let (mut h2c, mut c2h) = (xdma.h2c(0)?, xdma.c2h(0)?);
+    let (h2c, c2h) = (xdma.h2c(0)?, xdma.c2h(0)?);
     let good = bus.dma_buffer(BYTES)?;
     let place = DmaPlace { iova: NOT_MAPPED, size: BYTES };
     let stray = DmaBuffer::new(Memfd::create("stray", BYTES, PageSize::Normal)?, place, Arc::new(Nobody))?;

@@ -43,7 +43,7 @@ fn time(board: &Board, args: &Blkram, report: &mut Report) -> anyhow::Result<Out
     let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
     let (base, size, transfers) = (memory.base, memory.size, args.transfers.get());
     let xdma = board.xdma()?;
-    let (mut h2c, mut c2h) = channels::open(&xdma, args.dma)?;
+    let (h2c, c2h) = channels::open(&xdma, args.dma)?;
     let buffer = || board.card().dma_buffer(size.into());
     let (sent, received) = (buffer()?, buffer()?);
     report.line(format!("Testing {} with {size:#x} bytes of memory at {card}", board.name()));

@@ -198,7 +198,7 @@ fn foreign_memory_is_refused(bus: &jitney::Bus) {
     for (index, card) in cards.iter().enumerate() {
         let board = jitney::boards::identify(card).unwrap();
         let (xdma, base) = (board.xdma().unwrap(), board.memory().unwrap().base);
-        let mut h2c = xdma.h2c(0).unwrap();
+        let h2c = xdma.h2c(0).unwrap();
         h2c.write(&own[index], base).unwrap();
         h2c.write(&common, base).unwrap();
         let error = h2c.write(&own[1 - index], base).unwrap_err().to_string();

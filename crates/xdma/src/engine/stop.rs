@@ -138,16 +138,11 @@ impl Engine {
         outcome
     }
 
-    /// Ends the engine's use of `buffer`: stops it, and keeps the buffer if that does not help.
-    ///
-    /// # Errors
-    /// As [`recover`](Self::recover).
-    pub(crate) fn release(&mut self, buffer: &DmaBuffer) -> Result<(), Error> {
-        let outcome = if self.state == State::Running { self.recover() } else { Ok(()) };
+    /// Keeps `buffers` that the engine was given if it was not seen to stop.
+    pub(crate) fn keep(&mut self, buffers: impl Iterator<Item = DmaBuffer>) {
         if matches!(self.state, State::Stuck | State::CutOff) {
-            self.held.push(buffer.clone());
+            self.held.extend(buffers);
         }
-        outcome
     }
 }
 
@@ -156,6 +151,9 @@ impl Drop for Engine {
         if !matches!(self.state, State::Idle | State::Foreign) {
             // What went wrong is logged.
             let _ = self.recover();
+        }
+        if self.state == State::Idle {
+            self.leave_credit_mode();
         }
         if self.state == State::Stuck {
             // Kept for the life of the process: if the memory went back, its IOVA would soon be another buffer's. With it the

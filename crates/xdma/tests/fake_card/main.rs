@@ -2,12 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-#[cfg(feature = "tokio")]
-mod finished;
+#[cfg(feature = "async")]
+mod awaiting;
 mod identify;
 mod interrupts;
 mod irq;
 mod model;
+mod queue;
 mod stopping;
 mod transfers;
 mod wrapped;

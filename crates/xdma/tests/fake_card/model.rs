@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 pub(crate) const MEMORY: usize = 1 << 20;
 const BUSY: u32 = 1;
-const STOPPED: u32 = 1 << 1;
 const COMPLETED: u32 = 1 << 2;
 
 /// What the engine does wrong.
@@ -45,17 +44,13 @@ pub(crate) enum Fault {
     },
     /// The same, while its completed count rises for ever.
     Climb,
-    /// Reports the end of the last descriptor a look before it is idle.
-    BusyAtTheEnd,
     /// Does everything but the write-back.
     NoWriteback,
     /// Does one more descriptor at each look at its completed count.
     Creep,
-    /// Reports the last descriptor as completed, and as stopped only after the status was looked at once.
-    StopsLate,
-    /// Takes the link down when it is started.
+    /// Takes the link down when it is given descriptors.
     LinkDown,
-    /// When it is started, its registers stop answering for so many accesses, and it stays busy until RUN falls.
+    /// When it is given descriptors, its registers stop answering for so many accesses, and it stays busy until RUN falls.
     /// Configuration space goes on to answer.
     Dark {
         accesses: u32,
@@ -74,6 +69,9 @@ pub(crate) struct Channel {
     pub(crate) first: u64,
     pub(crate) at: u64,
     pub(crate) runs: u32,
+    /// How often it was given credits.
+    pub(crate) batches: u32,
+    pub(crate) credits: u32,
     /// How often its completed count was looked at.
     looks: u32,
     busy_until: Option<Instant>,
@@ -82,6 +80,8 @@ pub(crate) struct Channel {
 pub(crate) struct State {
     pub(crate) channels: [Channel; 2],
     pub(crate) irq: IrqBlock,
+    /// As the common block has it: H2C from bit 0, C2H from bit 16.
+    pub(crate) credit_mode: u32,
     pub(crate) memory: Vec<u8>,
     pub(crate) fault: Fault,
     /// Registers that read as something else.
@@ -125,11 +125,28 @@ impl Model {
         self.request(&mut state);
     }
 
+    /// Has the engine of `channel` do `after` more descriptors and fail with `status`, which it writes back if `reported`.
+    pub(crate) fn fail(&self, channel: usize, after: u32, status: u32, reported: bool) {
+        let mut state = self.state();
+        self.run(&mut state, channel, after);
+        self.end_with(&mut state, channel, status, reported);
+    }
+
+    fn end_with(&self, state: &mut State, channel: usize, status: u32, reported: bool) {
+        let own = &mut state.channels[channel];
+        (own.status, own.credits) = (status, 0);
+        if reported {
+            let word = 1_u32 << 31 | own.count;
+            self.host.write(own.writeback, &word.to_le_bytes()).unwrap();
+        }
+    }
+
     /// What a reset of the card leaves: registers that are zero.
     pub(crate) fn reset(&self) {
         let mut state = self.state();
         state.channels = Default::default();
         state.irq = IrqBlock::default();
+        state.credit_mode = 0;
     }
 
     /// Tells the IRQ block what the channels request.
@@ -139,10 +156,10 @@ impl Model {
         state.irq.set_lines(lines, &self.host);
     }
 
-    /// Runs descriptors of `channel`, at most `most`, until one has STOP.
+    /// Runs descriptors of `channel` for its credits, at most `most`.
     fn run(&self, state: &mut State, channel: usize, most: u32) {
         let mut own = state.channels[channel];
-        for _ in 0..most {
+        for _ in 0..most.min(own.credits) {
             let mut bytes = [0; 32];
             if self.host.read(own.at, &mut bytes).is_err() {
                 own.status = 0x0008_0010;
@@ -152,7 +169,7 @@ impl Model {
             let pair = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap());
             assert_eq!(word(0) >> 16, 0xad4b, "magic");
             let (flags, length) = (word(0), word(4) as usize);
-            assert!((1..=0x0fff_ffff).contains(&length));
+            assert!((1..=0x0fff_ffff).contains(&length) && flags & 1 == 0, "an engine that is never idle");
             state.ran.push((flags, word(4)));
             if channel == 0 {
                 let card = usize::try_from(pair(16)).unwrap();
@@ -161,26 +178,54 @@ impl Model {
                 let card = usize::try_from(pair(8)).unwrap();
                 self.host.write(pair(16), &state.memory[card..card + length]).unwrap();
             }
+            own.credits -= 1;
             own.count += 1;
             own.at = pair(24);
-            if flags & 2 != 0 {
-                own.status |= own.control & COMPLETED;
-            }
-            if flags & 1 != 0 && state.fault != Fault::StopsLate {
-                own.status |= own.control & STOPPED;
-            }
-            if flags & 1 != 0 && !matches!(state.fault, Fault::StopsLate | Fault::BusyAtTheEnd) {
+            if own.credits == 0 {
                 own.status &= !BUSY;
             }
             let silent = matches!(state.fault, Fault::NoWriteback | Fault::LateWriteback(_));
-            if flags & 2 != 0 && own.control & 1 << 26 != 0 && !silent {
-                self.host.write(own.writeback, &own.count.to_le_bytes()).unwrap();
+            if flags & 2 != 0 {
+                own.status |= own.control & COMPLETED;
             }
-            if flags & 1 != 0 {
-                break;
+            if flags & 2 != 0 && own.control & 1 << 26 != 0 && !silent {
+                self.host.write(own.writeback, &(own.count & 0xff_ffff).to_le_bytes()).unwrap();
             }
         }
         state.channels[channel] = own;
+    }
+
+    /// The engine of `channel` is given descriptors.
+    fn give(&self, state: &mut State, channel: usize, credits: u32) {
+        let own = &mut state.channels[channel];
+        let mode = 1 << (16 * channel);
+        let failed = own.status & !(BUSY | COMPLETED) != 0;
+        if state.credit_mode & mode == 0 || own.control & 1 == 0 || failed {
+            return;
+        }
+        own.credits = (own.credits + credits).min(1023);
+        own.batches += 1;
+        own.status |= BUSY;
+        (own.looks, own.busy_until) = (0, None);
+        let count = own.count;
+        match state.fault {
+            Fault::None | Fault::NoWriteback | Fault::LateWriteback(_) => self.run(state, channel, u32::MAX),
+            Fault::Hang { after } => self.run(state, channel, after.saturating_sub(count)),
+            Fault::Stuck
+            | Fault::Flicker
+            | Fault::Creep
+            | Fault::Slow { .. }
+            | Fault::Restless { .. }
+            | Fault::Climb => {}
+            Fault::Writeback(word) => self.host.write(own.writeback, &word.to_le_bytes()).unwrap(),
+            Fault::Dark { accesses } => state.dark = accesses,
+            Fault::LinkDown => self.host.set_link(false),
+            Fault::Error { after, status } | Fault::ReportedError { after, status } => {
+                self.run(state, channel, after);
+                let reported = matches!(state.fault, Fault::ReportedError { .. });
+                self.end_with(state, channel, status, reported);
+            }
+        }
     }
 
     fn set_control(&self, state: &mut State, channel: usize, control: u32) {
@@ -193,36 +238,22 @@ impl Model {
             _ if falls => own.status &= !BUSY,
             _ => {}
         }
-        if !rises {
-            return;
+        if falls {
+            own.credits = 0;
         }
-        let runs = own.runs + 1;
-        *own = Channel { status: BUSY, count: 0, at: own.first, runs, looks: 0, busy_until: None, ..*own };
-        match state.fault {
-            Fault::None
-            | Fault::NoWriteback
-            | Fault::LateWriteback(_)
-            | Fault::StopsLate
-            | Fault::BusyAtTheEnd => self.run(state, channel, u32::MAX),
-            Fault::Hang { after } => self.run(state, channel, after),
-            Fault::Stuck
-            | Fault::Flicker
-            | Fault::Creep
-            | Fault::Slow { .. }
-            | Fault::Restless { .. }
-            | Fault::Climb => {}
-            Fault::Writeback(word) => self.host.write(own.writeback, &word.to_le_bytes()).unwrap(),
-            Fault::Dark { accesses } => state.dark = accesses,
-            Fault::LinkDown => self.host.set_link(false),
-            Fault::Error { after, status } | Fault::ReportedError { after, status } => {
-                self.run(state, channel, after);
-                let own = &mut state.channels[channel];
-                own.status = status;
-                if let Fault::ReportedError { .. } = state.fault {
-                    let word = 1_u32 << 31 | own.count;
-                    self.host.write(own.writeback, &word.to_le_bytes()).unwrap();
-                }
-            }
+        if rises {
+            let (runs, batches) = (own.runs + 1, own.batches);
+            let status = if state.fault == Fault::Stuck { own.status & BUSY } else { 0 };
+            *own = Channel {
+                status,
+                count: 0,
+                at: own.first,
+                runs,
+                batches,
+                looks: 0,
+                busy_until: None,
+                ..*own
+            };
         }
     }
 }
@@ -255,17 +286,9 @@ impl FakeBar for Model {
                 own.status
             }
             0x0044 | 0x1044 => {
-                let late = state.fault == Fault::StopsLate;
-                let busy_at_the_end = state.fault == Fault::BusyAtTheEnd;
                 let own = &mut state.channels[channel];
                 let status = own.status;
-                own.status &= if busy_at_the_end { 0 } else { BUSY };
-                // Lowered first: what comes next is a request of its own.
-                self.request(&mut state);
-                let own = &mut state.channels[channel];
-                if late && status & COMPLETED != 0 {
-                    own.status = own.control & STOPPED;
-                }
+                own.status &= BUSY;
                 self.request(&mut state);
                 status
             }
@@ -287,6 +310,8 @@ impl FakeBar for Model {
             0x004c | 0x104c => 0x0001_0140,
             0x0088 | 0x1088 => halves(state.channels[channel].writeback)[0],
             0x008c | 0x108c => halves(state.channels[channel].writeback)[1],
+            0x408c | 0x508c => state.channels[channel].credits,
+            0x6020 => state.credit_mode,
             0x4080 | 0x5080 => halves(state.channels[channel].first)[0],
             0x4084 | 0x5084 => halves(state.channels[channel].first)[1],
             0x2004..0x2100 => state.irq.read(offset),
@@ -323,7 +348,15 @@ impl FakeBar for Model {
             0x0090 | 0x1090 => own.interrupt_enable = value,
             0x0098 | 0x1098 => own.interrupt_enable &= !value,
             0x2004..0x2100 => state.irq.write(offset, value),
-            0x4088 | 0x5088 | 0x6018 | 0x6028 => {}
+            0x408c | 0x508c => self.give(&mut state, channel, value),
+            0x6024 => state.credit_mode |= value,
+            0x6028 => {
+                state.credit_mode &= !value;
+                for (channel, own) in state.channels.iter_mut().enumerate() {
+                    own.credits = if value & 1 << (16 * channel) != 0 { 0 } else { own.credits };
+                }
+            }
+            0x4088 | 0x5088 | 0x6018 => {}
             _ => panic!("the driver wrote {value:#x} to {offset:#x}"),
         }
         self.request(&mut state);
@@ -347,6 +380,7 @@ impl Bench {
         let state = State {
             channels: [Channel::default(); 2],
             irq: IrqBlock::default(),
+            credit_mode: 0,
             memory: vec![0; MEMORY],
             fault: Fault::None,
             overrides: Vec::new(),
