@@ -120,6 +120,26 @@ impl Mapped {
         self.len
     }
 
+    /// All of its bytes.
+    ///
+    /// # Safety
+    /// Nobody writes to them while the slice lives: no other process, no card, and no method of this.
+    pub(crate) unsafe fn bytes(&self) -> &[u8] {
+        // SAFETY: They are mapped, readable and initialised for as long as this lives; the caller sees to it that they stay as
+        // they are.
+        unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.len) }
+    }
+
+    /// The same to write to; the mapping allows it.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes them while the slice lives.
+    pub(crate) unsafe fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(self.access == Access::ReadWrite, "a mapping that can be written to");
+        // SAFETY: As above; `self` is borrowed for as long, and the caller sees to everybody else.
+        unsafe { std::slice::from_raw_parts_mut(self.base.as_ptr().cast(), self.len) }
+    }
+
     /// What it may be used for.
     pub(crate) fn access(&self) -> Access {
         self.access

@@ -57,6 +57,31 @@ impl Mapping {
         self.len() == 0
     }
 
+    /// All of its bytes as a slice, for memory that is one owner's for a while.
+    ///
+    /// # Safety
+    /// Nobody writes to them while the slice lives: no other process, no card, and no method of this.
+    #[must_use]
+    #[expect(unsafe_code, reason = "who else has the memory is known to the caller alone")]
+    pub unsafe fn bytes(&self) -> &[u8] {
+        // SAFETY: The caller's promise is the one that is asked for.
+        unsafe { self.0.bytes() }
+    }
+
+    /// The same to write to.
+    ///
+    /// # Safety
+    /// Nobody else reads or writes them while the slice lives.
+    ///
+    /// # Panics
+    /// If it was mapped for reading only.
+    #[must_use]
+    #[expect(unsafe_code, reason = "who else has the memory is known to the caller alone")]
+    pub unsafe fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: The caller's promise is the one that is asked for.
+        unsafe { self.0.bytes_mut() }
+    }
+
     /// What it may be used for.
     #[must_use]
     pub fn access(&self) -> Access {

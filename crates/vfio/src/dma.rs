@@ -2,10 +2,12 @@
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::keeper::{Handed, Keeper};
+use crate::own_buffer::OwnBuffer;
 use jitney_memory::{Access, Mapping, Memfd, PageSize};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a DMA buffer has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +97,8 @@ struct Inner {
     place: DmaPlace,
     view: Mapping,
     memory: Memfd,
+    /// Whether the memory itself was handed out, so that there may be other views of it.
+    handed_out: AtomicBool,
     keeper: Option<Arc<dyn Keeper>>,
 }
 
@@ -113,7 +117,8 @@ impl DmaBuffer {
                 return Err(error.into());
             }
         };
-        Ok(Self { inner: Arc::new(Inner { place, view, memory, keeper: Some(keeper) }) })
+        let handed_out = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { place, view, memory, handed_out, keeper: Some(keeper) }) })
     }
 
     /// Where cards see its first byte.
@@ -137,7 +142,36 @@ impl DmaBuffer {
     /// The memory itself, to hand to another process.
     #[must_use]
     pub fn memory(&self) -> &Memfd {
+        self.inner.handed_out.store(true, Ordering::Release);
         &self.inner.memory
+    }
+
+    /// [`iova`](Self::iova) for a card with addresses of 32 bits.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the buffer does not end below 4 GiB: ask for one [below](DmaRequest::below) `0xffff_ffff`.
+    pub fn iova32(&self) -> Result<u32> {
+        let last = self.iova().saturating_add(self.size() - 1);
+        let fits = u32::try_from(last).is_ok();
+        u32::try_from(self.iova()).ok().filter(|_| fits).ok_or_else(|| {
+            let what = format!("the DMA buffer at IOVA {:#x} ends beyond what 32 bits address", self.iova());
+            Error::new(ErrorKind::Invalid, what).with_remedy("ask for one below 0xffff_ffff")
+        })
+    }
+
+    /// The buffer as one that is this program's alone, whose bytes are a slice, if there is no other handle of it: no clone, no
+    /// transfer under way, and nobody was given its [memory](Self::memory). Else it comes back as it is.
+    ///
+    /// # Errors
+    /// The buffer itself.
+    pub fn into_own(mut self) -> std::result::Result<OwnBuffer, Self> {
+        let only = Arc::get_mut(&mut self.inner).is_some_and(|inner| !*inner.handed_out.get_mut());
+        if only { Ok(OwnBuffer::new(self)) } else { Err(self) }
+    }
+
+    /// Its view, for whoever has the only handle.
+    pub(crate) fn view_mut(&mut self) -> Option<&mut Mapping> {
+        Arc::get_mut(&mut self.inner).map(|inner| &mut inner.view)
     }
 
     /// Copies bytes out of the buffer.

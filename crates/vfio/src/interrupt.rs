@@ -22,6 +22,9 @@ pub struct Interrupt {
     event: EventFd,
     /// Set for an interrupt line, whose mask is lifted through it.
     line: Option<Device>,
+    /// What wakes tasks; made when one waits.
+    #[cfg(feature = "async")]
+    watched: crate::watched::Watched,
     keeper: Arc<dyn Keeper>,
     // After `keeper`, so that the vector is silent before somebody else can lease it.
     lease: Lease,
@@ -37,7 +40,15 @@ impl Interrupt {
         (kind, device): (InterruptKind, &Device),
     ) -> Self {
         let line = (kind == InterruptKind::Intx).then(|| device.clone());
-        Self { vector, event, line, keeper, lease }
+        Self {
+            vector,
+            event,
+            line,
+            #[cfg(feature = "async")]
+            watched: crate::watched::Watched::default(),
+            keeper,
+            lease,
+        }
     }
 
     /// Which vector it is.
@@ -64,6 +75,20 @@ impl Interrupt {
             self.rearm()?;
         }
         Ok(self.event.wait(timeout)? && self.event.take()? > 0)
+    }
+
+    /// Waits until the vector has fired since the last call, as a task of any executor.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    #[cfg(feature = "async")]
+    pub async fn fired(&self) -> Result<()> {
+        loop {
+            if self.wait(Some(Duration::ZERO))? {
+                return Ok(());
+            }
+            self.watched.readable(&self.event).await?;
+        }
     }
 
     /// Lifts the mask that the interrupt line (INTx) gets each time that it fires. [`wait`](Self::wait) does so itself;

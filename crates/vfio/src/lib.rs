@@ -82,7 +82,7 @@
 //! - **All-ones is no value**: it is what a card reads as whose link is down or that was reset.
 //! - **A card can be wanted back**, because it is unplugged, and that waits until every process has let go of it. A driver looks
 //!   while it waits for the card, and ends: [`Card::notices`].
-//! - **DMA memory is never a slice.** Cards and other processes may write to it at any time; see [`DmaBuffer`].
+//! - **DMA memory is never a slice.** Cards and other processes may write to it at any time; see [`DmaBuffer`]; unless there is one handle of it and no transfer, see [`OwnBuffer`].
 //! - **Errors** name the card, the range or the holder, the errno, and where there is one the remedy; see [`Error`].
 //!   Nothing here prints, and nothing panics on what a peer or the user chose.
 //! - What cannot be reported, as a failure in a destructor, is a [`tracing`] event.
@@ -107,6 +107,7 @@ mod leased;
 mod notices;
 mod open;
 mod opened;
+mod own_buffer;
 mod owned;
 mod owner;
 mod region;
@@ -115,6 +116,8 @@ pub mod sysfs;
 mod transport;
 mod trust;
 pub mod user;
+#[cfg(feature = "async")]
+mod watched;
 mod will;
 
 pub use address::CardAddress;
@@ -134,6 +137,7 @@ pub use leased::Lease;
 pub use notices::{Notice, NoticeSource, Notices};
 pub use open::{OpenOptions, OpenedSpace, open, open_all, open_all_with};
 pub use opened::OpenedCard;
+pub use own_buffer::OwnBuffer;
 pub use owned::OwnedCard;
 pub use owner::Owner;
 pub use region::{Region, Trap};

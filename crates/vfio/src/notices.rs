@@ -59,6 +59,9 @@ struct Sources {
     failed: Option<EventFd>,
     /// What brings them, if that has to be asked.
     source: Option<Weak<dyn NoticeSource>>,
+    /// What wakes tasks; made when one waits.
+    #[cfg(feature = "async")]
+    watched: crate::watched::Watched,
 }
 
 /// What brings notices together with other things, and signals the events of [`Notices`] when it takes one in.
@@ -118,7 +121,15 @@ impl Notices {
             epoll::add(&poll, source.as_fd(), epoll::EventData::new_u64(SOURCE), epoll::EventFlags::IN)
                 .map_err(system)?;
         }
-        Ok(Self { sources: Arc::new(Sources { poll, leaving, failed, source }) })
+        let sources = Sources {
+            poll,
+            leaving,
+            failed,
+            source,
+            #[cfg(feature = "async")]
+            watched: crate::watched::Watched::default(),
+        };
+        Ok(Self { sources: Arc::new(sources) })
     }
 
     /// What there is by now, the more urgent first. One system call, or two, which do not wait.
@@ -135,6 +146,20 @@ impl Notices {
             .map_err(|errno| Error::from_errno(errno, "looking for notices of a card"))?;
         let is = |notice: Notice| ready.iter().any(|event| event.data.u64() == notice as u64);
         Ok([Notice::Leaving, Notice::Failed].into_iter().find(|notice| is(*notice)))
+    }
+
+    /// Waits until there is something, as a task of any executor.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    #[cfg(feature = "async")]
+    pub async fn noticed(&self) -> Result<Notice> {
+        loop {
+            if let Some(notice) = self.look()? {
+                return Ok(notice);
+            }
+            self.sources.watched.readable(&self.sources.poll).await?;
+        }
     }
 
     /// What has come since the last call, the more urgent first, and forgets it: for an owner that passes notices on. The

@@ -4,15 +4,16 @@ use crate::capture::{Capture, Overrun};
 use crate::channel_info::ChannelInfo;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::lent::Lent;
 use crate::pending::{Completed, Pending, Shared};
 use crate::plan::{Limits, Plan, PlanError, Transfer, plan};
 use crate::queue::Queue;
 use crate::work::{Piece, Work};
-use jitney_vfio::{Card, DmaBuffer, Region};
+use jitney_vfio::{Card, DmaBuffer, DmaRequest, OwnBuffer, Region};
 use jitney_xdma_spec::Direction;
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The widest data path that the IP can have, in bytes. Within a packet a stream takes only multiples of its width.
@@ -23,6 +24,9 @@ const WIDEST_STREAM: u64 = 64;
 /// user was killed, are done with within that, and so often a long transfer shows progress. A GiB takes 128 descriptors, which
 /// costs no time that could be measured.
 const DEFAULT_LONGEST: u32 = 8 << 20;
+
+/// The most bytes of a channel's own buffer.
+const STAGING: usize = 1 << 20;
 
 /// No descriptor of the usual cards takes half as long.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +59,8 @@ pub struct Channel<D> {
     limits: Limits,
     /// What a descriptor may have at most, if the program has said so.
     longest: Option<u32>,
+    /// For bytes that have no DMA buffer; made when they come.
+    staging: Mutex<Option<DmaBuffer>>,
     direction: PhantomData<fn() -> D>,
 }
 
@@ -72,7 +78,15 @@ impl<D> Channel<D> {
         let endless = info.stream && info.direction == Direction::CardToHost;
         let queue = Queue::new(engine, (!endless).then_some(DEFAULT_TIMEOUT));
         let shared = Arc::new(Shared::new(queue));
-        let channel = Self { shared, info, name, limits, longest: None, direction: PhantomData };
+        let channel = Self {
+            shared,
+            info,
+            name,
+            limits,
+            longest: None,
+            staging: Mutex::new(None),
+            direction: PhantomData,
+        };
         Ok(channel.aligned(1))
     }
 
@@ -214,6 +228,24 @@ impl<D> Channel<D> {
         self.queue(Work::new(plan, buffer.clone()))
     }
 
+    /// Queues a transfer of a buffer that is this program's alone, which gets it back when the transfer has ended. Otherwise as
+    /// [`submit`](Self::submit).
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), with the buffer.
+    pub fn submit_own(
+        &self,
+        buffer: OwnBuffer,
+        range: Range<u64>,
+        card_address: u64,
+    ) -> Result<Lent, (Error, Option<OwnBuffer>)> {
+        let buffer = buffer.into_shared();
+        match self.submit(&buffer, range, card_address) {
+            Ok(pending) => Ok(Lent { pending, buffer }),
+            Err(error) => Err((error, buffer.into_own().ok())),
+        }
+    }
+
     /// Queues a transfer of several pieces, of one buffer or several, in the order that they are given in: to or from one place on
     /// the card if their card addresses follow each other, or any. On a stream they are one packet.
     ///
@@ -255,6 +287,31 @@ impl<D> Channel<D> {
     }
 }
 
+impl<D> Channel<D> {
+    /// The channel's own buffer, for `length` bytes or a part of them, and where it is kept; one that a failed transfer may still use
+    /// is not used again.
+    fn staging(&self, length: usize) -> Result<(MutexGuard<'_, Option<DmaBuffer>>, DmaBuffer), Error> {
+        let size = if self.info.stream { length } else { length.min(STAGING) }.max(1) as u64;
+        let mut kept = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffer = match kept.take() {
+            Some(buffer) if buffer.size() >= size => buffer,
+            _ => {
+                let card = self.shared.lock().engine.card();
+                card.dma_buffer(DmaRequest::new(size).below(self.limits.top()))?
+            }
+        };
+        Ok((kept, buffer))
+    }
+
+    /// Where the parts of `length` bytes go, one of which fits the channel's own buffer, and which they are.
+    fn parts(&self, card_address: u64, length: usize) -> impl Iterator<Item = (u64, Range<usize>)> + use<D> {
+        let most = if self.info.stream { length.max(1) } else { STAGING };
+        // None at all is refused as any transfer of nothing.
+        let starts = (0..length.max(1)).step_by(most);
+        starts.map(move |start| (card_address.saturating_add(start as u64), start..length.min(start + most)))
+    }
+}
+
 impl H2c {
     /// Writes all of `buffer` to the card's memory from `card_address` on, and waits for the end.
     ///
@@ -275,6 +332,41 @@ impl H2c {
         card_address: u64,
     ) -> Result<Completed, Error> {
         self.submit(buffer, range, card_address)?.wait()
+    }
+}
+
+impl H2c {
+    /// Writes `bytes` to the card's memory from `card_address` on, and waits for the end: for the few that are not worth a buffer.
+    /// They are copied into one of the channel's own, at most 1 MiB at a time. On a stream they are one packet.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write); [`Error::Card`] without memory for the buffer.
+    pub fn write_bytes(&self, bytes: &[u8], card_address: u64) -> Result<(), Error> {
+        let (mut kept, buffer) = self.staging(bytes.len())?;
+        for (address, part) in self.parts(card_address, bytes.len()) {
+            let bytes = &bytes[part];
+            buffer.write(0, bytes)?;
+            self.write_range(&buffer, 0..bytes.len() as u64, address)?;
+        }
+        *kept = Some(buffer);
+        Ok(())
+    }
+}
+
+impl C2h {
+    /// Reads as many bytes as `bytes` has from the card's memory from `card_address` on, likewise.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read); [`Error::Card`] without memory for the buffer.
+    pub fn read_bytes(&self, bytes: &mut [u8], card_address: u64) -> Result<(), Error> {
+        let (mut kept, buffer) = self.staging(bytes.len())?;
+        for (address, part) in self.parts(card_address, bytes.len()) {
+            let bytes = &mut bytes[part];
+            self.read_range(&buffer, 0..bytes.len() as u64, address)?;
+            buffer.read(0, bytes)?;
+        }
+        *kept = Some(buffer);
+        Ok(())
     }
 }
 

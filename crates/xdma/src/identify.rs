@@ -3,6 +3,7 @@
 use crate::channel::{C2h, Channel, H2c};
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
+use crate::user_interrupt::UserInterrupt;
 use jitney_registers::Block;
 use jitney_vfio::{Card, Region};
 use jitney_xdma_spec::identifier::{IDENTIFIER, SUBSYSTEM};
@@ -112,6 +113,27 @@ impl Xdma {
     pub fn c2h(&self, index: u8) -> Result<C2h, Error> {
         let info = self.channel(Direction::CardToHost, index)?;
         Channel::open(&self.card, self.bar, &self.region, info)
+    }
+
+    /// Interrupt line `line` of the design's own logic, 0 to 15 (PG195, `usr_irq_req`): takes an exclusive lease on it
+    /// (`user-irq3`), with a will that masks it, and the vector behind those of the channels that has its number.
+    ///
+    /// # Errors
+    /// As [`user_interrupt_by`](Self::user_interrupt_by).
+    pub fn user_interrupt(&self, line: u8) -> Result<UserInterrupt, Error> {
+        let channels = self.h2c.len() + self.c2h.len();
+        let vector = u16::try_from(channels).unwrap_or(0) + u16::from(line);
+        self.user_interrupt_by(line, vector)
+    }
+
+    /// The same by another vector, for a card that has fewer than lines. It is leased (`irq3`), so nobody else can have the same
+    /// one.
+    ///
+    /// # Errors
+    /// [`Error::Card`]: an XDMA has no such line, the card has no such vector or somebody else has either, which says who.
+    /// [`Error::LinkDown`].
+    pub fn user_interrupt_by(&self, line: u8, vector: u16) -> Result<UserInterrupt, Error> {
+        UserInterrupt::take(&self.card, self.bar, &self.region, line, vector)
     }
 
     fn channel(&self, direction: Direction, index: u8) -> Result<ChannelInfo, Error> {

@@ -14,11 +14,13 @@ use crate::awaited::Watched;
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
 use crate::wait::Backoff;
-use jitney_registers::Block;
+use jitney_registers::{Block, ReadWrite, Register};
 use jitney_vfio::{Card, ErrorKind, Interrupt, Lease, LeaseRequest, Part, Region, WillStep};
 use jitney_xdma_spec::{
-    ChannelControl, ChannelStatus, Direction, InterruptEnable, PackedChannels, Submodule, block, channel, irq,
+    ChannelControl, ChannelStatus, Direction, InterruptEnable, PackedChannels, Submodule, VectorNumbers,
+    block, channel, irq,
 };
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(feature = "async")]
 use std::sync::Arc;
@@ -88,12 +90,7 @@ impl ChannelInterrupt {
         info: ChannelInfo,
         vector: u16,
     ) -> Result<Self, Error> {
-        let most = irq::MSIX_VECTORS;
-        let number = u8::try_from(vector).ok().filter(|_| vector < most).ok_or_else(|| {
-            let what = format!("{info} of {} cannot use interrupt vector {vector}", card.identity());
-            jitney_vfio::Error::new(ErrorKind::Invalid, what)
-                .with_remedy(format!("an XDMA has at most {most}, counted from 0"))
-        })?;
+        let number = vector_number(card, &info, vector)?;
         let registers = |submodule, index| Block::new(region.clone(), block::offset(submodule, index));
         Ok(Self {
             info,
@@ -110,13 +107,7 @@ impl ChannelInterrupt {
     pub(crate) fn enable(&self, card: &dyn Card, at_once: bool) -> Result<(), Error> {
         let reasons = if at_once { reasons(self.info.direction) } else { InterruptEnable::new() };
         self.channel.write(channel::INTERRUPT_ENABLE, reasons)?;
-        let (register, place) = irq::channel_vectors(self.info.interrupt);
-        // Nobody else changes this channel's own number: what reads right stays right.
-        if self.irq.read(register)?.get(place) != self.vector {
-            let _alone = alone(card)?;
-            let all = self.irq.read(register)?;
-            self.irq.write(register, all.with(place, self.vector))?;
-        }
+        direct(card, &self.irq, irq::channel_vectors(self.info.interrupt), self.vector)?;
         Ok(self.irq.write(irq::CHANNEL_ENABLE_SET, bit(&self.info))?)
     }
 
@@ -159,6 +150,33 @@ impl Drop for ChannelInterrupt {
             tracing::debug!(channel = %self.info, %error, "a channel's interrupt could not be masked");
         }
     }
+}
+
+/// `vector` as the IRQ block takes it, for `what` of `card`.
+pub(crate) fn vector_number(card: &dyn Card, what: &dyn fmt::Display, vector: u16) -> Result<u8, Error> {
+    let most = irq::MSIX_VECTORS;
+    let number = u8::try_from(vector).ok().filter(|_| vector < most).ok_or_else(|| {
+        let what = format!("{what} of {} cannot use interrupt vector {vector}", card.identity());
+        jitney_vfio::Error::new(ErrorKind::Invalid, what)
+            .with_remedy(format!("an XDMA has at most {most}, counted from 0"))
+    })?;
+    Ok(number)
+}
+
+/// Directs the interrupt whose vector number is at `place` of `register` to `vector`.
+pub(crate) fn direct(
+    card: &dyn Card,
+    irq: &Block<Region>,
+    (register, place): (Register<VectorNumbers, ReadWrite>, u8),
+    vector: u8,
+) -> Result<(), Error> {
+    // Nobody else changes this number: what reads right stays right.
+    if irq.read(register)?.get(place) != vector {
+        let _alone = alone(card)?;
+        let all = irq.read(register)?;
+        irq.write(register, all.with(place, vector))?;
+    }
+    Ok(())
 }
 
 /// The right to change vector numbers, for as long as the lease lives.

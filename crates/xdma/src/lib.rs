@@ -59,6 +59,10 @@
 //! for packets, or [captures](Channel::capture) without an end into a ring of blocks, which either makes the card wait for a slow
 //! reader or tells it exactly how many blocks it has lost.
 //!
+//! # Interrupts of the design's own
+//! [`Xdma::user_interrupt`] is a line that the logic behind the XDMA raises: [`UserInterrupt::wait`], then tell the logic that it was
+//! heard, in whatever way it wants. Each line is leased, so several programs can have some each.
+//!
 //! # Memory that an engine may still use
 //! A channel keeps the buffers of its transfers until the engine is done with them, whatever becomes of their handles; dropping
 //! the channel and all handles stops the engine first. Memory goes back only when the engine was seen
@@ -91,10 +95,12 @@ mod engine;
 mod error;
 mod identify;
 mod interrupt;
+mod lent;
 mod pending;
 mod plan;
 mod queue;
 mod ring;
+mod user_interrupt;
 mod wait;
 mod work;
 
@@ -109,6 +115,8 @@ pub use error::{Error, Failure};
 pub use identify::Xdma;
 pub use jitney_xdma_spec::descriptor::MAX_LENGTH as LONGEST_DESCRIPTOR;
 pub use jitney_xdma_spec::{Alignments, ChannelStatus, Direction};
+pub use lent::Lent;
 pub use pending::{Completed, Pending};
 pub use plan::{Chunk, Limits, Plan, PlanError, Side, Transfer, plan};
+pub use user_interrupt::UserInterrupt;
 pub use work::Piece;

@@ -10,6 +10,11 @@ pub(crate) struct IrqBlock {
     pub(crate) lose: u32,
     lines: u32,
     requests: u32,
+    /// What the design's own logic holds up, what of it may pass, and the vectors.
+    pub(crate) user: u32,
+    pub(crate) user_enable: u32,
+    pub(crate) user_vectors: [u32; 4],
+    user_requests: u32,
 }
 
 impl IrqBlock {
@@ -28,8 +33,22 @@ impl IrqBlock {
         self.requests = requests;
     }
 
+    /// The design's logic holds these lines up.
+    pub(crate) fn set_user(&mut self, lines: u32, host: &FakeHost) {
+        let requests = lines & self.user_enable;
+        for line in (0..16).filter(|line| requests & !self.user_requests & 1 << line != 0) {
+            let vector = self.user_vectors[line / 4].to_le_bytes()[line % 4];
+            host.fire(vector.into());
+        }
+        (self.user, self.user_requests) = (lines, requests);
+    }
+
     pub(crate) fn read(&self, offset: u64) -> u32 {
         match offset {
+            0x2004 => self.user_enable,
+            0x2040 => self.user_requests,
+            0x2048 => self.user,
+            0x2080..0x2090 => self.user_vectors[(offset - 0x2080) as usize / 4],
             0x2010 => self.enable,
             0x2044 => self.requests,
             0x204c => self.lines,
@@ -41,6 +60,9 @@ impl IrqBlock {
 
     pub(crate) fn write(&mut self, offset: u64, value: u32) {
         match offset {
+            0x2008 => self.user_enable |= value & 0xffff,
+            0x200c => self.user_enable &= !value,
+            0x2080..0x2090 => self.user_vectors[(offset - 0x2080) as usize / 4] = value & 0x1f1f_1f1f,
             0x2014 => self.enable |= value & 3,
             0x2018 => self.enable &= !value,
             0x20a0 => self.vectors[0] = value & 0x1f1f_1f1f,

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "async")]
 mod awaiting;
+mod buffers;
 mod identify;
 mod interrupts;
 mod irq;
@@ -11,4 +12,5 @@ mod model;
 mod queue;
 mod stopping;
 mod transfers;
+mod user_interrupts;
 mod wrapped;

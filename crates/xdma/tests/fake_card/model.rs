@@ -149,11 +149,20 @@ impl Model {
         state.credit_mode = 0;
     }
 
+    /// The design's logic raises or lowers an interrupt line of its own.
+    pub(crate) fn set_user_line(&self, line: u8, up: bool) {
+        let mut state = self.state();
+        let others = state.irq.user & !(1 << line);
+        state.irq.set_user(others | u32::from(up) << line, &self.host);
+    }
+
     /// Tells the IRQ block what the channels request.
     fn request(&self, state: &mut State) {
         let requests = |channel: &Channel| channel.status & channel.interrupt_enable & !BUSY != 0;
         let lines = u32::from(requests(&state.channels[0])) | u32::from(requests(&state.channels[1])) << 1;
         state.irq.set_lines(lines, &self.host);
+        let user = state.irq.user;
+        state.irq.set_user(user, &self.host);
     }
 
     /// Runs descriptors of `channel` for its credits, at most `most`.
