@@ -3,7 +3,7 @@
 //! The server side (`server`, `host`) knows vfio-user, connections, DMA maps and interrupt descriptors; the device
 //! side (`boards`, `xdma`, `xadc`, …) knows data sheets. They meet in the two traits of this file and nowhere else.
 
-use jitney_memory::Mapping;
+use jitney_memory::{Mapping, Memfd};
 use std::fmt;
 
 /// A PCI function as the server presents it to clients.
@@ -19,8 +19,8 @@ pub trait Function: Send + Sync {
     /// Writes to BAR `bar`, with the same rules as [`read`](Self::read).
     fn write(&self, bar: usize, offset: u64, data: &[u8]);
 
-    /// The memory behind a BAR that clients may map directly, if there is any: `(sharable memory, its length)`.
-    fn mappable(&self, bar: usize) -> Option<&jitney_memory::Memfd>;
+    /// The memory behind a BAR that clients may map directly, if there is any.
+    fn mappable(&self, bar: usize) -> Option<Mappable<'_>>;
 
     /// A function-level or conventional reset: registers to their reset values, engines stopped. Card memory stays.
     ///
@@ -33,6 +33,17 @@ pub trait Function: Send + Sync {
     fn link_down(&self) -> bool {
         false
     }
+}
+
+/// Memory at the beginning of a BAR.
+#[derive(Debug, Clone, Copy)]
+pub struct Mappable<'a> {
+    /// The file that it is a part of.
+    pub file: &'a Memfd,
+    /// Where in the file the BAR begins, a multiple of 4096.
+    pub offset: u64,
+    /// How many bytes are memory, if not the whole BAR.
+    pub length: u64,
 }
 
 /// What config space says about a function; the server builds the bytes from it.

@@ -1,7 +1,7 @@
 //! Emulated FPGA boards, served over vfio-user.
 //!
 //! [`boards`] puts boards together from models of what is on them: XDMA cores that follow PG195 closely enough for any
-//! driver of that IP, card memory, AXI peripherals. A [`Server`] presents one to clients, which need not be ours.
+//! driver of that IP, and what sits behind them ([`axi`]): memory, peripherals. A [`Server`] presents one to clients, which need not be ours.
 //! [`fault`] has what can go wrong on request. A board of one's own is an implementation of [`Function`].
 //!
 //! ```
@@ -22,9 +22,8 @@
 
 #![forbid(unsafe_code)]
 
-mod axi;
+pub mod axi;
 pub mod boards;
-mod card_memory;
 mod config_space;
 pub mod fault;
 mod function;
@@ -34,7 +33,9 @@ mod nearest;
 mod server;
 mod xdma;
 
-pub use function::{BarDescription, Description, DmaFault, Function, Host, InterruptKind, Live};
+pub use jitney_memory::{Mapping, Memfd};
+
+pub use function::{BarDescription, Description, DmaFault, Function, Host, InterruptKind, Live, Mappable};
 #[cfg(fuzzing)]
 pub use server::fuzzed::FuzzedBoard;
 pub use server::{Options, Server, ServerError, StopHandle};

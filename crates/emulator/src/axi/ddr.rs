@@ -11,7 +11,7 @@ const UI_RESET: u32 = 1 << 4;
 
 /// A memory controller that is calibrated as soon as it is out of reset. Its reset does not lose the memory's contents.
 #[derive(Debug, Default)]
-pub(crate) struct DdrStatus {
+pub struct DdrStatus {
     held: AtomicBool,
 }
 

@@ -1,11 +1,12 @@
 //! AXI GPIO (PG144): up to two channels of 32 pins.
 
 use super::{Peripheral, merge};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// One channel: the pins as the board wires them, and the registers.
 #[derive(Debug)]
-pub(crate) struct GpioChannel {
+pub struct GpioChannel {
     /// What the board drives onto the pins.
     pins: u32,
     /// Direction of pins that the design fixed: 1 is an input. Programmable channels have none.
@@ -16,17 +17,17 @@ pub(crate) struct GpioChannel {
 
 impl GpioChannel {
     /// Inputs only, at a constant level.
-    pub(crate) const fn inputs(pins: u32) -> Self {
+    pub const fn inputs(pins: u32) -> Self {
         Self { pins, fixed: Some(u32::MAX), data: AtomicU32::new(0), tristate: AtomicU32::new(u32::MAX) }
     }
 
     /// Outputs only.
-    pub(crate) const fn outputs() -> Self {
+    pub const fn outputs() -> Self {
         Self { pins: 0, fixed: Some(0), data: AtomicU32::new(0), tristate: AtomicU32::new(0) }
     }
 
     /// Pins whose direction software chooses by the tristate register; inputs after power-up, with nothing driving them.
-    pub(crate) const fn programmable() -> Self {
+    pub const fn programmable() -> Self {
         Self { pins: 0, fixed: None, data: AtomicU32::new(0), tristate: AtomicU32::new(u32::MAX) }
     }
 
@@ -48,15 +49,15 @@ impl GpioChannel {
 
 /// The peripheral. A channel that the design does not have reads zero.
 #[derive(Debug)]
-pub(crate) struct Gpio {
-    name: &'static str,
+pub struct Gpio {
+    name: Arc<str>,
     channels: [Option<GpioChannel>; 2],
 }
 
 impl Gpio {
     /// A GPIO block; `name` stands in the log when its outputs change.
-    pub(crate) const fn new(name: &'static str, first: GpioChannel, second: Option<GpioChannel>) -> Self {
-        Self { name, channels: [Some(first), second] }
+    pub fn new(name: impl Into<Arc<str>>, first: GpioChannel, second: Option<GpioChannel>) -> Self {
+        Self { name: name.into(), channels: [Some(first), second] }
     }
 
     /// The register that an offset names: its channel, and whether it is the direction.
@@ -87,7 +88,7 @@ impl Peripheral for Gpio {
             Some((channel, false)) => {
                 channel.write_data(value, lanes);
                 tracing::debug!(
-                    gpio = self.name,
+                    gpio = &*self.name,
                     outputs =
                         format_args!("{:#x}", channel.data.load(Relaxed) & !channel.tristate.load(Relaxed)),
                     "outputs written"

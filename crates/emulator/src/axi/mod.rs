@@ -1,21 +1,33 @@
-//! What hangs on a card's AXI-Lite bus: peripherals of 32-bit registers, and the windows of a BAR they are seen through.
+//! What hangs on a card's AXI buses: memory, peripherals of 32-bit registers, and whatever else has addresses.
+//!
+//! [`AxiTarget`] is the seam between a master, which is a core's DMA or a BAR, and what it reaches; [`AddressMap`] puts
+//! several targets on one bus. A peripheral of one's own is a [`Peripheral`], which [`RegisterTarget`] puts there.
 
+mod address_map;
 mod ddr;
 mod gpio;
+mod lite;
+mod memory;
 mod quad_spi;
-mod window;
+mod target;
 mod xadc;
 
-pub(crate) use ddr::DdrStatus;
-pub(crate) use gpio::{Gpio, GpioChannel};
-pub(crate) use quad_spi::QuadSpi;
-pub(crate) use window::{Window, Windows, read_registers, write_registers};
-pub(crate) use xadc::{Image, Xadc};
+pub use address_map::{AddressMap, MapError};
+pub use ddr::DdrStatus;
+pub use gpio::{Gpio, GpioChannel};
+pub use lite::RegisterTarget;
+pub use memory::CardMemory;
+pub use quad_spi::QuadSpi;
+pub use target::{AxiError, AxiTarget, BURST, MemorySpan, NoAnswer};
+pub use xadc::{Image, Xadc};
+
+pub(crate) use lite::{LiteMaster, read_registers, write_registers};
+pub(crate) use target::bursts;
 
 /// Registers of 32 bits, at offsets that are multiples of four.
 ///
 /// Called by several threads at once, so state is behind a lock or atomic.
-pub(crate) trait Peripheral: Send + Sync {
+pub trait Peripheral: Send + Sync {
     /// Reads the register at `offset`, side effects included.
     fn read(&self, offset: u32) -> u32;
 
@@ -27,6 +39,7 @@ pub(crate) trait Peripheral: Send + Sync {
 }
 
 /// What a plain read-write register holds after the bits of `lanes` were written.
-pub(crate) const fn merge(old: u32, value: u32, lanes: u32) -> u32 {
+#[must_use]
+pub const fn merge(old: u32, value: u32, lanes: u32) -> u32 {
     (old & !lanes) | (value & lanes)
 }

@@ -63,7 +63,7 @@ impl State {
 
 /// The peripheral.
 #[derive(Debug)]
-pub(crate) struct QuadSpi(Mutex<State>);
+pub struct QuadSpi(Mutex<State>);
 
 impl Default for QuadSpi {
     fn default() -> Self {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How the design set the XADC up: what its registers hold after configuration of the FPGA or a reset of the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Image {
+pub enum Image {
     /// Single-channel mode on the temperature: the supplies show a value but have neither minimum nor maximum.
     Factory,
     /// Continuous sequence of temperature, supplies, VP/VN (bipolar), calibration and VAUX14.
@@ -183,10 +183,12 @@ fn wander(typical: u16, range: u16, conversion: u32, quantity: u32) -> u16 {
 }
 
 /// The peripheral.
-pub(crate) struct Xadc(Mutex<State>);
+pub struct Xadc(Mutex<State>);
 
 impl Xadc {
-    pub(crate) fn new(image: Image) -> Self {
+    /// The sensors of a running card, in what this image has them do.
+    #[must_use]
+    pub fn new(image: Image) -> Self {
         Self(Mutex::new(State::new(image)))
     }
 

@@ -1,11 +1,10 @@
 //! A board: the function that the server presents to clients.
 
-use super::design::{Bar, Design, Request};
+use super::design::{Bar, BusWindow, Design, Request};
 use super::{BoardError, BoardOptions};
 use crate::axi::{read_registers, write_registers};
 use crate::fault::{Fault, Faults};
-use crate::function::{Description, Function, Host};
-use jitney_memory::Memfd;
+use crate::function::{Description, Function, Host, Mappable};
 use std::fmt;
 use std::sync::Arc;
 
@@ -76,11 +75,7 @@ impl Function for Board {
         }
         match self.bar(bar) {
             Some(Bar::Registers(registers)) => read_registers(&**registers, offset, data),
-            Some(Bar::Memory { mapping, .. }) => {
-                if let Err(error) = mapping.read(offset, data) {
-                    crate::limited::warn_limited!(bar, %error, "read outside a BAR");
-                }
-            }
+            Some(Bar::Bus(window)) => window.read(offset, data),
             None => {}
         }
     }
@@ -91,26 +86,23 @@ impl Function for Board {
         }
         match self.bar(bar) {
             Some(Bar::Registers(registers)) => write_registers(&**registers, offset, data),
-            Some(Bar::Memory { mapping, .. }) => {
-                if let Err(error) = mapping.write(offset, data) {
-                    crate::limited::warn_limited!(bar, %error, "write outside a BAR");
-                }
-            }
+            Some(Bar::Bus(window)) => window.write(offset, data),
             None => {}
         }
     }
 
-    fn mappable(&self, bar: usize) -> Option<&Memfd> {
+    fn mappable(&self, bar: usize) -> Option<Mappable<'_>> {
         match self.bar(bar)? {
-            Bar::Memory { memory, .. } => Some(memory),
+            Bar::Bus(window) => window.mappable(),
             Bar::Registers(_) => None,
         }
     }
 
     fn reset(&self) {
         for bar in self.design.bars.iter().flatten() {
-            if let Bar::Registers(registers) = bar {
-                registers.reset();
+            match bar {
+                Bar::Registers(registers) => registers.reset(),
+                Bar::Bus(BusWindow { bus, .. }) => bus.reset(),
             }
         }
     }

@@ -1,12 +1,11 @@
 //! The parts that boards are put together from.
 
 use super::{BoardError, BoardOptions};
-use crate::axi::{Peripheral, Window, Windows};
-use crate::card_memory::CardMemory;
+use crate::axi::{AddressMap, AxiTarget, CardMemory, LiteMaster, Peripheral, RegisterTarget, bursts};
 use crate::fault::Faults;
-use crate::function::{BarDescription, Description, Host, InterruptKind};
+use crate::function::{BarDescription, Description, Host, InterruptKind, Mappable};
+use crate::limited::warn_limited;
 use crate::xdma::{Xdma, XdmaConfig};
-use jitney_memory::{Access, Mapping, Memfd, PageSize};
 use jitney_xdma_spec::irq::{MSIX_PENDING, MSIX_TABLE, MSIX_VECTORS};
 use jitney_xdma_spec::{Alignments, DMA_BAR_SIZE};
 use std::sync::Arc;
@@ -22,6 +21,8 @@ pub(super) const CLASS_RAM: [u8; 3] = [0x05, 0x00, 0x00];
 const LINK_GEN2_X4: (u8, u8) = (2, 4);
 /// Where an AXI-Lite peripheral's 4 KiB of registers end.
 const FRAME: u64 = 0x1000;
+/// What clients map is made of pages of this size.
+const PAGE: u64 = 4096;
 /// Width of the AXI data path of all these designs, in bytes.
 const DATA_WIDTH: u32 = 16;
 
@@ -44,13 +45,48 @@ pub(super) struct Design {
 pub(super) enum Bar {
     /// Registers, each access of which is seen.
     Registers(Arc<dyn Peripheral>),
-    /// Memory, which clients may map.
-    Memory {
-        /// To hand out.
-        memory: Memfd,
-        /// For accesses by message.
-        mapping: Mapping,
-    },
+    /// A part of a bus, in accesses of any width. Memory at its beginning can be mapped by clients.
+    Bus(BusWindow),
+}
+
+/// A range of a bus that a BAR leads to.
+pub(super) struct BusWindow {
+    pub(super) bus: Arc<dyn AxiTarget>,
+    /// Where on the bus the BAR begins.
+    pub(super) base: u64,
+    pub(super) size: u64,
+}
+
+impl BusWindow {
+    /// What nothing answers stays as it is.
+    pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
+        let address = self.base.saturating_add(offset);
+        for (done, length) in bursts(address, data.len()) {
+            let start = usize::try_from(done).unwrap_or(usize::MAX);
+            let part = &mut data[start..start + length];
+            if let Err(error) = self.bus.read(address.saturating_add(done), part) {
+                part.fill(0xff);
+                warn_limited!("read at card address {address:#x}: {error}");
+            }
+        }
+    }
+
+    pub(super) fn write(&self, offset: u64, data: &[u8]) {
+        let address = self.base.saturating_add(offset);
+        for (done, length) in bursts(address, data.len()) {
+            let start = usize::try_from(done).unwrap_or(usize::MAX);
+            if let Err(error) = self.bus.write(address.saturating_add(done), &data[start..start + length]) {
+                warn_limited!("a write at card address {address:#x} is lost: {error}");
+            }
+        }
+    }
+
+    /// The memory at the beginning of the BAR, if that can be mapped in pages.
+    pub(super) fn mappable(&self) -> Option<Mappable<'_>> {
+        let span = self.bus.memory(self.base, self.size)?;
+        let in_pages = span.offset.is_multiple_of(PAGE) && span.length.is_multiple_of(PAGE);
+        in_pages.then(|| Mappable { file: span.memory.file(), offset: span.offset, length: span.length })
+    }
 }
 
 impl Request<'_> {
@@ -142,20 +178,20 @@ impl Design {
         size: u64,
         prefetchable: bool,
         peripherals: impl IntoIterator<Item = (u64, &'static str, Arc<dyn Peripheral>)>,
-    ) {
-        let windows = peripherals
-            .into_iter()
-            .map(|(offset, name, peripheral)| Window { offset, size: FRAME, name, peripheral })
-            .collect();
-        self.add_bar(index, size, prefetchable, Bar::Registers(Arc::new(Windows::new(windows))));
+    ) -> Result<(), BoardError> {
+        let mut bus = AddressMap::new();
+        for (offset, name, peripheral) in peripherals {
+            bus.add(offset, FRAME, name, Arc::new(RegisterTarget(peripheral)))?;
+        }
+        let master = LiteMaster { bus: Arc::new(bus), base: 0 };
+        self.add_bar(index, size, prefetchable, Bar::Registers(Arc::new(master)));
+        Ok(())
     }
 
     /// Adds a BAR of memory.
     pub(super) fn add_memory(&mut self, index: u8, size: u64, name: &str) -> Result<(), BoardError> {
-        let memory = Memfd::create(name, size, PageSize::Normal)?;
-        let len = usize::try_from(size).unwrap_or(usize::MAX);
-        let mapping = Mapping::shared(&memory, 0, len, Access::ReadWrite)?;
-        self.add_bar(index, size, true, Bar::Memory { memory, mapping });
+        let bus = Arc::new(CardMemory::new(name, size)?);
+        self.add_bar(index, size, true, Bar::Bus(BusWindow { bus, base: 0, size }));
         Ok(())
     }
 
@@ -184,7 +220,7 @@ impl Design {
             speed: request.options.speed,
             strict_adjacency: request.options.strict_adjacency,
         };
-        let memory = CardMemory::new(0, memory)?;
+        let memory = Arc::new(CardMemory::new(request.board, memory)?);
         let xdma =
             Arc::new(Xdma::new(config, memory, Arc::clone(&request.host), Arc::clone(&request.faults))?);
         self.add_bar(index, DMA_BAR_SIZE, false, Bar::Registers(Arc::clone(&xdma) as Arc<dyn Peripheral>));
@@ -197,5 +233,35 @@ impl Design {
             (index, MSIX_TABLE as u32, MSIX_PENDING as u32)
         });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A BAR that bypasses the DMA shows the memory that the DMA moves data in and out of, from any address on.
+    #[test]
+    fn a_window_on_a_bus_shows_the_memory_that_is_there() {
+        let memory = Arc::new(CardMemory::new("test", 0x4000).unwrap());
+        let mut bus = AddressMap::new();
+        bus.add(0x8000_0000, 0x4000, "DDR", Arc::clone(&memory) as _).unwrap();
+        let bus: Arc<dyn AxiTarget> = Arc::new(bus);
+        let window = |base, size| BusWindow { bus: Arc::clone(&bus), base, size };
+
+        let upper = window(0x8000_1000, 0x8000);
+        upper.write(0xffe, &[1, 2, 3, 4]);
+        let mut data = [0; 2];
+        memory.read(0x2000, &mut data).unwrap();
+        assert_eq!(data, [3, 4]);
+        let mut across = [0; 4];
+        upper.read(0x2ffe, &mut across);
+        assert_eq!(across, [0, 0, 0xff, 0xff], "where the memory ends, nothing answers");
+        upper.write(0x3000, &[1]);
+
+        let mappable = upper.mappable().unwrap();
+        assert_eq!((mappable.offset, mappable.length), (0x1000, 0x3000));
+        assert!(window(0x8000_0010, 0x1000).mappable().is_none(), "not a whole page");
+        assert!(window(0, 0x1000).mappable().is_none());
     }
 }

@@ -34,7 +34,7 @@ fn build(request: Request<'_>) -> Result<Design, BoardError> {
             (0x2000, "user access", Arc::new(timestamp) as _),
             (0x3000, "DDR status", Arc::new(DdrStatus::default()) as _),
         ],
-    );
+    )?;
     let channels = request.channels(2, &[2])?;
     design.add_xdma(2, &request, channels, request.memory(1 << 30)?)?;
     Ok(design)

@@ -57,6 +57,9 @@ pub enum BoardError {
         /// What was given.
         given: String,
     },
+    /// Two things of the board are at one address.
+    #[error(transparent)]
+    Map(#[from] crate::axi::MapError),
     /// The card's memory could not be made.
     #[error("cannot make the memory of an emulated board: {0}")]
     Memory(#[from] jitney_memory::Error),

@@ -58,7 +58,7 @@ fn build(request: &Request<'_>, id: u32, memory: u64) -> Result<Design, BoardErr
             (0x0_3000, "XADC", Arc::new(Xadc::new(image)) as _),
             (0x1_0000, "Quad SPI", Arc::new(QuadSpi::default()) as _),
         ],
-    );
+    )?;
     let channels = request.channels(1, &[1])?;
     design.add_xdma(2, request, channels, request.memory(memory)?)?;
     Ok(design)

@@ -252,19 +252,15 @@ impl<'a> Session<'a> {
             usize::try_from(index).ok().and_then(|bar| self.board.function().mappable(bar))
         };
         let sparse = memory
-            .filter(|memory| memory.size() < size)
-            .map(|memory| vec![MmapArea { offset: 0, size: memory.size() }]);
+            .filter(|memory| memory.length < size)
+            .map(|memory| vec![MmapArea { offset: 0, size: memory.length }]);
+        let offset = memory.map_or(0, |memory| memory.offset);
         let flags = RegionFlags::new().with_read(size > 0).with_write(size > 0).with_mmap(memory.is_some());
         let is_sparse = sparse.is_some();
-        reply::region_info(
-            header,
-            query,
-            &RegionInfo { index, flags, size, offset: 0, sparse },
-            &mut self.out,
-        );
+        reply::region_info(header, query, &RegionInfo { index, flags, size, offset, sparse }, &mut self.out);
         // A client that left no room for the areas asks again; the descriptor goes with that answer.
         let complete = !is_sparse || self.out.len() > Header::SIZE + RegionInfo::FIXED_SIZE as usize;
-        Ok(memory.filter(|_| complete).map(AsFd::as_fd))
+        Ok(memory.filter(|_| complete).map(|memory| memory.file.as_fd()))
     }
 
     fn interrupt_info(&mut self, header: &Header, index: u32) -> Result<(), Refusal> {

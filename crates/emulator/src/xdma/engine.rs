@@ -3,6 +3,7 @@
 use super::Card;
 use super::fetch::{Fetcher, NoDescriptor};
 use super::state::{Job, Outcome};
+use crate::axi::{AxiError, BURST, MemorySpan};
 use crate::fault::FaultKind;
 use crate::function::DmaFault;
 use crate::limited::warn_limited;
@@ -13,6 +14,10 @@ use jitney_xdma_spec::{ChannelStatus, Descriptor, Direction};
 /// The most bytes that are moved between two looks at whether the engine was stopped: a fraction of a millisecond. A copy
 /// of this size was measured to be a tenth faster than one of 1 MiB.
 const PIECE: u64 = 256 << 10;
+
+/// A burst's bytes on their way.
+const BUFFER: usize = 4096;
+const _: () = assert!(BUFFER as u64 == BURST);
 
 /// A channel's way to host and card.
 pub(super) struct Engine<'a> {
@@ -27,8 +32,8 @@ pub(super) struct Engine<'a> {
 enum Ended {
     /// With these errors.
     Errors(ChannelStatus),
-    /// By a reset, or because the link went down: nobody is there to be told.
-    Abandoned,
+    /// It does not: a reset came, the link went down, or the card's side does not answer.
+    Never,
 }
 
 impl Engine<'_> {
@@ -60,7 +65,7 @@ impl Engine<'_> {
         let errors = match moved {
             Ok(()) => ChannelStatus::new(),
             Err(Ended::Errors(errors)) => errors,
-            Err(Ended::Abandoned) => return Outcome::Hung,
+            Err(Ended::Never) => return Outcome::Hung,
         };
         Outcome::Executed {
             beats: length.div_ceil(self.card.data_width),
@@ -101,61 +106,82 @@ impl Engine<'_> {
         if iova.checked_add(length - 1).is_none() {
             return Err(Ended::Errors(self.host_error()));
         }
-        if job.control.non_incrementing() {
-            return self.transfer_to_one_address(iova, address, length);
-        }
-        let (offset, there) = self.card.memory.decode(address, length);
-        self.pieces(there, PIECE, |done, piece| self.copy(iova + done, offset + done, piece))?;
-        if there < length { Err(Ended::Errors(self.card_error())) } else { Ok(()) }
-    }
-
-    /// Non-incrementing address mode: every beat goes to, or comes from, the same card address.
-    fn transfer_to_one_address(&self, iova: u64, address: u64, length: u64) -> Result<(), Ended> {
         let beat = self.card.data_width;
-        let (offset, there) = self.card.memory.decode(address, beat.min(length));
-        if there < beat.min(length) {
-            return Err(Ended::Errors(self.card_error()));
-        }
-        self.pieces(length, beat, |done, piece| self.copy(iova + done, offset, piece))
-    }
-
-    /// Calls `copy` for every piece of `length` bytes: how many are done, and how many to do.
-    fn pieces(
-        &self,
-        length: u64,
-        piece: u64,
-        copy: impl Fn(u64, u64) -> Result<(), Ended>,
-    ) -> Result<(), Ended> {
-        let piece = self.card.pace.as_ref().map_or(piece, |pace| pace.piece(piece));
+        let one_address = job.control.non_incrementing();
         let mut done = 0;
         while done < length {
-            if (self.is_reset)() || self.card.faults.link_down() {
-                return Err(Ended::Abandoned);
+            // In non-incrementing mode every beat goes to, or comes from, the same card address.
+            let (at, most) =
+                if one_address { (Some(address), beat) } else { (address.checked_add(done), length) };
+            let Some(at) = at else { return Err(Ended::Errors(self.card_error(axi::DECODE))) };
+            let most = most.min(length - done);
+            let moved = self.piece(iova + done, at, most)?;
+            if one_address && moved < most {
+                return Err(Ended::Errors(self.card_error(axi::DECODE)));
             }
-            let piece = piece.min(length - done);
-            if let Some(pace) = &self.card.pace {
-                pace.wait(usize::from(self.direction == Direction::CardToHost), piece);
-            }
-            copy(done, piece)?;
-            done += piece;
+            done += moved;
         }
         Ok(())
     }
 
-    /// Copies between host and card, in the direction of the channel.
-    fn copy(&self, iova: u64, offset: u64, length: u64) -> Result<(), Ended> {
-        let (host, memory) = (&self.card.host, self.card.memory.mapping());
-        match self.direction {
-            Direction::HostToCard => host.read_to(iova, memory, offset, length, &self.live()),
-            Direction::CardToHost => host.write_from(iova, memory, offset, length, &self.live()),
+    /// Moves the beginning of `length` bytes, as far as one piece goes: says how many they were.
+    fn piece(&self, iova: u64, address: u64, length: u64) -> Result<u64, Ended> {
+        if (self.is_reset)() || self.card.faults.link_down() {
+            return Err(Ended::Never);
         }
-        .map_err(|fault| {
-            if fault == DmaFault::Stopped {
-                return Ended::Abandoned;
+        let memory = self.card.target.memory(address, length);
+        let most = memory.map_or(BURST - address % BURST, |span| span.length.min(PIECE)).min(length);
+        let most = self.card.pace.as_ref().map_or(most, |pace| pace.piece(most));
+        if let Some(pace) = &self.card.pace {
+            pace.wait(usize::from(self.direction == Direction::CardToHost), most);
+        }
+        match memory {
+            Some(span) => self.copy(iova, span, most)?,
+            None => self.burst(iova, address, most)?,
+        }
+        Ok(most)
+    }
+
+    /// Copies between the host and memory of the card.
+    fn copy(&self, iova: u64, span: MemorySpan<'_>, length: u64) -> Result<(), Ended> {
+        let (host, memory) = (&self.card.host, span.memory.mapping());
+        match self.direction {
+            Direction::HostToCard => host.read_to(iova, memory, span.offset, length, &self.live()),
+            Direction::CardToHost => host.write_from(iova, memory, span.offset, length, &self.live()),
+        }
+        .map_err(|fault| self.host_fault(fault))
+    }
+
+    /// Moves a burst between the host and what is no memory.
+    fn burst(&self, iova: u64, address: u64, length: u64) -> Result<(), Ended> {
+        let mut bytes = [0; BUFFER];
+        let bytes = &mut bytes[..usize::try_from(length.min(BURST)).unwrap_or(0)];
+        let (host, target) = (&self.card.host, &self.card.target);
+        let host_fault = |fault| self.host_fault(fault);
+        let answer = match self.direction {
+            Direction::HostToCard => {
+                host.read(iova, bytes, &self.live()).map_err(host_fault)?;
+                target.write(address, bytes)
             }
-            warn_limited!(direction = %self.direction, channel = self.channel, %fault, "DMA fault");
-            Ended::Errors(self.host_error())
-        })
+            Direction::CardToHost => target.read(address, bytes),
+        };
+        answer.map_err(|error| match error {
+            AxiError::Decode => Ended::Errors(self.card_error(axi::DECODE)),
+            AxiError::Slave => Ended::Errors(self.card_error(axi::SLAVE)),
+            AxiError::Hung => Ended::Never,
+        })?;
+        if self.direction == Direction::CardToHost {
+            host.write(iova, bytes, &self.live()).map_err(host_fault)?;
+        }
+        Ok(())
+    }
+
+    fn host_fault(&self, fault: DmaFault) -> Ended {
+        if fault == DmaFault::Stopped {
+            return Ended::Never;
+        }
+        warn_limited!(direction = %self.direction, channel = self.channel, %fault, "DMA fault");
+        Ended::Errors(self.host_error())
     }
 
     /// The host refused an access to data.
@@ -170,11 +196,11 @@ impl Engine<'_> {
         }
     }
 
-    /// There is no memory at a card address.
-    fn card_error(&self) -> ChannelStatus {
+    /// The card's side answered with an error, a bit of [`axi`].
+    fn card_error(&self, error: u8) -> ChannelStatus {
         match self.direction {
-            Direction::HostToCard => ChannelStatus::new().with_write_error(axi::DECODE),
-            Direction::CardToHost => ChannelStatus::new().with_read_error(axi::DECODE),
+            Direction::HostToCard => ChannelStatus::new().with_write_error(error),
+            Direction::CardToHost => ChannelStatus::new().with_read_error(error),
         }
     }
 
@@ -182,7 +208,7 @@ impl Engine<'_> {
     fn source_error(&self) -> ChannelStatus {
         match self.direction {
             Direction::HostToCard => self.host_error(),
-            Direction::CardToHost => self.card_error(),
+            Direction::CardToHost => self.card_error(axi::DECODE),
         }
     }
 }

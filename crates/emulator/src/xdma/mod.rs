@@ -18,8 +18,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::axi::{Peripheral, merge};
-use crate::card_memory::CardMemory;
+use crate::axi::{AxiTarget, Peripheral, merge};
 use crate::fault::Faults;
 use crate::function::{Host, InterruptKind};
 use channel::Channel;
@@ -57,7 +56,8 @@ pub(crate) struct XdmaConfig {
 /// What all channels of a card share.
 struct Card {
     host: Arc<dyn Host>,
-    memory: CardMemory,
+    /// What is behind the DMA.
+    target: Arc<dyn AxiTarget>,
     faults: Arc<Faults>,
     alignments: Alignments,
     /// Bytes of a beat.
@@ -92,13 +92,13 @@ mod at {
 }
 
 impl Xdma {
-    /// A core over `memory`, with a sleeping thread for each channel.
+    /// A core with `target` behind its DMA, and a sleeping thread for each channel.
     ///
     /// # Errors
     /// A thread that cannot be started.
     pub(crate) fn new(
         config: XdmaConfig,
-        memory: CardMemory,
+        target: Arc<dyn AxiTarget>,
         host: Arc<dyn Host>,
         faults: Arc<Faults>,
     ) -> std::io::Result<Self> {
@@ -111,7 +111,7 @@ impl Xdma {
         ));
         let card = Arc::new(Card {
             host,
-            memory,
+            target,
             faults,
             alignments: config.alignments,
             data_width: config.data_width.into(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use jitney_emulator::{
-    BarDescription, Description, Function, Host, InterruptKind, Live, Options, Server, ServerError,
+    BarDescription, Description, Function, Host, InterruptKind, Live, Mappable, Options, Server, ServerError,
 };
 use jitney_memory::{Mapping, Memfd, PageSize};
 
@@ -187,8 +187,9 @@ impl Function for Toy {
         }
     }
 
-    fn mappable(&self, bar: usize) -> Option<&Memfd> {
-        (bar == 2).then_some(&self.0.window)
+    fn mappable(&self, bar: usize) -> Option<Mappable<'_>> {
+        let file = &self.0.window;
+        (bar == 2).then(|| Mappable { file, offset: 0, length: file.size() })
     }
 
     fn reset(&self) {

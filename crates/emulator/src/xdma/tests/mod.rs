@@ -9,4 +9,5 @@ mod interrupts;
 mod registers;
 mod rig;
 mod runs;
+mod targets;
 mod transfers;

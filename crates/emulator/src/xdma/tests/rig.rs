@@ -1,8 +1,7 @@
 //! A core with a host that is nothing but a piece of memory.
 
 use super::super::{Xdma, XdmaConfig};
-use crate::axi::Peripheral;
-use crate::card_memory::CardMemory;
+use crate::axi::{AxiTarget, CardMemory, Peripheral};
 use crate::fault::Faults;
 use crate::function::{DmaFault, Host, InterruptKind, Live};
 use jitney_memory::Mapping;
@@ -225,6 +224,11 @@ impl Rig {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut XdmaConfig)) -> Self {
+        Self::over(Arc::new(CardMemory::new("card", CARD).unwrap()), change)
+    }
+
+    /// A core with something else than memory behind its DMA.
+    pub(super) fn over(target: Arc<dyn AxiTarget>, change: impl FnOnce(&mut XdmaConfig)) -> Self {
         let mut config = XdmaConfig {
             h2c: 1,
             c2h: 1,
@@ -237,8 +241,7 @@ impl Rig {
         };
         change(&mut config);
         let (host, faults) = (FakeHost::new(), Arc::new(Faults::default()));
-        let memory = CardMemory::new(0, CARD).unwrap();
-        let core = Xdma::new(config, memory, host.clone(), faults.clone()).unwrap();
+        let core = Xdma::new(config, target, host.clone(), faults.clone()).unwrap();
         Self { core, host, faults }
     }
 
