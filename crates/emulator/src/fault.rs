@@ -158,7 +158,7 @@ fn parse_channel(text: &str) -> Result<(Direction, u8), FaultError> {
 
 /// The faults that were asked for and have not happened yet, and whether the link is down.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     armed: Mutex<Vec<Armed>>,
     /// Whether `armed` holds any, so that a board without faults pays one load for each descriptor.
     any: AtomicBool,
@@ -173,7 +173,8 @@ struct Armed {
 }
 
 impl Faults {
-    pub(crate) fn inject(&self, fault: Fault) {
+    /// Asks for a fault.
+    pub fn inject(&self, fault: Fault) {
         if fault.kind == FaultKind::LinkDown && fault.at.is_none() {
             self.take_link_down();
             return;

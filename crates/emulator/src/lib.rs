@@ -31,9 +31,11 @@ mod host;
 mod limited;
 mod nearest;
 mod server;
-mod xdma;
+pub mod stream;
+pub mod xdma;
 
 pub use jitney_memory::{Mapping, Memfd};
+pub use jitney_xdma_spec::{Alignments, Direction};
 
 pub use function::{BarDescription, Description, DmaFault, Function, Host, InterruptKind, Live, Mappable};
 #[cfg(fuzzing)]

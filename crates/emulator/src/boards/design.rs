@@ -5,7 +5,7 @@ use crate::axi::{AddressMap, AxiTarget, CardMemory, LiteMaster, Peripheral, Regi
 use crate::fault::Faults;
 use crate::function::{BarDescription, Description, Host, InterruptKind, Mappable};
 use crate::limited::warn_limited;
-use crate::xdma::{Xdma, XdmaConfig};
+use crate::xdma::{Interface, Xdma, XdmaConfig};
 use jitney_xdma_spec::irq::{MSIX_PENDING, MSIX_TABLE, MSIX_VECTORS};
 use jitney_xdma_spec::{Alignments, DMA_BAR_SIZE};
 use std::sync::Arc;
@@ -210,9 +210,9 @@ impl Design {
             InterruptKind::Intx => 1,
             InterruptKind::Msi | InterruptKind::MsiX => MSIX_VECTORS,
         };
+        let target = Arc::new(CardMemory::new(request.board, memory)?);
         let config = XdmaConfig {
-            h2c: channels,
-            c2h: channels,
+            interface: Interface::MemoryMapped { h2c: channels, c2h: channels, target },
             data_width: DATA_WIDTH,
             alignments: Alignments::ANY,
             interrupts,
@@ -220,9 +220,7 @@ impl Design {
             speed: request.options.speed,
             strict_adjacency: request.options.strict_adjacency,
         };
-        let memory = Arc::new(CardMemory::new(request.board, memory)?);
-        let xdma =
-            Arc::new(Xdma::new(config, memory, Arc::clone(&request.host), Arc::clone(&request.faults))?);
+        let xdma = Arc::new(Xdma::new(config, Arc::clone(&request.host), Arc::clone(&request.faults))?);
         self.add_bar(index, DMA_BAR_SIZE, false, Bar::Registers(Arc::clone(&xdma) as Arc<dyn Peripheral>));
         self.xdma = Some(xdma);
         self.description.interrupts = interrupts;

@@ -63,9 +63,9 @@ pub enum BoardError {
     /// The card's memory could not be made.
     #[error("cannot make the memory of an emulated board: {0}")]
     Memory(#[from] jitney_memory::Error),
-    /// An engine's thread could not be started.
-    #[error("cannot start a DMA engine's thread: {0}")]
-    Thread(#[from] std::io::Error),
+    /// The core could not be made.
+    #[error(transparent)]
+    Xdma(#[from] crate::xdma::XdmaError),
 }
 
 fn list() -> String {

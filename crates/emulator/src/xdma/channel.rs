@@ -1,8 +1,9 @@
 //! A channel: its state behind a lock, and the thread that executes its descriptors.
 
 use super::Card;
-use super::engine::Engine;
-use super::fetch::Fetcher;
+use super::bell::Bell;
+use super::engine::{Engine, Workspace};
+use super::interface::Port;
 use super::irq::IrqBlock;
 use super::state::{Job, State, WritebackWord};
 use crate::function::Live;
@@ -19,6 +20,7 @@ use std::time::Duration;
 pub(super) struct Channel {
     card: Arc<Card>,
     irq: Arc<IrqBlock>,
+    port: Port,
     direction: Direction,
     index: u8,
     /// Its bit in the IRQ block.
@@ -30,6 +32,12 @@ pub(super) struct Channel {
     written_back: Condvar,
     /// Resets so far: what the engine is doing while this changes is abandoned.
     resets: AtomicU64,
+    /// Runs that have ended so far, by RUN or by a reset.
+    stops: AtomicU64,
+    /// What the engine sleeps on in the middle of a descriptor.
+    bell: Arc<Bell>,
+    /// Held while a stream's port is asked, so that nothing goes into one after its reset.
+    polling: Mutex<()>,
     closing: AtomicBool,
 }
 
@@ -53,14 +61,15 @@ impl Channel {
     pub(super) fn new(
         card: Arc<Card>,
         irq: Arc<IrqBlock>,
-        direction: Direction,
-        index: u8,
+        port: Port,
+        (direction, index): (Direction, u8),
         irq_bit: u8,
     ) -> Self {
-        let state = State::new(direction, index, card.alignments);
+        let state = State::new(direction, index, port.is_stream(), card.alignments);
         Self {
             card,
             irq,
+            port,
             direction,
             index,
             irq_bit,
@@ -68,6 +77,9 @@ impl Channel {
             work: Condvar::new(),
             written_back: Condvar::new(),
             resets: AtomicU64::new(0),
+            stops: AtomicU64::new(0),
+            bell: Arc::default(),
+            polling: Mutex::default(),
             closing: AtomicBool::new(false),
         }
     }
@@ -88,12 +100,14 @@ impl Channel {
         });
     }
 
-    /// Registers to their reset values. The engine abandons what it is doing within a piece of data.
+    /// Registers to their reset values. The engine abandons what it is doing within a piece of data, and asks its stream's
+    /// port for nothing after this has returned.
     pub(super) fn reset(&self) {
         self.update(|state| {
             self.resets.fetch_add(1, Ordering::Release);
             state.reset();
         });
+        drop(self.polling.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Looks at or changes the state, and passes on what follows from it: the interrupt request, work for the engine.
@@ -111,6 +125,10 @@ impl Channel {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         let result = change(&mut inner.state);
+        let stops = inner.state.stops();
+        if self.stops.swap(stops, Ordering::Release) != stops {
+            self.bell.ring();
+        }
         self.pass_on_request(&mut inner);
         if inner.state.can_start() {
             self.work.notify_one();
@@ -121,25 +139,25 @@ impl Channel {
     /// The body of the channel's thread: executes descriptors, sleeps while there are none, returns after
     /// [`close`](Self::close).
     pub(super) fn run_engine(&self) {
-        let mut fetcher = Fetcher::default();
+        let mut workspace = Workspace::default();
         let mut inner = self.inner();
         while !self.closing.load(Ordering::Acquire) {
             let Some(job) = inner.state.start() else {
                 inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            inner = self.run_descriptor(inner, &job, &mut fetcher);
+            inner = self.run_descriptor(inner, &job, &mut workspace);
         }
     }
 
     /// Executes up to `most` descriptors in the caller's thread, as [`run_engine`](Self::run_engine) would; says how many.
     #[cfg(fuzzing)]
     pub(super) fn step(&self, most: u32) -> u32 {
-        let mut fetcher = Fetcher::default();
+        let mut workspace = Workspace::default();
         let mut inner = self.inner();
         for done in 0..most {
             let Some(job) = inner.state.start() else { return done };
-            inner = self.run_descriptor(inner, &job, &mut fetcher);
+            inner = self.run_descriptor(inner, &job, &mut workspace);
         }
         most
     }
@@ -149,10 +167,11 @@ impl Channel {
         &'a self,
         mut inner: MutexGuard<'a, Inner>,
         job: &Job,
-        fetcher: &mut Fetcher,
+        workspace: &mut Workspace,
     ) -> MutexGuard<'a, Inner> {
         // Under the lock, so that a reset from here on belongs to this descriptor.
         let resets = self.resets.load(Ordering::Acquire);
+        let stops = self.stops.load(Ordering::Acquire);
         drop(inner);
 
         if job.first && !self.card.host.bus_master() {
@@ -163,9 +182,18 @@ impl Channel {
         }
         let is_reset =
             || self.resets.load(Ordering::Acquire) != resets || self.closing.load(Ordering::Acquire);
-        let engine =
-            Engine { card: &self.card, direction: self.direction, channel: self.index, is_reset: &is_reset };
-        let outcome = engine.execute(job, fetcher);
+        let is_stopped = || self.stops.load(Ordering::Acquire) != stops || is_reset();
+        let engine = Engine {
+            card: &self.card,
+            port: &self.port,
+            direction: self.direction,
+            channel: self.index,
+            is_reset: &is_reset,
+            is_stopped: &is_stopped,
+            bell: &self.bell,
+            polling: &self.polling,
+        };
+        let outcome = engine.execute(job, workspace);
 
         inner = self.inner();
         if let Some(writeback) = inner.state.finish(job, outcome) {
@@ -197,6 +225,7 @@ impl Channel {
         self.closing.store(true, Ordering::Release);
         drop(inner);
         self.work.notify_one();
+        self.bell.ring();
     }
 
     fn pass_on_request(&self, inner: &mut Inner) {

@@ -1,15 +1,18 @@
 //! Executing one descriptor: fetch it, check it, move its data.
 
 use super::Card;
+use super::bell::Bell;
 use super::fetch::{Fetcher, NoDescriptor};
+use super::interface::Port;
 use super::state::{Job, Outcome};
-use crate::axi::{AxiError, BURST, MemorySpan};
+use crate::axi::{AxiError, AxiTarget, BURST, MemorySpan};
 use crate::fault::FaultKind;
 use crate::function::DmaFault;
 use crate::limited::warn_limited;
 use jitney_xdma_spec::descriptor::MAX_LENGTH;
 use jitney_xdma_spec::status::{axi, pcie};
 use jitney_xdma_spec::{ChannelStatus, Descriptor, Direction};
+use std::sync::{Arc, Mutex};
 
 /// The most bytes that are moved between two looks at whether the engine was stopped: a fraction of a millisecond. A copy
 /// of this size was measured to be a tenth faster than one of 1 MiB.
@@ -22,23 +25,41 @@ const _: () = assert!(BUFFER as u64 == BURST);
 /// A channel's way to host and card.
 pub(super) struct Engine<'a> {
     pub(super) card: &'a Card,
+    pub(super) port: &'a Port,
     pub(super) direction: Direction,
     pub(super) channel: u8,
     /// Whether a reset has ended the run that the descriptor belongs to.
     pub(super) is_reset: &'a dyn Fn() -> bool,
+    /// Whether that run has ended, by a reset or because RUN was cleared.
+    pub(super) is_stopped: &'a dyn Fn() -> bool,
+    /// Rung when either happens, and by a stream's port.
+    pub(super) bell: &'a Arc<Bell>,
+    /// Held while such a port is asked.
+    pub(super) polling: &'a Mutex<()>,
+}
+
+/// What an engine keeps from one descriptor to the next.
+#[derive(Debug, Default)]
+pub(super) struct Workspace {
+    fetcher: Fetcher,
+    /// Bytes of a stream on their way.
+    buffer: Vec<u8>,
 }
 
 /// Moving the data ended early.
-enum Ended {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ended {
     /// With these errors.
     Errors(ChannelStatus),
     /// It does not: a reset came, the link went down, or the card's side does not answer.
     Never,
+    /// RUN was cleared while a stream had no data.
+    Abandoned,
 }
 
 impl Engine<'_> {
     /// Executes the descriptor of `job`.
-    pub(super) fn execute(&self, job: &Job, fetcher: &mut Fetcher) -> Outcome {
+    pub(super) fn execute(&self, job: &Job, workspace: &mut Workspace) -> Outcome {
         let fault = self.card.faults.at_descriptor(self.direction, self.channel);
         if fault == Some(FaultKind::Hang) || self.card.faults.link_down() {
             return Outcome::Hung;
@@ -46,7 +67,7 @@ impl Engine<'_> {
         if fault == Some(FaultKind::DescriptorFetch) {
             return Outcome::NotFetched;
         }
-        let descriptor = match fetcher.next(self.card, job, &self.live()) {
+        let descriptor = match workspace.fetcher.next(self.card, job, &self.live()) {
             Ok(descriptor) => descriptor,
             Err(NoDescriptor::Refused(_)) => return Outcome::NotFetched,
             Err(NoDescriptor::NotAdjacent) => {
@@ -60,15 +81,21 @@ impl Engine<'_> {
         let moved = if fault == Some(FaultKind::Data) {
             Err(Ended::Errors(self.source_error()))
         } else {
-            self.transfer(job, &descriptor, length)
+            let buffer = &mut workspace.buffer;
+            match self.port {
+                Port::Memory(target) => self.transfer(&**target, job, &descriptor, length),
+                Port::Sink(sink) => self.send(&**sink, &descriptor, length, buffer),
+                Port::Source(source) => self.receive(&**source, job, &descriptor, length, buffer),
+            }
         };
-        let errors = match moved {
-            Ok(()) => ChannelStatus::new(),
-            Err(Ended::Errors(errors)) => errors,
+        let (moved, errors) = match moved {
+            Ok(moved) => (moved, ChannelStatus::new()),
+            Err(Ended::Errors(errors)) => (length, errors),
             Err(Ended::Never) => return Outcome::Hung,
+            Err(Ended::Abandoned) => return Outcome::Abandoned,
         };
         Outcome::Executed {
-            beats: length.div_ceil(self.card.data_width),
+            beats: moved.div_ceil(self.card.data_width),
             stop: descriptor.control.stop(),
             completed: descriptor.control.completed(),
             next: descriptor.next,
@@ -78,7 +105,7 @@ impl Engine<'_> {
     }
 
     /// Whether the run that the descriptor belongs to goes on, for the host to look at.
-    fn live(&self) -> impl Fn() -> bool {
+    pub(super) fn live(&self) -> impl Fn() -> bool {
         || !(self.is_reset)()
     }
 
@@ -87,18 +114,35 @@ impl Engine<'_> {
         let alignments = self.card.alignments;
         let unaligned = |value: u64, to: u8| !value.is_multiple_of(u64::from(to.max(1)));
         let length = descriptor.length & MAX_LENGTH;
+        // A stream has host addresses only; and within a packet it takes whole beats.
+        let (addresses, beat) = match self.port {
+            Port::Memory(_) => (descriptor.source | descriptor.destination, 1),
+            Port::Sink(_) if descriptor.control.end_of_packet() => (descriptor.source, 1),
+            Port::Sink(_) => (descriptor.source, self.card.data_width),
+            Port::Source(_) => (descriptor.destination, 1),
+        };
         if !descriptor.control.is_valid() {
             Some(ChannelStatus::new().with_magic_stopped(true))
-        } else if length == 0 || unaligned(length.into(), alignments.length_granularity()) {
+        } else if length == 0
+            || unaligned(length.into(), alignments.length_granularity())
+            || !u64::from(length).is_multiple_of(beat)
+        {
             Some(ChannelStatus::new().with_invalid_length(true))
-        } else if unaligned(descriptor.source ^ descriptor.destination, alignments.address_alignment()) {
+        } else if unaligned(addresses, alignments.address_alignment()) {
             Some(ChannelStatus::new().with_align_mismatch(true))
         } else {
             None
         }
     }
 
-    fn transfer(&self, job: &Job, descriptor: &Descriptor, length: u64) -> Result<(), Ended> {
+    /// Moves the data between the host and what is memory mapped; says how many bytes, which is all of them.
+    fn transfer(
+        &self,
+        target: &dyn AxiTarget,
+        job: &Job,
+        descriptor: &Descriptor,
+        length: u64,
+    ) -> Result<u64, Ended> {
         let (iova, address) = match self.direction {
             Direction::HostToCard => (descriptor.source, descriptor.destination),
             Direction::CardToHost => (descriptor.destination, descriptor.source),
@@ -115,31 +159,36 @@ impl Engine<'_> {
                 if one_address { (Some(address), beat) } else { (address.checked_add(done), length) };
             let Some(at) = at else { return Err(Ended::Errors(self.card_error(axi::DECODE))) };
             let most = most.min(length - done);
-            let moved = self.piece(iova + done, at, most)?;
+            let moved = self.piece(target, iova + done, at, most)?;
             if one_address && moved < most {
                 return Err(Ended::Errors(self.card_error(axi::DECODE)));
             }
             done += moved;
         }
-        Ok(())
+        Ok(length)
     }
 
     /// Moves the beginning of `length` bytes, as far as one piece goes: says how many they were.
-    fn piece(&self, iova: u64, address: u64, length: u64) -> Result<u64, Ended> {
+    fn piece(&self, target: &dyn AxiTarget, iova: u64, address: u64, length: u64) -> Result<u64, Ended> {
+        let memory = target.memory(address, length);
+        let most = memory.map_or(BURST - address % BURST, |span| span.length.min(PIECE)).min(length);
+        let most = self.allowed(most)?;
+        match memory {
+            Some(span) => self.copy(iova, span, most)?,
+            None => self.burst(target, iova, address, most)?,
+        }
+        Ok(most)
+    }
+
+    /// Of `length` bytes, how many may be moved now, as the link has it; waits until they may. None if the engine is reset.
+    pub(super) fn allowed(&self, length: u64) -> Result<u64, Ended> {
         if (self.is_reset)() || self.card.faults.link_down() {
             return Err(Ended::Never);
         }
-        let memory = self.card.target.memory(address, length);
-        let most = memory.map_or(BURST - address % BURST, |span| span.length.min(PIECE)).min(length);
-        let most = self.card.pace.as_ref().map_or(most, |pace| pace.piece(most));
-        if let Some(pace) = &self.card.pace {
-            pace.wait(usize::from(self.direction == Direction::CardToHost), most);
-        }
-        match memory {
-            Some(span) => self.copy(iova, span, most)?,
-            None => self.burst(iova, address, most)?,
-        }
-        Ok(most)
+        let Some(pace) = &self.card.pace else { return Ok(length) };
+        let length = pace.piece(length);
+        pace.wait(usize::from(self.direction == Direction::CardToHost), length);
+        Ok(length)
     }
 
     /// Copies between the host and memory of the card.
@@ -153,10 +202,10 @@ impl Engine<'_> {
     }
 
     /// Moves a burst between the host and what is no memory.
-    fn burst(&self, iova: u64, address: u64, length: u64) -> Result<(), Ended> {
+    fn burst(&self, target: &dyn AxiTarget, iova: u64, address: u64, length: u64) -> Result<(), Ended> {
         let mut bytes = [0; BUFFER];
         let bytes = &mut bytes[..usize::try_from(length.min(BURST)).unwrap_or(0)];
-        let (host, target) = (&self.card.host, &self.card.target);
+        let host = &self.card.host;
         let host_fault = |fault| self.host_fault(fault);
         let answer = match self.direction {
             Direction::HostToCard => {
@@ -176,7 +225,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn host_fault(&self, fault: DmaFault) -> Ended {
+    pub(super) fn host_fault(&self, fault: DmaFault) -> Ended {
         if fault == DmaFault::Stopped {
             return Ended::Never;
         }
@@ -189,7 +238,7 @@ impl Engine<'_> {
     /// C2H writes are posted: a card does not hear of their loss. A host that was asked to be strict refuses them all the
     /// same, so that a driver under test hears of it; then a slave error is reported, which cards reserve for the other
     /// side.
-    fn host_error(&self) -> ChannelStatus {
+    pub(super) fn host_error(&self) -> ChannelStatus {
         match self.direction {
             Direction::HostToCard => ChannelStatus::new().with_read_error(pcie::UNSUPPORTED_REQUEST),
             Direction::CardToHost => ChannelStatus::new().with_read_error(axi::SLAVE),

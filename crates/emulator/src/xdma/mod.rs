@@ -1,63 +1,81 @@
 //! The XDMA core (PG195): everything behind its DMA BAR.
 //!
 //! - [`state`] and [`registers`]: one channel's registers and rules, without threads or memory.
-//! - [`fetch`]: brings descriptors. [`engine`]: executes one. [`channel`]: the thread around both.
+//! - [`fetch`]: brings descriptors. [`engine`]: executes one; its data, if it is a stream's, in [`stream`]. [`channel`]: the
+//!   thread around all that. [`interface`]: what is on the card's side.
 //! - [`irq`] and [`config_block`]: the blocks that the channels share; the SGDMA common block is here.
-//!
-//! All channels are memory mapped. A stream's engine would stand beside [`engine`].
 
+mod bell;
 mod channel;
 mod config_block;
 mod engine;
 mod fetch;
+mod interface;
 mod irq;
 mod pace;
 mod performance;
 mod registers;
 mod state;
+mod stream;
 #[cfg(test)]
 mod tests;
 
-use crate::axi::{AxiTarget, Peripheral, merge};
+use crate::axi::{Peripheral, merge};
 use crate::fault::Faults;
 use crate::function::{Host, InterruptKind};
 use channel::Channel;
 use config_block::ConfigBlock;
+pub use interface::Interface;
 use irq::IrqBlock;
 use jitney_xdma_spec::irq::MSIX_VECTORS;
 use jitney_xdma_spec::sgdma::ChannelSet;
-use jitney_xdma_spec::{Alignments, Direction, Identifier, Location, PackedChannels, Submodule, block};
+use jitney_xdma_spec::{
+    Alignments, Direction, Identifier, Location, MAX_CHANNELS, PackedChannels, Submodule, block,
+};
 use pace::Pace;
 use state::State;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// How a design configured the core.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct XdmaConfig {
-    /// Channels from host to card, 0 to 4.
-    pub(crate) h2c: u8,
-    /// Channels from card to host, 0 to 4.
-    pub(crate) c2h: u8,
+#[derive(Debug, Clone)]
+pub struct XdmaConfig {
+    /// The channels and what is on their card's side.
+    pub interface: Interface,
     /// Width of the AXI data path in bytes: 8, 16, 32 or 64.
-    pub(crate) data_width: u32,
+    pub data_width: u32,
     /// What the channels ask of addresses and lengths.
-    pub(crate) alignments: Alignments,
+    pub alignments: Alignments,
     /// How the function interrupts.
-    pub(crate) interrupts: InterruptKind,
+    pub interrupts: InterruptKind,
     /// Vectors that it has for that.
-    pub(crate) vectors: u16,
+    pub vectors: u16,
     /// Bytes a second that the link moves each way; as many as memory if there is no limit.
-    pub(crate) speed: Option<u64>,
+    pub speed: Option<u64>,
     /// A channel stops where descriptors are not as adjacent as they say.
-    pub(crate) strict_adjacency: bool,
+    pub strict_adjacency: bool,
+}
+
+/// Why there is no such core.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum XdmaError {
+    /// It cannot have so many channels.
+    #[error("{count} {direction} channels: an XDMA has at most {MAX_CHANNELS} in a direction")]
+    Channels {
+        /// In which direction.
+        direction: Direction,
+        /// How many were asked for.
+        count: usize,
+    },
+    /// An engine's thread could not be started.
+    #[error("cannot start a DMA engine's thread: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// What all channels of a card share.
 struct Card {
     host: Arc<dyn Host>,
-    /// What is behind the DMA.
-    target: Arc<dyn AxiTarget>,
     faults: Arc<Faults>,
     alignments: Alignments,
     /// Bytes of a beat.
@@ -67,7 +85,8 @@ struct Card {
 }
 
 /// The core. Its engines' threads end when it is dropped.
-pub(crate) struct Xdma {
+pub struct Xdma {
+    interface: Interface,
     channels: Vec<(Direction, u8, Arc<Channel>)>,
     irq: Arc<IrqBlock>,
     config: ConfigBlock,
@@ -92,44 +111,48 @@ mod at {
 }
 
 impl Xdma {
-    /// A core with `target` behind its DMA, and a sleeping thread for each channel.
+    /// A core that reaches its host by `host`, with a sleeping thread for each channel.
     ///
     /// # Errors
-    /// A thread that cannot be started.
-    pub(crate) fn new(
-        config: XdmaConfig,
-        target: Arc<dyn AxiTarget>,
-        host: Arc<dyn Host>,
-        faults: Arc<Faults>,
-    ) -> std::io::Result<Self> {
+    /// More channels than a core can have, or a thread that cannot be started.
+    pub fn new(config: XdmaConfig, host: Arc<dyn Host>, faults: Arc<Faults>) -> Result<Self, XdmaError> {
+        let interface = config.interface;
+        let [h2c, c2h] = [Direction::HostToCard, Direction::CardToHost].map(|direction| {
+            let count = interface.channels(direction);
+            u8::try_from(count)
+                .ok()
+                .filter(|count| *count <= MAX_CHANNELS)
+                .ok_or(XdmaError::Channels { direction, count })
+        });
+        let (h2c, c2h) = (h2c?, c2h?);
         let irq = Arc::new(IrqBlock::new(
             Arc::clone(&host),
             Arc::clone(&faults),
             config.interrupts,
             config.vectors,
-            config.h2c + config.c2h,
+            h2c + c2h,
         ));
         let card = Arc::new(Card {
             host,
-            target,
             faults,
             alignments: config.alignments,
-            data_width: config.data_width.into(),
+            data_width: u64::from(config.data_width).max(1),
             pace: config.speed.map(Pace::new),
             strict_adjacency: config.strict_adjacency,
         });
         let mut core = Self {
+            interface,
             channels: Vec::new(),
             irq,
             config: ConfigBlock::new(config.interrupts, config.data_width),
             msix: Mutex::new(msix_at_reset()),
             threads: Vec::new(),
         };
-        for (direction, count) in [(Direction::HostToCard, config.h2c), (Direction::CardToHost, config.c2h)] {
-            for index in 0..count {
-                let bit = PackedChannels::bit(direction, index, config.h2c);
-                let channel =
-                    Arc::new(Channel::new(Arc::clone(&card), Arc::clone(&core.irq), direction, index, bit));
+        for direction in Direction::ALL {
+            for (index, port) in (0..).zip(core.interface.ports(direction)) {
+                let bit = PackedChannels::bit(direction, index, h2c);
+                let (card, irq) = (Arc::clone(&card), Arc::clone(&core.irq));
+                let channel = Arc::new(Channel::new(card, irq, port, (direction, index), bit));
                 core.channels.push((direction, index, Arc::clone(&channel)));
                 // A fuzz target has one thread, and steps the engines itself.
                 if cfg!(fuzzing) {
@@ -149,7 +172,7 @@ impl Xdma {
     }
 
     /// Sets the level of a user interrupt's request line.
-    pub(crate) fn set_user_interrupt(&self, interrupt: u8, level: bool) {
+    pub fn set_user_interrupt(&self, interrupt: u8, level: bool) {
         self.irq.set_user_line(interrupt, level);
     }
 
@@ -248,6 +271,7 @@ impl Peripheral for Xdma {
         self.irq.reset();
         self.config.reset();
         *self.msix() = msix_at_reset();
+        self.interface.reset();
     }
 }
 

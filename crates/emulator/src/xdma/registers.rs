@@ -38,7 +38,9 @@ impl State {
     /// Reads a register of the channel block.
     pub(super) fn read_channel(&mut self, register: u32) -> u32 {
         match register {
-            at::IDENTIFIER => Identifier::of(self.direction.channel_block(), self.channel, false).into(),
+            at::IDENTIFIER => {
+                Identifier::of(self.direction.channel_block(), self.channel, self.stream).into()
+            }
             at::CONTROL => self.control.into(),
             at::STATUS => self.status().into(),
             at::STATUS_READ_CLEAR => {
@@ -83,7 +85,7 @@ impl State {
     /// Reads a register of the SGDMA block.
     pub(super) fn read_sgdma(&self, register: u32) -> u32 {
         match register {
-            at::IDENTIFIER => Identifier::of(self.direction.sgdma_block(), self.channel, false).into(),
+            at::IDENTIFIER => Identifier::of(self.direction.sgdma_block(), self.channel, self.stream).into(),
             at::FIRST_LOW => low(self.first_descriptor),
             at::FIRST_HIGH => high(self.first_descriptor),
             at::FIRST_ADJACENT => self.first_adjacent,

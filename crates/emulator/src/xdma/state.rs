@@ -15,6 +15,7 @@ pub(super) const EVENT_BITS: u32 = 0x00ff_fe7e;
 pub(super) struct State {
     pub(super) direction: Direction,
     pub(super) channel: u8,
+    pub(super) stream: bool,
     pub(super) alignments: Alignments,
 
     pub(super) control: ChannelControl,
@@ -39,6 +40,8 @@ pub(super) struct State {
     hung: bool,
     /// Counts the rising edges of RUN and the resets, so that what belongs to an earlier run is recognised.
     run: u64,
+    /// Counts the falling edges of RUN and the resets.
+    stops: u64,
 }
 
 /// Where the next descriptor is, and how many are said to lie behind it.
@@ -89,6 +92,8 @@ pub(super) enum Outcome {
     Refused(ChannelStatus),
     /// The engine hangs.
     Hung,
+    /// RUN was cleared while a stream had no data for it: it never was.
+    Abandoned,
 }
 
 /// A word to be written to the host.
@@ -99,10 +104,11 @@ pub(super) struct WritebackWord {
 }
 
 impl State {
-    pub(super) fn new(direction: Direction, channel: u8, alignments: Alignments) -> Self {
+    pub(super) fn new(direction: Direction, channel: u8, stream: bool, alignments: Alignments) -> Self {
         Self {
             direction,
             channel,
+            stream,
             alignments,
             control: ChannelControl::new(),
             logged: ChannelStatus::new(),
@@ -119,13 +125,19 @@ impl State {
             in_flight: false,
             hung: false,
             run: 0,
+            stops: 0,
         }
+    }
+
+    /// How many runs have ended, by RUN or by a reset.
+    pub(super) fn stops(&self) -> u64 {
+        self.stops
     }
 
     /// Everything to its reset value; what the engine is still doing belongs to an earlier run.
     pub(super) fn reset(&mut self) {
-        let run = self.run + 1;
-        *self = Self { run, ..Self::new(self.direction, self.channel, self.alignments) };
+        let (run, stops) = (self.run + 1, self.stops + 1);
+        *self = Self { run, stops, ..Self::new(self.direction, self.channel, self.stream, self.alignments) };
     }
 
     /// Leaving credit mode drops the credits.
@@ -195,6 +207,7 @@ impl State {
                 self.hung = true;
                 false
             }
+            Outcome::Abandoned => false,
         };
         if !self.control.run() && !self.hung {
             self.go_idle();
@@ -268,6 +281,7 @@ impl State {
                 self.performance.channel_starts();
             }
             (true, false) => {
+                self.stops += 1;
                 self.credits = 0;
                 self.next = None;
                 if !self.in_flight && !self.hung {

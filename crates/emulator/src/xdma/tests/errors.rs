@@ -89,7 +89,9 @@ fn channels_that_ask_for_alignment_get_it() {
     let rig = Rig::with(|config| config.alignments = alignments);
     assert_eq!(rig.run(H2C0, &[(OUT + 1, 0, 16)]), ALIGN_MISMATCH);
     assert_eq!(rig.run(H2C0, &[(OUT, 0, 18)]), INVALID_LENGTH);
-    assert_eq!(rig.run(H2C0, &[(OUT + 3, 0x13, 16)]), 0, "aligned to each other");
+    assert_eq!(rig.run(H2C0, &[(OUT + 3, 0x13, 16)]), ALIGN_MISMATCH, "to each other alone is not enough");
+    assert_eq!(rig.run(C2H0, &[(0x20, IN + 8, 16)]), ALIGN_MISMATCH);
+    assert_eq!(rig.run(C2H0, &[(0x20, IN, 16)]), 0);
 }
 
 #[test]

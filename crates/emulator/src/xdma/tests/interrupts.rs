@@ -34,7 +34,7 @@ fn acknowledge(rig: &Rig, of: Channel) -> u32 {
 
 #[test]
 fn channels_raise_the_vectors_they_were_given() {
-    let rig = Rig::with(|config| (config.h2c, config.c2h) = (1, 2));
+    let rig = Rig::channels(1, 2);
     rig.write(CHANNEL_ENABLE, 0b111);
     rig.write(CHANNEL_VECTORS, 0x0003_0705);
     for (of, vector, bit) in

@@ -9,5 +9,6 @@ mod interrupts;
 mod registers;
 mod rig;
 mod runs;
+mod streams;
 mod targets;
 mod transfers;

@@ -10,7 +10,7 @@ const CREDITS: u64 = 0x408c;
 
 #[test]
 fn identifiers_tell_the_channels_that_are_there() {
-    let rig = Rig::with(|config| (config.h2c, config.c2h) = (2, 1));
+    let rig = Rig::channels(2, 1);
     let read: Vec<_> = [0x0000, 0x0100, 0x0200, 0x1000, 0x1100, 0x2000, 0x3000, 0x4100, 0x5000, 0x6000]
         .map(|offset| rig.read(offset))
         .to_vec();
@@ -120,7 +120,7 @@ fn credits_end_at_1023_and_with_run() {
 
 #[test]
 fn the_common_block_has_one_bit_for_each_channel() {
-    let rig = Rig::with(|config| (config.h2c, config.c2h) = (2, 4));
+    let rig = Rig::channels(2, 4);
     for base in [HALT, CREDIT_MODE] {
         rig.write(base, u32::MAX);
         assert_eq!(rig.read(base), 0x000f_0003, "channels that are not there have no bit");
@@ -135,7 +135,7 @@ fn the_common_block_has_one_bit_for_each_channel() {
 
 #[test]
 fn masks_and_vectors_keep_what_there_is() {
-    let rig = Rig::with(|config| (config.h2c, config.c2h) = (1, 2));
+    let rig = Rig::channels(1, 2);
     let block = 0x2000;
     let at = |offset: u32| block + u64::from(offset);
     rig.write(at(irq::CHANNEL_ENABLE.offset()), u32::MAX);
@@ -167,7 +167,7 @@ fn the_msix_table_is_storage_with_every_vector_masked_at_first() {
 
 #[test]
 fn a_card_can_have_channels_one_way_only() {
-    let rig = Rig::with(|config| (config.h2c, config.c2h) = (0, 1));
+    let rig = Rig::channels(0, 1);
     assert_eq!(rig.read(0x0000), 0);
     assert_eq!(rig.read(Channel(Direction::CardToHost, 0).register(channel::IDENTIFIER)), 0x1fc1_0006);
 }

@@ -1,9 +1,10 @@
 //! A core with a host that is nothing but a piece of memory.
 
-use super::super::{Xdma, XdmaConfig};
+use super::super::{Interface, Xdma, XdmaConfig};
 use crate::axi::{AxiTarget, CardMemory, Peripheral};
 use crate::fault::Faults;
 use crate::function::{DmaFault, Host, InterruptKind, Live};
+use crate::stream::{StreamSink, StreamSource};
 use jitney_memory::Mapping;
 use jitney_registers::Register;
 use jitney_xdma_spec::{
@@ -32,6 +33,8 @@ pub(super) struct FakeHost {
     copies: AtomicU64,
     fetches: AtomicU64,
     pub(super) log: Mutex<Vec<&'static str>>,
+    /// Where words were written.
+    pub(super) words: Mutex<Vec<u64>>,
 }
 
 /// What waits behind it while it is closed.
@@ -79,6 +82,7 @@ impl FakeHost {
             copies: AtomicU64::new(0),
             fetches: AtomicU64::new(0),
             log: Mutex::default(),
+            words: Mutex::default(),
         })
     }
 
@@ -189,6 +193,7 @@ impl Host for FakeHost {
     fn write_word(&self, iova: u64, value: u32, _: Live<'_>) -> Result<(), DmaFault> {
         self.word_gate.pass();
         self.log.lock().unwrap().push("write-back");
+        self.words.lock().unwrap().push(iova);
         self.memory.store_release32(Self::offset(iova, 4)?, value).unwrap();
         Ok(())
     }
@@ -210,6 +215,10 @@ pub(super) struct Rig {
     pub(super) faults: Arc<Faults>,
 }
 
+fn memory() -> Arc<dyn AxiTarget> {
+    Arc::new(CardMemory::new("card", CARD).unwrap())
+}
+
 pub(super) const H2C0: Channel = Channel(Direction::HostToCard, 0);
 pub(super) const C2H0: Channel = Channel(Direction::CardToHost, 0);
 
@@ -224,14 +233,22 @@ impl Rig {
     }
 
     pub(super) fn with(change: impl FnOnce(&mut XdmaConfig)) -> Self {
-        Self::over(Arc::new(CardMemory::new("card", CARD).unwrap()), change)
+        Self::build(Interface::MemoryMapped { h2c: 1, c2h: 1, target: memory() }, change)
     }
 
     /// A core with something else than memory behind its DMA.
-    pub(super) fn over(target: Arc<dyn AxiTarget>, change: impl FnOnce(&mut XdmaConfig)) -> Self {
+    pub(super) fn over(target: Arc<dyn AxiTarget>) -> Self {
+        Self::build(Interface::MemoryMapped { h2c: 1, c2h: 1, target }, |_| {})
+    }
+
+    /// A core with so many channels over memory.
+    pub(super) fn channels(h2c: u8, c2h: u8) -> Self {
+        Self::build(Interface::MemoryMapped { h2c, c2h, target: memory() }, |_| {})
+    }
+
+    pub(super) fn build(interface: Interface, change: impl FnOnce(&mut XdmaConfig)) -> Self {
         let mut config = XdmaConfig {
-            h2c: 1,
-            c2h: 1,
+            interface,
             data_width: 16,
             alignments: Alignments::ANY,
             interrupts: InterruptKind::MsiX,
@@ -241,8 +258,13 @@ impl Rig {
         };
         change(&mut config);
         let (host, faults) = (FakeHost::new(), Arc::new(Faults::default()));
-        let core = Xdma::new(config, target, host.clone(), faults.clone()).unwrap();
+        let core = Xdma::new(config, host.clone(), faults.clone()).unwrap();
         Self { core, host, faults }
+    }
+
+    /// A core with streams.
+    pub(super) fn streams(h2c: Vec<Arc<dyn StreamSink>>, c2h: Vec<Arc<dyn StreamSource>>) -> Self {
+        Self::build(Interface::Stream { h2c, c2h }, |_| {})
     }
 
     pub(super) fn read(&self, offset: u64) -> u32 {

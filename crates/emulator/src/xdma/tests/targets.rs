@@ -46,7 +46,7 @@ impl AxiTarget for Bursts {
 #[test]
 fn what_is_no_memory_is_reached_by_bursts() {
     let target = Bursts::new();
-    let rig = Rig::over(target.clone(), |_| {});
+    let rig = Rig::over(target.clone());
     let data = pattern(1, 10_000);
     rig.host.set_bytes(OUT + 3, &data);
     assert_eq!(rig.run(H2C0, &[(OUT + 3, 0x7ff, 10_000)]), 0);
@@ -62,7 +62,7 @@ fn what_is_no_memory_is_reached_by_bursts() {
 #[test]
 fn one_address_takes_a_burst_for_every_beat() {
     let target = Bursts::new();
-    let rig = Rig::over(target.clone(), |_| {});
+    let rig = Rig::over(target.clone());
     rig.set(H2C0, channel::CONTROL, ChannelControl::new().with_non_incrementing(true));
     rig.list(BASE, &[(OUT, 0x100, 40)]);
     rig.set_addresses(H2C0, BASE, 0);
@@ -75,7 +75,7 @@ fn one_address_takes_a_burst_for_every_beat() {
 fn what_a_target_answers_becomes_the_channels_error() {
     let mut map = AddressMap::new();
     map.add(0, SIZE as u64 + 0x1000, "bursts", Bursts::new()).unwrap();
-    let rig = Rig::over(Arc::new(map), |_| {});
+    let rig = Rig::over(Arc::new(map));
     let end = SIZE as u64;
     assert_eq!(rig.run(H2C0, &[(OUT, end - 16, 16)]), 0);
     // Slave: bits 15 and 10. Decode: bits 14 and 9.
@@ -90,7 +90,7 @@ fn a_target_that_does_not_answer_hangs_its_channel_until_a_reset() {
     let mut map = AddressMap::new();
     map.add(0, 0x1000, "block RAM", Arc::new(CardMemory::new("bram", 0x1000).unwrap())).unwrap();
     map.add(0x1000, 0x1000, "nothing", Arc::new(NoAnswer)).unwrap();
-    let rig = Rig::over(Arc::new(map), |_| {});
+    let rig = Rig::over(Arc::new(map));
     rig.list(BASE, &[(OUT, 0xff0, 32)]);
     rig.start(H2C0, BASE, BASE + 0x8000);
     std::thread::sleep(std::time::Duration::from_millis(20));
@@ -110,7 +110,7 @@ fn one_descriptor_may_cross_several_memories() {
     map.add(0x10_0000_0000, 0x3000, "DDR", low.clone()).unwrap();
     map.add(0x10_0000_3000, SIZE as u64, "bursts", bursts.clone()).unwrap();
     map.add(0x10_0000_3000 + SIZE as u64, 0x2000, "HBM", high.clone()).unwrap();
-    let rig = Rig::over(Arc::new(map), |_| {});
+    let rig = Rig::over(Arc::new(map));
     let data = pattern(2, 0x3000 + SIZE + 0x2000);
     rig.host.set_bytes(OUT, &data);
     assert_eq!(rig.run(H2C0, &[(OUT, 0x10_0000_0000, data.len() as u32)]), 0);

@@ -115,7 +115,7 @@ fn stop_and_completed_are_logged_if_control_asks_for_it() {
 
 #[test]
 fn both_directions_run_at_once() {
-    let rig = Rig::with(|config| (config.h2c, config.c2h) = (2, 2));
+    let rig = Rig::channels(2, 2);
     let half = CARD as u32 / 2;
     rig.host.set_bytes(OUT, &pattern(3, half as usize));
     rig.run(H2C0, &[(OUT, 0, half)]);

@@ -1,0 +1,132 @@
+//! The data of a stream's descriptor: packets out of host memory, and into it (PG195, "AXI4-Stream" channels).
+
+use super::engine::{Ended, Engine};
+use super::state::Job;
+use crate::limited::warn_limited;
+use crate::stream::{StreamSink, StreamSource};
+use jitney_xdma_spec::{Descriptor, StreamSlot, StreamStatus};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// Most bytes that go at a time: what the caches hold.
+const PIECE: u64 = 64 << 10;
+
+impl Engine<'_> {
+    /// H2C: the descriptor's data goes to `sink`, and ends a packet if the descriptor says so.
+    ///
+    /// Clearing RUN does not end it: the descriptor is finished, however long the sink takes (PG195, "Run").
+    pub(super) fn send(
+        &self,
+        sink: &dyn StreamSink,
+        descriptor: &Descriptor,
+        length: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, Ended> {
+        let mut done = 0;
+        while done < length {
+            let piece = self.allowed(PIECE.min(length - done))?;
+            let bytes = part(buffer, piece);
+            self.card
+                .host
+                .read(descriptor.source + done, bytes, &self.live())
+                .map_err(|fault| self.host_fault(fault))?;
+            done += piece;
+            let last = descriptor.control.end_of_packet() && done == length;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let sent =
+                    self.wait(self.is_reset, Ended::Never, |context| sink.poll_send(context, rest, last))?;
+                rest = &rest[sent.clamp(1, rest.len())..];
+            }
+        }
+        Ok(length)
+    }
+
+    /// C2H: fills the descriptor's memory from `source` up to its end or that of a packet, and then its slot; says how many
+    /// bytes came. Clearing RUN abandons a descriptor that waits for data.
+    ///
+    /// Data comes in whole beats, but for the end of a packet: memory that is no multiple of the data path long is written
+    /// beyond its end, as cards do.
+    pub(super) fn receive(
+        &self,
+        source: &dyn StreamSource,
+        job: &Job,
+        descriptor: &Descriptor,
+        length: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Result<u64, Ended> {
+        let room = length.next_multiple_of(self.card.data_width);
+        if descriptor.destination.checked_add(room - 1).is_none() {
+            return Err(Ended::Errors(self.host_error()));
+        }
+        let (mut done, mut last) = (0, false);
+        while done < room && !last {
+            let piece = self.allowed(PIECE.min(room - done))?;
+            let bytes = part(buffer, piece);
+            let received =
+                self.wait(self.is_stopped, Ended::Abandoned, |context| source.poll_receive(context, bytes))?;
+            let bytes = &bytes[..received.length.min(bytes.len())];
+            self.card
+                .host
+                .write(descriptor.destination + done, bytes, &self.live())
+                .map_err(|fault| self.host_fault(fault))?;
+            done += bytes.len() as u64;
+            last = received.last;
+        }
+        if done > length {
+            warn_limited!(
+                channel = self.channel,
+                "a C2H stream wrote {done} bytes into {length}: the length is no multiple of its data path"
+            );
+        }
+        if !job.control.stream_writeback_disable() {
+            self.write_slot(descriptor.source, done, last)?;
+        }
+        Ok(done)
+    }
+
+    /// Writes the slot at `iova`: its length first, so that who sees the magic finds it.
+    fn write_slot(&self, iova: u64, length: u64, last: bool) -> Result<(), Ended> {
+        let (host, live) = (&self.card.host, self.live());
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let slot = StreamSlot { status: StreamStatus::new().with_end_of_packet(last), length };
+        let bytes = slot.to_bytes();
+        host.write(iova.wrapping_add(4), &bytes[4..], &live)
+            .and_then(|()| host.write_word(iova, slot.status.into(), &live))
+            .map_err(|fault| self.host_fault(fault))
+    }
+
+    /// Asks a port until it is ready, or until the channel has `ended`; sleeps in between.
+    fn wait<T>(
+        &self,
+        ended: &dyn Fn() -> bool,
+        how: Ended,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, Ended> {
+        let waker = Waker::from(Arc::clone(self.bell));
+        loop {
+            self.bell.clear();
+            let polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner);
+            if ended() {
+                return Err(how);
+            }
+            let polled = poll(&mut Context::from_waker(&waker));
+            drop(polling);
+            match polled {
+                Poll::Ready(ready) => return Ok(ready),
+                // A fuzz target has one thread: nobody would come.
+                Poll::Pending if cfg!(fuzzing) => return Err(how),
+                Poll::Pending => self.bell.wait(),
+            }
+        }
+    }
+}
+
+/// The first `length` bytes of a buffer, which grows to that.
+fn part(buffer: &mut Vec<u8>, length: u64) -> &mut [u8] {
+    let length = usize::try_from(length).unwrap_or(0);
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    &mut buffer[..length]
+}
