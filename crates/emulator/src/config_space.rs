@@ -4,7 +4,7 @@
 //! 6. Offsets of the capabilities are those of AMD's 7-series integrated block. A bit is either writable and kept, or
 //! it is read-only: there is one mask for all. Nothing here ever reports an error, so no bit is "write one to clear".
 
-use crate::function::{BarDescription, Description, InterruptKind};
+use crate::function::{BarDescription, Description, InterruptKind, InterruptKinds, Msix};
 
 /// Bytes of configuration space of a PCI Express function.
 pub(crate) const SIZE: usize = 4096;
@@ -40,12 +40,12 @@ impl ConfigSpace {
         builder.header(description);
         builder.bars(&description.bars)?;
         builder.power_management();
-        if description.interrupts == InterruptKind::Msi {
-            builder.msi(description.vectors)?;
+        if description.interrupts.msi > 0 {
+            builder.msi(&description.interrupts)?;
         }
         builder.express(description.link, description.slot_lanes)?;
-        if description.interrupts == InterruptKind::MsiX {
-            builder.msix(description)?;
+        if let Some(msix) = description.interrupts.msix {
+            builder.msix(msix, &description.bars)?;
         }
         if let Some(serial) = description.serial {
             builder.serial_number(serial);
@@ -93,11 +93,6 @@ impl ConfigSpace {
     }
 }
 
-/// How many vectors a function offers as MSI: a power of two of up to 32.
-pub(crate) fn msi_vectors(wanted: u16) -> u16 {
-    wanted.clamp(1, 32).next_power_of_two()
-}
-
 struct Builder {
     bytes: Box<[u8; SIZE]>,
     writable: Box<[u8; SIZE]>,
@@ -133,7 +128,7 @@ impl Builder {
         self.put(0x0C, [0; 4], [0xFF, 0, 0, 0]);
         self.put16(0x2C, subsystem_vendor, 0);
         self.put16(0x2E, subsystem, 0);
-        let pin = u8::from(description.interrupts == InterruptKind::Intx);
+        let pin = u8::from(description.interrupts.line);
         self.put(0x3C, [0, pin], [0xFF, 0]);
     }
 
@@ -184,12 +179,12 @@ impl Builder {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "capabilities lie in the first 256 bytes")]
-    fn msi(&mut self, vectors: u16) -> Result<(), &'static str> {
-        if !(1..=32).contains(&vectors) {
-            return Err("MSI offers 1 to 32 vectors");
+    fn msi(&mut self, kinds: &InterruptKinds) -> Result<(), &'static str> {
+        if kinds.msi > 32 {
+            return Err("MSI offers at most 32 vectors");
         }
         let at = self.capability(MSI as u8, 0x05);
-        let capable = msi_vectors(vectors).trailing_zeros() as u16;
+        let capable = kinds.vectors(InterruptKind::Msi).trailing_zeros() as u16;
         // 64-bit addresses; Multiple Message Capable; software sets Enable and Multiple Message Enable.
         self.put16(at + 2, 1 << 7 | capable << 1, 0x0071);
         self.put32(at + 4, 0, 0xFFFF_FFFC);
@@ -232,12 +227,11 @@ impl Builder {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "capabilities lie in the first 256 bytes")]
-    fn msix(&mut self, description: &Description) -> Result<(), &'static str> {
-        let Some((bar, table, pending)) = description.msix else {
-            return Err("MSI-X needs a place for its table");
-        };
-        let vectors = u64::from(description.vectors);
-        let size = description.bars.get(usize::from(bar)).copied().flatten().map_or(0, |bar| bar.size);
+    fn msix(&mut self, msix: Msix, bars: &[Option<BarDescription>; 6]) -> Result<(), &'static str> {
+        let Msix { vectors, bar, table, pending } = msix;
+        let last = vectors.wrapping_sub(1);
+        let vectors = u64::from(vectors);
+        let size = bars.get(usize::from(bar)).copied().flatten().map_or(0, |bar| bar.size);
         if !(1..=2048).contains(&vectors) {
             return Err("MSI-X offers 1 to 2048 vectors");
         }
@@ -254,7 +248,7 @@ impl Builder {
         }
         let at = self.capability(MSIX as u8, 0x11);
         // Software sets Enable and Function Mask.
-        self.put16(at + 2, description.vectors - 1, 0xC000);
+        self.put16(at + 2, last, 0xC000);
         self.put32(at + 4, table | u32::from(bar), 0);
         self.put32(at + 8, pending | u32::from(bar), 0);
         Ok(())
@@ -271,7 +265,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn description(interrupts: InterruptKind) -> Description {
+    const MSIX: Msix = Msix { vectors: 18, bar: 0, table: 0x8000, pending: 0x8FE0 };
+    const NO_INTERRUPT: InterruptKinds = InterruptKinds { line: false, msi: 0, msix: None };
+    const LINE: InterruptKinds = InterruptKinds { line: true, ..NO_INTERRUPT };
+    const MESSAGES: InterruptKinds = InterruptKinds { msi: 18, ..NO_INTERRUPT };
+    const TABLE: InterruptKinds = InterruptKinds { msix: Some(MSIX), ..NO_INTERRUPT };
+    const ALL: InterruptKinds = InterruptKinds { line: true, msi: 18, msix: Some(MSIX) };
+
+    fn description(interrupts: InterruptKinds) -> Description {
         let small = BarDescription { size: 0x1_0000, is_64bit: false, prefetchable: false };
         let large = BarDescription { size: 1 << 33, is_64bit: true, prefetchable: true };
         Description {
@@ -280,15 +281,13 @@ mod tests {
             class: [5, 1, 2],
             bars: [Some(small), None, Some(large), None, None, None],
             interrupts,
-            vectors: 18,
-            msix: Some((0, 0x8000, 0x8FE0)),
             link: (2, 4),
             slot_lanes: None,
             serial: Some(0x0011_2233_4455_6677),
         }
     }
 
-    fn space(interrupts: InterruptKind) -> ConfigSpace {
+    fn space(interrupts: InterruptKinds) -> ConfigSpace {
         ConfigSpace::new(&description(interrupts)).unwrap()
     }
 
@@ -310,7 +309,7 @@ mod tests {
 
     #[test]
     fn says_who_it_is() {
-        let space = space(InterruptKind::MsiX);
+        let space = space(TABLE);
         assert_eq!(read32(&space, 0x00), 0x7011_10EE);
         assert_eq!(read32(&space, 0x08), 0x0501_0203);
         assert_eq!(read32(&space, 0x2C), 0x0015_0002);
@@ -321,7 +320,7 @@ mod tests {
 
     #[test]
     fn probing_with_all_ones_shows_sizes_and_types() {
-        let mut space = space(InterruptKind::MsiX);
+        let mut space = space(TABLE);
         for slot in 0..6 {
             space.write(0x10 + 4 * slot, &[0xFF; 4]).unwrap();
         }
@@ -334,35 +333,37 @@ mod tests {
     #[test]
     fn each_kind_of_interrupt_has_its_capability_and_no_other() {
         let ids = |kind| capabilities(&space(kind)).iter().map(|(id, _)| *id).collect::<Vec<_>>();
-        assert_eq!(ids(InterruptKind::None), [1, 0x10]);
-        assert_eq!(ids(InterruptKind::Intx), [1, 0x10]);
-        assert_eq!(ids(InterruptKind::Msi), [1, 5, 0x10]);
-        assert_eq!(ids(InterruptKind::MsiX), [1, 0x10, 0x11]);
-        assert_eq!(space(InterruptKind::Intx).bytes[0x3D], 1);
-        assert_eq!(space(InterruptKind::MsiX).bytes[0x3D], 0);
-        let msix = space(InterruptKind::MsiX);
+        assert_eq!(ids(NO_INTERRUPT), [1, 0x10]);
+        assert_eq!(ids(LINE), [1, 0x10]);
+        assert_eq!(ids(MESSAGES), [1, 5, 0x10]);
+        assert_eq!(ids(TABLE), [1, 0x10, 0x11]);
+        assert_eq!(ids(ALL), [1, 5, 0x10, 0x11]);
+        assert_eq!(space(ALL).bytes[0x3D], 1);
+        assert_eq!(space(LINE).bytes[0x3D], 1);
+        assert_eq!(space(TABLE).bytes[0x3D], 0);
+        let msix = space(TABLE);
         assert_eq!(
             [read32(&msix, 0x9C) >> 16, read32(&msix, 0xA0), read32(&msix, 0xA4)],
             [17, 0x8000, 0x8FE0]
         );
         // 18 vectors are offered as 32.
-        assert_eq!(read32(&space(InterruptKind::Msi), 0x48) >> 16, 0x8A);
+        assert_eq!(read32(&space(MESSAGES), 0x48) >> 16, 0x8A);
     }
 
     #[test]
     fn the_link_is_up_at_its_best() {
-        let space = space(InterruptKind::MsiX);
+        let space = space(TABLE);
         assert_eq!(read32(&space, 0x6C) & 0x3FF, 0x42);
         assert_eq!(read32(&space, 0x70) >> 16 & 0x3FF, 0x42);
         assert_eq!(read32(&space, 0x8C), 0b110);
-        let narrow = Description { slot_lanes: Some(1), ..description(InterruptKind::MsiX) };
+        let narrow = Description { slot_lanes: Some(1), ..description(TABLE) };
         let space = ConfigSpace::new(&narrow).unwrap();
         assert_eq!((read32(&space, 0x6C) & 0x3FF, read32(&space, 0x70) >> 16 & 0x3FF), (0x42, 0x12));
     }
 
     #[test]
     fn the_reset_bit_is_seen_in_accesses_of_any_size_and_reads_zero() {
-        let mut space = space(InterruptKind::MsiX);
+        let mut space = space(TABLE);
         assert_eq!(space.write(0x69, &[0x80]), Some(true));
         assert_eq!(space.write(0x68, &0x8810_u16.to_le_bytes()), Some(true));
         assert_eq!(space.write(0x68, &0xFFFF_8810_u32.to_le_bytes()), Some(true));
@@ -372,7 +373,7 @@ mod tests {
 
     #[test]
     fn reset_puts_everything_back() {
-        let mut space = space(InterruptKind::MsiX);
+        let mut space = space(TABLE);
         let before = space.bytes.clone();
         space.write(0, &[0xFF; SIZE]).unwrap();
         assert!(space.bus_master() && space.line_disabled());
@@ -383,7 +384,7 @@ mod tests {
 
     #[test]
     fn the_status_register_shows_a_line_that_is_up() {
-        let space = space(InterruptKind::Intx);
+        let space = space(LINE);
         let mut data = [0; 4];
         space.read(4, &mut data, true).unwrap();
         assert_eq!(data, [0, 0, 0x18, 0]);
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn accesses_outside_are_refused() {
-        let mut space = space(InterruptKind::MsiX);
+        let mut space = space(TABLE);
         assert_eq!(space.read(4095, &mut [0; 2], false), None);
         assert_eq!(space.write(u64::MAX, &[0; 2]), None);
         assert_eq!(space.read(4095, &mut [0], false), Some(()));
@@ -402,16 +403,25 @@ mod tests {
     #[test]
     fn descriptions_that_cannot_be_are_refused() {
         let refused = |change: fn(&mut Description)| {
-            let mut description = description(InterruptKind::MsiX);
+            let mut description = description(TABLE);
             change(&mut description);
             assert!(ConfigSpace::new(&description).is_err());
         };
-        refused(|d| d.vectors = 0);
-        refused(|d| d.vectors = 2049);
-        refused(|d| d.msix = None);
-        refused(|d| d.msix = Some((0, 0xFFF8, 0)));
-        refused(|d| d.msix = Some((0, 0x8000, 0x8010)));
-        refused(|d| d.msix = Some((9, 0x8000, 0x9000)));
+        let msix = |change: fn(&mut Msix)| {
+            let mut msix = MSIX;
+            change(&mut msix);
+            let description = Description {
+                interrupts: InterruptKinds { msix: Some(msix), ..NO_INTERRUPT },
+                ..description(TABLE)
+            };
+            assert!(ConfigSpace::new(&description).is_err(), "{msix:?}");
+        };
+        msix(|d| d.vectors = 0);
+        msix(|d| d.vectors = 2049);
+        msix(|d| (d.table, d.pending) = (0xFFF8, 0));
+        msix(|d| d.pending = 0x8010);
+        msix(|d| d.bar = 9);
+        refused(|d| d.interrupts.msi = 33);
         refused(|d| d.link = (0, 4));
         refused(|d| d.slot_lanes = Some(8));
         refused(|d| d.slot_lanes = Some(3));
@@ -425,7 +435,7 @@ mod tests {
         fn writes_never_change_read_only_bits(
             writes in proptest::collection::vec((0..SIZE as u64, proptest::collection::vec(any::<u8>(), 1..9)), 1..200)
         ) {
-            for kind in [InterruptKind::Intx, InterruptKind::Msi, InterruptKind::MsiX] {
+            for kind in [LINE, MESSAGES, TABLE, ALL] {
                 let mut space = space(kind);
                 let initial = space.initial.clone();
                 for (offset, data) in &writes {
@@ -442,7 +452,7 @@ mod tests {
     #[test]
     fn identity_and_structure_are_read_only() {
         // The mask itself, against a list made by hand: what must never be writable.
-        let space = space(InterruptKind::MsiX);
+        let space = space(TABLE);
         for at in (0..4).chain(8..12).chain(0x2C..0x35).chain(0x9C..0x9F).chain(0xA0..0xA8).chain(0x100..SIZE)
         {
             assert_eq!(space.writable[at], 0, "byte {at:#x}");

@@ -58,11 +58,7 @@ pub struct Description {
     /// The six BARs; a 64-bit BAR uses its slot and the next.
     pub bars: [Option<BarDescription>; 6],
     /// How the function can interrupt.
-    pub interrupts: InterruptKind,
-    /// Interrupt vectors offered with MSI-X (at most 2048) or MSI (at most 32).
-    pub vectors: u16,
-    /// Where the MSI-X table and its pending bits are: BAR index, table offset, PBA offset.
-    pub msix: Option<(u8, u32, u32)>,
+    pub interrupts: InterruptKinds,
     /// Link speed in units of the PCIe link capability (1 = 2.5 GT/s, 2 = 5 GT/s, 3 = 8 GT/s, 4 = 16 GT/s) and width in lanes.
     pub link: (u8, u8),
     /// How many lanes the slot has, where those are fewer than the link could use: 1, 2, 4, 8, 12 or 16.
@@ -82,10 +78,49 @@ pub struct BarDescription {
     pub prefetchable: bool,
 }
 
-/// How a function interrupts its host.
+/// All the ways in which a function can interrupt its host. Software enables one of them at a time; by default there is
+/// none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InterruptKinds {
+    /// A level-triggered line, INTA.
+    pub line: bool,
+    /// Messages of MSI, at most 32, offered as the next power of two; 0 if there is no MSI.
+    pub msi: u16,
+    /// MSI-X.
+    pub msix: Option<Msix>,
+}
+
+/// The MSI-X of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Msix {
+    /// How many vectors, 1 to 2048.
+    pub vectors: u16,
+    /// The BAR that the table and the pending bits are in.
+    pub bar: u8,
+    /// Where the table begins, a multiple of 8.
+    pub table: u32,
+    /// Where the pending bits begin, a multiple of 8.
+    pub pending: u32,
+}
+
+impl InterruptKinds {
+    /// How many vectors there are of a kind.
+    #[must_use]
+    pub fn vectors(&self, kind: InterruptKind) -> u16 {
+        match kind {
+            InterruptKind::None => 0,
+            InterruptKind::Intx => self.line.into(),
+            InterruptKind::Msi if self.msi == 0 => 0,
+            InterruptKind::Msi => self.msi.min(32).next_power_of_two(),
+            InterruptKind::MsiX => self.msix.map_or(0, |msix| msix.vectors),
+        }
+    }
+}
+
+/// A way to interrupt a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InterruptKind {
-    /// It cannot.
+    /// None.
     None,
     /// One level-triggered line.
     Intx,
@@ -138,7 +173,21 @@ pub trait Host: Send + Sync {
 
     /// Sets the level of an interrupt vector's request. A request that rises fires the vector's eventfd, or is kept until
     /// one is armed and unmasked; level semantics as PG195's IRQ block needs them.
+    ///
+    /// Vectors are numbered as with MSI-X. With fewer messages of MSI than that, a vector has the one that the low bits of
+    /// its number name, because those bits are what such a message carries; the line is up while any vector is.
     fn set_interrupt(&self, vector: u16, requested: bool);
+
+    /// Whether a vector's request is up and has not reached the host yet.
+    fn interrupt_pending(&self, vector: u16) -> bool {
+        let _ = vector;
+        false
+    }
+
+    /// The kind of interrupt that software has enabled.
+    fn interrupt_kind(&self) -> InterruptKind {
+        InterruptKind::MsiX
+    }
 
     /// Whether the driver has set Bus Master Enable. Without it, reads fail, writes are dropped and messages are held back.
     fn bus_master(&self) -> bool;

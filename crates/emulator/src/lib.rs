@@ -37,7 +37,10 @@ pub mod xdma;
 pub use jitney_memory::{Mapping, Memfd};
 pub use jitney_xdma_spec::{Alignments, Direction};
 
-pub use function::{BarDescription, Description, DmaFault, Function, Host, InterruptKind, Live, Mappable};
+pub use function::{
+    BarDescription, Description, DmaFault, Function, Host, InterruptKind, InterruptKinds, Live, Mappable,
+    Msix,
+};
 #[cfg(fuzzing)]
 pub use server::fuzzed::FuzzedBoard;
 pub use server::{Options, Server, ServerError, StopHandle};

@@ -3,7 +3,7 @@
 use super::{BoardError, BoardOptions};
 use crate::axi::{AddressMap, AxiTarget, CardMemory, LiteMaster, Peripheral, RegisterTarget, bursts};
 use crate::fault::Faults;
-use crate::function::{BarDescription, Description, Host, InterruptKind, Mappable};
+use crate::function::{BarDescription, Description, Host, InterruptKind, InterruptKinds, Mappable, Msix};
 use crate::limited::warn_limited;
 use crate::xdma::{Interface, Xdma, XdmaConfig};
 use jitney_xdma_spec::irq::{MSIX_PENDING, MSIX_TABLE, MSIX_VECTORS};
@@ -139,9 +139,7 @@ impl Design {
             revision: 0,
             class,
             bars: [None; 6],
-            interrupts: InterruptKind::None,
-            vectors: 0,
-            msix: None,
+            interrupts: InterruptKinds::default(),
             link: LINK_GEN2_X4,
             slot_lanes: None,
             serial: None,
@@ -204,33 +202,32 @@ impl Design {
         channels: u8,
         memory: u64,
     ) -> Result<(), BoardError> {
-        let interrupts = request.options.interrupts.unwrap_or_default();
-        let vectors = match interrupts {
-            InterruptKind::None => 0,
-            InterruptKind::Intx => 1,
-            InterruptKind::Msi | InterruptKind::MsiX => MSIX_VECTORS,
-        };
         let target = Arc::new(CardMemory::new(request.board, memory)?);
         let config = XdmaConfig {
             interface: Interface::MemoryMapped { h2c: channels, c2h: channels, target },
             data_width: DATA_WIDTH,
             alignments: Alignments::ANY,
-            interrupts,
-            vectors,
             speed: request.options.speed,
             strict_adjacency: request.options.strict_adjacency,
         };
         let xdma = Arc::new(Xdma::new(config, Arc::clone(&request.host), Arc::clone(&request.faults))?);
         self.add_bar(index, DMA_BAR_SIZE, false, Bar::Registers(Arc::clone(&xdma) as Arc<dyn Peripheral>));
         self.xdma = Some(xdma);
-        self.description.interrupts = interrupts;
-        self.description.vectors = vectors;
-        self.description.msix = (interrupts == InterruptKind::MsiX).then(|| {
-            const { assert!(MSIX_TABLE < DMA_BAR_SIZE && MSIX_PENDING < DMA_BAR_SIZE) };
-            #[expect(clippy::cast_possible_truncation, reason = "asserted to be in the BAR")]
-            (index, MSIX_TABLE as u32, MSIX_PENDING as u32)
-        });
+        self.description.interrupts = xdma_interrupts(index, request.options.interrupts);
         Ok(())
+    }
+}
+
+/// The interrupts of a core whose DMA BAR is `bar`: all kinds, or only the one that was asked for.
+fn xdma_interrupts(bar: u8, only: Option<InterruptKind>) -> InterruptKinds {
+    const { assert!(MSIX_TABLE < DMA_BAR_SIZE && MSIX_PENDING < DMA_BAR_SIZE) };
+    #[expect(clippy::cast_possible_truncation, reason = "asserted to be in the BAR")]
+    let (table, pending) = (MSIX_TABLE as u32, MSIX_PENDING as u32);
+    let has = |kind| only.is_none_or(|only| only == kind);
+    InterruptKinds {
+        line: has(InterruptKind::Intx),
+        msi: if has(InterruptKind::Msi) { MSIX_VECTORS } else { 0 },
+        msix: has(InterruptKind::MsiX).then_some(Msix { vectors: MSIX_VECTORS, bar, table, pending }),
     }
 }
 

@@ -11,7 +11,7 @@ pub struct BoardOptions {
     pub memory: Option<u64>,
     /// Which build of the design; what numbers there are is said in the board's [`info`](super::Model::info).
     pub revision: Option<u32>,
-    /// How the function interrupts.
+    /// The one kind of interrupt that the function has, if not all that its core was generated with.
     pub interrupts: Option<InterruptKind>,
     /// DMA channels in each direction, where the design was built with different numbers of them.
     pub channels: Option<u8>,

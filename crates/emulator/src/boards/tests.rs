@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fault::{Fault, FaultKind};
-use crate::function::{DmaFault, Function, Host, InterruptKind, Live};
+use crate::function::{DmaFault, Function, Host, InterruptKind, InterruptKinds, Live, Msix};
 use jitney_memory::{Access, Mapping};
 use std::sync::Arc;
 
@@ -78,7 +78,8 @@ fn nitefury_and_litefury_say_who_they_are() {
             description.bars.map(|bar| bar.map(|bar| bar.size))[..3],
             [Some(0x2_0000), None, Some(0x1_0000)]
         );
-        assert_eq!((description.vectors, description.msix), (32, Some((2, 0x8000, 0x8fe0))));
+        let msix = Some(Msix { vectors: 32, bar: 2, table: 0x8000, pending: 0x8fe0 });
+        assert_eq!(description.interrupts, InterruptKinds { line: true, msi: 32, msix });
         assert_eq!((read(&board, 0, 0), read(&board, 0, 8)), (id, 2));
         assert_eq!(read(&board, 0, 0x3200) >> 8, 0x9C, "the temperature of the factory image");
         assert_eq!(read(&board, 0, 0x1_0064), 0xA5, "an idle Quad SPI");
@@ -109,14 +110,17 @@ fn the_user_bar_is_not_taken_for_an_xdma() {
 fn the_two_builds_of_dma_blkram() {
     let older = plain("tef1001-dma-blkram");
     assert_eq!(older.description().ids, [0x10ee, 0x7024, 0x0002, 0x0003]);
-    assert_eq!(older.description().msix, Some((0, 0x8000, 0x8fe0)));
+    assert_eq!(older.description().interrupts.msix.map(|msix| (msix.bar, msix.table)), Some((0, 0x8000)));
     assert_eq!((read(&older, 0, 0x1000), read(&older, 0, 0x1100)), (0x1fc1_0006, 0));
     let newer =
         board("tef1001-dma-blkram", BoardOptions { revision: Some(1), ..Default::default() }).unwrap();
     assert_eq!((read(&newer, 0, 0x1100), read(&newer, 0, 0x1200)), (0x1fc1_0106, 0));
     let mute = BoardOptions { interrupts: Some(InterruptKind::None), ..Default::default() };
     let mute = board("tef1001-dma-blkram", mute).unwrap();
-    assert_eq!((mute.description().vectors, mute.description().msix), (0, None));
+    assert_eq!(mute.description().interrupts, InterruptKinds::default());
+    let messages = BoardOptions { interrupts: Some(InterruptKind::Msi), ..Default::default() };
+    let messages = board("tef1001-dma-blkram", messages).unwrap();
+    assert_eq!(messages.description().interrupts, InterruptKinds { msi: 32, ..Default::default() });
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! How a function's interrupt requests reach the clients: levels in, eventfds out.
 //!
-//! A function asks for a vector by a level. A request that rises fires the vector's eventfd; one that finds no eventfd,
-//! or a masked vector, stays, and fires when an eventfd is armed or the mask lifted. So nothing is lost when QEMU takes
-//! the whole set down and arms it again, which it does for each vector that its guest adds.
+//! A function asks for a vector by a level. Which message a vector has is a matter of the kind of interrupt that a client
+//! has set up: its own with MSI-X, one of those that are enabled with MSI, the one line with INTx. A request that rises
+//! fires its message's eventfd; one that finds no eventfd, or a masked message, stays, and fires when an eventfd is armed
+//! or the mask lifted. So nothing is lost when QEMU takes the whole set down and arms it again, which it does for each
+//! vector that its guest adds.
 //!
-//! As with several openings of one VFIO device there is one set of wires per board, and whoever arms a vector last has
+//! As with several openings of one VFIO device there is one set of wires per board, and whoever arms a message last has
 //! it; the eventfds of a connection leave with it.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,23 +16,32 @@ use jitney_memory::EventFd;
 use super::dma_table::ConnectionId;
 use crate::function::InterruptKind;
 
-/// One vector.
+/// What the function asks for.
 #[derive(Debug, Default)]
 struct Vector {
     requested: bool,
-    masked: bool,
     /// A request that rose while messages were held back: it is sent when they may go.
     held: bool,
+}
+
+/// What a client has set up for one message, or for the line.
+#[derive(Debug, Default)]
+struct Message {
+    masked: bool,
     wire: Option<(ConnectionId, EventFd)>,
 }
 
 /// Both ends of all wires.
 #[derive(Debug, Default)]
 struct State {
-    /// Grows as the function requests vectors and clients arm them; a board without interrupts has none.
+    /// Grows as the function requests vectors; a board without interrupts has none.
     vectors: Vec<Vector>,
-    /// The kind that a client has set up; loopback triggers need one.
+    /// Grows as clients arm and mask them.
+    messages: Vec<Message>,
+    /// The kind that a client has set up.
     active: InterruptKind,
+    /// How many messages have been enabled since it was set up: as many as MSI's address and data allow for.
+    enabled: usize,
     /// The Interrupt Disable bit of the command register, which holds for INTx alone.
     line_disabled: bool,
     /// Bus Master Enable is off: MSI and MSI-X, which are writes to memory, do not go out.
@@ -60,32 +71,49 @@ impl Interrupts {
     pub(crate) fn set(&self, vector: u16, requested: bool) {
         let mut state = self.state();
         let index = usize::from(vector);
-        let before = std::mem::replace(&mut state.vector(index).requested, requested);
+        if state.vectors.len() <= index {
+            state.vectors.resize_with(index + 1, Vector::default);
+        }
+        let before = std::mem::replace(&mut state.vectors[index].requested, requested);
         if requested && !before {
-            state.fire(index);
+            state.send(index);
         } else if !requested {
-            state.vector(index).held = false;
+            state.vectors[index].held = false;
         }
     }
 
-    /// Whether a vector's request is up.
-    pub(crate) fn requested(&self, vector: u16) -> bool {
-        self.state().vectors.get(usize::from(vector)).is_some_and(|vector| vector.requested)
+    /// Whether the line is up: a vector is requested, and no kind of message has been set up instead.
+    pub(crate) fn line_up(&self) -> bool {
+        let state = self.state();
+        matches!(state.active, InterruptKind::None | InterruptKind::Intx)
+            && state.vectors.iter().any(|vector| vector.requested)
     }
 
     /// Whether a vector's request is up and has not reached a client: the pending bit of MSI-X.
     pub(crate) fn pending(&self, vector: u16) -> bool {
-        self.state()
-            .vectors
-            .get(usize::from(vector))
-            .is_some_and(|vector| vector.requested && (vector.masked || vector.held || vector.wire.is_none()))
+        let state = self.state();
+        let index = usize::from(vector);
+        let message = state.messages.get(state.message_of(index));
+        let stuck = message.is_none_or(|message| message.masked || message.wire.is_none());
+        state.vectors.get(index).is_some_and(|vector| vector.requested && (vector.held || stuck))
+    }
+
+    /// The kind that a client has set up.
+    pub(crate) fn kind(&self) -> InterruptKind {
+        self.state().active
+    }
+
+    /// Whether this kind can be set up, or is: no other one is.
+    pub(crate) fn is_free_for(&self, kind: InterruptKind) -> bool {
+        let active = self.state().active;
+        active == InterruptKind::None || active == kind
     }
 
     /// Follows the Interrupt Disable bit of the command register.
     pub(crate) fn disable_line(&self, disabled: bool) {
         let mut state = self.state();
         state.line_disabled = disabled;
-        if state.active == InterruptKind::Intx && !state.vectors.is_empty() {
+        if state.active == InterruptKind::Intx {
             state.fire(0);
         }
     }
@@ -96,104 +124,141 @@ impl Interrupts {
         state.hold_messages = hold;
         for index in 0..state.vectors.len() {
             if !hold && std::mem::take(&mut state.vectors[index].held) {
-                state.fire(index);
+                state.send(index);
             }
         }
     }
 
-    /// Arms the vectors from `start` on, one eventfd each. A request that is up fires at once.
+    /// Arms the messages from `start` on, one eventfd each. A request that is up fires at once.
     pub(crate) fn arm(&self, kind: InterruptKind, start: usize, wires: Vec<EventFd>, owner: ConnectionId) {
         let mut state = self.state();
-        state.active = kind;
+        state.enable(kind, start + wires.len());
         for (index, wire) in (start..).zip(wires) {
-            let vector = state.vector(index);
-            vector.wire = Some((owner, wire));
+            let message = state.message(index);
+            message.wire = Some((owner, wire));
             if kind == InterruptKind::Intx {
-                vector.masked = false;
+                message.masked = false;
             }
             state.fire(index);
         }
     }
 
-    /// Enables the interrupt and takes the eventfds of `count` vectors away: "present, not armed".
+    /// Enables the interrupt and takes the eventfds of `count` messages away: "present, not armed".
     pub(crate) fn disarm(&self, kind: InterruptKind, start: usize, count: usize) {
         let mut state = self.state();
-        state.active = kind;
-        for index in start..start.saturating_add(count).min(state.vectors.len()) {
-            state.vectors[index].wire = None;
+        let end = start.saturating_add(count);
+        state.enable(kind, end);
+        for message in state.messages.iter_mut().take(end).skip(start) {
+            message.wire = None;
         }
     }
 
-    /// Takes everything down that clients have set up. Requests stay.
-    pub(crate) fn disable(&self) {
+    /// Takes everything down that clients have set up of this kind. Requests stay.
+    pub(crate) fn disable(&self, kind: InterruptKind) {
         let mut state = self.state();
-        state.active = InterruptKind::None;
-        for vector in &mut state.vectors {
-            vector.wire = None;
-            vector.masked = false;
+        if state.active == kind {
+            state.take_down();
         }
     }
 
-    /// Masks vectors, or lifts their masks, which fires those whose request is up.
-    pub(crate) fn mask(&self, vectors: impl IntoIterator<Item = usize>, masked: bool) {
+    /// Masks messages, or lifts their masks, which fires those whose request is up.
+    pub(crate) fn mask(&self, messages: impl IntoIterator<Item = usize>, masked: bool) {
         let mut state = self.state();
-        for index in vectors {
-            let before = std::mem::replace(&mut state.vector(index).masked, masked);
+        for index in messages {
+            let before = std::mem::replace(&mut state.message(index).masked, masked);
             if before && !masked {
                 state.fire(index);
             }
         }
     }
 
-    /// Fires vectors without a request, so that a client can test its wires.
-    pub(crate) fn trigger(&self, vectors: impl IntoIterator<Item = usize>) -> Result<(), NotEnabled> {
+    /// Fires messages without a request, so that a client can test its wires.
+    pub(crate) fn trigger(&self, messages: impl IntoIterator<Item = usize>) -> Result<(), NotEnabled> {
         let state = self.state();
         if state.active == InterruptKind::None {
             return Err(NotEnabled);
         }
-        vectors.into_iter().filter_map(|index| state.vectors.get(index)).for_each(Vector::signal);
+        messages.into_iter().filter_map(|index| state.messages.get(index)).for_each(Message::signal);
         Ok(())
     }
 
     /// Takes away the eventfds of a connection that has ended.
     pub(crate) fn release(&self, owner: ConnectionId) {
         let mut state = self.state();
-        for vector in &mut state.vectors {
-            if vector.wire.as_ref().is_some_and(|(of, _)| *of == owner) {
-                vector.wire = None;
-                vector.masked = false;
+        for message in &mut state.messages {
+            if message.wire.as_ref().is_some_and(|(of, _)| *of == owner) {
+                *message = Message::default();
             }
         }
-        if state.vectors.iter().all(|vector| vector.wire.is_none()) {
-            state.active = InterruptKind::None;
+        if state.messages.iter().all(|message| message.wire.is_none()) {
+            state.take_down();
         }
     }
 }
 
 impl State {
-    fn vector(&mut self, index: usize) -> &mut Vector {
-        if self.vectors.len() <= index {
-            self.vectors.resize_with(index + 1, Vector::default);
+    fn message(&mut self, index: usize) -> &mut Message {
+        if self.messages.len() <= index {
+            self.messages.resize_with(index + 1, Message::default);
         }
-        &mut self.vectors[index]
+        &mut self.messages[index]
     }
 
-    /// Fires a vector if its request is up and nothing stands in the way. INTx masks itself (VFIO: AUTOMASKED).
+    /// Which message a vector has. Of MSI's data a function fills in as many low bits as software has allowed for.
+    fn message_of(&self, vector: usize) -> usize {
+        match self.active {
+            InterruptKind::Intx => 0,
+            InterruptKind::Msi => vector & (self.enabled.max(1).next_power_of_two() - 1),
+            InterruptKind::None | InterruptKind::MsiX => vector,
+        }
+    }
+
+    fn enable(&mut self, kind: InterruptKind, messages: usize) {
+        self.active = kind;
+        self.enabled = self.enabled.max(messages);
+    }
+
+    fn take_down(&mut self) {
+        self.active = InterruptKind::None;
+        self.enabled = 0;
+        self.messages.clear();
+    }
+
+    /// A vector's request has risen: its message fires, or waits until messages may go.
+    fn send(&mut self, vector: usize) {
+        let message = self.message_of(vector);
+        let masked = self.messages.get(message).is_some_and(|message| message.masked);
+        if self.active != InterruptKind::Intx && self.hold_messages {
+            self.vectors[vector].held = !masked;
+        } else {
+            self.fire(message);
+        }
+    }
+
+    /// Fires a message if a request for it is up and nothing stands in the way. INTx masks itself (VFIO: AUTOMASKED).
     fn fire(&mut self, index: usize) {
         let is_line = self.active == InterruptKind::Intx;
-        let held = is_line && self.line_disabled;
-        let messages_held = !is_line && self.hold_messages;
-        let vector = self.vector(index);
-        if vector.requested && !vector.masked && messages_held {
-            vector.held = true;
-        } else if vector.requested && !vector.masked && !held && vector.wire.is_some() {
-            vector.masked = is_line;
-            vector.signal();
+        let masked = self.messages.get(index).is_none_or(|message| message.masked);
+        if masked || (is_line && self.line_disabled) {
+            return;
+        }
+        let mut requested = false;
+        for vector in 0..self.vectors.len() {
+            if self.vectors[vector].requested && self.message_of(vector) == index {
+                requested = true;
+                self.vectors[vector].held |= !is_line && self.hold_messages;
+            }
+        }
+        let sends = requested && (is_line || !self.hold_messages);
+        let message = self.message(index);
+        if sends && message.wire.is_some() {
+            message.masked = is_line;
+            message.signal();
         }
     }
 }
 
-impl Vector {
+impl Message {
     fn signal(&self) {
         if let Some((_, wire)) = &self.wire
             && let Err(error) = wire.signal()
@@ -273,7 +338,7 @@ mod tests {
         assert_eq!(client.take().unwrap(), 0);
         interrupts.mask([0], false);
         assert_eq!(client.take().unwrap(), 1);
-        assert!(interrupts.requested(0) && !interrupts.pending(0));
+        assert!(!interrupts.pending(0));
     }
 
     #[test]
@@ -281,7 +346,9 @@ mod tests {
         let interrupts = Interrupts::new();
         let (client, server) = wire();
         interrupts.arm(InterruptKind::MsiX, 0, vec![server], ONE);
-        interrupts.disable();
+        interrupts.disable(InterruptKind::Msi);
+        assert_eq!(interrupts.kind(), InterruptKind::MsiX, "it is another kind");
+        interrupts.disable(InterruptKind::MsiX);
         interrupts.set(0, true);
         assert_eq!(client.take().unwrap(), 0);
         let (client, server) = wire();
@@ -303,6 +370,50 @@ mod tests {
         interrupts.set(0, false);
         interrupts.mask([0], false);
         assert_eq!(client.take().unwrap(), 0);
+    }
+
+    #[test]
+    fn the_line_is_up_while_any_vector_is() {
+        let interrupts = Interrupts::new();
+        let (client, server) = wire();
+        interrupts.arm(InterruptKind::Intx, 0, vec![server], ONE);
+        interrupts.set(5, true);
+        interrupts.set(9, true);
+        assert_eq!(client.take().unwrap(), 1);
+        interrupts.set(5, false);
+        interrupts.mask([0], false);
+        assert_eq!((client.take().unwrap(), interrupts.line_up()), (1, true));
+        interrupts.set(9, false);
+        interrupts.mask([0], false);
+        assert_eq!((client.take().unwrap(), interrupts.line_up()), (0, false));
+        // With messages set up, nothing asserts the line.
+        interrupts.disable(InterruptKind::Intx);
+        interrupts.disarm(InterruptKind::Msi, 0, 1);
+        interrupts.set(9, true);
+        assert!(!interrupts.line_up());
+    }
+
+    #[test]
+    fn with_fewer_messages_of_msi_the_low_bits_of_a_vector_choose() {
+        let interrupts = Interrupts::new();
+        let (clients, servers): (Vec<_>, Vec<_>) = (0..3).map(|_| wire()).unzip();
+        interrupts.arm(InterruptKind::Msi, 0, servers, ONE);
+        let rung = || clients.iter().map(|client| client.take().unwrap()).collect::<Vec<_>>();
+        // Three are four for the function.
+        for (vector, expected) in [(1, [0, 1, 0]), (4, [1, 0, 0]), (30, [0, 0, 1]), (7, [0, 0, 0])] {
+            interrupts.set(vector, true);
+            assert_eq!(rung(), expected, "vector {vector}");
+        }
+        assert!(interrupts.pending(7) && !interrupts.pending(30));
+        // Each source sends its own message.
+        interrupts.set(5, true);
+        assert_eq!(rung(), [0, 1, 0]);
+        interrupts.disable(InterruptKind::Msi);
+        let (client, server) = wire();
+        interrupts.arm(InterruptKind::Msi, 0, vec![server], ONE);
+        assert_eq!(client.take().unwrap(), 1);
+        interrupts.set(31, true);
+        assert_eq!(client.take().unwrap(), 1, "one message is for all");
     }
 
     #[test]

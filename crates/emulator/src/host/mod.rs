@@ -26,7 +26,7 @@ use files::Files;
 pub(crate) use interrupts::Interrupts;
 pub(crate) use link::Link;
 
-use crate::function::{DmaFault, Host, Live};
+use crate::function::{DmaFault, Host, InterruptKind, Live};
 use crate::limited::warn_limited;
 
 /// Most bytes in one burst: what an unmap may have to wait for.
@@ -389,6 +389,14 @@ impl Host for BoardHost {
 
     fn set_interrupt(&self, vector: u16, requested: bool) {
         self.interrupts.set(vector, requested);
+    }
+
+    fn interrupt_pending(&self, vector: u16) -> bool {
+        self.interrupts.pending(vector)
+    }
+
+    fn interrupt_kind(&self) -> InterruptKind {
+        self.interrupts.kind()
     }
 
     fn bus_master(&self) -> bool {

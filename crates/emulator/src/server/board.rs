@@ -149,21 +149,13 @@ impl Board {
 
     /// How many interrupts of a VFIO index there are, and of which kind.
     pub(crate) fn interrupts(&self, index: u32) -> (InterruptKind, u32) {
-        let description = self.function.description();
         let kind = match index {
             0 => InterruptKind::Intx,
             1 => InterruptKind::Msi,
             2 => InterruptKind::MsiX,
             _ => InterruptKind::None,
         };
-        let count = match kind {
-            _ if kind != description.interrupts => 0,
-            InterruptKind::None => 0,
-            InterruptKind::Intx => 1,
-            InterruptKind::Msi => config_space::msi_vectors(description.vectors),
-            InterruptKind::MsiX => description.vectors,
-        };
-        (kind, count.into())
+        (kind, self.function.description().interrupts.vectors(kind).into())
     }
 
     /// Reads from a region.
@@ -184,8 +176,7 @@ impl Board {
                 }
             }
         } else {
-            let is_line = self.function.description().interrupts == InterruptKind::Intx;
-            let line_up = is_line && self.host.interrupts().requested(0);
+            let line_up = self.function.description().interrupts.line && self.host.interrupts().line_up();
             self.config().read(offset, data, line_up).ok_or(Errno::INVAL)?;
         }
         Ok(())

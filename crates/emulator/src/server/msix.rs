@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::function::{Description, InterruptKind};
+use crate::function::{Description, Msix};
 use crate::host::Interrupts;
 
 const ENTRY: usize = 16;
@@ -27,9 +27,7 @@ pub(crate) struct MsixTable {
 impl MsixTable {
     /// The table that the description asks for, if it does.
     pub(crate) fn new(description: &Description) -> Option<Self> {
-        let (bar, table, pending) =
-            description.msix.filter(|_| description.interrupts == InterruptKind::MsiX)?;
-        let vectors = description.vectors;
+        let Msix { vectors, bar, table, pending } = description.interrupts.msix?;
         let range = |start: u32, length: u64| u64::from(start)..u64::from(start) + length;
         let this = Self {
             bar: bar.into(),
@@ -88,7 +86,7 @@ fn within(here: bool, area: &Range<u64>, offset: u64, length: usize) -> Option<R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::function::BarDescription;
+    use crate::function::{BarDescription, InterruptKinds};
 
     fn table() -> MsixTable {
         let bar = BarDescription { size: 0x1_0000, is_64bit: false, prefetchable: false };
@@ -97,9 +95,10 @@ mod tests {
             revision: 0,
             class: [0; 3],
             bars: [None, Some(bar), None, None, None, None],
-            interrupts: InterruptKind::MsiX,
-            vectors: 66,
-            msix: Some((1, 0x8000, 0x8FE0)),
+            interrupts: InterruptKinds {
+                msix: Some(Msix { vectors: 66, bar: 1, table: 0x8000, pending: 0x8FE0 }),
+                ..InterruptKinds::default()
+            },
             link: (1, 1),
             slot_lanes: None,
             serial: None,

@@ -280,9 +280,7 @@ impl<'a> Session<'a> {
         let interrupts = self.board.host().interrupts();
         if set.disables_all() && set.index < INTERRUPT_TYPES {
             // Taking down a type that the board does not have is what careful clients do first.
-            if vectors > 0 {
-                interrupts.disable();
-            }
+            interrupts.disable(kind);
             return Ok(());
         }
         let end = set.start.checked_add(set.count).filter(|end| *end <= vectors && set.count > 0);
@@ -293,6 +291,10 @@ impl<'a> Session<'a> {
             IrqData::None | IrqData::Eventfds => true,
         };
         let all = (start..end).filter(chosen);
+        // As with a kernel's device: one kind at a time, and the other has to be taken down first.
+        if !interrupts.is_free_for(kind) {
+            return Err(refused(Errno::INVAL));
+        }
         match (set.action, set.data) {
             (IrqAction::Trigger, IrqData::Eventfds) if descriptors.is_empty() => {
                 interrupts.disarm(kind, start, end - start);

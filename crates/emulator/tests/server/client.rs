@@ -8,7 +8,7 @@ use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use jitney_emulator::{InterruptKind, Options, ServerError, StopHandle};
+use jitney_emulator::{InterruptKinds, Options, ServerError, StopHandle};
 use jitney_memory::descriptors::{self, Wait};
 use jitney_memory::{Access, Mapping, Memfd, PageSize};
 use jitney_vfio_user::{
@@ -43,18 +43,18 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) fn new() -> Self {
-        Self::with(InterruptKind::MsiX)
+        Self::with(toy::MSIX)
     }
 
-    pub(crate) fn with(interrupts: InterruptKind) -> Self {
+    pub(crate) fn with(interrupts: InterruptKinds) -> Self {
         Self::beside_others(interrupts, |_| {})
     }
 
     pub(crate) fn with_options(change: impl FnOnce(&mut Options)) -> Self {
-        Self::beside_others(InterruptKind::MsiX, change)
+        Self::beside_others(toy::MSIX, change)
     }
 
-    fn beside_others(interrupts: InterruptKind, change: impl FnOnce(&mut Options)) -> Self {
+    fn beside_others(interrupts: InterruptKinds, change: impl FnOnce(&mut Options)) -> Self {
         let with_others = ALONE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut fixture = Self::start(interrupts, change);
         fixture._with_others = Some(with_others);
@@ -64,10 +64,10 @@ impl Fixture {
     /// A server, and then `test` while no other test runs.
     pub(crate) fn alone(test: impl FnOnce(&Self)) {
         let _alone = no_other_test();
-        test(&Self::start(InterruptKind::MsiX, |_| {}));
+        test(&Self::start(toy::MSIX, |_| {}));
     }
 
-    fn start(interrupts: InterruptKind, change: impl FnOnce(&mut Options)) -> Self {
+    fn start(interrupts: InterruptKinds, change: impl FnOnce(&mut Options)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("board");
         let patience = Duration::from_millis(500);

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use jitney_emulator::InterruptKind;
+use jitney_emulator::InterruptKinds;
 use jitney_memory::EventFd;
 use jitney_vfio_user::{IrqAction, IrqData};
 
@@ -83,7 +83,7 @@ fn masks_hold_requests_back() {
 
 #[test]
 fn a_line_is_a_level() {
-    let server = Fixture::with(InterruptKind::Intx);
+    let server = Fixture::with(InterruptKinds { line: true, ..InterruptKinds::default() });
     let mut client = server.open();
     let wire = EventFd::new().unwrap();
     arm(&mut client, INTX, 0, &[&wire]).unwrap();
@@ -124,5 +124,33 @@ fn what_makes_no_sense_is_refused() {
     // Taking down what was never there is not nonsense.
     for index in 0..5 {
         assert_eq!(set((index, 0, 0), IrqAction::Trigger, IrqData::None, &[]), Ok(()));
+    }
+}
+
+/// One after the other, as a driver does that is told to use another kind.
+#[test]
+fn all_kinds_that_a_function_has_can_be_used_one_at_a_time() {
+    let server = Fixture::with(InterruptKinds { line: true, msi: 4, ..toy::MSIX });
+    let mut client = server.open();
+    client.set(toy::RAISE, 6);
+    for index in [MSIX, 1, INTX] {
+        let wires: Vec<EventFd> = (0..[1, 4, 18][index as usize]).map(|_| EventFd::new().unwrap()).collect();
+        for (start, part) in wires.chunks(16).enumerate() {
+            arm(&mut client, index, 16 * start as u32, &part.iter().collect::<Vec<_>>()).unwrap();
+        }
+        // Vector 6: itself, the low two bits, the line.
+        assert!(fired(&wires[[0, 2, 6][index as usize]]), "kind {index}");
+        for other in (0..3).filter(|other| *other != index) {
+            assert_eq!(arm(&mut client, other, 0, &[&wires[0]]), Err(EINVAL), "{other} beside {index}");
+            // Taking down what is not set up changes nothing.
+            client.interrupts((other, 0, 0), IrqAction::Trigger, IrqData::None, &[]).unwrap();
+        }
+        client.set(toy::LOWER, 6);
+        client.set(toy::RAISE, 6);
+        if index == INTX {
+            client.interrupts((INTX, 0, 1), IrqAction::Unmask, IrqData::None, &[]).unwrap();
+        }
+        assert!(fired(&wires[[0, 2, 6][index as usize]]), "kind {index} is still set up");
+        client.interrupts((index, 0, 0), IrqAction::Trigger, IrqData::None, &[]).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use jitney_emulator::{InterruptKind, Options, ServerError};
+use jitney_emulator::{InterruptKinds, Options, ServerError};
 use jitney_memory::EventFd;
 use jitney_vfio_user::{IrqAction, IrqData};
 
@@ -88,7 +88,7 @@ fn more_connections_than_may_be_are_hung_up_on() {
 #[test]
 fn a_socket_of_a_live_server_is_taken() {
     let server = Fixture::new();
-    let again = Toy::serve(&server.path, Options::default(), InterruptKind::None);
+    let again = Toy::serve(&server.path, Options::default(), InterruptKinds::default());
     assert!(matches!(again, Err(ServerError::Taken { .. })));
     assert_eq!(server.open().get(toy::ID), toy::ID_VALUE);
 }

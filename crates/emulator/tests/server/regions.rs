@@ -1,6 +1,6 @@
 //! Device, regions, configuration space, resets.
 
-use jitney_emulator::InterruptKind;
+use jitney_emulator::InterruptKinds;
 use jitney_memory::{Access, Mapping, Memfd};
 use jitney_vfio_user::{
     DeviceInfo, IoFdsQuery, IrqInfo, MmapArea, RegionInfo, RegionInfoReply, RegionQuery, Request,
@@ -166,11 +166,12 @@ fn a_link_that_is_down_reads_all_ones() {
 #[test]
 fn each_kind_of_interrupt_is_counted() {
     for (kind, counts) in [
-        (InterruptKind::None, [0, 0, 0, 0, 0]),
-        (InterruptKind::Intx, [1, 0, 0, 0, 0]),
+        (InterruptKinds::default(), [0, 0, 0, 0, 0]),
+        (InterruptKinds { line: true, ..Default::default() }, [1, 0, 0, 0, 0]),
         // A power of two, as the capability can only say that.
-        (InterruptKind::Msi, [0, 32, 0, 0, 0]),
-        (InterruptKind::MsiX, [0, 0, 18, 0, 0]),
+        (InterruptKinds { msi: 18, ..Default::default() }, [0, 32, 0, 0, 0]),
+        (toy::MSIX, [0, 0, 18, 0, 0]),
+        (InterruptKinds { line: true, msi: 4, ..toy::MSIX }, [1, 4, 18, 0, 0]),
     ] {
         let server = Fixture::with(kind);
         let mut client = server.open();

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use jitney_emulator::{
-    BarDescription, Description, Function, Host, InterruptKind, Live, Mappable, Options, Server, ServerError,
+    BarDescription, Description, Function, Host, InterruptKinds, Live, Mappable, Msix, Options, Server,
+    ServerError,
 };
 use jitney_memory::{Mapping, Memfd, PageSize};
 
@@ -39,6 +40,11 @@ pub(crate) const FAULT: u32 = 2;
 
 pub(crate) const CARD_SIZE: usize = 8 << 20;
 pub(crate) const VECTORS: u16 = 18;
+pub(crate) const MSIX: InterruptKinds = InterruptKinds {
+    line: false,
+    msi: 0,
+    msix: Some(Msix { vectors: VECTORS, bar: 0, table: 0x8000, pending: 0x8FE0 }),
+};
 
 pub(crate) struct Toy(Arc<Inner>);
 
@@ -63,12 +69,12 @@ impl Toy {
     pub(crate) fn serve(
         path: &Path,
         options: Options,
-        interrupts: InterruptKind,
+        interrupts: InterruptKinds,
     ) -> Result<Server, ServerError> {
         Server::bind(path, options, |host| Ok(Arc::new(Self::new(host, interrupts))))
     }
 
-    fn new(host: Arc<dyn Host>, interrupts: InterruptKind) -> Self {
+    fn new(host: Arc<dyn Host>, interrupts: InterruptKinds) -> Self {
         let bar = |size| Some(BarDescription { size, is_64bit: false, prefetchable: false });
         let large = Some(BarDescription { size: 0x4000, is_64bit: true, prefetchable: true });
         let description = Description {
@@ -77,8 +83,6 @@ impl Toy {
             class: [5, 0, 0],
             bars: [bar(0x1_0000), None, large, None, bar(0x1000), None],
             interrupts,
-            vectors: VECTORS,
-            msix: Some((0, 0x8000, 0x8FE0)),
             link: (2, 4),
             slot_lanes: None,
             serial: None,

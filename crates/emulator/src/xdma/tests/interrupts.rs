@@ -2,7 +2,6 @@
 
 use super::rig::*;
 use crate::axi::Peripheral;
-use crate::function::InterruptKind;
 use jitney_xdma_spec::{ChannelControl, Direction, channel};
 
 const OUT: u64 = BASE + (1 << 20);
@@ -102,31 +101,6 @@ fn a_request_moves_with_its_vector() {
     rig.host.take_interrupts();
     rig.write(CHANNEL_VECTORS, 9);
     assert_eq!(rig.host.take_interrupts(), [(0, false), (9, true)]);
-}
-
-#[test]
-fn a_line_is_the_or_of_all_sources_and_msi_has_only_its_vectors() {
-    let line = Rig::with(|config| (config.interrupts, config.vectors) = (InterruptKind::Intx, 1));
-    line.write(CHANNEL_ENABLE, 0b11);
-    line.write(CHANNEL_VECTORS, 0x0307);
-    run_reporting(&line, H2C0);
-    run_reporting(&line, C2H0);
-    acknowledge(&line, H2C0);
-    assert_eq!(line.host.take_interrupts().last(), Some(&(0, true)));
-    acknowledge(&line, C2H0);
-    assert_eq!(line.host.take_interrupts(), [(0, false)]);
-
-    let none = Rig::with(|config| (config.interrupts, config.vectors) = (InterruptKind::None, 0));
-    none.write(CHANNEL_ENABLE, 0b11);
-    run_reporting(&none, H2C0);
-    assert_eq!((none.read(CHANNEL_REQUEST), none.host.take_interrupts().len()), (1, 0));
-
-    let msi = Rig::with(|config| (config.interrupts, config.vectors) = (InterruptKind::Msi, 4));
-    msi.write(CHANNEL_ENABLE, 0b11);
-    msi.write(CHANNEL_VECTORS, 0x0403);
-    run_reporting(&msi, H2C0);
-    run_reporting(&msi, C2H0);
-    assert_eq!(msi.host.take_interrupts(), [(3, true)], "there is no vector 4");
 }
 
 #[test]

@@ -155,19 +155,23 @@ fn masks_and_vectors_keep_what_there_is() {
 }
 
 #[test]
-fn the_msix_table_is_storage_with_every_vector_masked_at_first() {
-    let rig = Rig::new();
-    assert_eq!((rig.read(0x800c), rig.read(0x81fc), rig.read(0x820c), rig.read(0x8fe0)), (1, 1, 0, 0));
-    rig.write(0x8000, 0xfee0_0000);
-    rig.write(0x800c, 0);
-    assert_eq!((rig.read(0x8000), rig.read(0x800c)), (0xfee0_0000, 0));
-    rig.core.reset();
-    assert_eq!((rig.read(0x8000), rig.read(0x800c)), (0, 1));
-}
-
-#[test]
 fn a_card_can_have_channels_one_way_only() {
     let rig = Rig::channels(0, 1);
     assert_eq!(rig.read(0x0000), 0);
     assert_eq!(rig.read(Channel(Direction::CardToHost, 0).register(channel::IDENTIFIER)), 0x1fc1_0006);
+}
+
+#[test]
+fn the_config_block_describes_the_link_and_keeps_what_software_wants() {
+    let rig = Rig::new();
+    let read = |register: u64| rig.read(0x3000 + register);
+    assert_eq!((read(0x00), read(0x10), read(0x14)), (0x1fc3_0006, 0xff01, 2));
+    // Data path, PCIe payload, AXI payload and read request.
+    assert_eq!((read(0x18), read(0x08), read(0x40), read(0x44)), (1, 1, 0x15, 0x25));
+    rig.write(0x3040, 0);
+    rig.write(0x3060, 0xffff_fff3);
+    rig.write(0x301c, 0xffff_fffe);
+    assert_eq!((read(0x40), read(0x60), read(0x1c)), (0, 0x13, 0));
+    rig.core.reset();
+    assert_eq!((read(0x40), read(0x60), read(0x1c)), (0x15, 0, 1));
 }

@@ -3,7 +3,7 @@
 use super::super::{Interface, Xdma, XdmaConfig};
 use crate::axi::{AxiTarget, CardMemory, Peripheral};
 use crate::fault::Faults;
-use crate::function::{DmaFault, Host, InterruptKind, Live};
+use crate::function::{DmaFault, Host, Live};
 use crate::stream::{StreamSink, StreamSource};
 use jitney_memory::Mapping;
 use jitney_registers::Register;
@@ -251,8 +251,6 @@ impl Rig {
             interface,
             data_width: 16,
             alignments: Alignments::ANY,
-            interrupts: InterruptKind::MsiX,
-            vectors: 32,
             speed: None,
             strict_adjacency: false,
         };
