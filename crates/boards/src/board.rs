@@ -2,12 +2,12 @@
 
 use crate::axi_gpio::AxiGpio;
 use crate::ddr_status::DdrStatus;
-use crate::design::{Design, Dma, DmaIp, Kind, Link, Memory, Peripheral};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::sysmon::Sysmon;
 use crate::user_access::UserAccess;
 use crate::xadc::Xadc;
+use jitney_designs::{Design, Dma, DmaIp, Kind, Link, Memory, Peripheral};
 use jitney_vfio::{Card, Identity};
 use jitney_xdma::Xdma;
 use serde::Serialize;

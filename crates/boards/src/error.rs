@@ -1,9 +1,7 @@
 //! What went wrong with a board or its catalogue, where, and what to do about it.
 
-use crate::design::Kind;
+use jitney_designs::Kind;
 use jitney_vfio::Identity;
-use std::io;
-use std::path::PathBuf;
 
 /// The result of an operation on a board or the catalogue.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -92,31 +90,7 @@ pub enum Error {
         size: u64,
     },
 
-    /// A boards file or folder cannot be read.
-    #[error("{}: {source}{remedy}", path.display())]
-    File {
-        /// Which file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-        /// What to do about it; may be empty.
-        remedy: &'static str,
-    },
-
-    /// A boards file is wrong.
-    #[error("{}:{line}: {key}{message}", path.display(), key = prefix(key))]
-    Catalogue {
-        /// Which file.
-        path: PathBuf,
-        /// Which line, from 1.
-        line: usize,
-        /// Which key, as `design[0].peripherals[2].offset`; empty if the file is no TOML at that place.
-        key: String,
-        /// What is wrong.
-        message: String,
-    },
-}
-
-fn prefix(key: &str) -> String {
-    if key.is_empty() { String::new() } else { format!("{key}: ") }
+    /// A boards file cannot be used.
+    #[error(transparent)]
+    Catalogue(#[from] jitney_designs::Error),
 }

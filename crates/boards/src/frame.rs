@@ -1,7 +1,7 @@
 //! The registers of one peripheral.
 
-use crate::design::Peripheral;
 use crate::error::{Error, Result};
+use jitney_designs::Peripheral;
 use jitney_registers::{Block, Readable, Register, RegisterSpace};
 use jitney_vfio::{ErrorKind, Region};
 

@@ -1,10 +1,9 @@
 //! Which board a card is. Registers are only read, so it can be done while others use the card.
 
 use crate::board::Board;
-use crate::catalogue::Catalogue;
-use crate::design::{Design, DmaIp, Variant};
 use crate::error::{Error, Result};
-use jitney_vfio::{Card, ErrorKind};
+use jitney_designs::{CardIds, Catalogue, Design, DmaIp, Variant};
+use jitney_vfio::{Card, ErrorKind, Identity};
 use jitney_xdma::{Direction, Xdma};
 use std::sync::Arc;
 
@@ -13,7 +12,19 @@ use std::sync::Arc;
 /// # Errors
 /// [`Error::UnknownBoard`] if no design has its ids, and what [`Catalogue::load`] answers.
 pub fn identify(card: &Arc<dyn Card>) -> Result<Board> {
-    Catalogue::load()?.identify(card)
+    identify_in(&Catalogue::load()?, card)
+}
+
+/// What `card` is found by in a catalogue.
+#[must_use]
+pub fn ids(card: &Identity) -> CardIds {
+    CardIds {
+        vendor: card.vendor,
+        device: card.device,
+        subsystem_vendor: card.subsystem_vendor,
+        subsystem_device: card.subsystem_device,
+        revision: card.revision,
+    }
 }
 
 /// The XDMA on `card` whatever its ids are: the first BAR whose identifier registers say so. For a card that no
@@ -26,36 +37,32 @@ pub fn probe(card: &Arc<dyn Card>) -> Result<Option<Xdma>> {
     Ok(Some(Xdma::identify(Arc::clone(card), bar)?))
 }
 
-impl Catalogue {
-    /// Which board `card` is: by its PCI ids, and where designs share those, by a word in a register.
-    ///
-    /// # Errors
-    /// [`Error::UnknownBoard`] if no design has its ids; [`Error::Card`] or [`Error::Xdma`] if a register that tells
-    /// variants of the design apart cannot be read.
-    pub fn identify(&self, card: &Arc<dyn Card>) -> Result<Board> {
-        let mut seen = String::new();
-        for design in self.candidates(card.identity()) {
-            let word = design.id_word.map(|place| register(card, place.bar, place.offset)).transpose()?;
-            let facts = Facts { word, channels: channels(card, design)?, revision: card.identity().revision };
-            let variant = design.variants.iter().find(|variant| facts.fit(variant));
-            if let (Some(word), None) = (word, variant) {
-                seen = format!(", and its id word reads {word:#010x}{}", in_quotes(word));
-                continue;
-            }
-            let version_offset =
-                design.id_word.and_then(|place| place.version_offset.map(|at| (place.bar, at)));
-            return Ok(Board {
-                card: Arc::clone(card),
-                name: variant.and_then(|variant| variant.board.as_ref()).unwrap_or(&design.board).clone(),
-                version: version_offset.map(|(bar, at)| register(card, bar, at)).transpose()?,
-                memory: variant.and_then(|variant| variant.memory).or(design.memory),
-                design: Arc::clone(design),
-            });
+/// Which board `card` is, by `catalogue`: by its PCI ids, and where designs share those, by a word in a register.
+///
+/// # Errors
+/// [`Error::UnknownBoard`] if no design has its ids; [`Error::Card`] or [`Error::Xdma`] if a register that tells
+/// variants of the design apart cannot be read.
+pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board> {
+    let mut seen = String::new();
+    for design in catalogue.candidates(ids(card.identity())) {
+        let word = design.id_word.map(|place| register(card, place.bar, place.offset)).transpose()?;
+        let facts = Facts { word, channels: channels(card, design)?, revision: card.identity().revision };
+        let variant = design.variants.iter().find(|variant| facts.fit(variant));
+        if let (Some(word), None) = (word, variant) {
+            seen = format!(", and its id word reads {word:#010x}{}", in_quotes(word));
+            continue;
         }
-        Err(Error::UnknownBoard { card: Box::new(card.identity().clone()), seen })
+        let version_offset = design.id_word.and_then(|place| place.version_offset.map(|at| (place.bar, at)));
+        return Ok(Board {
+            card: Arc::clone(card),
+            name: variant.and_then(|variant| variant.board.as_ref()).unwrap_or(&design.board).clone(),
+            version: version_offset.map(|(bar, at)| register(card, bar, at)).transpose()?,
+            memory: variant.and_then(|variant| variant.memory).or(design.memory),
+            design: Arc::clone(design),
+        });
     }
+    Err(Error::UnknownBoard { card: Box::new(card.identity().clone()), seen })
 }
-
 /// What tells the variants of a design apart on this card.
 struct Facts {
     word: Option<u32>,

@@ -1,6 +1,6 @@
-//! A catalogue of FPGA boards, their identification and their peripherals.
+//! Identification of FPGA boards, and drivers for their peripherals.
 //!
-//! [`identify`] looks a card up in the [`catalogue`] by its PCI ids and, where those are not enough, by a word in a
+//! [`identify`] looks a card up in the [`Catalogue`] by its PCI ids and, where those are not enough, by a word in a
 //! register or the channels of its XDMA. The [`Board`] that it returns knows where everything is:
 //!
 //! ```no_run
@@ -21,47 +21,38 @@
 //! }
 //! ```
 //!
-//! A board that the catalogue does not have is described in a file, see [`catalogue`]; [`probe`] finds an XDMA on a
-//! card that is not described at all. Peripherals that this crate has no type for are reached through their
-//! [`Frame`].
+//! A board that the catalogue does not have is described in a file, see [`designs::catalogue`]; [`probe`] finds an
+//! XDMA on a card that is not described at all. Peripherals that this crate has no type for are reached through
+//! their [`Frame`].
 //!
 //! # What it is not for
 //! It knows nothing of processes, and takes any [`Card`](jitney_vfio::Card): the owner's, a broker client's or a fake
 //! one. It takes no leases for the registers of peripherals. Flash, I2C, Ethernet and QDMA are in the catalogue and
 //! have no driver here.
-//!
-//! # Limits
-//! The entries come from the designs' sources and from notes about them; none was checked on hardware by this project
-//! so far.
 
 #![forbid(unsafe_code)]
 
 pub mod axi_gpio;
 mod board;
-pub mod catalogue;
-mod check;
 pub mod ddr_status;
-mod design;
 mod error;
 mod frame;
 mod identify;
-mod ids;
-mod place;
 mod sensor;
 pub mod sysmon;
 pub mod user_access;
-mod user_files;
 pub mod xadc;
 
 pub use axi_gpio::AxiGpio;
 pub use board::{Board, Summary};
-pub use catalogue::Catalogue;
 pub use ddr_status::DdrStatus;
-pub use design::{Design, Dma, DmaIp, IdWord, Interface, Kind, Link, Memory, Peripheral, Variant};
 pub use error::{Error, Result};
 pub use frame::Frame;
-pub use identify::{identify, probe};
-pub use ids::IdPattern;
+pub use identify::{identify, identify_in, ids, probe};
+pub use jitney_designs::{
+    self as designs, Catalogue, Design, Dma, DmaIp, IdPattern, IdWord, Interface, Kind, Link, Memory,
+    Peripheral, Variant,
+};
 pub use sensor::Tracked;
 pub use sysmon::Sysmon;
 pub use user_access::UserAccess;

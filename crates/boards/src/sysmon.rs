@@ -4,11 +4,10 @@ use crate::error::Result;
 use crate::frame::Frame;
 use crate::sensor::Tracked;
 use bitfield_struct::bitfield;
+use jitney_designs::SYSMON_DIE;
 use jitney_registers::{ReadOnly, Register};
 use serde::Serialize;
 
-/// Bytes from one die's registers to the next one's.
-pub(crate) const DIE: u64 = 0x800;
 const STRIDE: u32 = 4;
 
 const TEMPERATURE: Register<Sample, ReadOnly> = Register::new(0x400);
@@ -142,7 +141,7 @@ impl Sysmon {
 /// The same register of another die.
 #[expect(clippy::cast_possible_truncation, reason = "the distance is a small constant")]
 fn of<V>(register: Register<V, ReadOnly>, die: u8) -> Register<V, ReadOnly> {
-    register.nth(die.into(), DIE as u32)
+    register.nth(die.into(), SYSMON_DIE as u32)
 }
 
 #[cfg(test)]

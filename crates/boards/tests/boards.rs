@@ -4,7 +4,7 @@
 
 use jitney_boards::axi_gpio::Channel;
 use jitney_boards::xadc::Mode;
-use jitney_boards::{Board, Catalogue, Error, Kind, Memory, probe};
+use jitney_boards::{Board, Catalogue, Error, Kind, Memory, identify_in, probe};
 use jitney_registers::RegisterSpace;
 use jitney_vfio::{Card, ErrorKind, FakeBar, FakeBuilder, FakeCard, FakeHost};
 use jitney_xdma_spec::{Direction, Identifier, Submodule, block};
@@ -93,7 +93,7 @@ fn card(builder: FakeBuilder) -> Arc<dyn Card> {
 }
 
 fn identify(builder: FakeBuilder) -> Result<Board, Error> {
-    Catalogue::built_in().identify(&card(builder))
+    identify_in(&Catalogue::built_in(), &card(builder))
 }
 
 /// A card of another author's design, with 64 KiB BARs 0 and 2.
@@ -134,7 +134,7 @@ fn unknown_ids_are_an_error_that_says_what_to_do() {
         .bar(0, 0x1000, Registers::new([]))
         .bar(1, 0x1_0000, Registers::xdma(3, 4));
     let card = card(unknown);
-    let said = Catalogue::built_in().identify(&card).unwrap_err().to_string();
+    let said = identify_in(&Catalogue::built_in(), &card).unwrap_err().to_string();
     assert!(said.contains("10ee:7024") && said.contains("10ee:0007, revision 0x03;"), "{said}");
     let xdma = probe(&card).unwrap().unwrap();
     assert_eq!((xdma.bar(), xdma.channels(Direction::CardToHost).len()), (1, 4));
@@ -299,7 +299,7 @@ fn all_ones_are_a_link_that_is_down() {
         xadc.sequencer().unwrap_err(),
         gpio.data(Channel::One).unwrap_err(),
         gpio.tristate(Channel::Two).unwrap_err(),
-        Catalogue::built_in().identify(board.card()).unwrap_err(),
+        identify_in(&Catalogue::built_in(), board.card()).unwrap_err(),
     ] {
         assert!(is_down(error));
     }
@@ -324,13 +324,14 @@ fn a_users_design_wins_and_falls_back_on_its_word() {
 
     std::fs::write(&file, text).unwrap();
     let plain = Catalogue::built_in().with_file(&file).unwrap();
-    let board = plain.identify(&card(project_0(&FakeHost::new(), NITE, []))).unwrap();
+    let board = identify_in(&plain, &card(project_0(&FakeHost::new(), NITE, []))).unwrap();
     assert_eq!((board.name(), board.design().name.as_str(), board.version()), ("B", "mine", None));
 
     std::fs::write(&file, format!("{text}{word}")).unwrap();
     let confirmed = Catalogue::built_in().with_file(&file).unwrap();
-    let name =
-        |word| confirmed.identify(&card(project_0(&FakeHost::new(), word, []))).unwrap().name().to_owned();
+    let name = |word| {
+        identify_in(&confirmed, &card(project_0(&FakeHost::new(), word, []))).unwrap().name().to_owned()
+    };
     assert_eq!((name(0x4d49_5445), name(LITE)), ("MiteFury".into(), "LiteFury".into()));
 }
 

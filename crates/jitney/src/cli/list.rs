@@ -5,7 +5,7 @@ use super::cards::Session;
 use super::held::holders_of;
 use super::report::print_line;
 use super::status::Status;
-use jitney_boards::Catalogue;
+use jitney_boards::{Catalogue, ids};
 use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, is_out_of_reach};
 use jitney_vfio::Identity;
 use jitney_vfio::sysfs::{PciFunction, Sysfs};
@@ -103,8 +103,8 @@ fn id(card: &Identity) -> String {
 
 /// Whether a PCI function could be one of ours: it is in the catalogue, or was handed to vfio-pci.
 fn is_interesting(function: &PciFunction, catalogue: &Catalogue) -> bool {
-    let identity = identity(function);
-    function.bound_to_vfio() || catalogue.designs().any(|design| design.matches(&identity))
+    let ids = ids(&identity(function));
+    function.bound_to_vfio() || catalogue.candidates(ids).next().is_some()
 }
 
 fn identity(function: &PciFunction) -> Identity {

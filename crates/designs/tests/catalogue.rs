@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
 
-use jitney_boards::{Catalogue, Design, DmaIp, Interface, Kind};
+use jitney_designs::{Catalogue, Design, DmaIp, Interface, Kind};
 use std::fmt::Write;
 
 /// Subsystem, name; then DMA IP and BAR, channels and interface, bits; memory; peripherals as kind@BAR:offset with

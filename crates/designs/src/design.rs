@@ -1,9 +1,11 @@
 //! What the catalogue says about a design: the words of a boards file as types.
 
-use crate::ids::IdPattern;
-use jitney_vfio::Identity;
+use crate::ids::{CardIds, IdPattern};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+/// Bytes from the registers of one die's SYSMON to those of the next.
+pub const SYSMON_DIE: u64 = 0x800;
 
 /// A design: what is loaded into the FPGA of a board, and so what the card has at which BAR and offset.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,7 +56,7 @@ impl Design {
     /// Whether the ids of `card` are those of this design. A design with an [`id_word`](Self::id_word) has to be
     /// confirmed by it.
     #[must_use]
-    pub fn matches(&self, card: &Identity) -> bool {
+    pub fn matches(&self, card: CardIds) -> bool {
         self.pci.iter().any(|ids| ids.matches(card.vendor, card.device))
             && self.subsystem.is_none_or(|ids| ids.matches(card.subsystem_vendor, card.subsystem_device))
             && (self.revisions.is_empty() || self.revisions.contains(&card.revision))

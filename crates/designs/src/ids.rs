@@ -1,8 +1,23 @@
-//! PCI ids as `lspci` writes them, with a wildcard.
+//! PCI ids: those of a card, and patterns of them as `lspci` writes them, with a wildcard.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+/// What configuration space says a card is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CardIds {
+    /// The vendor id.
+    pub vendor: u16,
+    /// The device id.
+    pub device: u16,
+    /// The subsystem's vendor id.
+    pub subsystem_vendor: u16,
+    /// The subsystem's device id.
+    pub subsystem_device: u16,
+    /// The revision id.
+    pub revision: u8,
+}
 
 /// A vendor id with a device id or with any: `10ee:7011`, `10ee:*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! What a boards file has to keep to, beyond its words and types.
 
-use crate::design::{Design, DmaIp, Kind, Peripheral};
+use crate::design::{Design, DmaIp, Kind, Peripheral, SYSMON_DIE};
 use crate::place::KeyPath;
 
 /// Where the largest peripheral may end: AXI-Lite decodes 32 bits of address.
@@ -128,8 +128,8 @@ fn check_peripheral(peripheral: &Peripheral, place: &KeyPath) -> Check {
     ensure(kind != Kind::StreamSwitch || ports > 0, key("ports"), || "say how many it has".into())?;
     ensure(slaves == 0 || kind == Kind::Sysmon, key("slaves"), || "only a sysmon has slaves".into())?;
     let dies = u64::from(slaves) + 1;
-    ensure(slaves == 0 || size >= dies * crate::sysmon::DIE, key("size"), || {
-        format!("the registers of {dies} dies need {:#x} bytes", dies * crate::sysmon::DIE)
+    ensure(slaves == 0 || size >= dies * SYSMON_DIE, key("size"), || {
+        format!("the registers of {dies} dies need {:#x} bytes", dies * SYSMON_DIE)
     })
 }
 

@@ -24,7 +24,7 @@
 //! # "#;
 //! # let file = std::env::temp_dir().join(format!("boards-{}.toml", std::process::id()));
 //! # std::fs::write(&file, text)?;
-//! # let catalogue = jitney_boards::Catalogue::built_in().with_file(&file)?;
+//! # let catalogue = jitney_designs::Catalogue::built_in().with_file(&file)?;
 //! # std::fs::remove_file(&file)?;
 //! # assert_eq!(catalogue.design("my_filter").unwrap().peripherals.len(), 3);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -49,7 +49,7 @@
 //! # "#;
 //! # let file = std::env::temp_dir().join(format!("two-boards-{}.toml", std::process::id()));
 //! # std::fs::write(&file, text)?;
-//! # jitney_boards::Catalogue::built_in().with_file(&file)?;
+//! # jitney_designs::Catalogue::built_in().with_file(&file)?;
 //! # std::fs::remove_file(&file)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -62,9 +62,9 @@
 use crate::check::{Complaint, check, check_distinct};
 use crate::design::Design;
 use crate::error::{Error, Result};
+use crate::ids::CardIds;
 use crate::place::{KeyPath, line_of};
 use crate::user_files;
-use jitney_vfio::Identity;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -140,9 +140,10 @@ impl Catalogue {
         self.designs().find(|design| design.is_named(name))
     }
 
-    /// The designs whose ids `card` has, the one that wins first.
-    pub(crate) fn candidates(&self, card: &Identity) -> impl Iterator<Item = &Arc<Design>> {
-        self.designs().filter(|design| design.matches(card))
+    /// The designs whose ids a card has, the one that wins first. Those with an [`id_word`](Design::id_word) have to be
+    /// confirmed by it.
+    pub fn candidates(&self, card: CardIds) -> impl Iterator<Item = &Arc<Design>> {
+        self.designs().filter(move |design| design.matches(card))
     }
 }
 

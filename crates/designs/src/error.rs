@@ -1,0 +1,40 @@
+//! What is wrong with a boards file, where, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The result of reading boards files.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A boards file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A boards file or folder cannot be read.
+    #[error("{}: {source}{remedy}", path.display())]
+    File {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+        /// What to do about it; may be empty.
+        remedy: &'static str,
+    },
+
+    /// A boards file is wrong.
+    #[error("{}:{line}: {key}{message}", path.display(), key = prefix(key))]
+    Catalogue {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+        /// Which key, as `design[0].peripherals[2].offset`; empty if the file is no TOML at that place.
+        key: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+fn prefix(key: &str) -> String {
+    if key.is_empty() { String::new() } else { format!("{key}: ") }
+}
