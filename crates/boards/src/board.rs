@@ -20,7 +20,7 @@ pub struct Board {
     pub(crate) design: Arc<Design>,
     pub(crate) name: String,
     pub(crate) version: Option<u32>,
-    pub(crate) memory: Option<Memory>,
+    pub(crate) memories: Vec<Memory>,
 }
 
 impl Board {
@@ -42,10 +42,16 @@ impl Board {
         self.version
     }
 
-    /// The memory that its DMA engine reaches; `None` for streams and designs without memory.
+    /// The memories that its DMA engine reaches, in the order of the catalogue; none for streams and designs without memory.
+    #[must_use]
+    pub fn memories(&self) -> &[Memory] {
+        &self.memories
+    }
+
+    /// The first of its [`memories`](Self::memories), which most designs have alone.
     #[must_use]
     pub fn memory(&self) -> Option<Memory> {
-        self.memory
+        self.memories.first().copied()
     }
 
     /// The card.
@@ -136,7 +142,8 @@ impl Board {
             board: &self.name,
             design: &self.design.name,
             version: self.version,
-            memory: self.memory,
+            memory: self.memory(),
+            memories: &self.memories,
             dma: self.design.dma,
             peripherals: self.present().collect(),
             link: self.design.link,
@@ -176,8 +183,10 @@ pub struct Summary<'a> {
     pub design: &'a str,
     /// The board's version.
     pub version: Option<u32>,
-    /// The card's memory.
+    /// The card's first memory.
     pub memory: Option<Memory>,
+    /// All of the card's memories.
+    pub memories: &'a [Memory],
     /// The DMA engine as the catalogue has it.
     pub dma: Option<Dma>,
     /// The peripherals that a card of this revision has.

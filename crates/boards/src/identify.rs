@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::error::{Error, Result};
-use jitney_designs::{CardIds, Catalogue, Design, DmaIp, Variant};
+use jitney_designs::{CardIds, Catalogue, Design, DmaIp, Facts};
 use jitney_vfio::{Card, ErrorKind, Identity};
 use jitney_xdma::{Direction, Xdma};
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board>
     for design in catalogue.candidates(ids(card.identity())) {
         let word = design.id_word.map(|place| register(card, place.bar, place.offset)).transpose()?;
         let facts = Facts { word, channels: channels(card, design)?, revision: card.identity().revision };
-        let variant = design.variants.iter().find(|variant| facts.fit(variant));
+        let variant = design.variant(&facts);
         if let (Some(word), None) = (word, variant) {
             seen = format!(", and its id word reads {word:#010x}{}", in_quotes(word));
             continue;
@@ -55,43 +55,24 @@ pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board>
         let version_offset = design.id_word.and_then(|place| place.version_offset.map(|at| (place.bar, at)));
         return Ok(Board {
             card: Arc::clone(card),
-            name: variant.and_then(|variant| variant.board.as_ref()).unwrap_or(&design.board).clone(),
+            name: design.board_of(variant).to_owned(),
             version: version_offset.map(|(bar, at)| register(card, bar, at)).transpose()?,
-            memory: variant.and_then(|variant| variant.memory).or(design.memory),
+            memories: design.memory_of(variant).to_vec(),
             design: Arc::clone(design),
         });
     }
     Err(Error::UnknownBoard { card: Box::new(card.identity().clone()), seen })
 }
-/// What tells the variants of a design apart on this card.
-struct Facts {
-    word: Option<u32>,
-    channels: Option<[usize; 2]>,
-    revision: u8,
-}
-
-impl Facts {
-    fn fit(&self, variant: &Variant) -> bool {
-        let word =
-            |expected: &String| self.word.is_some_and(|word| word.to_be_bytes() == *expected.as_bytes());
-        let channels = |expected: Option<u8>, direction: usize| {
-            expected
-                .is_none_or(|expected| self.channels.is_some_and(|is| is[direction] == usize::from(expected)))
-        };
-        variant.word.as_ref().is_none_or(word)
-            && (variant.revisions.is_empty() || variant.revisions.contains(&self.revision))
-            && channels(variant.h2c, 0)
-            && channels(variant.c2h, 1)
-    }
-}
-
 /// The channels that the XDMA has, H2C and C2H, if a variant of the design asks for them.
-fn channels(card: &Arc<dyn Card>, design: &Design) -> Result<Option<[usize; 2]>> {
+fn channels(card: &Arc<dyn Card>, design: &Design) -> Result<Option<[u8; 2]>> {
     let asked = design.variants.iter().any(|variant| variant.h2c.is_some() || variant.c2h.is_some());
     match design.dma {
         Some(dma) if asked && dma.ip == DmaIp::Xdma => {
             let xdma = Xdma::identify(Arc::clone(card), dma.bar.into())?;
-            Ok(Some(Direction::ALL.map(|direction| xdma.channels(direction).len())))
+            Ok(Some(
+                Direction::ALL
+                    .map(|direction| u8::try_from(xdma.channels(direction).len()).unwrap_or(u8::MAX)),
+            ))
         }
         _ => Ok(None),
     }

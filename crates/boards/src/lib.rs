@@ -51,7 +51,7 @@ pub use frame::Frame;
 pub use identify::{identify, identify_in, ids, probe};
 pub use jitney_designs::{
     self as designs, Catalogue, Design, Dma, DmaIp, IdPattern, IdWord, Interface, Kind, Link, Memory,
-    Peripheral, Variant,
+    MemoryKind, Peripheral, Variant,
 };
 pub use sensor::Tracked;
 pub use sysmon::Sysmon;

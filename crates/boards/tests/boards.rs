@@ -4,7 +4,7 @@
 
 use jitney_boards::axi_gpio::Channel;
 use jitney_boards::xadc::Mode;
-use jitney_boards::{Board, Catalogue, Error, Kind, Memory, identify_in, probe};
+use jitney_boards::{Board, Catalogue, Error, Kind, Memory, MemoryKind, identify_in, probe};
 use jitney_registers::RegisterSpace;
 use jitney_vfio::{Card, ErrorKind, FakeBar, FakeBuilder, FakeCard, FakeHost};
 use jitney_xdma_spec::{Direction, Identifier, Submodule, block};
@@ -110,7 +110,7 @@ fn the_id_word_tells_nitefury_from_litefury() {
     for (word, name, size) in [(NITE, "NiteFury", 1 << 30), (LITE, "LiteFury", 512 << 20)] {
         let board = identify(project_0(&FakeHost::new(), word, [])).unwrap();
         assert_eq!((board.name(), board.version()), (name, Some(4)));
-        assert_eq!(board.memory(), Some(Memory { base: 0, size }));
+        assert_eq!(board.memory(), Some(Memory { kind: Some(MemoryKind::Ddr), base: 0, size }));
         assert_eq!(board.design().name, "Project-0");
         assert_eq!(board.xdma().unwrap().channels(Direction::HostToCard).len(), 1);
     }
@@ -164,8 +164,8 @@ fn the_number_of_channels_tells_builds_of_dma_blkram_apart() {
 #[test]
 fn the_revision_tells_memories_and_peripherals_apart() {
     let memory = |revision| identify(design(0x2e, revision, Registers::new([]))).unwrap().memory();
-    assert_eq!(memory(2), Some(Memory { base: 32 << 30, size: 32 << 30 }));
-    assert_eq!(memory(3), Some(Memory { base: 0, size: 16 << 30 }));
+    assert_eq!(memory(2), Some(Memory { kind: Some(MemoryKind::Ddr), base: 32 << 30, size: 32 << 30 }));
+    assert_eq!(memory(3), Some(Memory { kind: Some(MemoryKind::Ddr), base: 0, size: 16 << 30 }));
     assert_eq!(memory(5), None, "no such revision is known");
 
     let switch = |revision| {
@@ -340,8 +340,9 @@ fn a_summary_is_for_programs() {
     let board = identify(project_0(&FakeHost::new(), LITE, [])).unwrap();
     let json = serde_json::to_value(board.summary()).unwrap();
     assert_eq!(json["board"], "LiteFury");
-    assert_eq!(json["memory"]["size"], 512 << 20);
+    assert_eq!((&json["memory"]["size"], &json["memory"]["kind"]), (&(512 << 20).into(), &"ddr".into()));
+    assert_eq!(json["memories"], serde_json::json!([json["memory"]]));
     assert_eq!(json["dma"]["interface"], "memory-mapped");
-    assert_eq!(json["peripherals"][3], serde_json::json!({ "kind": "xadc", "bar": 0, "offset": 0x3000 }));
+    assert_eq!(json["peripherals"][1], serde_json::json!({ "kind": "axi-gpio", "bar": 0, "offset": 0x1000 }));
     assert_eq!(json["card"]["vendor"], 0x10ee);
 }

@@ -13,7 +13,7 @@
 //! pci = ["10ee:7024"]                # "10ee:*" accepts any device id; several are possible
 //! subsystem = "1234:0001"            # without it any subsystem is accepted
 //! dma = { ip = "xdma", bar = 2, h2c = 1, c2h = 1, interface = "memory-mapped", width = 128 }
-//! memory = { base = 0, size = 0x4_0000 }
+//! memory = { kind = "block-ram", base = 0, size = 0x4_0000 }
 //! peripherals = [                    # a frame has 0x1000 bytes unless `size` says otherwise
 //!   { kind = "axi-gpio", bar = 0, offset = 0x0000, note = "filter coefficients" },
 //!   { kind = "xadc", bar = 0, offset = 0x1000, from_revision = 1 },
@@ -42,6 +42,7 @@
 //! pci = ["10ee:7024"]
 //! subsystem = "1234:0002"
 //! id_word = { bar = 0, offset = 0x0, version_offset = 0x8 }
+//! dma = { ip = "xdma", bar = 2 }
 //! variants = [
 //!   { word = "BIG1", board = "the large one", memory = { base = 0, size = 0x4000_0000 } },
 //!   { word = "SML1", board = "the small one", memory = { base = 0, size = 0x1000_0000 } },

@@ -1,8 +1,12 @@
 //! Boards files that are right, and files that are wrong in every way.
 
 use super::*;
-use crate::design::{Dma, DmaIp, IdWord, Interface, Kind, Link, Memory, Peripheral, Variant};
+use crate::bars::BarShape;
+use crate::design::{IdWord, Interrupt, Link, Variant};
+use crate::dma::{Bypass, Dma, DmaIp, Interface, Stream};
 use crate::ids::IdPattern;
+use crate::memory::{Memory, MemoryKind};
+use crate::peripheral::{Kind, Peripheral, Pins};
 use proptest::prelude::*;
 use std::fs;
 
@@ -76,14 +80,57 @@ fn wrong_sense_is_named_with_line_and_key() {
         (at("kind = \"stream-switch\", bar = 0, offset = 0x1000"), 8, "say how many"),
         (at("kind = \"xadc\", bar = 0, offset = 0x1000, slaves = 1"), 8, "only a sysmon"),
         (at("kind = \"sysmon\", bar = 0, offset = 0x1000, slaves = 2"), 8, "3 dies need 0x1800 bytes"),
-        ("dma = { ip = \"xdma\", bar = 6 }".into(), 6, "design[0].dma: there is no BAR 6"),
+        ("dma = { ip = \"xdma\", bar = 6 }".into(), 6, "design[0].dma.bar: there is no BAR 6"),
         ("dma = { ip = \"xdma\", bar = 0, h2c = 5 }".into(), 6, "4 channels"),
         (
             format!("dma = {{ ip = \"xdma\", bar = 0 }}\n{}", at("kind = \"ram\", bar = 1, offset = 0")),
             8,
             "BAR 0 is the DMA engine's",
         ),
-        ("memory = { base = 0, size = 0 }".into(), 6, "no bytes"),
+        ("dma = { ip = \"qdma\", bar = 0 }\nmemory = { base = 0, size = 0 }".into(), 7, "no bytes"),
+        ("dma = { ip = \"qdma\", bar = 0 }\nmemory = { base = 0, size = 6 }".into(), 7, "multiples of 4 KiB"),
+        (
+            "dma = { ip = \"xdma\", bar = 0, interface = \"stream\" }\nmemory = { base = 0, size = 4096 }".into(),
+            7,
+            "design[0].memory: its DMA engine moves streams",
+        ),
+        (
+            "dma = { ip = \"xdma\", bar = 0 }\nmemory = [\n{ base = 0, size = 8192 },\n{ base = 4096, size = 8192 }]"
+                .into(),
+            9,
+            "design[0].memory[1]: the memory at 0x1000 overlaps",
+        ),
+        ("dma = { ip = \"xdma\", bar = 0, width = 100 }".into(), 6, "dma.width: a data path has 64, 128"),
+        ("dma = { ip = \"xdma\", bar = 0, stream = \"loopback\" }".into(), 6, "dma.stream: only an XDMA"),
+        ("dma = { ip = \"xdma\", bar = 0, user_interrupts = 17 }".into(), 6, "16 user interrupts at most"),
+        (
+            "dma = { ip = \"xdma\", bar = 0, bypass = { bar = 2 } }".into(),
+            6,
+            "dma.bypass.size: the design has no",
+        ),
+        ("dma = { ip = \"xdma\", bar = 0, bypass = { bar = 2, size = 12288 } }".into(), 6, "no power of two"),
+        (
+            "dma = { ip = \"xdma\", bar = 0, bypass = { bar = 1, size = 0x1_0000_0000 } }".into(),
+            6,
+            "design[0].dma: BAR 1 has 0x100000000 bytes",
+        ),
+        ("bars = [{ bar = 0 }]".into(), 6, "bars[0].bar: there is nothing in BAR 0; say how large"),
+        ("bars = [{ bar = 0, size = 0x3000 }]".into(), 6, "bars[0].size: 0x3000 is no power of two"),
+        ("bars = [{ bar = 1, size = 0x1000, bits = 64 }]".into(), 6, "bars[0].bits: 64 is not possible"),
+        (
+            at("kind = \"dna\", bar = 0, offset = 0x1000, words = [1, 2, 3, 4]"),
+            8,
+            "words: a dna of 0x1000 bytes has 3",
+        ),
+        (at("kind = \"iic\", bar = 0, offset = 0x1000, pins = [\"both\"]"), 8, "pins: only an axi-gpio"),
+        ("usual_device = 0x7025".into(), 6, "usual_device: 0x7025 is none of the device ids"),
+        ("revisions = [1]\nusual_revision = 2".into(), 7, "usual_revision: 2 is none of"),
+        ("class = 0x1000000".into(), 6, "class: 0x1000000 has more than three bytes"),
+        ("interrupts = [\"msi\"]".into(), 6, "interrupts: only an XDMA"),
+        ("link = { gt_per_s = 5.1 }".into(), 6, "link.gt_per_s: a lane has"),
+        ("link = { lanes = 3 }".into(), 6, "link.lanes: a link has 1, 2"),
+        ("aliases = [\"a/b\"]".into(), 6, "aliases[0]: a name has"),
+        ("aliases = [\"mine\"]".into(), 6, "aliases[0]: \"mine\" is a name of this design already"),
         ("variants = [\n{ board = \"other\" }]".into(), 7, "variants[0]: it needs a condition"),
         ("variants = [\n{ word = \"ABCD\" }]".into(), 7, "no id_word"),
         ("variants = [\n{ h2c = 1 }]".into(), 7, "variants[0].h2c: the design has no XDMA"),
@@ -143,15 +190,23 @@ fn address() -> impl Strategy<Value = u64> {
     0..=i64::MAX.cast_unsigned()
 }
 
-fn memory() -> impl Strategy<Value = Memory> {
-    (address(), address()).prop_map(|(base, size)| Memory { base, size })
+fn memory() -> impl Strategy<Value = Vec<Memory>> {
+    use MemoryKind::{BlockRam, Ddr, Hbm, UltraRam};
+    let kind = prop::option::of(prop::sample::select(vec![Ddr, BlockRam, Hbm, UltraRam]));
+    let one = (kind, address(), address()).prop_map(|(kind, base, size)| Memory { kind, base, size });
+    prop::collection::vec(one, 0..3)
 }
 
 fn peripheral() -> impl Strategy<Value = Peripheral> {
     let kind = prop::sample::select(vec![Kind::AxiGpio, Kind::StreamSwitch, Kind::Cms, Kind::Other]);
     let numbers = (any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>());
-    (kind, address(), prop_oneof![Just(0x1000), address()], numbers, any::<Option<String>>()).prop_map(
-        |(kind, offset, size, (bar, from_revision, ports, slaves), note)| Peripheral {
+    let pins = prop::sample::select(vec![Pins::Inputs, Pins::Outputs, Pins::Both]);
+    let held = (any::<Vec<u32>>(), prop::collection::vec(pins, 0..3), any::<u32>());
+    (kind, address(), prop_oneof![Just(0x1000), address()], numbers, held, any::<Option<String>>()).prop_map(
+        |(kind, offset, size, (bar, from_revision, ports, slaves), held, note)| Peripheral {
+            words: held.0,
+            pins: held.1,
+            sequencer_from_version: held.2,
             kind,
             bar,
             offset,
@@ -167,15 +222,44 @@ fn peripheral() -> impl Strategy<Value = Peripheral> {
 fn dma() -> impl Strategy<Value = Dma> {
     let ip = prop::sample::select(vec![DmaIp::Xdma, DmaIp::Qdma]);
     let interface = prop::sample::select(vec![None, Some(Interface::Stream), Some(Interface::MemoryMapped)]);
-    (ip, any::<u8>(), any::<Option<u8>>(), any::<Option<u8>>(), interface, any::<Option<u16>>())
-        .prop_map(|(ip, bar, h2c, c2h, interface, width)| Dma { ip, bar, h2c, c2h, interface, width })
+    use Stream::{Crc64, Crossed, FixedData, Loopback};
+    let stream =
+        prop::option::of(prop::sample::select(vec![Crc64, Crossed, FixedData, Loopback, Stream::None]));
+    let bypass = (any::<u8>(), prop::option::of(address()), prop::option::of(address()));
+    let bypass = prop::option::of(bypass.prop_map(|(bar, base, size)| Bypass { bar, base, size }));
+    let counts = (any::<Option<u8>>(), any::<Option<u8>>(), any::<Option<u8>>());
+    (ip, any::<u8>(), counts, interface, any::<Option<u16>>(), stream, bypass).prop_map(
+        |(ip, bar, (h2c, c2h, user_interrupts), interface, width, stream, bypass)| Dma {
+            ip,
+            bar,
+            h2c,
+            c2h,
+            interface,
+            width,
+            stream,
+            user_interrupts,
+            bypass,
+        },
+    )
 }
 
 fn variant() -> impl Strategy<Value = Variant> {
     let conditions = (any::<Option<String>>(), any::<Vec<u8>>(), any::<Option<u8>>(), any::<Option<u8>>());
-    (conditions, any::<Option<String>>(), prop::option::of(memory())).prop_map(
-        |((word, revisions, h2c, c2h), board, memory)| Variant { word, revisions, h2c, c2h, board, memory },
-    )
+    let names = (any::<Option<String>>(), any::<Option<String>>());
+    (conditions, names, memory()).prop_map(|((word, revisions, h2c, c2h), (name, board), memory)| Variant {
+        name,
+        word,
+        revisions,
+        h2c,
+        c2h,
+        board,
+        memory,
+    })
+}
+
+fn bar_shape() -> impl Strategy<Value = BarShape> {
+    (any::<u8>(), prop::option::of(address()), any::<Option<u8>>(), any::<Option<bool>>())
+        .prop_map(|(bar, size, bits, prefetchable)| BarShape { bar, size, bits, prefetchable })
 }
 
 fn design() -> impl Strategy<Value = Design> {
@@ -185,20 +269,34 @@ fn design() -> impl Strategy<Value = Design> {
         prop::option::of(ids()),
         any::<Vec<u8>>(),
         any::<Option<u16>>(),
-        prop::option::of((any::<u8>(), address(), prop::option::of(address()))),
+        prop::option::of((any::<u8>(), address(), prop::option::of(address()), any::<u32>())),
+    );
+    let interrupt = prop::sample::select(Interrupt::ALL.to_vec());
+    let function = (
+        any::<Option<u8>>(),
+        any::<u32>(),
+        prop::option::of(address()),
+        prop::option::of(prop::collection::vec(interrupt, 0..4)),
+        prop::collection::vec(bar_shape(), 0..3),
     );
     let parts = (
         prop::option::of(dma()),
-        prop::option::of(memory()),
+        memory(),
         prop::collection::vec(variant(), 0..3),
         prop::collection::vec(peripheral(), 0..3),
         prop::option::of((prop::option::of(0.0..100.0), any::<Option<u8>>())),
     );
-    (names, found_by, parts).prop_map(|(names, found_by, parts)| {
+    (names, found_by, function, parts).prop_map(|(names, found_by, function, parts)| {
         let (name, aliases, board, note) = names;
         let (pci, subsystem, revisions, usual_device, word) = found_by;
         let (dma, memory, variants, peripherals, link) = parts;
-        let id_word = word.map(|(bar, offset, version_offset)| IdWord { bar, offset, version_offset });
+        let (usual_revision, class, serial, interrupts, bars) = function;
+        let id_word = word.map(|(bar, offset, version_offset, usual_version)| IdWord {
+            bar,
+            offset,
+            version_offset,
+            usual_version,
+        });
         let link = link.map(|(gt_per_s, lanes)| Link { gt_per_s, lanes });
         Design {
             name,
@@ -208,6 +306,11 @@ fn design() -> impl Strategy<Value = Design> {
             subsystem,
             revisions,
             usual_device,
+            usual_revision,
+            class,
+            serial,
+            interrupts,
+            bars,
             id_word,
             dma,
             memory,

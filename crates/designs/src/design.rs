@@ -1,8 +1,11 @@
 //! What the catalogue says about a design: the words of a boards file as types.
 
+use crate::bars::BarShape;
+use crate::dma::{Dma, DmaIp};
 use crate::ids::{CardIds, IdPattern};
+use crate::memory::{Memory, one_or_many};
+use crate::peripheral::Peripheral;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Bytes from the registers of one die's SYSMON to those of the next.
 pub const SYSMON_DIE: u64 = 0x800;
@@ -29,15 +32,30 @@ pub struct Design {
     /// The device id that a build of the design has, where `pci` accepts any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_device: Option<u16>,
+    /// The revision that a build of the design has, where others are possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_revision: Option<u8>,
+    /// PCI class code: base class, sub-class and programming interface. Memory controller, RAM, if nothing is said.
+    #[serde(default = "Design::usual_class", skip_serializing_if = "Design::is_usual_class")]
+    pub class: u32,
+    /// The device serial number, if it has that capability.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<u64>,
+    /// How it can interrupt; if nothing is said, an XDMA in all ways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interrupts: Option<Vec<Interrupt>>,
     /// A word in a register that confirms the design and tells its boards apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id_word: Option<IdWord>,
     /// The DMA engine, if the host can use one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dma: Option<Dma>,
-    /// The card's memory, if the DMA engine reaches any and no variant says otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Memory>,
+    /// The card's memories, if the DMA engine reaches any and no variant says otherwise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_many")]
+    pub memory: Vec<Memory>,
+    /// What its BARs are, where that does not follow from what is in them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bars: Vec<BarShape>,
     /// What is different on some of the cards; the first that applies counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Variant>,
@@ -68,9 +86,101 @@ impl Design {
         self.names().any(|own| own == name)
     }
 
-    /// Its name and then its aliases.
+    /// Its name, then its aliases and the names of its variants.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(&self.name).chain(&self.aliases).map(String::as_str)
+        let variants = self.variants.iter().filter_map(|variant| variant.name.as_ref());
+        std::iter::once(&self.name).chain(&self.aliases).chain(variants).map(String::as_str)
+    }
+
+    /// The variant that a card is of which this is known; the first that applies.
+    #[must_use]
+    pub fn variant(&self, facts: &Facts) -> Option<&Variant> {
+        self.variants.iter().find(|variant| facts.fit(variant))
+    }
+
+    /// Whether the host can use an XDMA in it.
+    #[must_use]
+    pub fn has_xdma(&self) -> bool {
+        self.dma.is_some_and(|dma| dma.ip == DmaIp::Xdma)
+    }
+
+    /// The memories of a card of `variant`.
+    #[must_use]
+    pub fn memory_of<'a>(&'a self, variant: Option<&'a Variant>) -> &'a [Memory] {
+        variant.map(|variant| &variant.memory).filter(|memory| !memory.is_empty()).unwrap_or(&self.memory)
+    }
+
+    /// The board that a card of `variant` is.
+    #[must_use]
+    pub fn board_of<'a>(&'a self, variant: Option<&'a Variant>) -> &'a str {
+        variant.and_then(|variant| variant.board.as_ref()).unwrap_or(&self.board)
+    }
+
+    /// How it can interrupt.
+    #[must_use]
+    pub fn interrupts(&self) -> &[Interrupt] {
+        match &self.interrupts {
+            Some(said) => said,
+            None if self.has_xdma() => &Interrupt::ALL,
+            None => &[],
+        }
+    }
+
+    const fn usual_class() -> u32 {
+        0x05_0000
+    }
+
+    fn is_usual_class(class: &u32) -> bool {
+        *class == Self::usual_class()
+    }
+}
+
+fn is_zero_32(value: &u32) -> bool {
+    *value == 0
+}
+
+/// A way in which a card interrupts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Interrupt {
+    /// Messages, with a table.
+    #[serde(rename = "msi-x")]
+    MsiX,
+    /// Messages.
+    #[serde(rename = "msi")]
+    Msi,
+    /// One level-triggered line.
+    #[serde(rename = "intx")]
+    Intx,
+}
+
+impl Interrupt {
+    /// All ways, the most capable first.
+    pub const ALL: [Self; 3] = [Self::MsiX, Self::Msi, Self::Intx];
+}
+
+/// What is known of a card that tells the variants of its design apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// What its id word reads, if the design has one.
+    pub word: Option<u32>,
+    /// Channels of its XDMA, H2C and C2H, if they are known.
+    pub channels: Option<[u8; 2]>,
+    /// Its PCI revision.
+    pub revision: u8,
+}
+
+impl Facts {
+    /// Whether all conditions of `variant` hold.
+    fn fit(&self, variant: &Variant) -> bool {
+        let word =
+            |expected: &String| self.word.is_some_and(|word| word.to_be_bytes() == *expected.as_bytes());
+        let channels = |expected: Option<u8>, direction: usize| {
+            expected.is_none_or(|expected| self.channels.is_some_and(|is| is[direction] == expected))
+        };
+        variant.word.as_ref().is_none_or(word)
+            && (variant.revisions.is_empty() || variant.revisions.contains(&self.revision))
+            && channels(variant.h2c, 0)
+            && channels(variant.c2h, 1)
     }
 }
 
@@ -85,64 +195,18 @@ pub struct IdWord {
     /// Offset of the board's version in the same BAR, in bytes, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_offset: Option<u64>,
-}
-
-/// A DMA engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Dma {
-    /// Which IP it is.
-    pub ip: DmaIp,
-    /// The BAR with its registers.
-    pub bar: u8,
-    /// Host-to-card channels, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub h2c: Option<u8>,
-    /// Card-to-host channels, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub c2h: Option<u8>,
-    /// What its channels move, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<Interface>,
-    /// Bits of data a clock on the card's side, where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub width: Option<u16>,
-}
-
-/// The DMA engines that AMD has for PCIe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DmaIp {
-    /// DMA/Bridge Subsystem for PCI Express (PG195).
-    Xdma,
-    /// Queue DMA Subsystem for PCI Express (PG302), which this project knows but does not drive.
-    Qdma,
-}
-
-/// What a DMA channel moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Interface {
-    /// To and from addresses on the card.
-    MemoryMapped,
-    /// Packets.
-    Stream,
-}
-
-/// Memory on the card that the DMA engine reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Memory {
-    /// Address of its first byte, on the card.
-    pub base: u64,
-    /// Size in bytes.
-    pub size: u64,
+    /// The version that boards usually have.
+    #[serde(default, skip_serializing_if = "is_zero_32")]
+    pub usual_version: u32,
 }
 
 /// What is different on some cards of a design. All of its conditions must hold, and it has one at least.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
+    /// What an emulated card of this variant is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Condition: the four characters of the [`IdWord`], the most significant byte first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub word: Option<String>,
@@ -158,114 +222,9 @@ pub struct Variant {
     /// The board, if it is not the design's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
-    /// The memory, if it is not the design's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory: Option<Memory>,
-}
-
-/// A peripheral: a block of registers in a BAR.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Peripheral {
-    /// What it is.
-    pub kind: Kind,
-    /// The BAR that it is in.
-    pub bar: u8,
-    /// Offset of its frame in the BAR, in bytes.
-    pub offset: u64,
-    /// Size of its frame in bytes.
-    #[serde(default = "Peripheral::frame", skip_serializing_if = "Peripheral::is_frame")]
-    pub size: u64,
-    /// The PCI revision from which on it is there.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub from_revision: u8,
-    /// A stream switch's ports on either side.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub ports: u8,
-    /// A SYSMON's slaves: one for each further die of the FPGA.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub slaves: u8,
-    /// What it is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
-}
-
-impl Peripheral {
-    /// The frame that most AXI-Lite peripherals decode: 4 KiB.
-    const fn frame() -> u64 {
-        0x1000
-    }
-
-    fn is_frame(size: &u64) -> bool {
-        *size == Self::frame()
-    }
-}
-
-fn is_zero(value: &u8) -> bool {
-    *value == 0
-}
-
-/// What a peripheral is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub enum Kind {
-    /// General purpose inputs and outputs (PG144).
-    AxiGpio,
-    /// Temperature and voltages of a 7-series FPGA (PG091).
-    Xadc,
-    /// Temperature and voltages of an UltraScale FPGA (PG185).
-    Sysmon,
-    /// SPI master with the configuration flash (PG153).
-    QuadSpi,
-    /// I2C master (PG090).
-    Iic,
-    /// The time of the build, in a GPIO.
-    UserAccess,
-    /// Reset and state of the DDR controller, in a GPIO.
-    DdrStatus,
-    /// The FPGA's unique number, in a GPIO.
-    Dna,
-    /// Routes between streams (PG085).
-    StreamSwitch,
-    /// 100G Ethernet of UltraScale+ (PG203).
-    Cmac,
-    /// Ethernet of Versal (PG314).
-    Mrmac,
-    /// The Alveo card management (PG348).
-    Cms,
-    /// Dynamic reconfiguration ports of transceivers.
-    Drp,
-    /// Serial port (PG142).
-    Uart,
-    /// Plain memory.
-    Ram,
-    /// Something of the user's own; the note says what.
-    Other,
-}
-
-/// Writes the kind as in a boards file: `axi-gpio`.
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::AxiGpio => "axi-gpio",
-            Self::Xadc => "xadc",
-            Self::Sysmon => "sysmon",
-            Self::QuadSpi => "quad-spi",
-            Self::Iic => "iic",
-            Self::UserAccess => "user-access",
-            Self::DdrStatus => "ddr-status",
-            Self::Dna => "dna",
-            Self::StreamSwitch => "stream-switch",
-            Self::Cmac => "cmac",
-            Self::Mrmac => "mrmac",
-            Self::Cms => "cms",
-            Self::Drp => "drp",
-            Self::Uart => "uart",
-            Self::Ram => "ram",
-            Self::Other => "other",
-        })
-    }
+    /// The memories, if they are not the design's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_many")]
+    pub memory: Vec<Memory>,
 }
 
 /// A PCIe link at its best.

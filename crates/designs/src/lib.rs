@@ -22,17 +22,23 @@
 
 #![forbid(unsafe_code)]
 
+mod bars;
 pub mod catalogue;
 mod check;
 mod design;
+mod dma;
 mod error;
 mod ids;
+mod memory;
+mod peripheral;
 mod place;
 mod user_files;
 
+pub use bars::{Bar, BarShape};
 pub use catalogue::Catalogue;
-pub use design::{
-    Design, Dma, DmaIp, IdWord, Interface, Kind, Link, Memory, Peripheral, SYSMON_DIE, Variant,
-};
+pub use design::{Design, Facts, IdWord, Interrupt, Link, SYSMON_DIE, Variant};
+pub use dma::{Bypass, Dma, DmaIp, Interface, Stream};
 pub use error::{Error, Result};
 pub use ids::{CardIds, IdPattern};
+pub use memory::{Memory, MemoryKind};
+pub use peripheral::{Kind, Peripheral, Pins};

@@ -81,7 +81,7 @@ fn line(design: &Design) -> String {
     let mut memories: Vec<String> =
         design.memory.iter().map(|memory| format!("{:x}+{:x}", memory.base, memory.size)).collect();
     for variant in &design.variants {
-        let memory = variant.memory.unwrap();
+        let [memory] = variant.memory[..] else { panic!("{variant:?}") };
         let condition = match (&variant.word, &variant.revisions[..], variant.h2c, variant.c2h) {
             (Some(word), [], None, None) => word.clone(),
             (None, [revision], None, None) => format!("r{revision}"),

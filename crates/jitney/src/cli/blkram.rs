@@ -6,7 +6,7 @@ use super::channels;
 use super::rates::{Rates, Summary};
 use super::report::Report;
 use super::status::Status;
-use super::targets::{self, has_block_ram, nothing_tested};
+use super::targets::{self, block_ram, nothing_tested};
 use anyhow::bail;
 use jitney_boards::Board;
 use jitney_pattern::Pattern;
@@ -25,7 +25,7 @@ struct Outcome {
 pub(crate) fn blkram(args: &Blkram, json: bool) -> anyhow::Result<Status> {
     let mut report = Report::new(json);
     let session = Session::open(&args.selection)?;
-    let targets = targets::find(&session, &args.selection, &report, has_block_ram)?;
+    let targets = targets::find(&session, &args.selection, &report, |board| block_ram(board).is_some())?;
     if targets.boards.is_empty() {
         return Ok(nothing_tested("board with block RAM and DMA", json));
     }
@@ -40,7 +40,7 @@ pub(crate) fn blkram(args: &Blkram, json: bool) -> anyhow::Result<Status> {
 
 fn time(board: &Board, args: &Blkram, report: &mut Report) -> anyhow::Result<Outcome> {
     let card = board.card().identity().to_string();
-    let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
+    let Some(memory) = block_ram(board) else { bail!("{} has no block RAM that DMA reaches", board.name()) };
     let (base, size, transfers) = (memory.base, memory.size, args.transfers.get());
     let xdma = board.xdma()?;
     let (h2c, c2h) = channels::open(&xdma, args.dma)?;

@@ -7,7 +7,7 @@ use super::rates::{Rates, Summary};
 use super::report::Report;
 use super::size::human;
 use super::status::Status;
-use super::targets::{self, has_ddr, nothing_tested};
+use super::targets::{self, dram, nothing_tested};
 use anyhow::bail;
 use jitney_boards::Board;
 use jitney_memory::PageSize;
@@ -33,7 +33,7 @@ struct Outcome {
 pub(crate) fn ddr(args: &Ddr, json: bool) -> anyhow::Result<Status> {
     let mut report = Report::new(json);
     let session = Session::open(&args.selection)?;
-    let targets = targets::find(&session, &args.selection, &report, has_ddr)?;
+    let targets = targets::find(&session, &args.selection, &report, |board| dram(board).is_some())?;
     if targets.boards.is_empty() {
         return Ok(nothing_tested("board with DDR memory and DMA", json));
     }
@@ -98,7 +98,7 @@ fn test(board: &Board, args: &Ddr, report: &mut Report) -> anyhow::Result<Outcom
 
 impl Bench {
     fn new(board: &Board, args: &Ddr) -> anyhow::Result<Self> {
-        let Some(memory) = board.memory() else { bail!("{} has no memory that DMA reaches", board.name()) };
+        let Some(memory) = dram(board) else { bail!("{} has no DDR memory that DMA reaches", board.name()) };
         let size = args.size.unwrap_or(memory.size);
         if size > memory.size {
             bail!("{} has {:#x} bytes of memory, fewer than --size {size:#x}", board.name(), memory.size);

@@ -117,8 +117,9 @@ impl<'a> Facts<'a> {
 fn print_board(board: &Summary<'_>) {
     let version = board.version.map(|version| format!(", version {version:#x}")).unwrap_or_default();
     print_line(&format!("  board: {} (design {}{version})", board.board, board.design));
-    if let Some(memory) = board.memory {
-        print_line(&format!("  memory: {} at card address {:#x}", human(memory.size), memory.base));
+    for memory in board.memories {
+        let kind = memory.kind.map(|kind| format!(" ({kind})")).unwrap_or_default();
+        print_line(&format!("  memory: {} at card address {:#x}{kind}", human(memory.size), memory.base));
     }
     for peripheral in &board.peripherals {
         let note = peripheral.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();

@@ -5,10 +5,7 @@ use super::cards::{Session, is_gone};
 use super::held::held_cards;
 use super::report::{Report, print_line};
 use super::status::Status;
-use jitney_boards::{Board, Error};
-
-/// Memory of this size or less is block RAM inside the FPGA; more than that is DDR beside it.
-const BLOCK_RAM: u64 = 16 << 20;
+use jitney_boards::{Board, Error, Memory};
 
 /// The boards that a test is for.
 #[derive(Debug)]
@@ -53,14 +50,14 @@ pub(crate) fn find(
     Ok(Targets { boards, card_is_gone: !gone.is_empty() })
 }
 
-/// Whether DMA reaches DDR memory on it.
-pub(crate) fn has_ddr(board: &Board) -> bool {
-    board.memory().is_some_and(|memory| memory.size > BLOCK_RAM)
+/// The first memory on it that DMA reaches and that is DRAM, or may be.
+pub(crate) fn dram(board: &Board) -> Option<Memory> {
+    board.memories().iter().copied().find(Memory::may_be_dram)
 }
 
-/// Whether DMA reaches block RAM on it.
-pub(crate) fn has_block_ram(board: &Board) -> bool {
-    board.memory().is_some_and(|memory| memory.size <= BLOCK_RAM)
+/// The first memory on it that DMA reaches and that is inside the FPGA, or may be.
+pub(crate) fn block_ram(board: &Board) -> Option<Memory> {
+    board.memories().iter().copied().find(Memory::may_be_on_chip)
 }
 
 /// What is said when there was nothing to test.

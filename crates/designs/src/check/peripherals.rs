@@ -1,0 +1,79 @@
+//! The peripherals: where they are, and what only some kinds have.
+
+use super::{Check, Complaint, LARGEST_BAR, ensure};
+use crate::bars::no_such_bar;
+use crate::design::{Design, SYSMON_DIE};
+use crate::peripheral::{Kind, Peripheral};
+use crate::place::KeyPath;
+
+pub(super) fn check(design: &Design, at: &KeyPath) -> Check {
+    for (index, peripheral) in design.peripherals.iter().enumerate() {
+        let place = at.clone().key("peripherals").index(index);
+        check_place(peripheral, &place)?;
+        check_details(peripheral, &place)?;
+        let versioned = design.id_word.is_some_and(|word| word.version_offset.is_some());
+        let key = || place.clone().key("sequencer_from_version");
+        ensure(peripheral.sequencer_from_version == 0 || versioned, key, || {
+            "the design has no id_word with a version_offset".into()
+        })?;
+        ensure(
+            design.dma.is_none_or(|dma| !dma.uses(peripheral.bar)),
+            || place.clone().key("bar"),
+            || format!("BAR {} is the DMA engine's", peripheral.bar),
+        )?;
+        let overlapping = design.peripherals[..index].iter().find(|other| overlap(other, peripheral));
+        if let Some(other) = overlapping {
+            let message = format!(
+                "the {} at {:#x} overlaps the {} at {:#x}, which has {:#x} bytes",
+                peripheral.kind, peripheral.offset, other.kind, other.offset, other.size
+            );
+            return Err(Complaint { key: place.key("offset"), message });
+        }
+    }
+    Ok(())
+}
+
+fn check_place(peripheral: &Peripheral, place: &KeyPath) -> Check {
+    let key = |name: &'static str| move || place.clone().key(name);
+    let Peripheral { bar, offset, size, .. } = *peripheral;
+    ensure(bar < 6, key("bar"), || no_such_bar(bar))?;
+    ensure(offset.is_multiple_of(4), key("offset"), || format!("{offset:#x} is no multiple of 4"))?;
+    ensure(size > 0 && size.is_multiple_of(4), key("size"), || {
+        format!("{size:#x} is no multiple of 4 above 0")
+    })?;
+    let end = offset.checked_add(size);
+    ensure(end.is_some_and(|end| end <= LARGEST_BAR), key("offset"), || {
+        format!("{size:#x} bytes at {offset:#x} end beyond 4 GiB, where no BAR of registers does")
+    })
+}
+
+fn check_details(peripheral: &Peripheral, place: &KeyPath) -> Check {
+    let key = |name: &'static str| move || place.clone().key(name);
+    let Peripheral { kind, size, ports, slaves, .. } = *peripheral;
+    ensure(ports == 0 || (kind == Kind::StreamSwitch && ports <= 16), key("ports"), || {
+        "only a stream-switch has ports, 16 at most".into()
+    })?;
+    ensure(kind != Kind::StreamSwitch || ports > 0, key("ports"), || "say how many it has".into())?;
+    ensure(slaves == 0 || kind == Kind::Sysmon, key("slaves"), || "only a sysmon has slaves".into())?;
+    let dies = u64::from(slaves) + 1;
+    ensure(slaves == 0 || size >= dies * SYSMON_DIE, key("size"), || {
+        format!("the registers of {dies} dies need {:#x} bytes", dies * SYSMON_DIE)
+    })?;
+    let most = kind.words(size);
+    ensure(peripheral.words.len() as u64 <= most, key("words"), || {
+        format!("a {kind} of {size:#x} bytes has {most} words that a boards file can say")
+    })?;
+    ensure(peripheral.pins.is_empty() || kind == Kind::AxiGpio, key("pins"), || {
+        "only an axi-gpio has pins".into()
+    })?;
+    ensure(peripheral.pins.len() <= 2, key("pins"), || "an axi-gpio has two channels at most".into())?;
+    ensure(
+        peripheral.sequencer_from_version == 0 || kind == Kind::Xadc,
+        key("sequencer_from_version"),
+        || "only an xadc has a sequencer".into(),
+    )
+}
+
+fn overlap(a: &Peripheral, b: &Peripheral) -> bool {
+    a.bar == b.bar && a.offset < b.offset + b.size && b.offset < a.offset + a.size
+}

@@ -1,0 +1,178 @@
+//! What a boards file says about a peripheral.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A peripheral: a block of registers in a BAR.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peripheral {
+    /// What it is.
+    pub kind: Kind,
+    /// The BAR that it is in.
+    pub bar: u8,
+    /// Offset of its frame in the BAR, in bytes.
+    pub offset: u64,
+    /// Size of its frame in bytes.
+    #[serde(default = "Peripheral::frame", skip_serializing_if = "Peripheral::is_frame")]
+    pub size: u64,
+    /// The PCI revision from which on it is there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub from_revision: u8,
+    /// A stream switch's ports on either side.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub ports: u8,
+    /// A SYSMON's slaves: one for each further die of the FPGA.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub slaves: u8,
+    /// What its registers hold when nobody has written them: an AXI GPIO's inputs (channel 1, then 2), the time stamp of a
+    /// user-access, the three words of a DNA, of peripherals that are known by name only the first registers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub words: Vec<u32>,
+    /// What the pins of an AXI GPIO's channels are built as; both ways if nothing is said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<Pins>,
+    /// The version of the board ([`IdWord::version_offset`]) from which on an XADC runs its sequencer. Before that it
+    /// converts the temperature alone.
+    #[serde(default, skip_serializing_if = "is_zero_32")]
+    pub sequencer_from_version: u32,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Peripheral {
+    /// The frame that most AXI-Lite peripherals decode: 4 KiB.
+    const fn frame() -> u64 {
+        0x1000
+    }
+
+    fn is_frame(size: &u64) -> bool {
+        *size == Self::frame()
+    }
+
+    /// Whether the byte at `offset` of BAR `bar` is in its frame.
+    #[must_use]
+    pub fn contains(&self, bar: u8, offset: u64) -> bool {
+        self.bar == bar && offset >= self.offset && offset - self.offset < self.size
+    }
+}
+
+fn is_zero(value: &u8) -> bool {
+    *value == 0
+}
+
+fn is_zero_32(value: &u32) -> bool {
+    *value == 0
+}
+
+/// What the pins of a channel of an AXI GPIO were built as (PG144, "All Inputs", "All Outputs").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pins {
+    /// Inputs only.
+    Inputs,
+    /// Outputs only.
+    Outputs,
+    /// Each is what software makes it.
+    Both,
+}
+
+/// What a peripheral is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// General purpose inputs and outputs (PG144).
+    AxiGpio,
+    /// Temperature and voltages of a 7-series FPGA (PG091).
+    Xadc,
+    /// Temperature and voltages of an UltraScale FPGA (PG185).
+    Sysmon,
+    /// SPI master with the configuration flash (PG153).
+    QuadSpi,
+    /// I2C master (PG090).
+    Iic,
+    /// The time of the build, in a GPIO.
+    UserAccess,
+    /// Reset and state of the DDR controller, in a GPIO.
+    DdrStatus,
+    /// The FPGA's unique number, in a GPIO.
+    Dna,
+    /// Routes between streams (PG085).
+    StreamSwitch,
+    /// 100G Ethernet of UltraScale+ (PG203).
+    Cmac,
+    /// Ethernet of Versal (PG314).
+    Mrmac,
+    /// The Alveo card management (PG348).
+    Cms,
+    /// Dynamic reconfiguration ports of transceivers.
+    Drp,
+    /// Serial port (PG142).
+    Uart,
+    /// Plain memory.
+    Ram,
+    /// Something of the user's own; the note says what.
+    Other,
+}
+
+impl Kind {
+    /// Whether what its registers mean is known here, so that they cannot hold just anything. Of the rest only the name is.
+    #[must_use]
+    pub fn has_own_registers(self) -> bool {
+        match self {
+            Self::AxiGpio
+            | Self::Xadc
+            | Self::Sysmon
+            | Self::QuadSpi
+            | Self::UserAccess
+            | Self::DdrStatus
+            | Self::Dna
+            | Self::StreamSwitch => true,
+            Self::Iic
+            | Self::Cmac
+            | Self::Mrmac
+            | Self::Cms
+            | Self::Drp
+            | Self::Uart
+            | Self::Ram
+            | Self::Other => false,
+        }
+    }
+
+    /// How many words a boards file can say of one that has `size` bytes.
+    pub(crate) fn words(self, size: u64) -> u64 {
+        match self {
+            Self::AxiGpio => 2,
+            Self::UserAccess => 1,
+            Self::Dna => 3,
+            own if own.has_own_registers() => 0,
+            _ => size / 4,
+        }
+    }
+}
+
+/// Writes the kind as in a boards file: `axi-gpio`.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::AxiGpio => "axi-gpio",
+            Self::Xadc => "xadc",
+            Self::Sysmon => "sysmon",
+            Self::QuadSpi => "quad-spi",
+            Self::Iic => "iic",
+            Self::UserAccess => "user-access",
+            Self::DdrStatus => "ddr-status",
+            Self::Dna => "dna",
+            Self::StreamSwitch => "stream-switch",
+            Self::Cmac => "cmac",
+            Self::Mrmac => "mrmac",
+            Self::Cms => "cms",
+            Self::Drp => "drp",
+            Self::Uart => "uart",
+            Self::Ram => "ram",
+            Self::Other => "other",
+        })
+    }
+}
