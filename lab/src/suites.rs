@@ -67,7 +67,7 @@ macro_rules! test {
 pub(crate) const SUITES: [Suite; 5] = [
     Suite {
         cards: &[Card::Edu, Card::Nvme],
-        boards: &["nitefury", "tef1001-dma-blkram"],
+        boards: &["nitefury", "tef1001-dma-blkram --interrupts msix"],
         boot: IOMMU_ON,
         tests: &[
             test!("kernel-boots", 10),
@@ -113,7 +113,7 @@ pub(crate) const SUITES: [Suite; 5] = [
     // QEMU 11.1 aborts when a card with MSI-X is unplugged: the first board has MSI instead. The second is in a narrow slot.
     Suite {
         cards: &[],
-        boards: &["nitefury --interrupts msi", "tef1001-dma-blkram --lanes 1"],
+        boards: &["nitefury --interrupts msi", "tef1001-dma-blkram --interrupts msix --lanes 1"],
         boot: IOMMU_ON,
         tests: &[
             test!("doctor-link", 20),

@@ -21,7 +21,7 @@ pub enum Error {
     /// No design in the catalogue has the card's ids.
     #[error(
         "{card} is no board in the catalogue: subsystem {:04x}:{:04x}, revision {:#04x}{seen}; \
-         describe it in a file in ~/.config/jitney/boards/, or in one that JITNEY_BOARDS names",
+         describe it in a file in ~/.config/jitney/boards/, or in one that JITNEY_BOARDS names{unusable}",
         card.subsystem_vendor, card.subsystem_device, card.revision
     )]
     UnknownBoard {
@@ -29,6 +29,8 @@ pub enum Error {
         card: Box<Identity>,
         /// What its id word says, if designs with these ids have one; else empty.
         seen: String,
+        /// Which boards files are wrong, one of which may have it; mostly empty.
+        unusable: String,
     },
 
     /// The design has no such peripheral.

@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::error::{Error, Result};
-use jitney_designs::{CardIds, Catalogue, Design, DmaIp, Facts};
+use jitney_designs::{self as designs, CardIds, Catalogue, Design, DmaIp, Facts};
 use jitney_vfio::{Card, ErrorKind, Identity};
 use jitney_xdma::{Direction, Xdma};
 use std::sync::Arc;
@@ -41,10 +41,13 @@ pub fn probe(card: &Arc<dyn Card>) -> Result<Option<Xdma>> {
 ///
 /// # Errors
 /// [`Error::UnknownBoard`] if no design has its ids; [`Error::Card`] or [`Error::Xdma`] if a register that tells
-/// variants of the design apart cannot be read.
+/// variants of the design apart cannot be read; [`Error::Catalogue`] if a boards file names its design and is wrong.
 pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board> {
     let mut seen = String::new();
     for design in catalogue.candidates(ids(card.identity())) {
+        if let Some(bad) = design.names().find_map(|name| catalogue.bad_file(name)) {
+            return Err(designs::Error::clone(bad.error()).into());
+        }
         let word = design.id_word.map(|place| register(card, place.bar, place.offset)).transpose()?;
         let facts = Facts { word, channels: channels(card, design)?, revision: card.identity().revision };
         let variant = design.variant(&facts);
@@ -61,7 +64,8 @@ pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board>
             design: Arc::clone(design),
         });
     }
-    Err(Error::UnknownBoard { card: Box::new(card.identity().clone()), seen })
+    let unusable = catalogue.bad_files().iter().map(|bad| format!("; not used: {}", bad.error())).collect();
+    Err(Error::UnknownBoard { card: Box::new(card.identity().clone()), seen, unusable })
 }
 /// The channels that the XDMA has, H2C and C2H, if a variant of the design asks for them.
 fn channels(card: &Arc<dyn Card>, design: &Design) -> Result<Option<[u8; 2]>> {

@@ -17,7 +17,7 @@
 //! peripherals = [                    # a frame has 0x1000 bytes unless `size` says otherwise
 //!   { kind = "axi-gpio", bar = 0, offset = 0x0000, note = "filter coefficients" },
 //!   { kind = "xadc", bar = 0, offset = 0x1000, from_revision = 1 },
-//!   { kind = "other", bar = 0, offset = 0x2000, size = 0x100, note = "the filter" },
+//!   { name = "filter", kind = "other", bar = 0, offset = 0x2000, size = 0x100, note = "four taps" },
 //! ]
 //! link = { gt_per_s = 5.0, lanes = 4 }
 //! note = "What a user should know besides."
@@ -55,19 +55,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A file with an unknown key, overlapping peripherals, or two designs that one card could be is refused with the
-//! line and the key. Users' files are read from `$XDG_CONFIG_HOME/jitney/boards/*.toml` (without the variable, from
-//! `~/.config/jitney/boards/*.toml`) and from the files and folders that the environment variable `JITNEY_BOARDS`
-//! names, with `:` between them. They win over what is built in.
+//! # Where they are
+//!
+//! Files ending in `.toml` are read from these folders, and win over those before them, first the built-in designs:
+//!
+//! 1. `/usr/share/jitney/boards`, where packages put them,
+//! 2. `/etc/jitney/boards`, the machine's own,
+//! 3. `$XDG_CONFIG_HOME/jitney/boards` (without the variable, `~/.config/jitney/boards`), the user's,
+//! 4. files and folders that the environment variable `JITNEY_BOARDS` names, with `:` between them.
+//!
+//! To win is to take the place of a design of the same name, and to be asked first what a card is.
+//!
+//! A file with an unknown key, overlapping peripherals, or two designs that one card could be is refused with the line
+//! and the key. It does not hold up what has nothing to do with it: the [`Catalogue`] keeps the error for whoever asks
+//! for one of the boards that the file names ([`Catalogue::bad_file`]).
 
-use crate::check::{Complaint, check, check_distinct};
 use crate::design::Design;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::file::{self, BadFile};
 use crate::ids::CardIds;
-use crate::place::{KeyPath, line_of};
-use crate::user_files;
-use serde::{Deserialize, Serialize};
-use std::path::Path;
+use crate::user_files::{self, Layer};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 /// The files that come with the crate, one for each family of boards.
@@ -82,60 +90,109 @@ const BUILT_IN: [(&str, &str); 8] = [
     ("other.toml", include_str!("../catalogue/other.toml")),
 ];
 
-static BUILT_IN_DESIGNS: LazyLock<Vec<Arc<Design>>> = LazyLock::new(|| {
-    let mut designs = Vec::new();
+static BUILT_IN_DESIGNS: LazyLock<Vec<Known>> = LazyLock::new(|| {
+    let mut designs: Vec<Known> = Vec::new();
     for (name, text) in BUILT_IN {
-        add(&mut designs, Path::new(name), text).unwrap_or_else(|error| unreachable!("built in: {error}"));
+        let new = file::read(Path::new(name), text, designs.iter().map(|known| &*known.design));
+        let new = new.unwrap_or_else(|error| unreachable!("built in: {error}"));
+        designs.extend(new.into_iter().map(|design| Known { design: Arc::new(design), file: None }));
     }
     designs
 });
 
-/// The designs that are known.
+/// A design and where it is from.
 #[derive(Debug, Clone)]
+pub struct Known {
+    /// The design.
+    pub design: Arc<Design>,
+    /// The boards file that it is in; `None` for a built-in one.
+    pub file: Option<PathBuf>,
+}
+
+/// The designs that are known.
+#[derive(Debug, Clone, Default)]
 pub struct Catalogue {
-    users: Vec<Arc<Design>>,
+    /// Those of users' files, the layer that wins first.
+    layers: Vec<(Layer, Vec<Known>)>,
+    bad: Vec<BadFile>,
+    without_built_in: bool,
 }
 
 impl Catalogue {
     /// The designs that come with the crate.
     #[must_use]
     pub fn built_in() -> Self {
-        Self { users: Vec::new() }
+        Self::default()
     }
 
-    /// The designs that come with the crate and those of the user's files in the usual places, see the
-    /// [module](self).
+    /// The designs of one boards file, and no others.
     ///
     /// # Errors
-    /// [`Error::File`] for a file that cannot be read or that `JITNEY_BOARDS` names and is not there,
-    /// [`Error::Catalogue`] for one that is wrong.
+    /// As [`with_file`](Self::with_file).
+    pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
+        Self { without_built_in: true, ..Self::default() }.with_file(path)
+    }
+
+    /// The designs that come with the crate and those of the files in the usual places, see the [module](self). A file that
+    /// is wrong is a [`bad_file`](Self::bad_files).
+    ///
+    /// # Errors
+    /// [`Error::File`](crate::Error::File) for a folder that cannot be read, or what `JITNEY_BOARDS` names and is not there.
     pub fn load() -> Result<Self> {
-        user_files::usual(|name| std::env::var_os(name))?.iter().try_fold(Self::built_in(), Self::with_file)
+        let files = user_files::usual(Path::new("/"), |name| std::env::var_os(name))?;
+        Ok(files.iter().fold(Self::built_in(), |catalogue, (layer, path)| catalogue.with_usual(*layer, path)))
     }
 
-    /// The same with the designs of one more boards file, which win over those that are built in.
+    /// The same with the designs of one more boards file, which win over all others but those that were added like this.
     ///
     /// # Errors
-    /// [`Error::File`] if it cannot be read, [`Error::Catalogue`] if it is wrong, or has a design that another of
-    /// the user's files has.
+    /// [`Error::File`](crate::Error::File) if it cannot be read, [`Error::Catalogue`](crate::Error::Catalogue) if it is
+    /// wrong, or has a design that another file that was added has.
     pub fn with_file(mut self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
-            path: path.to_owned(),
-            source,
-            remedy: "",
-        })?;
-        add(&mut self.users, path, &text)?;
+        self.add(Layer::Named, path, &file::text(path)?)?;
         Ok(self)
     }
 
-    /// All designs, the user's first. A built-in one that the user replaces is not among them.
-    pub fn designs(&self) -> impl Iterator<Item = &Arc<Design>> {
-        let replaced = |design: &Design| self.users.iter().any(|own| own.is_named(&design.name));
-        self.users.iter().chain(BUILT_IN_DESIGNS.iter().filter(move |design| !replaced(design)))
+    fn with_usual(mut self, layer: Layer, path: &Path) -> Self {
+        let text = file::text(path);
+        let added = text.as_ref().map_err(Clone::clone).and_then(|text| self.add(layer, path, text));
+        if let Err(error) = added {
+            self.bad.push(BadFile::new(path, error, text.as_deref().unwrap_or_default()));
+        }
+        self
     }
 
-    /// The design that has `name` as its name or an alias.
+    fn add(&mut self, layer: Layer, path: &Path, text: &str) -> Result<()> {
+        let at = self.layers.partition_point(|(other, _)| *other > layer);
+        if self.layers.get(at).is_none_or(|(other, _)| *other != layer) {
+            self.layers.insert(at, (layer, Vec::new()));
+        }
+        let beside = &mut self.layers[at].1;
+        let new = file::read(path, text, beside.iter().map(|known| &*known.design))?;
+        let known = |design| Known { design: Arc::new(design), file: Some(path.to_owned()) };
+        beside.extend(new.into_iter().map(known));
+        Ok(())
+    }
+
+    /// All designs with where each is from, those that win first. One that another takes the place of is not among them.
+    pub fn known(&self) -> impl Iterator<Item = &Known> {
+        let built_in = if self.without_built_in { &[] } else { &BUILT_IN_DESIGNS[..] };
+        let layers = move || self.layers.iter().map(|(_, layer)| &layer[..]).chain([built_in]);
+        let is_replaced = move |known: &Known, depth: usize| {
+            layers().take(depth).flatten().any(|above| above.design.is_named(&known.design.name))
+        };
+        layers()
+            .enumerate()
+            .flat_map(move |(depth, layer)| layer.iter().filter(move |known| !is_replaced(known, depth)))
+    }
+
+    /// All designs, those that win first.
+    pub fn designs(&self) -> impl Iterator<Item = &Arc<Design>> {
+        self.known().map(|known| &known.design)
+    }
+
+    /// The design that has `name` as its name or an alias, or that has a variant of this name.
     #[must_use]
     pub fn design(&self, name: &str) -> Option<&Arc<Design>> {
         self.designs().find(|design| design.is_named(name))
@@ -146,40 +203,18 @@ impl Catalogue {
     pub fn candidates(&self, card: CardIds) -> impl Iterator<Item = &Arc<Design>> {
         self.designs().filter(move |design| design.matches(card))
     }
-}
 
-/// A boards file.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(default)]
-    design: Vec<Design>,
-}
-
-/// Adds the designs of the file at `path` to those that are on the same footing.
-fn add(designs: &mut Vec<Arc<Design>>, path: &Path, text: &str) -> Result<()> {
-    let file: File = toml::from_str(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        Error::Catalogue {
-            path: path.to_owned(),
-            line: line_of(text, offset),
-            key: KeyPath::at(text, offset).to_string(),
-            message: error.message().to_owned(),
-        }
-    })?;
-    for (index, design) in file.design.into_iter().enumerate() {
-        let at = KeyPath::default().key("design").index(index);
-        check(&design, &at)
-            .and_then(|()| designs.iter().try_for_each(|earlier| check_distinct(&design, &at, earlier)))
-            .map_err(|Complaint { key, message }| Error::Catalogue {
-                path: path.to_owned(),
-                line: key.line(text),
-                key: key.to_string(),
-                message: format!("{message} (design {:?})", design.name),
-            })?;
-        designs.push(Arc::new(design));
+    /// The files in the usual places that cannot be used.
+    #[must_use]
+    pub fn bad_files(&self) -> &[BadFile] {
+        &self.bad
     }
-    Ok(())
+
+    /// The file that names a design, alias or variant `name` and cannot be used.
+    #[must_use]
+    pub fn bad_file(&self, name: &str) -> Option<&BadFile> {
+        self.bad.iter().rev().find(|bad| bad.names().iter().any(|own| own == name))
+    }
 }
 
 #[cfg(test)]

@@ -2,35 +2,38 @@
 
 use super::*;
 use crate::bars::BarShape;
+use crate::check::check;
 use crate::design::{IdWord, Interrupt, Link, Variant};
 use crate::dma::{Bypass, Dma, DmaIp, Interface, Stream};
+use crate::file::File;
 use crate::ids::IdPattern;
 use crate::memory::{Memory, MemoryKind};
 use crate::peripheral::{Kind, Peripheral, Pins};
+use crate::place::KeyPath;
 use proptest::prelude::*;
 use std::fs;
 
 const HEAD: &str =
     "[[design]]\nname = \"mine\"\nboard = \"B\"\npci = [\"10ee:7024\"]\nsubsystem = \"1234:0001\"\n";
 
+fn read(text: &str) -> Result<Vec<Design>> {
+    file::read(Path::new("my.toml"), text, std::iter::empty())
+}
+
 /// What adding a file with `text` says.
 fn complaint(text: &str) -> String {
-    add(&mut Vec::new(), Path::new("my.toml"), text).unwrap_err().to_string()
+    read(text).unwrap_err().to_string()
 }
 
 #[test]
 fn the_built_in_files_are_right() {
-    let mut designs = Vec::new();
-    for (name, text) in BUILT_IN {
-        add(&mut designs, Path::new(name), text).unwrap();
-    }
-    assert_eq!(designs.len(), 51);
+    assert_eq!(Catalogue::built_in().designs().count(), 51);
     assert_eq!(BUILT_IN.len(), fs::read_dir("catalogue").unwrap().count(), "every file is built in");
 }
 
 #[test]
 fn an_empty_file_is_right() {
-    add(&mut Vec::new(), Path::new("my.toml"), "# nothing yet\n").unwrap();
+    read("# nothing yet\n").unwrap();
 }
 
 #[test]
@@ -162,7 +165,7 @@ fn designs_have_to_be_distinct() {
     assert!(complaint(&wild).contains("could be \"mine\""));
 
     let apart = format!("{HEAD}revisions = [0, 1]\n{}revisions = [2]\n", HEAD.replace("mine", "yours"));
-    add(&mut Vec::new(), Path::new("my.toml"), &apart).unwrap();
+    read(&apart).unwrap();
     assert!(complaint(&apart.replace("[2]", "[1, 2]")).contains("could be"));
 }
 
@@ -179,6 +182,62 @@ fn users_designs_win() {
     assert!(again.contains("mine.toml:2") && again.contains("already"), "{again}");
     let missing = Catalogue::built_in().with_file("/nowhere.toml").unwrap_err().to_string();
     assert!(missing.contains("/nowhere.toml"), "{missing}");
+}
+
+fn written(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let file = folder.join(name);
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn later_layers_win_and_within_one_no_two_designs_are_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, board: &str| {
+        written(folder.path(), name, &HEAD.replace("\"B\"", &format!("\"{board}\"")))
+    };
+    let board = |catalogue: &Catalogue| catalogue.design("mine").unwrap().board.clone();
+    let machine = Catalogue::built_in().with_usual(Layer::Machine, &file("b.toml", "machine"));
+    let all = machine.clone().with_usual(Layer::Package, &file("a.toml", "package"));
+    assert_eq!(board(&all), "machine", "whatever comes first");
+    let all = all.with_usual(Layer::User, &file("c.toml", "user"));
+    assert_eq!(board(&all), "user");
+    assert_eq!(all.known().filter(|known| known.design.name == "mine").count(), 1);
+    assert!(all.known().next().unwrap().file.as_ref().unwrap().ends_with("c.toml"));
+
+    let twice = machine.with_usual(Layer::Machine, &file("d.toml", "again"));
+    assert_eq!(board(&twice), "machine");
+    let bad = twice.bad_file("mine").unwrap();
+    assert!(bad.error().to_string().contains("d.toml:2: design[0].name: there is a design \"mine\" already"));
+}
+
+#[test]
+fn a_wrong_file_fails_the_boards_that_it_names_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong =
+        written(folder.path(), "wrong.toml", &format!("{HEAD}surprise = 1\naliases = [\"litefury\"]\n"));
+    let catalogue = Catalogue::built_in().with_usual(Layer::User, &wrong);
+    let catalogue = catalogue.with_usual(Layer::User, Path::new("/nowhere/x.toml"));
+    assert_eq!(catalogue.designs().count(), 51);
+    assert_eq!(catalogue.bad_files().len(), 2);
+    for name in ["mine", "litefury"] {
+        let bad = catalogue.bad_file(name).unwrap();
+        assert_eq!(bad.path(), wrong);
+        assert!(
+            bad.error().to_string().contains("wrong.toml:6: design[0].surprise: unknown field"),
+            "{bad:?}"
+        );
+    }
+    assert!(catalogue.bad_file("nitefury").is_none());
+    assert!(catalogue.bad_files()[1].error().to_string().contains("/nowhere/x.toml: No such file"));
+}
+
+#[test]
+fn a_file_alone_has_its_own_designs_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = Catalogue::of_file(written(folder.path(), "own.toml", HEAD)).unwrap();
+    assert_eq!(own.designs().map(|design| &*design.name).collect::<Vec<_>>(), ["mine"]);
+    assert!(Catalogue::of_file("/nowhere.toml").is_err());
 }
 
 fn ids() -> impl Strategy<Value = IdPattern> {
@@ -201,9 +260,10 @@ fn peripheral() -> impl Strategy<Value = Peripheral> {
     let kind = prop::sample::select(vec![Kind::AxiGpio, Kind::StreamSwitch, Kind::Cms, Kind::Other]);
     let numbers = (any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>());
     let pins = prop::sample::select(vec![Pins::Inputs, Pins::Outputs, Pins::Both]);
-    let held = (any::<Vec<u32>>(), prop::collection::vec(pins, 0..3), any::<u32>());
+    let held = (any::<Vec<u32>>(), prop::collection::vec(pins, 0..3), any::<u32>(), any::<Option<String>>());
     (kind, address(), prop_oneof![Just(0x1000), address()], numbers, held, any::<Option<String>>()).prop_map(
         |(kind, offset, size, (bar, from_revision, ports, slaves), held, note)| Peripheral {
+            name: held.3,
             words: held.0,
             pins: held.1,
             sequencer_from_version: held.2,

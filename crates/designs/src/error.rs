@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// The result of reading boards files.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A boards file that cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A boards file or folder cannot be read.
@@ -16,7 +17,7 @@ pub enum Error {
         /// Which file or folder.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        source: Arc<io::Error>,
         /// What to do about it; may be empty.
         remedy: &'static str,
     },

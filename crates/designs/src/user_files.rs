@@ -1,32 +1,56 @@
-//! Where users keep their boards files.
+//! Where boards files are kept.
 
 use crate::error::{Error, Result};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// The user's boards files in the order in which they are read. `environment` looks up a variable.
-pub(crate) fn usual(environment: impl Fn(&str) -> Option<OsString>) -> Result<Vec<PathBuf>> {
+/// Whose a boards file is. A later one wins over an earlier one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Layer {
+    /// A package's.
+    Package,
+    /// The machine's.
+    Machine,
+    /// The user's.
+    User,
+    /// It was named.
+    Named,
+}
+
+/// The boards files in the order in which they are read. `root` is where the file system begins, `environment` looks up a
+/// variable.
+pub(crate) fn usual(
+    root: &Path,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<(Layer, PathBuf)>> {
     let set = |name| environment(name).filter(|value| !value.is_empty());
     // The base directory specification has relative paths ignored.
     let config = set("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
     let config = config.or_else(|| set("HOME").map(|home| Path::new(&home).join(".config")));
 
+    let folders = [
+        (Layer::Package, Some(root.join("usr/share"))),
+        (Layer::Machine, Some(root.join("etc"))),
+        (Layer::User, config),
+    ];
     let mut files = Vec::new();
-    if let Some(folder) = config.map(|config| config.join("jitney/boards")) {
+    for (layer, folder) in folders {
+        let Some(folder) = folder.map(|folder| folder.join("jitney/boards")) else { continue };
         match in_folder(&folder) {
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            found => files = found?,
+            found => files.extend(found?.into_iter().map(|file| (layer, file))),
         }
     }
     if let Some(named) = set("JITNEY_BOARDS") {
         for path in std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()) {
             if path.is_dir() {
-                files.extend(in_folder(&path)?);
+                files.extend(in_folder(&path)?.into_iter().map(|file| (Layer::Named, file)));
             } else if path.exists() {
-                files.push(path);
+                files.push((Layer::Named, path));
             } else {
-                let source = io::ErrorKind::NotFound.into();
+                let source = Arc::new(io::ErrorKind::NotFound.into());
                 return Err(Error::File { path, source, remedy: "; correct JITNEY_BOARDS, which names it" });
             }
         }
@@ -39,7 +63,11 @@ fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     let list = || -> io::Result<Vec<PathBuf>> {
         std::fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
     };
-    let mut files = list().map_err(|source| Error::File { path: folder.to_owned(), source, remedy: "" })?;
+    let mut files = list().map_err(|source| Error::File {
+        path: folder.to_owned(),
+        source: Arc::new(source),
+        remedy: "",
+    })?;
     files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     Ok(files)
@@ -51,7 +79,30 @@ mod tests {
     use std::fs;
 
     fn found(variables: &[(&str, &Path)]) -> Result<Vec<PathBuf>> {
-        usual(|name| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).into()))
+        let environment =
+            |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).into());
+        let files = usual(Path::new("/nowhere"), environment)?;
+        Ok(files.into_iter().map(|(_, file)| file).collect())
+    }
+
+    #[test]
+    fn a_package_s_files_come_before_the_machine_s_and_the_user_s() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let file = |folder: &str, name: &str| {
+            fs::create_dir_all(root.join(folder)).unwrap();
+            let file = root.join(folder).join(name);
+            fs::write(&file, "").unwrap();
+            file
+        };
+        let user = file("home/.config/jitney/boards", "a.toml");
+        let machine = file("etc/jitney/boards", "b.toml");
+        let package = file("usr/share/jitney/boards", "c.toml");
+        let home = root.join("home");
+        let found = usual(root, |name| (name == "HOME").then(|| home.clone().into())).unwrap();
+        let expected = [(Layer::Package, package), (Layer::Machine, machine), (Layer::User, user)];
+        assert_eq!(found, expected);
+        assert!(found.is_sorted());
     }
 
     #[test]

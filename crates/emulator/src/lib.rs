@@ -6,13 +6,15 @@
 //!
 //! ```
 //! use jitney_emulator::boards::{Board, BoardOptions};
+//! use jitney_emulator::designs::Catalogue;
 //! use jitney_emulator::{Function, Options, Server};
 //! use std::sync::Arc;
 //!
-//! let board = BoardOptions { faults: vec!["hang:h2c0@100".parse()?], ..Default::default() };
+//! let options = BoardOptions { faults: vec!["hang:h2c0@100".parse()?], ..Default::default() };
+//! let board = Board::named(&Catalogue::built_in(), "nitefury")?.with(options);
 //! let socket = std::env::temp_dir().join(format!("nitefury-{}.sock", std::process::id()));
 //! let server = Server::bind(&socket, Options::default(), |host| -> Result<Arc<dyn Function>, Box<dyn std::error::Error>> {
-//!     Ok(Arc::new(Board::new("nitefury", &board, host)?))
+//!     Ok(Arc::new(board.plug_into(host)?))
 //! })?;
 //! let stop = server.stop_handle();
 //! # stop.stop()?;
@@ -34,6 +36,7 @@ mod server;
 pub mod stream;
 pub mod xdma;
 
+pub use jitney_designs as designs;
 pub use jitney_memory::{Mapping, Memfd};
 pub use jitney_xdma_spec::{Alignments, Direction};
 

@@ -1,7 +1,8 @@
 //! An emulated NiteFury and a broker that owns it, on threads of this process.
 
 use jitney_broker::{Broker, Bus, StopHandle};
-use jitney_emulator::boards::{Board, BoardOptions};
+use jitney_emulator::boards::{Board, BoardOptions, PluggedBoard};
+use jitney_emulator::designs::Catalogue;
 use jitney_emulator::{Function, Options, Server};
 use jitney_vfio::{CardAddress, OpenOptions, OpenedCard, OpenedSpace, open_all_with};
 use std::path::{Path, PathBuf};
@@ -57,7 +58,7 @@ impl Drop for Serving {
 
 /// An emulated NiteFury.
 pub(crate) struct Emulated {
-    pub(crate) board: Arc<Board>,
+    pub(crate) board: Arc<PluggedBoard>,
     pub(crate) address: CardAddress,
     stop: jitney_emulator::StopHandle,
     thread: Option<JoinHandle<()>>,
@@ -70,8 +71,9 @@ impl Emulated {
         let socket = folder.path().join("board.sock");
         let made = Mutex::new(None);
         let options = BoardOptions { memory: Some(16 << 20), ..BoardOptions::default() };
+        let emulated = Board::named(&Catalogue::built_in(), "nitefury").unwrap().with(options);
         let server = Server::bind(&socket, Options::default(), |host| {
-            let board = Arc::new(Board::new("nitefury", &options, host).unwrap());
+            let board = Arc::new(emulated.plug_into(host).unwrap());
             *made.lock().unwrap() = Some(Arc::clone(&board));
             Ok::<_, jitney_emulator::ServerError>(board as Arc<dyn Function>)
         })

@@ -23,6 +23,9 @@ pub(crate) struct Complaint {
     pub(crate) message: String,
 }
 
+/// What is said of a name that is none.
+const NO_NAME: &str = "a name has at least one character, and none that is a control character, '/' or '#'";
+
 type Check = Result<(), Complaint>;
 
 /// Complains unless `right`.

@@ -1,6 +1,6 @@
 //! The peripherals: where they are, and what only some kinds have.
 
-use super::{Check, Complaint, LARGEST_BAR, ensure};
+use super::{Check, Complaint, LARGEST_BAR, NO_NAME, ensure, is_name};
 use crate::bars::no_such_bar;
 use crate::design::{Design, SYSMON_DIE};
 use crate::peripheral::{Kind, Peripheral};
@@ -11,6 +11,12 @@ pub(super) fn check(design: &Design, at: &KeyPath) -> Check {
         let place = at.clone().key("peripherals").index(index);
         check_place(peripheral, &place)?;
         check_details(peripheral, &place)?;
+        if let Some(name) = &peripheral.name {
+            let key = || place.clone().key("name");
+            ensure(is_name(name), key, || NO_NAME.into())?;
+            let again = design.peripherals[..index].iter().any(|other| other.name.as_ref() == Some(name));
+            ensure(!again, key, || format!("there is a peripheral {name:?} already"))?;
+        }
         let versioned = design.id_word.is_some_and(|word| word.version_offset.is_some());
         let key = || place.clone().key("sequencer_from_version");
         ensure(peripheral.sequencer_from_version == 0 || versioned, key, || {

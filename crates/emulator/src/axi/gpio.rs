@@ -26,9 +26,10 @@ impl GpioChannel {
         Self { pins: 0, fixed: Some(0), data: AtomicU32::new(0), tristate: AtomicU32::new(0) }
     }
 
-    /// Pins whose direction software chooses by the tristate register; inputs after power-up, with nothing driving them.
-    pub const fn programmable() -> Self {
-        Self { pins: 0, fixed: None, data: AtomicU32::new(0), tristate: AtomicU32::new(u32::MAX) }
+    /// Pins whose direction software chooses by the tristate register; inputs after power-up, which the board drives to
+    /// these levels.
+    pub const fn programmable(pins: u32) -> Self {
+        Self { pins, fixed: None, data: AtomicU32::new(0), tristate: AtomicU32::new(u32::MAX) }
     }
 
     /// The data register: inputs as they are; pins that are outputs read zero (PG144, "GPIO Data Register").
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn direction_is_software_s_where_the_design_leaves_it() {
-        let gpio = Gpio::new("test", GpioChannel::programmable(), None);
+        let gpio = Gpio::new("test", GpioChannel::programmable(0), None);
         assert_eq!(gpio.read(0x4), u32::MAX);
         gpio.write(0x4, 0xF0, 0xFF);
         assert_eq!(gpio.read(0x4), 0xFFFF_FFF0);

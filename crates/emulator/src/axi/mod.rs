@@ -8,7 +8,9 @@ mod ddr;
 mod gpio;
 mod lite;
 mod memory;
+mod plain;
 mod quad_spi;
+mod sysmon;
 mod target;
 mod xadc;
 
@@ -17,7 +19,9 @@ pub use ddr::DdrStatus;
 pub use gpio::{Gpio, GpioChannel};
 pub use lite::RegisterTarget;
 pub use memory::CardMemory;
+pub use plain::PlainRegisters;
 pub use quad_spi::QuadSpi;
+pub use sysmon::Sysmon;
 pub use target::{AxiError, AxiTarget, BURST, MemorySpan, NoAnswer};
 pub use xadc::{Image, Xadc};
 

@@ -1,54 +1,23 @@
-//! The boards that can be emulated: what is on each, put together from the crate's models.
+//! Boards: any design of a catalogue, put together from the crate's models.
+//!
+//! A [`Board`] is what is to be emulated, a [`PluggedBoard`] a card of it in a host. From the design's file come the BARs
+//! and what is in them, the ids, the memories, the streams and the interrupts; what the card cannot do, the emulated one
+//! cannot do either, unless [`BoardOptions`] ask for it. A peripheral without a model holds plain registers, and the board
+//! says so ([`Board::info`], and once in the log).
 
+mod assembly;
+mod bar;
 mod board;
-mod design;
-mod memmapped;
-mod nitefury_ddr3;
+mod card;
+mod info;
+mod models;
 mod options;
-mod project0;
-mod tef1001;
+mod own;
+mod plugged;
+mod streams;
 #[cfg(test)]
 mod tests;
 
-use crate::nearest::nearest;
 pub use board::Board;
 pub use options::{BoardError, BoardOptions};
-
-use design::Design;
-
-/// A board that can be emulated.
-#[derive(Debug)]
-pub struct Model {
-    /// What [`Board::new`] and the command know it by.
-    pub name: &'static str,
-    /// One line.
-    pub summary: &'static str,
-    /// What is on it and which options it takes, in a few lines.
-    pub info: &'static str,
-    build: fn(design::Request<'_>) -> Result<Design, BoardError>,
-}
-
-const MODELS: [Model; 5] =
-    [project0::NITEFURY, project0::LITEFURY, tef1001::DMA_BLKRAM, nitefury_ddr3::DMA_DDR3, memmapped::BLKRAM];
-
-/// All boards that can be emulated.
-#[must_use]
-pub fn models() -> &'static [Model] {
-    &MODELS
-}
-
-/// The names of all boards that can be emulated.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    MODELS.iter().map(|model| model.name)
-}
-
-/// The board of this name.
-///
-/// # Errors
-/// [`BoardError::Unknown`], which says what name is most like it.
-pub fn find(name: &str) -> Result<&'static Model, BoardError> {
-    MODELS
-        .iter()
-        .find(|model| model.name == name)
-        .ok_or_else(|| BoardError::Unknown { given: name.to_owned(), nearest: nearest(name, names()) })
-}
+pub use plugged::PluggedBoard;

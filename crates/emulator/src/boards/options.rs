@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::function::InterruptKind;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 /// What can be chosen about a board. What is not given is as on the true board, but that it can interrupt.
@@ -9,7 +10,7 @@ use std::str::FromStr;
 pub struct BoardOptions {
     /// Card memory in bytes, a multiple of 4 KiB.
     pub memory: Option<u64>,
-    /// Which build of the design; what numbers there are is said in the board's [`info`](super::Model::info).
+    /// Which build of the design; the PCI revision, or the version where the design has a word for it.
     pub revision: Option<u32>,
     /// The one kind of interrupt that the function has, if not all that its core was generated with.
     pub interrupts: Option<InterruptKind>,
@@ -32,18 +33,54 @@ pub struct BoardOptions {
 #[non_exhaustive]
 pub enum BoardError {
     /// No board has this name.
-    #[error("no board is called '{given}'; did you mean '{nearest}'? There are: {}", list())]
+    #[error(
+        "no board is called '{given}'; did you mean '{nearest}'? There are {}the designs of the catalogue by their names{unusable}",
+        short.iter().map(|name| format!("{name}, ")).collect::<String>()
+    )]
     Unknown {
         /// What was given.
         given: String,
         /// The name most like it.
-        nearest: &'static str,
+        nearest: String,
+        /// Names of boards other than those of their designs.
+        short: Vec<String>,
+        /// Which boards files are wrong, one of which may have it; mostly empty.
+        unusable: String,
+    },
+    /// A boards file cannot be used.
+    #[error(transparent)]
+    File(#[from] jitney_designs::Error),
+    /// It was not said which design of a file is meant.
+    #[error("{} has {}; say which as {}#NAME", path.display(), designs(there), path.display())]
+    Choice {
+        /// The file.
+        path: PathBuf,
+        /// The designs in it.
+        there: Vec<String>,
+    },
+    /// The design has no peripheral of this name.
+    #[error("{board} has no one peripheral that is called '{given}'; there are: {}", there.join(", "))]
+    Peripheral {
+        /// The board.
+        board: String,
+        /// What was given.
+        given: String,
+        /// The names of its peripherals, or their kinds.
+        there: Vec<String>,
+    },
+    /// There is nothing on the card that a part of one's own could be behind.
+    #[error("{board} has no {given}")]
+    Part {
+        /// The board.
+        board: String,
+        /// What it would need.
+        given: String,
     },
     /// The board cannot be had with this option.
     #[error("{board} cannot have {option} {given}: {allowed}")]
     Option {
         /// The board.
-        board: &'static str,
+        board: String,
         /// Which option.
         option: &'static str,
         /// What was given.
@@ -68,8 +105,8 @@ pub enum BoardError {
     Xdma(#[from] crate::xdma::XdmaError),
 }
 
-fn list() -> String {
-    super::names().collect::<Vec<_>>().join(", ")
+fn designs(names: &[String]) -> String {
+    if names.is_empty() { "no design".into() } else { format!("several designs: {}", names.join(", ")) }
 }
 
 /// Reads `msix`, `msi`, `intx` or `none`.

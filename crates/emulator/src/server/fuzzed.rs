@@ -3,10 +3,11 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use jitney_designs::Catalogue;
 use jitney_memory::EventFd;
 
 use super::board::Board;
-use crate::boards::{self, BoardError, BoardOptions};
+use crate::boards::{self, BoardError, BoardOptions, PluggedBoard};
 use crate::function::{Function, InterruptKind};
 use crate::host::{Allowed, BoardHost, ConnectionId, Kindness, Range};
 
@@ -16,17 +17,18 @@ const CLIENT: ConnectionId = ConnectionId(0);
 /// A board with its host and one client, all in one thread.
 pub struct FuzzedBoard {
     board: Board,
-    model: Arc<boards::Board>,
+    model: Arc<PluggedBoard>,
 }
 
 impl FuzzedBoard {
     /// The board of this name.
     ///
     /// # Errors
-    /// As [`boards::Board::new`].
+    /// As [`boards::Board::named`] and [`plug_into`](boards::Board::plug_into).
     pub fn new(name: &str, options: &BoardOptions) -> Result<Self, BoardError> {
         let host = Arc::new(BoardHost::new(Kindness::default()));
-        let model = Arc::new(boards::Board::new(name, options, Arc::clone(&host) as _)?);
+        let board = boards::Board::named(&Catalogue::built_in(), name)?.with(options.clone());
+        let model = Arc::new(board.plug_into(Arc::clone(&host) as _)?);
         match Board::new(Arc::clone(&model) as Arc<dyn Function>, host) {
             Ok(board) => Ok(Self { board, model }),
             // The models are tested.

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use jitney_emulator::boards::{Board, BoardOptions};
+use jitney_emulator::boards::Board;
+use jitney_emulator::designs::Catalogue;
 use jitney_emulator::{Function, Options, Server};
 use jitney_memory::{Access, Mapping};
 use jitney_xdma_spec::{Descriptor, DescriptorControl};
@@ -30,7 +31,7 @@ const RUN_AND_REPORT_ERRORS: u32 = 0x00F8_3E19;
 fn board() {
     let Some(path) = std::env::var_os(SOCKET) else { return };
     let server = Server::bind(PathBuf::from(path), Options::default(), |host| {
-        let board = Board::new("nitefury", &BoardOptions::default(), host)?;
+        let board = Board::named(&Catalogue::built_in(), "nitefury")?.plug_into(host)?;
         Ok::<_, Box<dyn std::error::Error>>(Arc::new(board) as Arc<dyn Function>)
     })
     .unwrap();

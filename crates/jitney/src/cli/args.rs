@@ -1,8 +1,10 @@
 //! The command line.
 
+use super::boards::Choice;
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jitney_boards::Catalogue;
 use jitney_emulator::fault::{Fault, FaultKind};
 use jitney_vfio::{CardAddress, IommuInterface};
 use std::num::{NonZeroU32, NonZeroU64};
@@ -56,6 +58,11 @@ Example:
     List(Source),
     /// A card's BARs, IP, channels, peripherals and memory.
     Info(Info),
+    /// The designs of boards that are known, built in and from boards files.
+    Boards {
+        #[command(subcommand)]
+        command: Option<Boards>,
+    },
     /// Serve an emulated board over vfio-user, to any client, until told to stop.
     #[command(after_help = emulate_help())]
     Emulate(Emulate),
@@ -73,21 +80,15 @@ Example:
 }
 
 fn emulate_help() -> String {
-    let boards: Vec<String> = jitney_emulator::boards::models()
-        .iter()
-        .map(|model| format!("  {:22} {}", model.name, model.summary))
-        .collect();
+    let catalogue = Catalogue::built_in();
+    let names = catalogue.designs().flat_map(|design| design.names());
+    let boards: Vec<String> = names.map(|name| format!("  {name}")).collect();
     format!(
-        "Boards:\n{}\n\nFaults, each as NAME[:CHANNEL][@N], at the Nth descriptor or at once:\n  {}\n\nExample:\n  \
+        "Boards that are built in (`jitney boards` says what each is, and lists those of boards files):\n{}\n\nFaults, each as NAME[:CHANNEL][@N], at the Nth descriptor or at once:\n  {}\n\nExample:\n  \
          jitney emulate nitefury --socket /tmp/nf.sock --fault hang:h2c0@3",
         boards.join("\n"),
         FaultKind::ALL.map(FaultKind::name).join(", ")
     )
-}
-
-/// The name of a board that can be emulated.
-fn board(name: &str) -> Result<&'static str, jitney_emulator::boards::BoardError> {
-    jitney_emulator::boards::find(name).map(|model| model.name)
 }
 
 /// Where cards come from.
@@ -97,8 +98,8 @@ pub(crate) struct Source {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) card: Vec<CardAddress>,
     /// Start an emulated board for as long as this runs, and own it. Can be repeated; see `jitney emulate --help`.
-    #[arg(long, value_name = "BOARD", value_parser = board)]
-    pub(crate) emulate: Vec<&'static str>,
+    #[arg(long, value_name = "BOARD")]
+    pub(crate) emulate: Vec<Choice>,
     /// How to open PCI cards: group, iommufd or auto, which prefers iommufd where it can be used. Where there is no IOMMU,
     /// noiommu: UNSAFE, cards and programs can then overwrite all of this machine's memory.
     #[arg(long, value_name = "INTERFACE")]
@@ -275,11 +276,27 @@ pub(crate) struct Info {
     pub(crate) named: Option<String>,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Boards {
+    /// List the designs, and which can be emulated.
+    List,
+    /// Check boards files: exit status 0 if all are right.
+    Check {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print what a board is: its ids, BARs, peripherals and memory.
+    Show {
+        /// Its name, or a file as ./my.toml or ./my.toml#NAME.
+        board: Choice,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct Emulate {
-    /// Which board; see below.
-    #[arg(value_parser = board)]
-    pub(crate) board: &'static str,
+    /// Which board: its name, see below, or a file that describes it, as ./my.toml or ./my.toml#NAME.
+    pub(crate) board: Choice,
     /// Where clients connect. Without it the board is put where `jitney list` and other commands find it.
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
@@ -287,7 +304,7 @@ pub(crate) struct Emulate {
     /// its kind has.
     #[arg(long, value_name = "SIZE", value_parser = size::parse_nonzero)]
     pub(crate) memory: Option<u64>,
-    /// Which build of the design.
+    /// Which build of the design: its PCI revision, or the version where the design has a word for it.
     #[arg(long, value_name = "N")]
     pub(crate) revision: Option<u32>,
     /// How the card interrupts: msix, msi, intx or none.

@@ -10,7 +10,8 @@ const BOARDS: [&str; 2] = ["nitefury", "tef1001-dma-blkram"];
 
 pub(crate) fn demo(args: &Demo, json: bool) -> anyhow::Result<Status> {
     let (passes, transfers) = if args.full { (16, 14_170) } else { (2, 1000) };
-    let source = Source { emulate: BOARDS.to_vec(), ..Source::default() };
+    let emulate = BOARDS.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+    let source = Source { emulate, ..Source::default() };
     let programs = [
         "jitney test general".to_owned(),
         format!("jitney test ddr --passes {passes}"),

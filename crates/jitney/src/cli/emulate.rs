@@ -7,7 +7,7 @@ use super::signals;
 use super::status::Status;
 use anyhow::Context;
 use jitney_broker::RuntimeFolder;
-use jitney_emulator::boards::{Board, BoardOptions};
+use jitney_emulator::boards::BoardOptions;
 use jitney_emulator::{Function, Options, Server};
 use std::io::Read;
 use std::path::PathBuf;
@@ -26,16 +26,16 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
     };
     let socket = match &args.socket {
         Some(path) => path.clone(),
-        None => default_socket(args.board)?,
+        None => default_socket(args.board.file_name())?,
     };
     let serving = Options {
         strict_writes: args.strict_writes,
         ignore_bus_master: args.ignore_bus_master,
         ..Options::default()
     };
+    let board = args.board.board.clone().with(options);
     let server = Server::bind(&socket, serving, |host| {
-        let board = Board::new(args.board, &options, host)?;
-        anyhow::Ok(Arc::new(board) as Arc<dyn Function>)
+        anyhow::Ok(Arc::new(board.plug_into(host)?) as Arc<dyn Function>)
     })?;
 
     let stop = server.stop_handle();
@@ -49,9 +49,9 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         })?;
     }
     if json {
-        print_line(&serde_json::json!({ READY: args.board, "socket": socket }).to_string());
+        print_line(&serde_json::json!({ READY: args.board.text, "socket": socket }).to_string());
     } else {
-        print_line(&format!("{READY} {} at vfio-user:{}", args.board, socket.display()));
+        print_line(&format!("{READY} {} at vfio-user:{}", args.board.text, socket.display()));
     }
     server.serve()?;
     Ok(Status::Passed)

@@ -1,5 +1,6 @@
 //! Emulated boards that a command starts for itself, each in a process of its own.
 
+use super::boards::Choice;
 use anyhow::{Context, bail};
 use jitney_broker::RuntimeFolder;
 use jitney_vfio::CardAddress;
@@ -27,19 +28,20 @@ struct BoardProcess {
 }
 
 impl EmulatedBoards {
-    /// Starts a board of each name and waits until all can be used.
-    pub(crate) fn start(names: &[&str]) -> anyhow::Result<Self> {
-        if names.is_empty() {
+    /// Starts each board and waits until all can be used.
+    pub(crate) fn start(boards: &[Choice]) -> anyhow::Result<Self> {
+        if boards.is_empty() {
             return Ok(Self::default());
         }
         let folder = RuntimeFolder::of_this_user()?;
         let folder = folder.make()?;
         // No folder of our own, which nobody would remove if we were killed: each board removes its own socket.
         let own = std::process::id();
-        let start = |(index, name): (usize, &&str)| {
-            BoardProcess::start(name, &folder.join(format!("run-{own}-{index}-{name}.sock")))
+        let start = |(index, board): (usize, &Choice)| {
+            let socket = format!("run-{own}-{index}-{}.sock", board.file_name());
+            BoardProcess::start(&board.text, &folder.join(socket))
         };
-        Ok(Self(names.iter().enumerate().map(start).collect::<anyhow::Result<_>>()?))
+        Ok(Self(boards.iter().enumerate().map(start).collect::<anyhow::Result<_>>()?))
     }
 
     pub(crate) fn addresses(&self) -> impl Iterator<Item = CardAddress> {

@@ -1,12 +1,13 @@
 //! `jitney info CARD`: its BARs, IP, channels, peripherals and memory.
 
 use super::args::{self, Selection};
+use super::boards::catalogue;
 use super::cards::Session;
 use super::report::print_line;
 use super::size::human;
 use super::status::Status;
 use super::targets::nothing_tested;
-use jitney_boards::{Board, Error, Summary};
+use jitney_boards::{Board, Catalogue, Error, Summary, identify_in};
 use jitney_vfio::{BarInfo, Card};
 use jitney_xdma::{ChannelInfo, Direction, Xdma};
 use serde_json::{Value, json};
@@ -23,9 +24,10 @@ pub(crate) fn info(args: &args::Info, json: bool) -> anyhow::Result<Status> {
     if cards.there.is_empty() && cards.gone.is_empty() {
         return Ok(nothing_tested("card", json));
     }
+    let catalogue = catalogue()?;
     let mut values = Vec::new();
     for card in &cards.there {
-        let facts = Facts::of(card)?;
+        let facts = Facts::of(&catalogue, card)?;
         if json {
             values.push(facts.value());
         } else {
@@ -46,8 +48,8 @@ struct Facts<'a> {
 }
 
 impl<'a> Facts<'a> {
-    fn of(card: &'a Arc<dyn Card>) -> anyhow::Result<Self> {
-        let board = match jitney_boards::identify(card) {
+    fn of(catalogue: &Catalogue, card: &'a Arc<dyn Card>) -> anyhow::Result<Self> {
+        let board = match identify_in(catalogue, card) {
             Ok(board) => Some(board),
             Err(Error::UnknownBoard { .. }) => None,
             Err(error) => return Err(error.into()),

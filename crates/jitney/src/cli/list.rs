@@ -1,11 +1,12 @@
 //! `jitney list`: the cards and boards that can be seen, and who uses them.
 
 use super::args::{Selection, Source};
+use super::boards::catalogue;
 use super::cards::Session;
 use super::held::holders_of;
 use super::report::print_line;
 use super::status::Status;
-use jitney_boards::{Catalogue, ids};
+use jitney_boards::{Catalogue, identify_in, ids};
 use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, is_out_of_reach};
 use jitney_vfio::Identity;
 use jitney_vfio::sysfs::{PciFunction, Sysfs};
@@ -23,8 +24,8 @@ struct Row {
 
 pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
     let session = open(source)?;
-    let mut rows = session.as_ref().map_or(Ok(Vec::new()), bus_rows)?;
-    let catalogue = Catalogue::load()?;
+    let catalogue = catalogue()?;
+    let mut rows = session.as_ref().map_or(Ok(Vec::new()), |session| bus_rows(session, &catalogue))?;
     let functions = Sysfs::default().functions()?;
     let functions =
         functions.iter().filter(|function| is_interesting(function, &catalogue)).map(function_row);
@@ -69,7 +70,7 @@ fn open(source: &Source) -> anyhow::Result<Option<Session>> {
 }
 
 /// The cards of the bus, each with its users.
-fn bus_rows(session: &Session) -> anyhow::Result<Vec<Row>> {
+fn bus_rows(session: &Session, catalogue: &Catalogue) -> anyhow::Result<Vec<Row>> {
     let usage = session.bus.usage()?;
     let own = Some(std::process::id());
     let mut rows = Vec::new();
@@ -85,7 +86,7 @@ fn bus_rows(session: &Session) -> anyhow::Result<Vec<Row>> {
         });
         let mut users: Vec<String> = users.collect();
         let board = match session.bus.card(&identity.address) {
-            Ok(card) => jitney_boards::identify(&card).ok().map(|board| board.name().to_owned()),
+            Ok(card) => identify_in(catalogue, &card).ok().map(|board| board.name().to_owned()),
             // What cannot be used is listed all the same, with the reason.
             Err(error) => {
                 users.push(error.to_string());

@@ -4,6 +4,7 @@
 
 mod args;
 mod blkram;
+mod boards;
 mod broker;
 mod cards;
 mod channels;
@@ -72,6 +73,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Time(Time::Blkram(blkram)) => blkram::blkram(&blkram, json),
         Command::List(source) => list::list(&source, json),
         Command::Info(info) => info::info(&info, json),
+        Command::Boards { command } => boards::boards(command.as_ref(), json),
         Command::Emulate(emulate) => emulate::emulate(&emulate, json),
         Command::Doctor(doctor) => setup::doctor(&doctor, json),
         Command::Who(who) => setup::who(&who, json),

@@ -1,11 +1,12 @@
 //! Which boards a test is for.
 
 use super::args::Selection;
+use super::boards::catalogue;
 use super::cards::{Session, is_gone};
 use super::held::held_cards;
 use super::report::{Report, print_line};
 use super::status::Status;
-use jitney_boards::{Board, Error, Memory};
+use jitney_boards::{Board, Error, Memory, identify_in};
 
 /// The boards that a test is for.
 #[derive(Debug)]
@@ -30,11 +31,12 @@ pub(crate) fn find(
     report: &Report,
     wanted: impl Fn(&Board) -> bool,
 ) -> anyhow::Result<Targets> {
+    let catalogue = catalogue()?;
     let cards = session.cards(selection.only.as_deref())?;
     let mut gone = cards.gone;
     let mut boards = Vec::new();
     for card in cards.there {
-        match jitney_boards::identify(&card) {
+        match identify_in(&catalogue, &card) {
             Ok(board) if wanted(&board) => boards.push(board),
             Ok(_) => {}
             Err(error @ Error::UnknownBoard { .. }) if selection.only.is_none() => {

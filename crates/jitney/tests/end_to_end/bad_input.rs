@@ -207,19 +207,37 @@ fn two_programs_that_want_one_channel_are_told_who_has_it() {
 fn a_boards_file_with_an_error_is_named_with_line_and_key() {
     let ground = Ground::new();
     let file = ground.path("mine.toml");
-    let run = |content: &str| {
-        std::fs::write(&file, content).unwrap();
-        let mut command = ground.jitney(["test", "general", "--emulate", "nitefury"]);
-        command.env("JITNEY_BOARDS", &file);
-        Process::start(command).wait().exits(1)
-    };
     let place = |line: u32| format!("{}:{line}: ", file.display());
-    run("[[design]]\nname = \"mine\"\nsurprise = 3\n").complains(&place(3)).complains("surprise");
-    run("[[design]]\nname = \"mine\nvendor = 1\n").complains(&place(2));
-    run("\u{0}\u{1}").complains(&place(1));
+    let with = |content: &str, line: &str| {
+        std::fs::write(&file, content).unwrap();
+        let mut command = ground.jitney(line.split(' '));
+        command.env("JITNEY_BOARDS", &file);
+        Process::start(command).wait()
+    };
+    for (content, line) in [
+        ("[[design]]\nname = \"mine\"\nsurprise = 3\n", 3),
+        ("[[design]]\nname = \"mine\nvendor = 1\n", 2),
+        ("\u{0}\u{1}", 1),
+    ] {
+        // It fails nothing that it does not name.
+        with(content, "list --emulate nitefury").exits(0).says("NiteFury").complains(&place(line));
+        with(content, "test general --emulate nitefury").exits(0).complains(&place(line));
+        with(content, "boards").exits(0).complains(&place(line));
+        let check = format!("boards check {}", file.display());
+        with(content, &check).exits(1).complains(&place(line));
+    }
+    let names = "[[design]]\nname = \"mine\"\naliases = [\"litefury\"]\nsurprise = 3\n";
+    for board in ["mine", "litefury"] {
+        let serve = format!("emulate {board} --socket x.sock");
+        with(names, &serve).exits(2).complains(&place(4)).complains("surprise");
+    }
+    // A card that may be one of its boards is not taken for another.
+    with(names, "test general --emulate nitefury").exits(1).complains(&place(4));
+    with(names, "test general --emulate tef1001-dma-blkram").exits(3);
+
     let mut command = ground.jitney(["list", "--emulate", "nitefury"]);
     command.env("JITNEY_BOARDS", "/nowhere.toml");
-    Process::start(command).wait().exits(1).complains("/nowhere.toml").complains("JITNEY_BOARDS");
+    Process::start(command).wait().complains("/nowhere.toml").complains("JITNEY_BOARDS");
 }
 
 #[test]

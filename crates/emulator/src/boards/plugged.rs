@@ -1,0 +1,102 @@
+//! A board in its slot: the function that the server presents to clients.
+
+use super::assembly::Assembly;
+use super::bar::{Bar, BusWindow};
+use crate::axi::{read_registers, write_registers};
+use crate::fault::{Fault, Faults};
+use crate::function::{Description, Function, Mappable};
+use std::fmt;
+use std::sync::Arc;
+
+/// An emulated board, plugged into a host. Its engines end when it is dropped.
+pub struct PluggedBoard {
+    assembly: Assembly,
+    faults: Arc<Faults>,
+}
+
+impl fmt::Debug for PluggedBoard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluggedBoard")
+            .field("description", &self.assembly.description)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PluggedBoard {
+    pub(super) fn new(assembly: Assembly, faults: Arc<Faults>) -> Self {
+        Self { assembly, faults }
+    }
+
+    /// Asks for a fault, while the board runs.
+    pub fn inject(&self, fault: Fault) {
+        self.faults.inject(fault);
+    }
+
+    /// Sets the level of a user interrupt's request line (`usr_irq_req` of PG195), 0 to 15. Nothing happens on a board
+    /// without an XDMA.
+    pub fn set_user_interrupt(&self, interrupt: u8, level: bool) {
+        if let Some(xdma) = &self.assembly.xdma {
+            xdma.set_user_interrupt(interrupt, level);
+        }
+    }
+
+    /// Executes up to `most` descriptors of each channel in the caller's thread; says how many there were.
+    #[cfg(fuzzing)]
+    pub(crate) fn step(&self, most: u32) -> u32 {
+        self.assembly.xdma.as_ref().map_or(0, |xdma| xdma.step(most))
+    }
+
+    fn bar(&self, bar: usize) -> Option<&Bar> {
+        self.assembly.bars.get(bar)?.as_ref()
+    }
+}
+
+impl Function for PluggedBoard {
+    fn description(&self) -> &Description {
+        &self.assembly.description
+    }
+
+    fn read(&self, bar: usize, offset: u64, data: &mut [u8]) {
+        // What nothing answers reads as all ones.
+        data.fill(0xff);
+        if self.link_down() {
+            return;
+        }
+        match self.bar(bar) {
+            Some(Bar::Registers(registers)) => read_registers(&**registers, offset, data),
+            Some(Bar::Bus(window)) => window.read(offset, data),
+            None => {}
+        }
+    }
+
+    fn write(&self, bar: usize, offset: u64, data: &[u8]) {
+        if self.link_down() {
+            return;
+        }
+        match self.bar(bar) {
+            Some(Bar::Registers(registers)) => write_registers(&**registers, offset, data),
+            Some(Bar::Bus(window)) => window.write(offset, data),
+            None => {}
+        }
+    }
+
+    fn mappable(&self, bar: usize) -> Option<Mappable<'_>> {
+        match self.bar(bar)? {
+            Bar::Bus(window) => window.mappable(),
+            Bar::Registers(_) => None,
+        }
+    }
+
+    fn reset(&self) {
+        for bar in self.assembly.bars.iter().flatten() {
+            match bar {
+                Bar::Registers(registers) => registers.reset(),
+                Bar::Bus(BusWindow { bus, .. }) => bus.reset(),
+            }
+        }
+    }
+
+    fn link_down(&self) -> bool {
+        self.faults.link_down()
+    }
+}

@@ -1,0 +1,132 @@
+//! `jitney boards`: the designs that are known, and files that describe them.
+
+mod choice;
+
+use super::args::Boards;
+use super::report::print_line;
+use super::status::Status;
+pub(crate) use choice::Choice;
+use jitney_boards::designs::{Design, Known};
+use jitney_boards::{Catalogue, DmaIp};
+use jitney_emulator::boards::Board;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// A design in the list.
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    design: &'a str,
+    /// Other names, those of its variants among them.
+    aliases: Vec<&'a str>,
+    board: &'a str,
+    /// Where it is from; nothing for a built-in one.
+    file: Option<&'a Path>,
+    /// What of an emulated board of it works.
+    emulated: &'static str,
+    summary: String,
+}
+
+/// What checking a file came to.
+#[derive(Debug, Serialize)]
+struct Checked {
+    file: PathBuf,
+    designs: Vec<String>,
+    error: Option<String>,
+}
+
+pub(crate) fn boards(boards: Option<&Boards>, json: bool) -> anyhow::Result<Status> {
+    match boards {
+        None | Some(Boards::List) => list(json),
+        Some(Boards::Check { files }) => check(files, json),
+        Some(Boards::Show { board }) => show(board, json),
+    }
+}
+
+/// The catalogue, after a word on standard error about each boards file that cannot be used.
+pub(crate) fn catalogue() -> anyhow::Result<Catalogue> {
+    let catalogue = Catalogue::load()?;
+    for bad in catalogue.bad_files() {
+        eprintln!("jitney: warning: not used: {}", bad.error());
+    }
+    Ok(catalogue)
+}
+
+fn list(json: bool) -> anyhow::Result<Status> {
+    let catalogue = catalogue()?;
+    let rows = catalogue.known().map(row).collect::<anyhow::Result<Vec<_>>>()?;
+    if json {
+        print_line(&serde_json::to_string(&rows)?);
+        return Ok(Status::Passed);
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["design", "board", "emulated", "from"]);
+    for row in rows {
+        let names: Vec<&str> = std::iter::once(row.design).chain(row.aliases).collect();
+        let file = row.file.map_or_else(|| "built in".into(), |file| file.display().to_string());
+        table.add_row([names.join("\n"), row.summary, row.emulated.into(), file]);
+    }
+    print_line(&table.to_string());
+    Ok(Status::Passed)
+}
+
+fn row(known: &Known) -> anyhow::Result<Row<'_>> {
+    let design = &known.design;
+    Ok(Row {
+        design: &design.name,
+        aliases: design.names().skip(1).collect(),
+        board: &design.board,
+        file: known.file.as_deref(),
+        emulated: emulated(design),
+        summary: Board::from(std::sync::Arc::clone(design)).summary()?,
+    })
+}
+
+/// What of an emulated board of a design works.
+fn emulated(design: &Design) -> &'static str {
+    match design.dma.map(|dma| dma.ip) {
+        Some(DmaIp::Xdma) => "with DMA",
+        Some(DmaIp::Qdma) => "without its DMA",
+        None => "has no DMA",
+    }
+}
+
+fn check(files: &[PathBuf], json: bool) -> anyhow::Result<Status> {
+    let checked: Vec<Checked> = files.iter().map(|file| check_file(file)).collect();
+    for one in checked.iter().filter(|_| !json) {
+        match &one.error {
+            None => print_line(&format!("{}: right, {}", one.file.display(), one.designs.join(", "))),
+            Some(error) => eprintln!("jitney: {error}"),
+        }
+    }
+    if json {
+        print_line(&serde_json::to_string(&checked)?);
+    }
+    Ok(if checked.iter().all(|one| one.error.is_none()) { Status::Passed } else { Status::Failed })
+}
+
+/// A file is right if it can be read and each of its designs can be emulated.
+fn check_file(file: &Path) -> Checked {
+    let mut designs = Vec::new();
+    let error = match Catalogue::of_file(file) {
+        Err(error) => Some(error.to_string()),
+        Ok(catalogue) => {
+            designs.extend(catalogue.designs().map(|design| design.name.clone()));
+            let boards = catalogue.designs().flat_map(|design| design.names());
+            let boards = boards.map(|name| Board::named(&catalogue, name).and_then(|board| board.summary()));
+            boards.filter_map(Result::err).map(|error| format!("{}: {error}", file.display())).next()
+        }
+    };
+    Checked { file: file.to_owned(), designs, error }
+}
+
+fn show(choice: &Choice, json: bool) -> anyhow::Result<Status> {
+    let design = choice.board.design();
+    if json {
+        print_line(&serde_json::to_string(&**design)?);
+        return Ok(Status::Passed);
+    }
+    print_line(&format!("{}: {}", design.name, choice.board.summary()?));
+    print_line(choice.board.info()?.trim_end());
+    Ok(Status::Passed)
+}
