@@ -4,6 +4,7 @@ use crate::axi_gpio::AxiGpio;
 use crate::ddr_status::DdrStatus;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
+use crate::stream_switch::StreamSwitch;
 use crate::sysmon::Sysmon;
 use crate::user_access::UserAccess;
 use crate::xadc::Xadc;
@@ -96,6 +97,15 @@ impl Board {
     /// As [`xadc`](Self::xadc).
     pub fn gpio(&self, index: usize) -> Result<AxiGpio> {
         self.peripheral(Kind::AxiGpio, index).map(AxiGpio::new)
+    }
+
+    /// Its AXI4-Stream switch.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn stream_switch(&self) -> Result<StreamSwitch> {
+        let frame = self.peripheral(Kind::StreamSwitch, 0)?;
+        Ok(StreamSwitch::new(frame, Arc::clone(&self.card)))
     }
 
     /// The time of its build.

@@ -39,6 +39,7 @@ mod error;
 mod frame;
 mod identify;
 mod sensor;
+mod stream_switch;
 pub mod sysmon;
 pub mod user_access;
 pub mod xadc;
@@ -54,6 +55,7 @@ pub use jitney_designs::{
     MemoryKind, Peripheral, Variant,
 };
 pub use sensor::Tracked;
+pub use stream_switch::{LeasedSwitch, StreamSwitch};
 pub use sysmon::Sysmon;
 pub use user_access::UserAccess;
 pub use xadc::Xadc;

@@ -56,6 +56,9 @@ enum Way {
     Overwriting { done: u64, word: Writeback, looked: Instant },
 }
 
+/// The bits of the word that count.
+const WORD_MASK: u32 = 0x00ff_ffff;
+
 /// How often the registers are looked at while there is nothing to read.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -208,8 +211,7 @@ impl Capture {
         let read = queue.engine.ring.writeback()?;
         if read != *word {
             // However many: nobody gave it credits.
-            let more =
-                read.count().wrapping_sub(word.count()) & Writeback::new().with_count(u32::MAX).count();
+            let more = read.count().wrapping_sub(word.count()) & WORD_MASK;
             (*done, *word) = (*done + u64::from(more), read);
         }
         let now = now();
