@@ -130,7 +130,17 @@ impl Catalogue {
     /// # Errors
     /// As [`with_file`](Self::with_file).
     pub fn of_file(path: impl AsRef<Path>) -> Result<Self> {
-        Self { without_built_in: true, ..Self::default() }.with_file(path)
+        Self::of_text(&path, &file::text(path.as_ref())?)
+    }
+
+    /// The designs of a boards file's text, and no others; `path` is what errors call it.
+    ///
+    /// # Errors
+    /// [`Error::Catalogue`](crate::Error::Catalogue) if it is wrong.
+    pub fn of_text(path: impl AsRef<Path>, text: &str) -> Result<Self> {
+        let mut catalogue = Self { without_built_in: true, ..Self::default() };
+        catalogue.add(Layer::Named, path.as_ref(), text)?;
+        Ok(catalogue)
     }
 
     /// The designs that come with the crate and those of the files in the usual places, see the [module](self). A file that
@@ -190,6 +200,11 @@ impl Catalogue {
     /// All designs, those that win first.
     pub fn designs(&self) -> impl Iterator<Item = &Arc<Design>> {
         self.known().map(|known| &known.design)
+    }
+
+    /// The built-in boards files, each with its name, to begin one of one's own with.
+    pub fn built_in_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+        BUILT_IN.into_iter()
     }
 
     /// The design that has `name` as its name or an alias, or that has a variant of this name.

@@ -11,6 +11,8 @@ mod board;
 mod card;
 mod info;
 mod models;
+#[cfg(test)]
+mod mutations;
 mod options;
 mod own;
 mod plugged;

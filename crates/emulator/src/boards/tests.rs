@@ -8,7 +8,7 @@ use jitney_memory::{Access, Mapping};
 use std::sync::Arc;
 
 /// A host without memory.
-struct NoHost;
+pub(super) struct NoHost;
 
 impl Host for NoHost {
     fn read_to(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
