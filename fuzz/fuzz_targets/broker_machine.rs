@@ -12,6 +12,7 @@ struct Input {
     physical: bool,
     one_space: bool,
     narrow: bool,
+    coarse: bool,
     /// Whether everybody goes in the end, or everybody who is there is answered.
     ends: bool,
     /// How the work ends that is left in the end.
@@ -20,8 +21,8 @@ struct Input {
 }
 
 fuzz_target!(|input: Input| {
-    let Input { physical, one_space, narrow, ends, rest, steps } = input;
-    let mut world = World::new(Setting { physical, one_space, narrow });
+    let Input { physical, one_space, narrow, coarse, ends, rest, steps } = input;
+    let mut world = World::new(Setting { physical: physical && !coarse, one_space, narrow, coarse });
     for number in steps {
         world.take(Step::of(number));
     }

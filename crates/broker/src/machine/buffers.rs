@@ -53,12 +53,15 @@ impl Machine {
             return Err(invalid(format!("there are no pages of 2^{page_shift} bytes; use 12, 21 or 30")));
         }
         let page = 1u64 << page_shift;
-        let Some(size) = size.checked_next_multiple_of(page).filter(|&size| size > 0 && size < 1 << 63)
+        let physical = self.is_physical(space);
+        // No map is smaller than the largest page that the cards' IOMMU takes, and that is what counts.
+        let unit = if physical { page } else { page.max(self.iovas.granule()) };
+        let Some(size) = size.checked_next_multiple_of(unit).filter(|&size| size > 0 && size < 1 << 63)
         else {
             return Err(invalid(format!("a DMA buffer cannot have {size} bytes")));
         };
         self.check_buffers(client, size)?;
-        if self.is_physical(space) {
+        if physical {
             self.start(Work::Place { space, size, align, top, page_shift }, client, Some(number), effects);
             return Ok(None);
         }
@@ -89,7 +92,6 @@ impl Machine {
             .iovas
             .allocate(request)
             .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
-        // The allocator may round up: to the largest page that the cards' IOMMU takes.
         let (iova, size) = (range.start, range.end - range.start);
         self.insert_buffer(
             client,

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 mod buffers;
+mod busy;
 mod departures;
 mod hostile;
 mod interrupts;

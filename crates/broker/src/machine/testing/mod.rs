@@ -36,6 +36,8 @@ pub struct Setting {
     pub one_space: bool,
     /// Everything is limited to two or three.
     pub narrow: bool,
+    /// The smallest page of the IOMMU has 64 KiB.
+    pub coarse: bool,
 }
 
 impl Setting {
@@ -79,6 +81,10 @@ impl Setting {
             space: if self.one_space { 0 } else { number as usize },
             physical: self.physical && (number == 0 || self.one_space),
         }
+    }
+
+    pub(crate) const fn granule(self) -> u64 {
+        if self.coarse { 0x1_0000 } else { 4096 }
     }
 
     pub(crate) fn machine(self, iovas: Allocator) -> Machine {

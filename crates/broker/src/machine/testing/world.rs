@@ -44,7 +44,7 @@ impl World {
     /// If the allocator does not take its ranges.
     #[must_use]
     pub fn new(setting: Setting) -> Self {
-        let iovas = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], 4096);
+        let iovas = Allocator::new([0..=0xfedf_ffff, 0xfef0_0000..=0x7f_ffff_ffff], setting.granule());
         Self::of(setting, setting.machine(iovas.expect("these ranges are good")))
     }
 

@@ -93,6 +93,30 @@ fn a_map_that_fails_leaves_nothing() {
     }
 }
 
+/// core.md C14: the machine rounded to the page and the allocator to the granule, and no buffer could be had.
+#[test]
+fn core_c14_a_buffer_is_whole_pages_of_the_iommu() {
+    const PAGE: u64 = 0x1_0000;
+    let mut world = World::new(Setting { coarse: true, ..Setting::default() });
+    let client = world.join(0);
+    let request = |size| Request::Allocate { card: None, size, align: 1, top: u64::MAX, page_shift: 12 };
+    for (asked, expected) in [(1, PAGE), (4096, PAGE), (PAGE, PAGE), (PAGE + 1, 2 * PAGE)] {
+        assert_eq!(world.ask(client, request(asked)), None);
+        let [Work::Map { iova, size, page_shift: 12, .. }] = *works(&world) else { panic!("{asked:#x}") };
+        let (iova, size) = (*iova, *size);
+        assert!(iova.is_multiple_of(PAGE) && size == expected, "{asked:#x}: {size:#x} at {iova:#x}");
+        assert_eq!(world.finish(0, How::Done), Some(Ok(Reply::Allocated { iova, size })));
+        assert_eq!(world.machine.clients[&client].bytes, expected);
+        world.ask(client, Request::Free { iova });
+        assert!(
+            matches!(*works(&world), [Work::Unmap { size, .. }] if *size == expected),
+            "as it was mapped"
+        );
+        assert_eq!(world.finish(0, How::Done), Some(Ok(Reply::Done)));
+    }
+    assert_eq!((world.machine.iovas.allocated(), world.machine.clients[&client].bytes), (0, 0));
+}
+
 /// core.md B4: a client that maps something itself made all others fail for as long as it lived.
 #[test]
 fn core_b4_where_something_else_is_mapped_the_next_address_is_tried() {

@@ -14,10 +14,11 @@ fn config() -> ProptestConfig {
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
-    (0u8..8).prop_map(|bits| Setting {
-        physical: bits & 1 != 0,
+    (0u8..16).prop_map(|bits| Setting {
+        physical: bits & 9 == 1,
         one_space: bits & 2 != 0,
         narrow: bits & 4 != 0,
+        coarse: bits & 8 != 0,
     })
 }
 

@@ -93,6 +93,17 @@ fn memory_in_quarantine_counts_for_its_user_and_addresses_do_not() {
     }
 }
 
+/// A page of memory is a page of the IOMMU: that is what is pinned.
+#[test]
+fn memory_counts_as_large_as_it_is_mapped() {
+    let mut world = World::new(Setting { narrow: true, coarse: true, ..Setting::default() });
+    world.machine.limits.bytes_of_user = 0x1_8000;
+    let client = world.join(0);
+    let page = Request::Allocate { card: None, size: 4096, align: 1, top: u64::MAX, page_shift: 12 };
+    assert_eq!(world.ask(client, page.clone()), None);
+    says(&mut world, client, page, "user 1000 has 0x10000 bytes in buffers already, and may have 0x18000");
+}
+
 /// What nobody waits for any more is there until it is unmapped.
 #[test]
 fn memory_counts_until_it_is_unmapped() {

@@ -23,7 +23,13 @@ impl History {
     fn of(seed: u64) -> Self {
         let mut rest = Steps(seed);
         let bits = rest.number();
-        let setting = Setting { physical: bits & 1 != 0, one_space: bits & 2 != 0, narrow: bits & 4 != 0 };
+        let coarse = bits & 0xe0 == 0xe0;
+        let setting = Setting {
+            physical: bits & 1 != 0 && !coarse,
+            one_space: bits & 2 != 0,
+            narrow: bits & 4 != 0,
+            coarse,
+        };
         let length = if bits & 16 == 0 { 40 } else { 120 };
         let steps = rest.by_ref().take(length).collect();
         Self { setting, steps, ends: bits & 8 != 0, rest }
