@@ -7,6 +7,7 @@ use jitney_vfio::{
 };
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 const RUN: u64 = 0;
 const BUSY: u64 = 4;
@@ -77,6 +78,23 @@ fn all_steps_are_carried_out_and_the_first_failure_is_told() {
 
     let error = RunningWill::new([Will(vec![until_idle(5)])]).finish(&card).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+}
+
+/// Whoever waits for a dead client's card waits for all of its wills together no longer than one may take.
+#[test]
+fn many_wills_wait_together_as_long_as_one_may() {
+    let engine = engine(u32::MAX);
+    let card = builder(&FakeHost::new(), &engine).open().unwrap();
+    let will =
+        |value| Will(vec![WillStep::write(0, RUN, 0), until_idle(4000), WillStep::write(0, OTHER, value)]);
+    let since = Instant::now();
+    let error = RunningWill::new((0..64).map(will)).finish(&card).unwrap_err();
+    let took = since.elapsed();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    assert!(took >= Will::MAX_WAIT && took < Will::MAX_WAIT + Duration::from_secs(1), "{took:?}");
+    let written = engine.written.lock().unwrap();
+    let others: Vec<u32> = written.iter().filter(|(at, _)| *at == OTHER).map(|(_, value)| *value).collect();
+    assert_eq!(others, (0..64).collect::<Vec<_>>(), "what does not wait is carried out all the same");
 }
 
 #[test]
