@@ -114,6 +114,7 @@ impl Assembly {
             alignments: Alignments::ANY,
             speed: board.options().speed,
             strict_adjacency: board.options().strict_adjacency,
+            user_interrupts: board.options().user_interrupts.clone(),
         };
         let xdma = Arc::new(Xdma::new(config, host, Arc::clone(faults))?);
         self.put(index, Bar::Registers(Arc::clone(&xdma) as Arc<dyn Peripheral>));

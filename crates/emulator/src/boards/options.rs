@@ -2,6 +2,7 @@
 
 use crate::fault::Fault;
 use crate::function::InterruptKind;
+use crate::xdma::PeriodicInterrupt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -24,6 +25,8 @@ pub struct BoardOptions {
     /// A DMA channel stops with "bad magic" where descriptors that are said to be adjacent are not, or do not count down
     /// as PG195 has it ("Nxt_adj"). Without it they are followed, and the log complains.
     pub strict_adjacency: bool,
+    /// User interrupts that come by themselves. Nothing on a board without DMA.
+    pub user_interrupts: Vec<PeriodicInterrupt>,
     /// Faults to produce.
     pub faults: Vec<Fault>,
 }

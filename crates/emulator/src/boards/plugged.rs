@@ -35,8 +35,9 @@ impl PluggedBoard {
     /// Sets the level of a user interrupt's request line (`usr_irq_req` of PG195), 0 to 15. Nothing happens on a board
     /// without an XDMA.
     pub fn set_user_interrupt(&self, interrupt: u8, level: bool) {
-        if let Some(xdma) = &self.assembly.xdma {
-            xdma.set_user_interrupt(interrupt, level);
+        let xdma = self.assembly.xdma.as_ref();
+        if let Some(line) = xdma.and_then(|xdma| xdma.user_interrupt(interrupt)) {
+            line.set(level);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::axi::merge;
 use crate::fault::Faults;
-use crate::function::Host;
+use crate::function::{Host, InterruptKind};
 use jitney_xdma_spec::irq::{CHANNEL_INTERRUPTS, USER_INTERRUPTS};
 use jitney_xdma_spec::{Identifier, Submodule, VectorNumbers};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,6 +41,8 @@ pub(super) struct IrqBlock {
 struct State {
     user: Group<4>,
     channel: Group<2>,
+    /// User lines that fall when they were acknowledged.
+    pulses: u32,
     /// The requests behind their masks that the host was told of, and the vectors raised for them.
     signalled: Requests,
     raised: u32,
@@ -77,11 +79,16 @@ impl<const N: usize> Group<N> {
         self.lines = self.lines & !(1 << bit) | u32::from(level) << bit;
     }
 
+    /// The vector that a source is directed to.
+    fn vector(&self, bit: u8) -> u8 {
+        self.vectors.get(usize::from(bit / 4)).map_or(0, |vectors| vectors.get(bit % 4))
+    }
+
     /// The vectors that these sources are directed to, as bits.
     fn vectors_of(&self, sources: u32) -> u32 {
         (0..u8::try_from(4 * N).unwrap_or(0))
             .filter(|bit| sources >> bit & 1 == 1)
-            .fold(0, |vectors, bit| vectors | 1 << self.vectors[usize::from(bit / 4)].get(bit % 4))
+            .fold(0, |vectors, bit| vectors | 1 << self.vector(bit))
     }
 }
 
@@ -109,19 +116,60 @@ impl IrqBlock {
     pub(super) fn set_user_line(&self, interrupt: u8, level: bool) {
         let mut state = self.state();
         state.user.set_line(interrupt % USER_INTERRUPTS, level);
+        state.pulses &= !(1 << (interrupt % USER_INTERRUPTS));
         self.signal(&mut state);
     }
 
-    /// Masks and vectors to their reset values. Lines follow their sources.
+    /// Raises a user interrupt's request line until it was acknowledged.
+    pub(super) fn pulse_user_line(&self, interrupt: u8) {
+        let mut state = self.state();
+        state.user.set_line(interrupt % USER_INTERRUPTS, true);
+        state.pulses |= 1 << (interrupt % USER_INTERRUPTS);
+        self.signal(&mut state);
+        self.lower_pulses(&mut state, 0);
+    }
+
+    /// Lowers the lines that have been acknowledged. Of `seen`, software has just taken notice.
+    fn lower_pulses(&self, state: &mut State, seen: u32) {
+        let candidates = state.pulses & state.user.requests();
+        if candidates == 0 {
+            return;
+        }
+        let is_sent = |bit: u8| !self.host.interrupt_pending(state.user.vector(bit).into());
+        let acknowledged = match self.host.interrupt_kind() {
+            InterruptKind::None => 0,
+            InterruptKind::Intx => candidates & seen,
+            InterruptKind::Msi | InterruptKind::MsiX => (0..USER_INTERRUPTS)
+                .filter(|bit| candidates >> bit & 1 == 1 && is_sent(*bit))
+                .fold(0, |set, bit| set | 1 << bit),
+        };
+        if acknowledged != 0 {
+            state.pulses &= !acknowledged;
+            state.user.lines &= !acknowledged;
+            self.signal(state);
+        }
+    }
+
+    /// Masks and vectors to their reset values. Lines follow their sources; the logic that makes pulses is reset, too.
     pub(super) fn reset(&self) {
         let mut state = self.state();
-        state.user = Group { lines: state.user.lines, ..Group::default() };
+        let pulses = std::mem::take(&mut state.pulses);
+        state.user = Group { lines: state.user.lines & !pulses, ..Group::default() };
         state.channel = Group { lines: state.channel.lines, ..Group::default() };
         self.signal(&mut state);
     }
 
     pub(super) fn read(&self, register: u32) -> u32 {
-        let state = self.state();
+        let mut state = self.state();
+        self.lower_pulses(&mut state, 0);
+        let value = Self::value(&state, register);
+        if register == at::USER_REQUEST {
+            self.lower_pulses(&mut state, value);
+        }
+        value
+    }
+
+    fn value(state: &State, register: u32) -> u32 {
         match register {
             at::IDENTIFIER => Identifier::of(Submodule::Irq, 0, false).into(),
             at::USER_ENABLE => state.user.enable,
@@ -142,6 +190,12 @@ impl IrqBlock {
 
     pub(super) fn write(&self, register: u32, value: u32, lanes: u32) {
         let mut state = self.state();
+        let masked = match register {
+            at::USER_ENABLE => lanes & !value,
+            at::USER_ENABLE_CLEAR => value,
+            _ => 0,
+        };
+        self.lower_pulses(&mut state, masked);
         let State { user, channel, .. } = &mut *state;
         match register {
             at::USER_ENABLE => user.enable = merge(user.enable, value, lanes),
@@ -163,6 +217,7 @@ impl IrqBlock {
         user.enable &= low_bits(u32::from(USER_INTERRUPTS));
         channel.enable &= self.channels;
         self.signal(&mut state);
+        self.lower_pulses(&mut state, 0);
     }
 
     /// Tells the host what changed.

@@ -19,6 +19,7 @@ mod state;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod user_interrupt;
 
 use crate::axi::{Peripheral, merge};
 use crate::fault::Faults;
@@ -27,6 +28,7 @@ use channel::Channel;
 use config_block::ConfigBlock;
 pub use interface::Interface;
 use irq::IrqBlock;
+use jitney_xdma_spec::irq::USER_INTERRUPTS;
 use jitney_xdma_spec::sgdma::ChannelSet;
 use jitney_xdma_spec::{
     Alignments, Direction, Identifier, Location, MAX_CHANNELS, PackedChannels, Submodule, block,
@@ -35,6 +37,8 @@ use pace::Pace;
 use state::State;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use user_interrupt::Clock;
+pub use user_interrupt::{PeriodicInterrupt, PeriodicInterruptError, UserInterrupt};
 
 /// How a design configured the core.
 #[derive(Debug, Clone)]
@@ -49,6 +53,8 @@ pub struct XdmaConfig {
     pub speed: Option<u64>,
     /// A channel stops where descriptors are not as adjacent as they say.
     pub strict_adjacency: bool,
+    /// User interrupts that come by themselves.
+    pub user_interrupts: Vec<PeriodicInterrupt>,
 }
 
 /// Why there is no such core.
@@ -63,8 +69,8 @@ pub enum XdmaError {
         /// How many were asked for.
         count: usize,
     },
-    /// An engine's thread could not be started.
-    #[error("cannot start a DMA engine's thread: {0}")]
+    /// A thread could not be started.
+    #[error("cannot start a thread of a DMA core: {0}")]
     Thread(#[from] std::io::Error),
 }
 
@@ -86,6 +92,8 @@ pub struct Xdma {
     irq: Arc<IrqBlock>,
     config: ConfigBlock,
     threads: Vec<JoinHandle<()>>,
+    /// What makes user interrupts, if anything does.
+    _clock: Option<Clock>,
 }
 
 /// Offsets of the SGDMA common block's registers, as patterns.
@@ -125,12 +133,16 @@ impl Xdma {
             pace: config.speed.map(Pace::new),
             strict_adjacency: config.strict_adjacency,
         });
+        let clock = (!config.user_interrupts.is_empty())
+            .then(|| Clock::start(Arc::clone(&irq), config.user_interrupts))
+            .transpose()?;
         let mut core = Self {
             interface,
             channels: Vec::new(),
             irq,
             config: ConfigBlock::new(Arc::clone(&card.host), config.data_width),
             threads: Vec::new(),
+            _clock: clock,
         };
         for direction in Direction::ALL {
             for (index, port) in (0..).zip(core.interface.ports(direction)) {
@@ -155,9 +167,10 @@ impl Xdma {
         self.channels.iter().map(|(_, _, channel)| channel.step(most)).sum()
     }
 
-    /// Sets the level of a user interrupt's request line.
-    pub fn set_user_interrupt(&self, interrupt: u8, level: bool) {
-        self.irq.set_user_line(interrupt, level);
+    /// The wires of a user interrupt, 0 to 15; for a model of the logic that drives them.
+    #[must_use]
+    pub fn user_interrupt(&self, number: u8) -> Option<UserInterrupt> {
+        (number < USER_INTERRUPTS).then(|| UserInterrupt { irq: Arc::clone(&self.irq), number })
     }
 
     fn channel(&self, direction: Direction, index: u8) -> Option<&Channel> {

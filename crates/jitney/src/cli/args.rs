@@ -6,6 +6,7 @@ use super::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jitney_boards::Catalogue;
 use jitney_emulator::fault::{Fault, FaultKind};
+use jitney_emulator::xdma::PeriodicInterrupt;
 use jitney_vfio::{CardAddress, IommuInterface};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -325,6 +326,9 @@ pub(crate) struct Emulate {
     /// A channel stops where descriptors are not as adjacent as they say (PG195, "Nxt_adj"), instead of following them.
     #[arg(long)]
     pub(crate) strict_adjacency: bool,
+    /// A user interrupt that comes again and again, as 0@100ms for the first one ten times a second; can be repeated.
+    #[arg(long, value_name = "N@PERIOD")]
+    pub(crate) user_interrupt: Vec<PeriodicInterrupt>,
     /// Something that goes wrong; can be repeated.
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Vec<Fault>,

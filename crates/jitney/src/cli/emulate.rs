@@ -22,6 +22,7 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         lanes: args.lanes,
         speed: args.speed,
         strict_adjacency: args.strict_adjacency,
+        user_interrupts: args.user_interrupt.clone(),
         faults: args.fault.clone(),
     };
     let socket = match &args.socket {

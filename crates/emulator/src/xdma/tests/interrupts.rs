@@ -2,7 +2,10 @@
 
 use super::rig::*;
 use crate::axi::Peripheral;
+use crate::function::InterruptKind;
+use crate::xdma::{PeriodicInterrupt, UserInterrupt};
 use jitney_xdma_spec::{ChannelControl, Direction, channel};
+use std::sync::atomic::Ordering::SeqCst;
 
 const OUT: u64 = BASE + (1 << 20);
 const DONE: u32 = 0b110;
@@ -119,13 +122,71 @@ fn the_interrupt_follows_the_write_back() {
 #[test]
 fn user_interrupts_are_lines_of_the_design() {
     let rig = Rig::new();
-    rig.core.set_user_interrupt(13, true);
+    let line = rig.core.user_interrupt(13).unwrap();
+    line.set(true);
     assert_eq!((rig.read(0x2048), rig.read(0x2040)), (1 << 13, 0));
     rig.write(0x208c, 0x0000_1100);
     rig.write(0x2004, 0xffff);
     assert_eq!(rig.host.take_interrupts(), [(17, true)]);
-    rig.core.set_user_interrupt(13, false);
+    assert_eq!(rig.read(0x2040), 1 << 13, "it is held until the logic lowers it");
+    line.set(false);
     assert_eq!(rig.host.take_interrupts(), [(17, false)]);
+    assert!(rig.core.user_interrupt(16).is_none());
+}
+
+#[test]
+fn a_pulse_falls_when_its_message_was_sent() {
+    let rig = Rig::new();
+    let line = rig.core.user_interrupt(2).unwrap();
+    line.pulse();
+    assert_eq!((rig.read(0x2048), rig.host.take_interrupts()), (1 << 2, vec![]), "nobody enabled it");
+    rig.write(0x2080, 9 << 16);
+    rig.write(0x2008, 1 << 2);
+    assert_eq!(rig.host.take_interrupts(), [(9, true), (9, false)]);
+    assert_eq!(rig.read(0x2048), 0);
+
+    // The host holds it back, as behind the mask of its vector.
+    rig.host.holds_messages.store(true, SeqCst);
+    line.pulse();
+    line.pulse();
+    assert_eq!((rig.read(0x2040), rig.host.take_interrupts()), (1 << 2, vec![(9, true)]));
+    rig.host.holds_messages.store(false, SeqCst);
+    assert_eq!((rig.read(0x2040), rig.host.take_interrupts()), (0, vec![(9, false)]));
+    // A reset of the card resets what makes the pulse.
+    rig.host.holds_messages.store(true, SeqCst);
+    line.pulse();
+    rig.core.reset();
+    assert_eq!(rig.read(0x2048), 0);
+}
+
+#[test]
+fn with_a_line_a_pulse_falls_when_software_has_seen_it() {
+    let rig = Rig::new();
+    *rig.host.kind.lock().unwrap() = InterruptKind::Intx;
+    rig.write(0x2004, 0b11);
+    let lines = [0, 1].map(|number| rig.core.user_interrupt(number).unwrap());
+    lines.iter().for_each(UserInterrupt::pulse);
+    assert_eq!(rig.read(0x2048), 0b11);
+    rig.write(0x200c, 0b01);
+    assert_eq!((rig.read(0x2048), rig.read(0x2040)), (0b10, 0b10));
+    assert_eq!(rig.read(0x2048), 0);
+}
+
+#[test]
+fn periodic_interrupts_come_until_the_core_is_gone() {
+    let period = std::time::Duration::from_millis(2);
+    let rig = Rig::with(|config| config.user_interrupts = vec![PeriodicInterrupt { number: 5, period }]);
+    rig.write(0x2004, 1 << 5);
+    let mut rises = 0;
+    rig.wait_until("interrupted five times", || {
+        rises += rig.host.take_interrupts().iter().filter(|of| **of == (0, true)).count();
+        (rises >= 5).then_some(())
+    });
+    let host = rig.host.clone();
+    drop(rig);
+    host.take_interrupts();
+    std::thread::sleep(5 * period);
+    assert_eq!(host.take_interrupts(), []);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::super::{Interface, Xdma, XdmaConfig};
 use crate::axi::{AxiTarget, CardMemory, Peripheral};
 use crate::fault::Faults;
-use crate::function::{DmaFault, Host, Live};
+use crate::function::{DmaFault, Host, InterruptKind, Live};
 use crate::stream::{StreamSink, StreamSource};
 use jitney_memory::Mapping;
 use jitney_registers::Register;
@@ -11,7 +11,7 @@ use jitney_xdma_spec::{
     Alignments, ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, block, channel,
     sgdma,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ pub(super) struct FakeHost {
     pub(super) log: Mutex<Vec<&'static str>>,
     /// Where words were written.
     pub(super) words: Mutex<Vec<u64>>,
+    /// What of interrupts is set up, and whether messages get through.
+    pub(super) kind: Mutex<InterruptKind>,
+    pub(super) holds_messages: AtomicBool,
 }
 
 /// What waits behind it while it is closed.
@@ -83,6 +86,8 @@ impl FakeHost {
             fetches: AtomicU64::new(0),
             log: Mutex::default(),
             words: Mutex::default(),
+            kind: Mutex::new(InterruptKind::MsiX),
+            holds_messages: AtomicBool::new(false),
         })
     }
 
@@ -203,6 +208,14 @@ impl Host for FakeHost {
         self.interrupts.lock().unwrap().push((vector, requested));
     }
 
+    fn interrupt_pending(&self, _: u16) -> bool {
+        self.holds_messages.load(Ordering::SeqCst)
+    }
+
+    fn interrupt_kind(&self) -> InterruptKind {
+        *self.kind.lock().unwrap()
+    }
+
     fn bus_master(&self) -> bool {
         true
     }
@@ -253,6 +266,7 @@ impl Rig {
             alignments: Alignments::ANY,
             speed: None,
             strict_adjacency: false,
+            user_interrupts: Vec::new(),
         };
         change(&mut config);
         let (host, faults) = (FakeHost::new(), Arc::new(Faults::default()));
