@@ -4,7 +4,7 @@
 //! 6. Offsets of the capabilities are those of AMD's 7-series integrated block. A bit is either writable and kept, or
 //! it is read-only: there is one mask for all. Nothing here ever reports an error, so no bit is "write one to clear".
 
-use crate::function::{BarDescription, Description, InterruptKind, InterruptKinds, Msix};
+use crate::function::{BarDescription, Description, InterruptKind, InterruptKinds, Msix, PacketSizes};
 
 /// Bytes of configuration space of a PCI Express function.
 pub(crate) const SIZE: usize = 4096;
@@ -19,6 +19,9 @@ const BARS: usize = 0x10;
 const POWER_MANAGEMENT: usize = 0x40;
 const MSI: usize = 0x48;
 const EXPRESS: usize = 0x60;
+/// Largest payload that the function can have; the capability says 256 as 1.
+const LARGEST_PAYLOAD: u32 = 256;
+const DEVICE_CONTROL: usize = EXPRESS + 0x08;
 /// Initiate Function Level Reset is bit 15 of device control, so bit 7 of its second byte. It reads as zero.
 const DEVICE_CONTROL_HIGH: usize = EXPRESS + 0x09;
 const DEVICE_CONTROL_HIGH_FLR: u8 = 1 << 7;
@@ -85,6 +88,13 @@ impl ConfigSpace {
     /// Bus Master Enable of the command register.
     pub(crate) fn bus_master(&self) -> bool {
         self.bytes[COMMAND] & COMMAND_BUS_MASTER != 0
+    }
+
+    /// The packet sizes that software has set; payloads are never larger than the function can have.
+    pub(crate) fn packet_sizes(&self) -> PacketSizes {
+        let control = u16::from_le_bytes([self.bytes[DEVICE_CONTROL], self.bytes[DEVICE_CONTROL_HIGH]]);
+        let size = |shift: u32| 128u32 << (control >> shift & 7).min(5);
+        PacketSizes { payload: size(5).min(LARGEST_PAYLOAD), read_request: size(12) }
     }
 
     /// Interrupt Disable of the command register.
@@ -211,8 +221,9 @@ impl Builder {
         self.put16(at + 0x02, 0x0002, 0);
         // Payloads of 256 bytes, extended tags, role-based error reporting, function-level reset.
         self.put32(at + 0x04, 0x1000_8021, 0);
-        // Relaxed ordering, no snoop, read requests of 512 bytes. All but the reset bit is kept.
-        self.put16(at + 0x08, 0x2810, 0x79FF);
+        // Relaxed ordering, no snoop, payloads of 256 bytes, read requests of 512: what a PC's firmware sets. All but the
+        // reset bit is kept.
+        self.put16(at + 0x08, 0x2830, 0x79FF);
         self.put32(at + 0x0C, link, 0);
         self.put16(at + 0x10, 0, 0x00CB);
         // The negotiated link is the best that card and slot can do; the reference clock is the slot's.
@@ -369,6 +380,17 @@ mod tests {
         assert_eq!(space.write(0x68, &0xFFFF_8810_u32.to_le_bytes()), Some(true));
         assert_eq!(space.write(0x68, &[0xFF]), Some(false));
         assert_eq!(read32(&space, 0x68) & 0x8000, 0);
+    }
+
+    #[test]
+    fn packet_sizes_are_what_software_set() {
+        let mut space = space(TABLE);
+        assert_eq!(space.packet_sizes(), PacketSizes { payload: 256, read_request: 512 });
+        for (control, payload, read_request) in [(0x0000, 128, 128), (0x50ff, 256, 4096), (0x7810, 128, 4096)]
+        {
+            space.write(0x68, &u16::to_le_bytes(control)).unwrap();
+            assert_eq!(space.packet_sizes(), PacketSizes { payload, read_request }, "{control:#x}");
+        }
     }
 
     #[test]

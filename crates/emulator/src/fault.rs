@@ -18,6 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// | `descriptor-fetch` | fetching a descriptor fails: status 0x80010, no write-back, as when an IOMMU refuses it | descriptors |
 /// | `data-fault` | reading the source of a descriptor fails | descriptors |
 /// | `hang` | the channel makes no progress; BUSY stays set even after RUN is cleared, until a reset | descriptors |
+/// | `adjacent-bug` | of a block of more than 16 adjacent descriptors, those behind the 16th come in wrong: bad magic. For good. At once without `@N` | descriptors |
 /// | `link-down` | the card is gone: reads return all ones, writes are lost, DMA stops. For good. At once without `@N` | descriptors |
 /// | `lost-interrupt` | an interrupt that should be signalled is not; those after it are | interrupts |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub enum FaultKind {
     Data,
     /// A channel makes no progress until a reset.
     Hang,
+    /// Blocks of more than 16 adjacent descriptors come in wrong from now on.
+    AdjacentBug,
     /// The card is gone.
     LinkDown,
     /// An interrupt is not signalled.
@@ -47,8 +50,14 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 5] =
-        [Self::DescriptorFetch, Self::Data, Self::Hang, Self::LinkDown, Self::LostInterrupt];
+    pub const ALL: [Self; 6] = [
+        Self::DescriptorFetch,
+        Self::Data,
+        Self::Hang,
+        Self::AdjacentBug,
+        Self::LinkDown,
+        Self::LostInterrupt,
+    ];
 
     /// Its name in text.
     #[must_use]
@@ -57,6 +66,7 @@ impl FaultKind {
             Self::DescriptorFetch => "descriptor-fetch",
             Self::Data => "data-fault",
             Self::Hang => "hang",
+            Self::AdjacentBug => "adjacent-bug",
             Self::LinkDown => "link-down",
             Self::LostInterrupt => "lost-interrupt",
         }
@@ -163,6 +173,7 @@ pub struct Faults {
     /// Whether `armed` holds any, so that a board without faults pays one load for each descriptor.
     any: AtomicBool,
     link_down: AtomicBool,
+    adjacent_bug: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -175,8 +186,7 @@ struct Armed {
 impl Faults {
     /// Asks for a fault.
     pub fn inject(&self, fault: Fault) {
-        if fault.kind == FaultKind::LinkDown && fault.at.is_none() {
-            self.take_link_down();
+        if fault.at.is_none() && self.begins(fault.kind) {
             return;
         }
         let mut armed = self.armed();
@@ -190,10 +200,19 @@ impl Faults {
             fault.kind != FaultKind::LostInterrupt
                 && fault.channel.is_none_or(|of| of == (direction, channel))
         })?;
-        if kind == FaultKind::LinkDown {
-            self.take_link_down();
-        }
-        Some(kind)
+        (!self.begins(kind)).then_some(kind)
+    }
+
+    /// Lets a fault of those begin that stay; whether it is one.
+    fn begins(&self, kind: FaultKind) -> bool {
+        let state = match kind {
+            FaultKind::LinkDown => &self.link_down,
+            FaultKind::AdjacentBug => &self.adjacent_bug,
+            _ => return false,
+        };
+        tracing::info!(fault = kind.name(), "a fault begins and stays");
+        state.store(true, Ordering::Release);
+        true
     }
 
     /// Counts an interrupt that is about to be signalled; whether it is lost.
@@ -205,9 +224,9 @@ impl Faults {
         self.link_down.load(Ordering::Acquire)
     }
 
-    fn take_link_down(&self) {
-        tracing::info!("fault: the link goes down");
-        self.link_down.store(true, Ordering::Release);
+    /// Whether blocks of more than 16 descriptors come in wrong.
+    pub(crate) fn adjacent_bug(&self) -> bool {
+        self.adjacent_bug.load(Ordering::Acquire)
     }
 
     /// Counts an event for every fault that `concerns` it; the first whose time has come happens.
@@ -305,8 +324,11 @@ mod tests {
         assert!(!faults.loses_interrupt() && !faults.link_down());
         assert!(faults.loses_interrupt());
         assert!(!faults.loses_interrupt());
-        assert_eq!(faults.at_descriptor(HostToCard, 1), Some(FaultKind::LinkDown));
+        assert_eq!(faults.at_descriptor(HostToCard, 1), None, "the link itself says it");
         assert!(faults.link_down());
+        assert!(!faults.adjacent_bug());
+        faults.inject(fault("adjacent-bug"));
+        assert!(faults.adjacent_bug());
     }
 
     #[test]

@@ -184,6 +184,11 @@ pub trait Host: Send + Sync {
         false
     }
 
+    /// The largest packets that software allows the function to send.
+    fn packet_sizes(&self) -> PacketSizes {
+        PacketSizes::default()
+    }
+
     /// The kind of interrupt that software has enabled.
     fn interrupt_kind(&self) -> InterruptKind {
         InterruptKind::MsiX
@@ -191,6 +196,22 @@ pub trait Host: Send + Sync {
 
     /// Whether the driver has set Bus Master Enable. Without it, reads fail, writes are dropped and messages are held back.
     fn bus_master(&self) -> bool;
+}
+
+/// The largest packets of a function (PCIe, "Device Control"), in bytes: powers of two from 128 to 4096.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketSizes {
+    /// Of data in one packet (Max_Payload_Size).
+    pub payload: u32,
+    /// Of data that one read asks for (Max_Read_Request_Size).
+    pub read_request: u32,
+}
+
+impl Default for PacketSizes {
+    /// What PCs set for these boards: 256 bytes of payload, 512 of a read request.
+    fn default() -> Self {
+        Self { payload: 256, read_request: 512 }
+    }
 }
 
 /// Why a DMA failed.

@@ -42,7 +42,7 @@ pub use jitney_xdma_spec::{Alignments, Direction};
 
 pub use function::{
     BarDescription, Description, DmaFault, Function, Host, InterruptKind, InterruptKinds, Live, Mappable,
-    Msix,
+    Msix, PacketSizes,
 };
 #[cfg(fuzzing)]
 pub use server::fuzzed::FuzzedBoard;

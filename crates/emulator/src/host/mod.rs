@@ -13,7 +13,7 @@ mod interrupts;
 mod link;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use jitney_memory::{AccessError, Mapping};
@@ -26,7 +26,7 @@ use files::Files;
 pub(crate) use interrupts::Interrupts;
 pub(crate) use link::Link;
 
-use crate::function::{DmaFault, Host, InterruptKind, Live};
+use crate::function::{DmaFault, Host, InterruptKind, Live, PacketSizes};
 use crate::limited::warn_limited;
 
 /// Most bytes in one burst: what an unmap may have to wait for.
@@ -80,6 +80,8 @@ pub(crate) struct BoardHost {
     landed: Condvar,
     interrupts: Interrupts,
     bus_master: AtomicBool,
+    /// Bytes of payload, and of a read request.
+    packet_sizes: [AtomicU32; 2],
 }
 
 impl BoardHost {
@@ -88,6 +90,7 @@ impl BoardHost {
         let dma =
             Dma { table: DmaTable::new(), files: Files::default(), flights: Vec::new(), next: 0, waiting: 0 };
         let interrupts = Interrupts::new();
+        let sizes = PacketSizes::default();
         interrupts.hold_messages(!kindness.ignore_bus_master);
         Self {
             kindness,
@@ -96,6 +99,7 @@ impl BoardHost {
             landed: Condvar::new(),
             interrupts,
             bus_master: AtomicBool::new(false),
+            packet_sizes: [sizes.payload, sizes.read_request].map(AtomicU32::new),
         }
     }
 
@@ -118,6 +122,12 @@ impl BoardHost {
                 self.settle(Range::ALL);
             }
         }
+    }
+
+    /// Follows the packet sizes of the device control register.
+    pub(crate) fn set_packet_sizes(&self, sizes: PacketSizes) {
+        self.packet_sizes[0].store(sizes.payload, Ordering::Relaxed);
+        self.packet_sizes[1].store(sizes.read_request, Ordering::Relaxed);
     }
 
     /// Bytes of posted writes that were dropped so far.
@@ -393,6 +403,14 @@ impl Host for BoardHost {
 
     fn interrupt_pending(&self, vector: u16) -> bool {
         self.interrupts.pending(vector)
+    }
+
+    fn packet_sizes(&self) -> PacketSizes {
+        let [payload, read_request] = &self.packet_sizes;
+        PacketSizes {
+            payload: payload.load(Ordering::Relaxed),
+            read_request: read_request.load(Ordering::Relaxed),
+        }
     }
 
     fn interrupt_kind(&self) -> InterruptKind {

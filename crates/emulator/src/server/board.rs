@@ -135,6 +135,7 @@ impl Board {
     /// Lets the command register take effect.
     fn apply(&self, config: &ConfigSpace) {
         self.host.set_bus_master(config.bus_master());
+        self.host.set_packet_sizes(config.packet_sizes());
         self.host.interrupts().disable_line(config.line_disabled());
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::Wake;
+use std::time::{Duration, Instant};
 
 /// Rung by a stream's port that goes on, and by whoever stops the channel. It stays rung until it is cleared.
 #[derive(Debug, Default)]
@@ -21,9 +22,18 @@ impl Bell {
         *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
-    pub(super) fn wait(&self) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_while(rung, |rung| !*rung).unwrap_or_else(PoisonError::into_inner));
+    /// Waits until it is rung, at most until `deadline`; whether it was.
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let mut rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*rung {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            rung = match left {
+                None => self.changed.wait(rung).unwrap_or_else(PoisonError::into_inner),
+                Some(Duration::ZERO) => return false,
+                Some(left) => self.changed.wait_timeout(rung, left).unwrap_or_else(PoisonError::into_inner).0,
+            };
+        }
+        true
     }
 }
 

@@ -1,5 +1,6 @@
 //! The config block (PG195, "Config Block Registers (0x3)"): what the IP knows about its link.
 
+use super::performance::CLOCK_HZ;
 use crate::axi::merge;
 use crate::function::{Host, InterruptKind};
 use jitney_xdma_spec::config::{
@@ -7,10 +8,12 @@ use jitney_xdma_spec::config::{
 };
 use jitney_xdma_spec::{Identifier, Submodule};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-/// 256 bytes of payload and 512 bytes per read request: what PCs of the boards' age set.
-const MAX_PAYLOAD: u8 = 1;
-const MAX_READ_REQUEST: u8 = 2;
+/// Sizes are codes: 128 bytes, doubled so many times.
+fn code(size: u32) -> u8 {
+    u8::try_from((size / 128).max(1).ilog2()).unwrap_or(0)
+}
 
 /// Offsets of the registers in the block, as patterns.
 mod at {
@@ -62,7 +65,17 @@ impl ConfigBlock {
         *self.written() = RESET;
     }
 
+    /// How long a C2H stream that has begun a descriptor waits for more data; for ever if there is no time (PG195, "Write
+    /// Flush Timeout").
+    pub(super) fn flush_timeout(&self) -> Option<Duration> {
+        let exponent = self.written().flush_timeout;
+        let cycles = 1u64 << exponent.min(0x1f);
+        (exponent > 0).then(|| Duration::from_nanos(cycles * 1_000_000_000 / CLOCK_HZ))
+    }
+
     pub(super) fn read(&self, register: u32) -> u32 {
+        let sizes = self.host.packet_sizes();
+        let (payload, read_request) = (code(sizes.payload), code(sizes.read_request));
         let written = self.written();
         let limited = |programmed: u8, limit: u8| -> u32 {
             AxiTransferSize::new().with_programmed(programmed).with_effective(programmed.min(limit)).into()
@@ -70,8 +83,8 @@ impl ConfigBlock {
         match register {
             at::IDENTIFIER => Identifier::of(Submodule::Config, 0, false).into(),
             at::BUS_DEVICE => BusDevice::new().with_bus(1).into(),
-            at::PCIE_MAX_PAYLOAD => TransferSize::new().with_code(MAX_PAYLOAD).into(),
-            at::PCIE_MAX_READ_REQUEST => TransferSize::new().with_code(MAX_READ_REQUEST).into(),
+            at::PCIE_MAX_PAYLOAD => TransferSize::new().with_code(payload).into(),
+            at::PCIE_MAX_READ_REQUEST => TransferSize::new().with_code(read_request).into(),
             at::SYSTEM_ID => SYSTEM_ID_DEFAULT,
             at::MSI_ENABLE => {
                 let kind = self.host.interrupt_kind();
@@ -80,8 +93,8 @@ impl ConfigBlock {
             }
             at::DATA_WIDTH => self.data_width.into(),
             at::PCIE_CONTROL => written.pcie_control.into(),
-            at::AXI_MAX_PAYLOAD => limited(written.max_payload, MAX_PAYLOAD),
-            at::AXI_MAX_READ_REQUEST => limited(written.max_read_request, MAX_READ_REQUEST),
+            at::AXI_MAX_PAYLOAD => limited(written.max_payload, payload),
+            at::AXI_MAX_READ_REQUEST => limited(written.max_read_request, read_request),
             at::WRITE_FLUSH_TIMEOUT => written.flush_timeout,
             _ => 0,
         }

@@ -55,6 +55,8 @@ pub(super) enum Ended {
     Never,
     /// RUN was cleared while a stream had no data.
     Abandoned,
+    /// A stream had no more data for as long as it may wait for it.
+    Flushed,
 }
 
 impl Engine<'_> {
@@ -92,7 +94,7 @@ impl Engine<'_> {
             Ok(moved) => (moved, ChannelStatus::new()),
             Err(Ended::Errors(errors)) => (length, errors),
             Err(Ended::Never) => return Outcome::Hung,
-            Err(Ended::Abandoned) => return Outcome::Abandoned,
+            Err(Ended::Abandoned | Ended::Flushed) => return Outcome::Abandoned,
         };
         Outcome::Executed {
             beats: moved.div_ceil(self.card.data_width),

@@ -83,6 +83,7 @@ struct Card {
     data_width: u64,
     pace: Option<Pace>,
     strict_adjacency: bool,
+    config: ConfigBlock,
 }
 
 /// The core. Its engines' threads end when it is dropped.
@@ -90,7 +91,7 @@ pub struct Xdma {
     interface: Interface,
     channels: Vec<(Direction, u8, Arc<Channel>)>,
     irq: Arc<IrqBlock>,
-    config: ConfigBlock,
+    card: Arc<Card>,
     threads: Vec<JoinHandle<()>>,
     /// What makes user interrupts, if anything does.
     _clock: Option<Clock>,
@@ -125,6 +126,7 @@ impl Xdma {
         });
         let (h2c, c2h) = (h2c?, c2h?);
         let irq = Arc::new(IrqBlock::new(Arc::clone(&host), Arc::clone(&faults), h2c + c2h));
+        let block = ConfigBlock::new(Arc::clone(&host), config.data_width);
         let card = Arc::new(Card {
             host,
             faults,
@@ -132,6 +134,7 @@ impl Xdma {
             data_width: u64::from(config.data_width).max(1),
             pace: config.speed.map(Pace::new),
             strict_adjacency: config.strict_adjacency,
+            config: block,
         });
         let clock = (!config.user_interrupts.is_empty())
             .then(|| Clock::start(Arc::clone(&irq), config.user_interrupts))
@@ -140,7 +143,7 @@ impl Xdma {
             interface,
             channels: Vec::new(),
             irq,
-            config: ConfigBlock::new(Arc::clone(&card.host), config.data_width),
+            card: Arc::clone(&card),
             threads: Vec::new(),
             _clock: clock,
         };
@@ -232,7 +235,7 @@ impl Peripheral for Xdma {
                 self.channel(direction, channel).map_or(0, |channel| channel.read(submodule, register))
             }
             (Submodule::Irq, _) => self.irq.read(register),
-            (Submodule::Config, _) => self.config.read(register),
+            (Submodule::Config, _) => self.card.config.read(register),
             (Submodule::MsixTable, _) => 0,
             _ => self.read_common(register),
         }
@@ -247,7 +250,7 @@ impl Peripheral for Xdma {
                 }
             }
             (Submodule::Irq, _) => self.irq.write(register, value, lanes),
-            (Submodule::Config, _) => self.config.write(register, value, lanes),
+            (Submodule::Config, _) => self.card.config.write(register, value, lanes),
             (Submodule::MsixTable, _) => {}
             _ => self.write_common(register, value, lanes),
         }
@@ -260,7 +263,7 @@ impl Peripheral for Xdma {
             channel.reset();
         }
         self.irq.reset();
-        self.config.reset();
+        self.card.config.reset();
         self.interface.reset();
     }
 }

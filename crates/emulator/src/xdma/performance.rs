@@ -7,8 +7,8 @@ use jitney_xdma_spec::PerformanceControl;
 use jitney_xdma_spec::channel::PerformanceHigh;
 use std::time::Instant;
 
-/// Cycles are counted in this clock: that of a 5 GT/s ×4 link with a 128-bit data path.
-const CLOCK_HZ: u128 = 125_000_000;
+/// Clock of the data path, in which cycles are counted: that of a 5 GT/s ×4 link with a 128-bit data path.
+pub(super) const CLOCK_HZ: u64 = 125_000_000;
 /// Counters are 42 bits wide and stay at their end.
 const LIMIT: u64 = (1 << 42) - 1;
 
@@ -82,7 +82,8 @@ impl Performance {
     /// Time at the clock's rate, and at least a cycle for each beat: memory here is faster than a link, and what software
     /// makes of the two is a part of the whole.
     fn cycles_now(&self) -> u64 {
-        let running = self.since.map_or(0, |since| since.elapsed().as_nanos() * CLOCK_HZ / 1_000_000_000);
+        let running =
+            self.since.map_or(0, |since| since.elapsed().as_nanos() * u128::from(CLOCK_HZ) / 1_000_000_000);
         let cycles = self.cycles.saturating_add(u64::try_from(running).unwrap_or(LIMIT));
         LIMIT.min(cycles.max(self.beats))
     }

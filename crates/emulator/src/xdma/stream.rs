@@ -7,6 +7,7 @@ use crate::stream::{StreamSink, StreamSource};
 use jitney_xdma_spec::{Descriptor, StreamSlot, StreamStatus};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 /// Most bytes that go at a time: what the caches hold.
 const PIECE: u64 = 64 << 10;
@@ -34,8 +35,8 @@ impl Engine<'_> {
             let last = descriptor.control.end_of_packet() && done == length;
             let mut rest = &bytes[..];
             while !rest.is_empty() {
-                let sent =
-                    self.wait(self.is_reset, Ended::Never, |context| sink.poll_send(context, rest, last))?;
+                let sent = self
+                    .wait(self.is_reset, Ended::Never, None, |context| sink.poll_send(context, rest, last))?;
                 rest = &rest[sent.clamp(1, rest.len())..];
             }
         }
@@ -43,7 +44,8 @@ impl Engine<'_> {
     }
 
     /// C2H: fills the descriptor's memory from `source` up to its end or that of a packet, and then its slot; says how many
-    /// bytes came. Clearing RUN abandons a descriptor that waits for data.
+    /// bytes came. Clearing RUN abandons a descriptor that waits for data; one that has some is closed after the time that
+    /// the config block has for it.
     ///
     /// Data comes in whole beats, but for the end of a packet: memory that is no multiple of the data path long is written
     /// beyond its end, as cards do.
@@ -63,8 +65,15 @@ impl Engine<'_> {
         while done < room && !last {
             let piece = self.allowed(PIECE.min(room - done))?;
             let bytes = part(buffer, piece);
-            let received =
-                self.wait(self.is_stopped, Ended::Abandoned, |context| source.poll_receive(context, bytes))?;
+            let deadline = if done > 0 { self.card.config.flush_timeout() } else { None };
+            let deadline = deadline.and_then(|timeout| Instant::now().checked_add(timeout));
+            let received = self.wait(self.is_stopped, Ended::Abandoned, deadline, |context| {
+                source.poll_receive(context, bytes)
+            });
+            let received = match received {
+                Err(Ended::Flushed) => break,
+                received => received?,
+            };
             let bytes = &bytes[..received.length.min(bytes.len())];
             self.card
                 .host
@@ -96,11 +105,12 @@ impl Engine<'_> {
             .map_err(|fault| self.host_fault(fault))
     }
 
-    /// Asks a port until it is ready, or until the channel has `ended`; sleeps in between.
+    /// Asks a port until it is ready, or until the channel has `ended`, or until the deadline; sleeps in between.
     fn wait<T>(
         &self,
         ended: &dyn Fn() -> bool,
         how: Ended,
+        deadline: Option<Instant>,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Result<T, Ended> {
         let waker = Waker::from(Arc::clone(self.bell));
@@ -116,7 +126,8 @@ impl Engine<'_> {
                 Poll::Ready(ready) => return Ok(ready),
                 // A fuzz target has one thread: nobody would come.
                 Poll::Pending if cfg!(fuzzing) => return Err(how),
-                Poll::Pending => self.bell.wait(),
+                Poll::Pending if self.bell.wait(deadline) => {}
+                Poll::Pending => return Err(Ended::Flushed),
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::super::{Interface, Xdma, XdmaConfig};
 use crate::axi::{AxiTarget, CardMemory, Peripheral};
 use crate::fault::Faults;
-use crate::function::{DmaFault, Host, InterruptKind, Live};
+use crate::function::{DmaFault, Host, InterruptKind, Live, PacketSizes};
 use crate::stream::{StreamSink, StreamSource};
 use jitney_memory::Mapping;
 use jitney_registers::Register;
@@ -11,7 +11,7 @@ use jitney_xdma_spec::{
     Alignments, ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, block, channel,
     sgdma,
 };
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ pub(super) struct FakeHost {
     /// What of interrupts is set up, and whether messages get through.
     pub(super) kind: Mutex<InterruptKind>,
     pub(super) holds_messages: AtomicBool,
+    pub(super) read_request: AtomicU32,
 }
 
 /// What waits behind it while it is closed.
@@ -88,6 +89,7 @@ impl FakeHost {
             words: Mutex::default(),
             kind: Mutex::new(InterruptKind::MsiX),
             holds_messages: AtomicBool::new(false),
+            read_request: AtomicU32::new(512),
         })
     }
 
@@ -210,6 +212,10 @@ impl Host for FakeHost {
 
     fn interrupt_pending(&self, _: u16) -> bool {
         self.holds_messages.load(Ordering::SeqCst)
+    }
+
+    fn packet_sizes(&self) -> PacketSizes {
+        PacketSizes { payload: 256, read_request: self.read_request.load(Ordering::SeqCst) }
     }
 
     fn interrupt_kind(&self) -> InterruptKind {

@@ -348,3 +348,23 @@ fn a_port_is_asked_for_nothing_after_its_reset() {
     std::thread::sleep(Duration::from_millis(100));
     assert_eq!(*port.0.lock().unwrap(), ["asked", "answered", "reset"]);
 }
+
+#[test]
+fn a_descriptor_that_has_begun_is_closed_after_the_flush_timeout() {
+    let rig = loopback();
+    rig.host.set_bytes(OUT, &[3; 96]);
+    // 2^20 cycles of 8 ns.
+    rig.write(0x3060, 20);
+    arm(&rig, C2H0, &[4096, 4096]);
+    std::thread::sleep(Duration::from_millis(20));
+    assert_eq!(settled(&rig, C2H0), (1, 0), "nothing has begun");
+    let start = std::time::Instant::now();
+    send(&rig, H2C0, &[(32, false)]);
+    rig.wait_until("closed", || slot(&rig, 0));
+    assert!(start.elapsed() >= Duration::from_millis(8), "{:?}", start.elapsed());
+    assert_eq!(slot(&rig, 0), Some((32, false)));
+    rig.clear_run(H2C0);
+    send(&rig, H2C0, &[(64, true)]);
+    rig.wait_idle(C2H0);
+    assert_eq!(slot(&rig, 1), Some((64, true)), "the rest of the packet");
+}

@@ -6,6 +6,8 @@ use jitney_xdma_spec::{
     ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, channel, sgdma,
 };
 
+use std::sync::atomic::Ordering;
+
 const OUT: u64 = BASE + (1 << 20);
 const IN: u64 = BASE + (8 << 20);
 const WRITEBACK: u64 = BASE + 0x8000;
@@ -177,12 +179,46 @@ fn a_block_of_adjacent_descriptors_is_fetched_at_once() {
         assert_eq!(rig.host.word(WRITEBACK), transfers as u32);
         rig.host.fetches() - before
     };
-    assert_eq!(fetches(64, 64, BASE), 1);
-    assert_eq!(fetches(126, 64, BASE), 2);
+    // A read request has 512 bytes, as PCs set it, which are 16 descriptors.
+    assert_eq!(fetches(16, 16, BASE), 1);
+    assert_eq!(fetches(64, 64, BASE), 4);
     assert_eq!(fetches(126, 16, BASE), 8);
     assert_eq!(fetches(5, 1, BASE), 5);
-    // Not across the end of a page.
-    assert_eq!(fetches(64, 64, BASE + 0x1000 - 32 * 10), 2);
+    rig.host.read_request.store(4096, Ordering::SeqCst);
+    assert_eq!(fetches(126, 64, BASE), 2);
+    rig.host.read_request.store(128, Ordering::SeqCst);
+    assert_eq!(fetches(64, 64, BASE), 16);
+}
+
+#[test]
+fn a_block_may_not_cross_a_page() {
+    for strict_adjacency in [false, true] {
+        let rig = Rig::with(|config| config.strict_adjacency = strict_adjacency);
+        let at = BASE + 0x1000 - 32 * 10;
+        rig.adjacent_list(H2C0, at, &[(OUT, 0, 16); 16], 16);
+        rig.start(H2C0, at, WRITEBACK);
+        let status = u32::from(rig.wait_idle(H2C0));
+        assert_eq!(status, if strict_adjacency { 0x10 } else { 0 });
+        // One read to the end of the page, and one behind it.
+        assert_eq!(rig.host.fetches(), if strict_adjacency { 0 } else { 2 });
+    }
+}
+
+#[test]
+fn a_core_with_the_bug_gets_more_than_16_adjacent_descriptors_wrong() {
+    let rig = Rig::new();
+    rig.faults.inject("adjacent-bug".parse().unwrap());
+    let run = |transfers: usize, block: usize| {
+        rig.adjacent_list(H2C0, BASE, &vec![(OUT, 0, 16); transfers], block);
+        rig.start(H2C0, BASE, WRITEBACK);
+        let status = u32::from(rig.wait_idle(H2C0));
+        rig.clear_run(H2C0);
+        (status, rig.host.word(WRITEBACK))
+    };
+    assert_eq!(run(40, 16), (0, 40));
+    assert_eq!(run(40, 17), (0x10, 0x8000_0010));
+    assert_eq!(run(40, 17), (0x10, 0x8000_0010), "for good");
+    assert_eq!(run(40, 1), (0, 40));
 }
 
 #[test]
