@@ -203,7 +203,7 @@ fn both_directions_at_once_in_one_process() {
 #[test]
 fn a_lost_interrupt_costs_a_look_and_nothing_else() {
     // So slow that nobody finds it done when the wait begins.
-    let ground = Ground::with("nitefury --speed 4M --fault lost-interrupt@1");
+    let ground = Ground::with("nitefury --link 4M --fault lost-interrupt@1");
     let (bus, xdma) = ground.alone();
     let h2c = xdma.h2c(0).unwrap().by_interrupt().unwrap();
     let buffer = bus.dma_buffer(SIZE).unwrap();

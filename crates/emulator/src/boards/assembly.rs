@@ -112,7 +112,7 @@ impl Assembly {
             interface,
             data_width: card.data_width,
             alignments: Alignments::ANY,
-            speed: board.options().speed,
+            link: board.options().link,
             strict_adjacency: board.options().strict_adjacency,
             user_interrupts: board.options().user_interrupts.clone(),
         };

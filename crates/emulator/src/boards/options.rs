@@ -2,7 +2,7 @@
 
 use crate::fault::Fault;
 use crate::function::InterruptKind;
-use crate::xdma::PeriodicInterrupt;
+use crate::xdma::{LinkLimit, PeriodicInterrupt};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -19,9 +19,9 @@ pub struct BoardOptions {
     pub channels: Option<u8>,
     /// Lanes of the slot that the board is in, if fewer than it can use.
     pub lanes: Option<u8>,
-    /// Bytes a second that its link moves each way, to make transfers last; as many as this machine's memory if not given.
-    /// Nothing on a board without DMA.
-    pub speed: Option<u64>,
+    /// What its link carries, to make transfers last; as much as this machine's memory does if not given. Nothing on a
+    /// board without DMA.
+    pub link: Option<LinkLimit>,
     /// A DMA channel stops with "bad magic" where descriptors that are said to be adjacent are not, or do not count down
     /// as PG195 has it ("Nxt_adj"). Without it they are followed, and the log complains.
     pub strict_adjacency: bool,

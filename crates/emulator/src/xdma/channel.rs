@@ -140,13 +140,16 @@ impl Channel {
     /// [`close`](Self::close).
     pub(super) fn run_engine(&self) {
         let mut workspace = Workspace::default();
+        let mut was_idle = true;
         let mut inner = self.inner();
         while !self.closing.load(Ordering::Acquire) {
             let Some(job) = inner.state.start() else {
                 inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                was_idle = true;
                 continue;
             };
-            inner = self.run_descriptor(inner, &job, &mut workspace);
+            inner = self.run_descriptor(inner, &job, was_idle, &mut workspace);
+            was_idle = false;
         }
     }
 
@@ -157,7 +160,7 @@ impl Channel {
         let mut inner = self.inner();
         for done in 0..most {
             let Some(job) = inner.state.start() else { return done };
-            inner = self.run_descriptor(inner, &job, &mut workspace);
+            inner = self.run_descriptor(inner, &job, false, &mut workspace);
         }
         most
     }
@@ -167,6 +170,7 @@ impl Channel {
         &'a self,
         mut inner: MutexGuard<'a, Inner>,
         job: &Job,
+        was_idle: bool,
         workspace: &mut Workspace,
     ) -> MutexGuard<'a, Inner> {
         // Under the lock, so that a reset from here on belongs to this descriptor.
@@ -188,6 +192,7 @@ impl Channel {
             port: &self.port,
             direction: self.direction,
             channel: self.index,
+            was_idle,
             is_reset: &is_reset,
             is_stopped: &is_stopped,
             bell: &self.bell,

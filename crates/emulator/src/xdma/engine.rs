@@ -4,6 +4,7 @@ use super::Card;
 use super::bell::Bell;
 use super::fetch::{Fetcher, NoDescriptor};
 use super::interface::Port;
+use super::link::wait_until;
 use super::state::{Job, Outcome};
 use crate::axi::{AxiError, AxiTarget, BURST, MemorySpan};
 use crate::fault::FaultKind;
@@ -28,6 +29,8 @@ pub(super) struct Engine<'a> {
     pub(super) port: &'a Port,
     pub(super) direction: Direction,
     pub(super) channel: u8,
+    /// The engine had nothing to do before, so that nothing was fetched ahead.
+    pub(super) was_idle: bool,
     /// Whether a reset has ended the run that the descriptor belongs to.
     pub(super) is_reset: &'a dyn Fn() -> bool,
     /// Whether that run has ended, by a reset or because RUN was cleared.
@@ -80,6 +83,9 @@ impl Engine<'_> {
             return Outcome::Refused(refused);
         }
         let length = u64::from(descriptor.length & MAX_LENGTH);
+        if let Some(link) = self.card.link.as_ref().filter(|_| self.was_idle) {
+            wait_until(link.first_data(self.direction), self.is_reset);
+        }
         let moved = if fault == Some(FaultKind::Data) {
             Err(Ended::Errors(self.source_error()))
         } else {
@@ -174,23 +180,33 @@ impl Engine<'_> {
     fn piece(&self, target: &dyn AxiTarget, iova: u64, address: u64, length: u64) -> Result<u64, Ended> {
         let memory = target.memory(address, length);
         let most = memory.map_or(BURST - address % BURST, |span| span.length.min(PIECE)).min(length);
-        let most = self.allowed(most)?;
-        match memory {
-            Some(span) => self.copy(iova, span, most)?,
-            None => self.burst(target, iova, address, most)?,
-        }
+        let most = self.piece_of(most)?;
+        self.over_link(most, || match memory {
+            Some(span) => self.copy(iova, span, most),
+            None => self.burst(target, iova, address, most),
+        })?;
         Ok(most)
     }
 
-    /// Of `length` bytes, how many may be moved now, as the link has it; waits until they may. None if the engine is reset.
-    pub(super) fn allowed(&self, length: u64) -> Result<u64, Ended> {
+    /// Of `length` bytes, how many go in one piece. None if the engine is reset.
+    pub(super) fn piece_of(&self, length: u64) -> Result<u64, Ended> {
         if (self.is_reset)() || self.card.faults.link_down() {
             return Err(Ended::Never);
         }
-        let Some(pace) = &self.card.pace else { return Ok(length) };
-        let length = pace.piece(length);
-        pace.wait(usize::from(self.direction == Direction::CardToHost), length);
-        Ok(length)
+        Ok(self.card.link.as_ref().map_or(length, |link| link.piece(length)))
+    }
+
+    /// Moves `length` bytes over the link, and lasts as long as they take there.
+    pub(super) fn over_link(
+        &self,
+        length: u64,
+        moving: impl FnOnce() -> Result<(), Ended>,
+    ) -> Result<(), Ended> {
+        let Some(link) = &self.card.link else { return moving() };
+        let carried = link.reserve(self.direction, length, self.card.host.packet_sizes());
+        moving()?;
+        wait_until(carried, self.is_reset);
+        Ok(())
     }
 
     /// Copies between the host and memory of the card.

@@ -12,7 +12,7 @@ mod engine;
 mod fetch;
 mod interface;
 mod irq;
-mod pace;
+mod link;
 mod performance;
 mod registers;
 mod state;
@@ -33,7 +33,8 @@ use jitney_xdma_spec::sgdma::ChannelSet;
 use jitney_xdma_spec::{
     Alignments, Direction, Identifier, Location, MAX_CHANNELS, PackedChannels, Submodule, block,
 };
-use pace::Pace;
+use link::Link;
+pub use link::{LinkError, LinkLimit};
 use state::State;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -49,8 +50,8 @@ pub struct XdmaConfig {
     pub data_width: u32,
     /// What the channels ask of addresses and lengths.
     pub alignments: Alignments,
-    /// Bytes a second that the link moves each way; as many as memory if there is no limit.
-    pub speed: Option<u64>,
+    /// What the link carries; as much as memory if there is no limit.
+    pub link: Option<LinkLimit>,
     /// A channel stops where descriptors are not as adjacent as they say.
     pub strict_adjacency: bool,
     /// User interrupts that come by themselves.
@@ -81,7 +82,7 @@ struct Card {
     alignments: Alignments,
     /// Bytes of a beat.
     data_width: u64,
-    pace: Option<Pace>,
+    link: Option<Link>,
     strict_adjacency: bool,
     config: ConfigBlock,
 }
@@ -132,7 +133,7 @@ impl Xdma {
             faults,
             alignments: config.alignments,
             data_width: u64::from(config.data_width).max(1),
-            pace: config.speed.map(Pace::new),
+            link: config.link.map(Link::new),
             strict_adjacency: config.strict_adjacency,
             config: block,
         });

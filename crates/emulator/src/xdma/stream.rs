@@ -25,12 +25,12 @@ impl Engine<'_> {
     ) -> Result<u64, Ended> {
         let mut done = 0;
         while done < length {
-            let piece = self.allowed(PIECE.min(length - done))?;
+            let piece = self.piece_of(PIECE.min(length - done))?;
             let bytes = part(buffer, piece);
-            self.card
-                .host
-                .read(descriptor.source + done, bytes, &self.live())
-                .map_err(|fault| self.host_fault(fault))?;
+            self.over_link(piece, || {
+                let read = self.card.host.read(descriptor.source + done, bytes, &self.live());
+                read.map_err(|fault| self.host_fault(fault))
+            })?;
             done += piece;
             let last = descriptor.control.end_of_packet() && done == length;
             let mut rest = &bytes[..];
@@ -63,7 +63,7 @@ impl Engine<'_> {
         }
         let (mut done, mut last) = (0, false);
         while done < room && !last {
-            let piece = self.allowed(PIECE.min(room - done))?;
+            let piece = self.piece_of(PIECE.min(room - done))?;
             let bytes = part(buffer, piece);
             let deadline = if done > 0 { self.card.config.flush_timeout() } else { None };
             let deadline = deadline.and_then(|timeout| Instant::now().checked_add(timeout));
@@ -75,10 +75,10 @@ impl Engine<'_> {
                 received => received?,
             };
             let bytes = &bytes[..received.length.min(bytes.len())];
-            self.card
-                .host
-                .write(descriptor.destination + done, bytes, &self.live())
-                .map_err(|fault| self.host_fault(fault))?;
+            self.over_link(bytes.len() as u64, || {
+                let written = self.card.host.write(descriptor.destination + done, bytes, &self.live());
+                written.map_err(|fault| self.host_fault(fault))
+            })?;
             done += bytes.len() as u64;
             last = received.last;
         }

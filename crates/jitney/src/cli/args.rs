@@ -6,7 +6,7 @@ use super::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jitney_boards::Catalogue;
 use jitney_emulator::fault::{Fault, FaultKind};
-use jitney_emulator::xdma::PeriodicInterrupt;
+use jitney_emulator::xdma::{LinkError, LinkLimit, PeriodicInterrupt};
 use jitney_vfio::{CardAddress, IommuInterface};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
@@ -90,6 +90,15 @@ fn emulate_help() -> String {
         boards.join("\n"),
         FaultKind::ALL.map(FaultKind::name).join(", ")
     )
+}
+
+/// A PCIe link, or how many bytes it moves a second.
+fn link(text: &str) -> Result<LinkLimit, String> {
+    match text.parse() {
+        Ok(link) => Ok(link),
+        Err(_) if !text.starts_with("gen") => size::parse_nonzero(text).map(LinkLimit::Rate),
+        Err(error @ LinkError { .. }) => Err(error.to_string()),
+    }
 }
 
 /// Where cards come from.
@@ -314,9 +323,10 @@ pub(crate) struct Emulate {
     /// How many lanes its slot has, if fewer than the board can use.
     #[arg(long, value_name = "N")]
     pub(crate) lanes: Option<u8>,
-    /// How many bytes a second its link moves each way, as 100M, so that transfers last; else as many as memory does.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse_nonzero)]
-    pub(crate) speed: Option<u64>,
+    /// Move no more than a PCIe link carries, as gen2x4, or so many bytes a second each way, as 100M, so that transfers
+    /// last; else as fast as memory.
+    #[arg(long, value_name = "LINK", value_parser = link)]
+    pub(crate) link: Option<LinkLimit>,
     /// Writes that the host refuses end the engine with an error. On PCIe they are posted: lost, and nobody is told.
     #[arg(long)]
     pub(crate) strict_writes: bool,
@@ -345,6 +355,14 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn a_link_has_a_name_or_a_speed() {
+        assert_eq!(link("gen3x8"), Ok(LinkLimit::Pcie { generation: 3, lanes: 8 }));
+        assert_eq!(link("100M"), Ok(LinkLimit::Rate(100 << 20)));
+        assert!(link("gen9x9").unwrap_err().contains("as in 'gen2x4'"));
+        assert!(link("fast").unwrap_err().contains("no size") && link("0").is_err());
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         interrupts: args.interrupts,
         channels: None,
         lanes: args.lanes,
-        speed: args.speed,
+        link: args.link,
         strict_adjacency: args.strict_adjacency,
         user_interrupts: args.user_interrupt.clone(),
         faults: args.fault.clone(),

@@ -270,7 +270,7 @@ impl Rig {
             interface,
             data_width: 16,
             alignments: Alignments::ANY,
-            speed: None,
+            link: None,
             strict_adjacency: false,
             user_interrupts: Vec::new(),
         };

@@ -2,6 +2,7 @@
 
 use super::rig::*;
 use crate::axi::Peripheral;
+use crate::xdma::LinkLimit;
 use jitney_xdma_spec::{
     ChannelControl, ChannelStatus, Descriptor, DescriptorControl, Direction, channel, sgdma,
 };
@@ -276,7 +277,7 @@ fn credits_bound_what_is_fetched() {
 
 #[test]
 fn a_slow_link_takes_its_time_and_a_reset_does_not_wait_for_it() {
-    let rig = Rig::with(|config| config.speed = Some(10 << 20));
+    let rig = Rig::with(|config| config.link = Some(LinkLimit::Rate(10 << 20)));
     let start = std::time::Instant::now();
     assert_eq!(rig.run(H2C0, &[(OUT, 0, 1 << 19)]), 0);
     assert!(start.elapsed() >= std::time::Duration::from_millis(49), "{:?}", start.elapsed());
@@ -305,4 +306,22 @@ fn the_write_back_is_waited_for_when_busy_is_looked_at() {
     assert_eq!(status, 0);
     assert!(waited >= std::time::Duration::from_millis(10), "{waited:?}");
     rig.wait_until("written back", || (rig.host.word(WRITEBACK) == 1).then_some(()));
+}
+
+#[test]
+fn a_pcie_link_is_shared_by_its_channels() {
+    let target = std::sync::Arc::new(crate::axi::CardMemory::new("card", CARD).unwrap());
+    let interface = crate::xdma::Interface::MemoryMapped { h2c: 2, c2h: 1, target };
+    let rig = Rig::build(interface, |config| config.link = Some("gen2x4".parse().unwrap()));
+    let h2c1 = Channel(Direction::HostToCard, 1);
+    let start = std::time::Instant::now();
+    for (of, at, word) in [(H2C0, BASE, WRITEBACK), (h2c1, BASE + 0x1000, WRITEBACK + 4)] {
+        rig.list(at, &[(OUT, 0, CARD as u32); 10]);
+        rig.start(of, at, word);
+    }
+    rig.wait_idle(H2C0);
+    rig.wait_idle(h2c1);
+    // 24 MB at 1.76 GB/s.
+    let expected = std::time::Duration::from_micros(20 * CARD * 10 / 17_630);
+    assert!(start.elapsed() >= expected, "{:?}, not {expected:?}", start.elapsed());
 }
