@@ -19,6 +19,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// | `data-fault` | reading the source of a descriptor fails | descriptors |
 /// | `hang` | the channel makes no progress; BUSY stays set even after RUN is cleared, until a reset | descriptors |
 /// | `adjacent-bug` | of a block of more than 16 adjacent descriptors, those behind the 16th come in wrong: bad magic. For good. At once without `@N` | descriptors |
+/// | `short-packet` | the packet that a descriptor receives ends too early; the rest of it is lost | descriptors of C2H streams |
+/// | `lost-eop` | a packet that ends in a descriptor does not: the next one follows on it | descriptors of C2H streams |
+/// | `overrun` | what comes up to the end of a packet is lost before a descriptor receives anything: there was no room for it | descriptors of C2H streams |
+/// | `stall` | half of the data goes, then nobody takes any more; BUSY stays set until a reset | descriptors of H2C streams |
 /// | `link-down` | the card is gone: reads return all ones, writes are lost, DMA stops. For good. At once without `@N` | descriptors |
 /// | `lost-interrupt` | an interrupt that should be signalled is not; those after it are | interrupts |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +46,14 @@ pub enum FaultKind {
     Hang,
     /// Blocks of more than 16 adjacent descriptors come in wrong from now on.
     AdjacentBug,
+    /// A packet ends too early, and its rest is lost.
+    ShortPacket,
+    /// The end of a packet is lost.
+    LostEop,
+    /// Data is lost up to the end of a packet.
+    Overrun,
+    /// Nobody takes a stream's data any more, until a reset.
+    Stall,
     /// The card is gone.
     LinkDown,
     /// An interrupt is not signalled.
@@ -50,11 +62,15 @@ pub enum FaultKind {
 
 impl FaultKind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::DescriptorFetch,
         Self::Data,
         Self::Hang,
         Self::AdjacentBug,
+        Self::ShortPacket,
+        Self::LostEop,
+        Self::Overrun,
+        Self::Stall,
         Self::LinkDown,
         Self::LostInterrupt,
     ];
@@ -67,13 +83,26 @@ impl FaultKind {
             Self::Data => "data-fault",
             Self::Hang => "hang",
             Self::AdjacentBug => "adjacent-bug",
+            Self::ShortPacket => "short-packet",
+            Self::LostEop => "lost-eop",
+            Self::Overrun => "overrun",
+            Self::Stall => "stall",
             Self::LinkDown => "link-down",
             Self::LostInterrupt => "lost-interrupt",
         }
     }
 
     const fn has_channel(self) -> bool {
-        matches!(self, Self::DescriptorFetch | Self::Data | Self::Hang)
+        !matches!(self, Self::AdjacentBug | Self::LinkDown | Self::LostInterrupt)
+    }
+
+    /// The one direction of streams that it happens to, if it happens to streams only.
+    const fn of_streams(self) -> Option<Direction> {
+        match self {
+            Self::ShortPacket | Self::LostEop | Self::Overrun => Some(Direction::CardToHost),
+            Self::Stall => Some(Direction::HostToCard),
+            _ => None,
+        }
     }
 }
 
@@ -119,6 +148,14 @@ pub enum FaultError {
         /// The fault.
         kind: FaultKind,
     },
+    /// The fault happens to the other direction only.
+    #[error("fault '{}' happens on {direction} channels only", kind.name())]
+    Direction {
+        /// The fault.
+        kind: FaultKind,
+        /// Where it happens.
+        direction: Direction,
+    },
     /// The number after `@` is none, or zero.
     #[error("'@{given}' names no event: give a number from 1 on, as in 'hang@3'")]
     Count {
@@ -153,6 +190,11 @@ impl FromStr for Fault {
         let channel = channel.map(parse_channel).transpose()?;
         if channel.is_some() && !kind.has_channel() {
             return Err(FaultError::NoChannel { kind });
+        }
+        if let (Some((given, _)), Some(direction)) = (channel, kind.of_streams())
+            && given != direction
+        {
+            return Err(FaultError::Direction { kind, direction });
         }
         Ok(Self { kind, channel, at })
     }
@@ -195,9 +237,15 @@ impl Faults {
     }
 
     /// Counts a descriptor that a channel is about to fetch; says what goes wrong with it.
-    pub(crate) fn at_descriptor(&self, direction: Direction, channel: u8) -> Option<FaultKind> {
+    pub(crate) fn at_descriptor(
+        &self,
+        direction: Direction,
+        channel: u8,
+        is_stream: bool,
+    ) -> Option<FaultKind> {
         let kind = self.count(|fault| {
             fault.kind != FaultKind::LostInterrupt
+                && fault.kind.of_streams().is_none_or(|of| is_stream && of == direction)
                 && fault.channel.is_none_or(|of| of == (direction, channel))
         })?;
         (!self.begins(kind)).then_some(kind)
@@ -278,7 +326,8 @@ mod tests {
         assert_eq!(fault("data-fault:c2h3").channel, Some((CardToHost, 3)));
         assert_eq!(fault("link-down@2").at, Some(2));
         for kind in FaultKind::ALL {
-            let fault = Fault { kind, channel: kind.has_channel().then_some((CardToHost, 1)), at: Some(9) };
+            let direction = kind.of_streams().unwrap_or(CardToHost);
+            let fault = Fault { kind, channel: kind.has_channel().then_some((direction, 1)), at: Some(9) };
             assert_eq!(fault.to_string().parse(), Ok(fault));
         }
     }
@@ -291,6 +340,8 @@ mod tests {
         assert!(error("hang:h2c4").contains("h2c0 to h2c3"));
         assert!(error("hang:").contains("names no channel"));
         assert!(error("link-down:h2c0").contains("takes no channel"));
+        assert!(error("stall:c2h0").contains("on h2c channels only"));
+        assert!(error("overrun:h2c1@3").contains("on c2h channels only"));
         for count in ["hang@", "hang@0", "hang@-1", "hang@x", "hang@99999999999999999999999"] {
             assert!(error(count).contains("names no event"), "{count}");
         }
@@ -307,12 +358,24 @@ mod tests {
     fn a_fault_happens_once_at_its_event_on_its_channel() {
         let faults = Faults::default();
         faults.inject(fault("data-fault:c2h0@2"));
-        assert_eq!(faults.at_descriptor(HostToCard, 0), None);
-        assert_eq!(faults.at_descriptor(CardToHost, 0), None);
-        assert_eq!(faults.at_descriptor(CardToHost, 1), None);
-        assert_eq!(faults.at_descriptor(CardToHost, 0), Some(FaultKind::Data));
-        assert_eq!(faults.at_descriptor(CardToHost, 0), None);
+        assert_eq!(faults.at_descriptor(HostToCard, 0, false), None);
+        assert_eq!(faults.at_descriptor(CardToHost, 0, false), None);
+        assert_eq!(faults.at_descriptor(CardToHost, 1, false), None);
+        assert_eq!(faults.at_descriptor(CardToHost, 0, false), Some(FaultKind::Data));
+        assert_eq!(faults.at_descriptor(CardToHost, 0, false), None);
         assert!(!faults.any.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn faults_of_streams_count_the_descriptors_of_streams() {
+        let faults = Faults::default();
+        faults.inject(fault("lost-eop@2"));
+        for _ in 0..3 {
+            assert_eq!(faults.at_descriptor(CardToHost, 0, false), None);
+            assert_eq!(faults.at_descriptor(HostToCard, 0, true), None);
+        }
+        assert_eq!(faults.at_descriptor(CardToHost, 1, true), None);
+        assert_eq!(faults.at_descriptor(CardToHost, 0, true), Some(FaultKind::LostEop));
     }
 
     #[test]
@@ -320,11 +383,11 @@ mod tests {
         let faults = Faults::default();
         faults.inject(fault("lost-interrupt@2"));
         faults.inject(fault("link-down@2"));
-        assert_eq!(faults.at_descriptor(HostToCard, 0), None);
+        assert_eq!(faults.at_descriptor(HostToCard, 0, false), None);
         assert!(!faults.loses_interrupt() && !faults.link_down());
         assert!(faults.loses_interrupt());
         assert!(!faults.loses_interrupt());
-        assert_eq!(faults.at_descriptor(HostToCard, 1), None, "the link itself says it");
+        assert_eq!(faults.at_descriptor(HostToCard, 1, false), None, "the link itself says it");
         assert!(faults.link_down());
         assert!(!faults.adjacent_bug());
         faults.inject(fault("adjacent-bug"));
@@ -336,7 +399,7 @@ mod tests {
         let faults = Faults::default();
         faults.inject(fault("data-fault"));
         faults.inject(fault("descriptor-fetch"));
-        assert_eq!(faults.at_descriptor(HostToCard, 0), Some(FaultKind::Data));
-        assert_eq!(faults.at_descriptor(HostToCard, 0), Some(FaultKind::DescriptorFetch));
+        assert_eq!(faults.at_descriptor(HostToCard, 0, false), Some(FaultKind::Data));
+        assert_eq!(faults.at_descriptor(HostToCard, 0, false), Some(FaultKind::DescriptorFetch));
     }
 }

@@ -65,7 +65,7 @@ pub(super) enum Ended {
 impl Engine<'_> {
     /// Executes the descriptor of `job`.
     pub(super) fn execute(&self, job: &Job, workspace: &mut Workspace) -> Outcome {
-        let fault = self.card.faults.at_descriptor(self.direction, self.channel);
+        let fault = self.card.faults.at_descriptor(self.direction, self.channel, self.port.is_stream());
         if fault == Some(FaultKind::Hang) || self.card.faults.link_down() {
             return Outcome::Hung;
         }
@@ -92,8 +92,8 @@ impl Engine<'_> {
             let buffer = &mut workspace.buffer;
             match self.port {
                 Port::Memory(target) => self.transfer(&**target, job, &descriptor, length),
-                Port::Sink(sink) => self.send(&**sink, &descriptor, length, buffer),
-                Port::Source(source) => self.receive(&**source, job, &descriptor, length, buffer),
+                Port::Sink(sink) => self.send(&**sink, &descriptor, length, fault, buffer),
+                Port::Source(source) => self.receive(&**source, job, &descriptor, length, fault, buffer),
             }
         };
         let (moved, errors) = match moved {

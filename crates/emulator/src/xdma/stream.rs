@@ -2,8 +2,9 @@
 
 use super::engine::{Ended, Engine};
 use super::state::Job;
+use crate::fault::FaultKind;
 use crate::limited::warn_limited;
-use crate::stream::{StreamSink, StreamSource};
+use crate::stream::{Received, StreamSink, StreamSource};
 use jitney_xdma_spec::{Descriptor, StreamSlot, StreamStatus};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -21,11 +22,16 @@ impl Engine<'_> {
         sink: &dyn StreamSink,
         descriptor: &Descriptor,
         length: u64,
+        fault: Option<FaultKind>,
         buffer: &mut Vec<u8>,
     ) -> Result<u64, Ended> {
+        let stalls_at = if fault == Some(FaultKind::Stall) { length / 2 } else { u64::MAX };
         let mut done = 0;
         while done < length {
-            let piece = self.piece_of(PIECE.min(length - done))?;
+            if done >= stalls_at {
+                return Err(Ended::Never);
+            }
+            let piece = self.piece_of(PIECE.min(length.min(stalls_at) - done))?;
             let bytes = part(buffer, piece);
             self.over_link(piece, || {
                 let read = self.card.host.read(descriptor.source + done, bytes, &self.live());
@@ -55,6 +61,7 @@ impl Engine<'_> {
         job: &Job,
         descriptor: &Descriptor,
         length: u64,
+        mut fault: Option<FaultKind>,
         buffer: &mut Vec<u8>,
     ) -> Result<u64, Ended> {
         let room = length.next_multiple_of(self.card.data_width);
@@ -65,15 +72,7 @@ impl Engine<'_> {
         while done < room && !last {
             let piece = self.piece_of(PIECE.min(room - done))?;
             let bytes = part(buffer, piece);
-            let deadline = if done > 0 { self.card.config.flush_timeout() } else { None };
-            let deadline = deadline.and_then(|timeout| Instant::now().checked_add(timeout));
-            let received = self.wait(self.is_stopped, Ended::Abandoned, deadline, |context| {
-                source.poll_receive(context, bytes)
-            });
-            let received = match received {
-                Err(Ended::Flushed) => break,
-                received => received?,
-            };
+            let Some(received) = self.next(source, bytes, done > 0, &mut fault)? else { break };
             let bytes = &bytes[..received.length.min(bytes.len())];
             self.over_link(bytes.len() as u64, || {
                 let written = self.card.host.write(descriptor.destination + done, bytes, &self.live());
@@ -92,6 +91,48 @@ impl Engine<'_> {
             self.write_slot(descriptor.source, done, last)?;
         }
         Ok(done)
+    }
+
+    /// The next data of `source`, with what a fault makes of it; none if the descriptor has `begun` and may wait no longer.
+    fn next(
+        &self,
+        source: &dyn StreamSource,
+        bytes: &mut [u8],
+        begun: bool,
+        fault: &mut Option<FaultKind>,
+    ) -> Result<Option<Received>, Ended> {
+        if fault.take_if(|fault| *fault == FaultKind::Overrun).is_some() {
+            self.discard(source)?;
+        }
+        let timeout = if begun { self.card.config.flush_timeout() } else { None };
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        let received = self
+            .wait(self.is_stopped, Ended::Abandoned, deadline, |context| source.poll_receive(context, bytes));
+        let Received { length, last } = match received {
+            Err(Ended::Flushed) => return Ok(None),
+            received => received?,
+        };
+        match fault.take_if(|fault| last || *fault == FaultKind::ShortPacket) {
+            Some(FaultKind::ShortPacket) => {
+                if !last {
+                    self.discard(source)?;
+                }
+                Ok(Some(Received { length: length.div_ceil(2), last: true }))
+            }
+            Some(FaultKind::LostEop) => Ok(Some(Received { length, last: false })),
+            _ => Ok(Some(Received { length, last })),
+        }
+    }
+
+    /// Loses what comes, up to the end of a packet.
+    fn discard(&self, source: &dyn StreamSource) -> Result<(), Ended> {
+        let mut bytes = [0; 4096];
+        let mut last = false;
+        while !last {
+            let receive = |context: &mut Context<'_>| source.poll_receive(context, &mut bytes);
+            last = self.wait(self.is_stopped, Ended::Abandoned, None, receive)?.last;
+        }
+        Ok(())
     }
 
     /// Writes the slot at `iova`: its length first, so that who sees the magic finds it.
