@@ -40,6 +40,12 @@ impl Dma {
         self.bar == bar || self.bypass.is_some_and(|bypass| bypass.bar == bar)
     }
 
+    /// How many user interrupts it has.
+    #[must_use]
+    pub fn user_interrupts(&self) -> u8 {
+        if self.ip == DmaIp::Xdma { self.user_interrupts.unwrap_or(16) } else { 0 }
+    }
+
     /// Whether it is an XDMA whose channels move packets.
     #[must_use]
     pub fn has_streams(&self) -> bool {

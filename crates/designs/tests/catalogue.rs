@@ -156,3 +156,11 @@ fn kinds_are_displayed_as_they_are_written() {
         }
     }
 }
+
+#[test]
+fn the_example_of_the_manual_is_right() {
+    let manual = include_str!("../../../docs/boards.md");
+    let example = manual.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let catalogue = Catalogue::of_text("boards.md", example).unwrap();
+    assert_eq!(catalogue.design("my_filter").unwrap().peripherals.len(), 2);
+}

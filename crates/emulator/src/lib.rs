@@ -46,4 +46,4 @@ pub use function::{
 };
 #[cfg(fuzzing)]
 pub use server::fuzzed::FuzzedBoard;
-pub use server::{Options, Server, ServerError, StopHandle};
+pub use server::{Options, Server, ServerError, StopHandle, serve_in_process};

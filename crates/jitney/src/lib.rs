@@ -21,6 +21,7 @@
 //!   card for tests of your own driver.
 //! - [`xdma`]: the driver for AMD/Xilinx XDMA.
 //! - [`boards`]: which board it is, and what sits on it.
+//! - `emulated`, with the feature `emulator`: emulated boards within this process, for tests of your program.
 //! - [`broker`]: for a program that wants to be the owner of cards for others itself.
 //!
 //! # What it is not for
@@ -29,6 +30,9 @@
 //! what that means.
 
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "emulator")]
+pub mod emulated;
 
 pub use jitney_boards as boards;
 pub use jitney_broker as broker;

@@ -135,7 +135,7 @@ pub use keeper::{Handed, Keeper};
 pub use lease::{Granted, LeaseId, LeaseRequest, LeaseTable, Mode, Part};
 pub use leased::Lease;
 pub use notices::{Notice, NoticeSource, Notices};
-pub use open::{OpenOptions, OpenedSpace, open, open_all, open_all_with};
+pub use open::{OpenOptions, OpenedSpace, open, open_all, open_all_with, open_connected};
 pub use opened::OpenedCard;
 pub use own_buffer::OwnBuffer;
 pub use owned::OwnedCard;

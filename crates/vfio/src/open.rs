@@ -10,6 +10,7 @@ use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::Mapper;
 use crate::{Device, user};
 use jitney_host::node;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,6 +57,18 @@ pub fn open_all(addresses: &[CardAddress]) -> Result<(Vec<OpenedCard>, AddressSp
     // Without `isolate` there is one at most.
     let space = spaces.into_iter().next();
     Ok(space.map_or_else(Default::default, |opened| (opened.cards, opened.space)))
+}
+
+/// Opens the card of the vfio-user server at the other end of a connected `SOCK_STREAM` socket on which nothing was said
+/// yet; `address` is what it is called. It has this one connection, so that no broker can hand out others.
+///
+/// # Errors
+/// As [`user::negotiate`].
+pub fn open_connected(socket: OwnedFd, address: String) -> Result<OpenedSpace> {
+    let connection = Arc::new(user::negotiate(socket, address.clone())?);
+    let device = Device::new(address, Arc::clone(&connection) as _)?;
+    let space = AddressSpace::new(vec![Arc::clone(&connection) as _]);
+    Ok(OpenedSpace { cards: vec![OpenedCard::new(device, connection)?], space })
 }
 
 /// Opens several cards as `options` say. If one cannot be opened, none stays open.

@@ -8,7 +8,7 @@ mod streams;
 
 use jitney_boards::{Catalogue, Design, Error, Kind, Memory, identify_in};
 use jitney_xdma::Direction;
-use rig::Emulated;
+use rig::{Emulated, data};
 
 /// Bytes written and read at either end of a memory.
 const PART: u64 = 0x1_0000;
@@ -103,9 +103,8 @@ fn write_and_read(emulated: &Emulated, memory: Memory) {
     let count = |direction| u8::try_from(xdma.channels(direction).len()).unwrap();
     for address in [memory.base, memory.base + memory.size - length] {
         for channel in 0..count(Direction::HostToCard).max(count(Direction::CardToHost)) {
-            let data: Vec<u8> =
-                (0..bytes).map(|at| (at * 7 + at / 251 + usize::from(channel)) as u8).collect();
-            sent.write(0, &data).unwrap();
+            let expected = data(bytes, channel);
+            sent.write(0, &expected).unwrap();
             let h2c = channel.min(count(Direction::HostToCard) - 1);
             xdma.h2c(h2c).unwrap().write(&sent, address).unwrap();
             received.write(0, &vec![0; bytes]).unwrap();
@@ -113,7 +112,7 @@ fn write_and_read(emulated: &Emulated, memory: Memory) {
             xdma.c2h(c2h).unwrap().read(&received, address).unwrap();
             let mut back = vec![0; bytes];
             received.read(0, &mut back).unwrap();
-            assert!(back == data, "{name}: h2c{h2c} and c2h{c2h} at {address:#x}");
+            assert!(back == expected, "{name}: h2c{h2c} and c2h{c2h} at {address:#x}");
         }
     }
 }

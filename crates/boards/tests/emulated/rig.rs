@@ -7,6 +7,15 @@ use jitney_vfio::{Card, CardAddress, DmaBuffer, Owner};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+/// `length` bytes that repeat nowhere, other ones for each `seed`.
+pub(crate) fn data(length: usize, seed: u8) -> Vec<u8> {
+    let first = u32::from(seed) * 0x1234_5677;
+    let words = std::iter::successors(Some(first), |word| {
+        Some(word.wrapping_mul(1_664_525).wrapping_add(1_013_904_223))
+    });
+    words.flat_map(u32::to_le_bytes).take(length).collect()
+}
+
 pub(crate) struct Emulated {
     pub(crate) card: Arc<dyn Card>,
     stop: StopHandle,

@@ -1,6 +1,6 @@
 //! Packets through the streams of every design, by registers alone: what the core does, whoever drives it.
 
-use crate::rig::Emulated;
+use crate::rig::{Emulated, data};
 use crate::with_xdma;
 use jitney_boards::designs::Stream;
 use jitney_boards::{Design, Kind};
@@ -51,7 +51,8 @@ impl<'a> Transfer<'a> {
         let first = transfer.buffer.iova();
         let engine = block::offset(direction.sgdma_block(), channel);
         let put = |register: u32, value: u64| {
-            registers.write32(engine + u64::from(register), (value & 0xffff_ffff) as u32).unwrap();
+            let half = u32::try_from(value & 0xffff_ffff).unwrap();
+            registers.write32(engine + u64::from(register), half).unwrap();
         };
         put(sgdma::FIRST_DESCRIPTOR_LOW.offset(), first);
         put(sgdma::FIRST_DESCRIPTOR_HIGH.offset(), first >> 32);
@@ -91,7 +92,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Whether nothing comes, which is then abandoned.
-    fn is_silent(self) -> bool {
+    fn ends_silent(self) -> bool {
         std::thread::sleep(Duration::from_millis(20));
         let silent = self.is_busy();
         self.run(0);
@@ -125,7 +126,7 @@ fn every_stream_brings_what_its_design_says() {
         for sink in 0..sinks {
             let source = if stream == Stream::Crossed { sink ^ 1 } else { sink };
             let zeros = [0; 64];
-            let pattern: Vec<u8> = (0..PACKET).map(|at| (at * 3 + usize::from(sink)) as u8).collect();
+            let pattern = data(PACKET, sink);
             let packet = if stream == Stream::Crc64 { &zeros[..] } else { &pattern };
             let begin = |direction, channel, length, data: &[u8]| {
                 Transfer::begin(&emulated, &registers, (direction, channel), length, data)
@@ -138,11 +139,11 @@ fn every_stream_brings_what_its_design_says() {
                         assert!(received.end() == (expected, true), "{} h2c{sink}", design.name)
                     }
                     None if stream == Stream::FixedData => {
-                        let (data, ended) = received.end();
-                        assert!(data.len() == 4096 && !ended && data.iter().any(|byte| *byte != 0));
-                        assert_eq!(data[..16], data[16..32], "constant data");
+                        let (bytes, ended) = received.end();
+                        assert!(bytes.len() == 4096 && !ended && bytes.iter().any(|byte| *byte != 0));
+                        assert_eq!(bytes[..16], bytes[16..32], "constant data");
                     }
-                    None => assert!(received.is_silent(), "{}", design.name),
+                    None => assert!(received.ends_silent(), "{}", design.name),
                 }
                 tested += 1;
             }
@@ -155,10 +156,9 @@ fn every_stream_brings_what_its_design_says() {
 /// Crosses the routes of the design's switch, if there is one (PG085, "Control Register Routing").
 fn route(design: &Design, emulated: &Emulated) -> bool {
     let Ok(switch) = emulated.board().peripheral(Kind::StreamSwitch, 0) else { return false };
-    let masters = u64::from(switch.peripheral().ports);
-    for master in 0..masters {
-        assert_eq!(switch.read32(0x40 + 4 * master).unwrap(), 1 << 31, "{}: disabled", design.name);
-        switch.write32(0x40 + 4 * master, (master ^ 1) as u32).unwrap();
+    for master in 0..u32::from(switch.peripheral().ports) {
+        assert_eq!(switch.read32((0x40 + 4 * master).into()).unwrap(), 1 << 31, "{}: disabled", design.name);
+        switch.write32((0x40 + 4 * master).into(), master ^ 1).unwrap();
     }
     switch.write32(0, 2).unwrap();
     true

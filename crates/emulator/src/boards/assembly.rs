@@ -22,6 +22,7 @@ pub(super) struct Assembly {
     pub(super) description: Description,
     pub(super) bars: [Option<Bar>; 6],
     pub(super) xdma: Option<Arc<Xdma>>,
+    pub(super) user_interrupts: u8,
 }
 
 impl Assembly {
@@ -82,7 +83,8 @@ impl Assembly {
             slot_lanes: card.slot_lanes,
             serial: design.serial,
         };
-        Self { description, bars: Default::default(), xdma: None }
+        let user_interrupts = design.dma.map_or(0, |dma| dma.user_interrupts());
+        Self { description, bars: Default::default(), xdma: None, user_interrupts }
     }
 
     fn put(&mut self, index: u8, bar: Bar) {

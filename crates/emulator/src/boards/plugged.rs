@@ -33,9 +33,10 @@ impl PluggedBoard {
     }
 
     /// Sets the level of a user interrupt's request line (`usr_irq_req` of PG195), 0 to 15. Nothing happens on a board
-    /// without an XDMA.
+    /// without an XDMA, or whose XDMA has fewer.
     pub fn set_user_interrupt(&self, interrupt: u8, level: bool) {
-        let xdma = self.assembly.xdma.as_ref();
+        let there = interrupt < self.assembly.user_interrupts;
+        let xdma = self.assembly.xdma.as_ref().filter(|_| there);
         if let Some(line) = xdma.and_then(|xdma| xdma.user_interrupt(interrupt)) {
             line.set(level);
         }

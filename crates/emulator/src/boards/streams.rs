@@ -58,17 +58,16 @@ impl Streams {
                 let c2h = crcs.iter().take(sources).map(|crc| Arc::clone(crc) as _).collect();
                 Self { h2c, c2h, switch: None }
             }
-            Stream::FixedData => {
-                let source = || Arc::new(FixedData::new(&FIXED, None)) as _;
-                let c2h = (0..sources).map(|_| source()).collect();
-                Self { h2c: vec![Arc::new(Discard); sinks], c2h, switch: None }
-            }
-            Stream::None => {
-                let silent = || Arc::new(Fifo::default()) as _;
-                let c2h = (0..sources).map(|_| silent()).collect();
-                Self { h2c: vec![Arc::new(Discard); sinks], c2h, switch: None }
-            }
+            Stream::FixedData => Self::apart(sinks, sources, || Arc::new(FixedData::new(&FIXED, None))),
+            // Nobody fills the FIFO.
+            Stream::None => Self::apart(sinks, sources, || Arc::new(Fifo::default())),
         }
+    }
+
+    /// H2C swallows everything, C2H has sources of its own.
+    fn apart(sinks: usize, sources: usize, source: impl Fn() -> Arc<dyn StreamSource>) -> Self {
+        let h2c = (0..sinks).map(|_| Arc::new(Discard) as _).collect();
+        Self { h2c, c2h: (0..sources).map(|_| source()).collect(), switch: None }
     }
 
     /// H2C channel n goes to C2H channel `to(n)`. One whose other end the card does not have stalls, and the other end is

@@ -19,6 +19,7 @@ mod connection;
 mod endpoint;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzed;
+mod in_process;
 mod mapper;
 mod msix;
 mod session;
@@ -38,6 +39,7 @@ use crate::host::{BoardHost, Kindness, Link};
 use crate::limited::warn_limited;
 use board::Board;
 use endpoint::Endpoint;
+pub use in_process::serve_in_process;
 
 /// Stack of a connection's thread in bytes. Only what is touched takes memory.
 const STACK: usize = 256 << 10;
@@ -84,6 +86,9 @@ pub enum ServerError {
     /// The event that stops the server does not work.
     #[error(transparent)]
     Event(#[from] jitney_memory::Error),
+    /// A board cannot be served within this process.
+    #[error("cannot serve a board within this process: {0}")]
+    InProcess(io::Error),
     /// Clients can no longer be accepted.
     #[error("cannot accept connections at {path}: {source}")]
     Accept {
