@@ -53,7 +53,7 @@ fn board() -> anyhow::Result<[Figure; 2]> {
         let _progress = Progress::new("reading 1 GiB", 1);
         let bus = Bus::alone(&[board.address()])?;
         let card = bus.open_cards()?.remove(0);
-        let mut c2h = jitney_boards::identify(&card)?.xdma()?.c2h(0)?;
+        let c2h = jitney_boards::identify(&card)?.xdma()?.c2h(0)?;
         // While it is mapped, the program's buffer counts as memory of both.
         let buffer = bus.dma_buffer(BOARD_MEMORY)?;
         c2h.read(&buffer, 0)?;

@@ -53,7 +53,7 @@ fn program(card: &Arc<dyn Card>, value: u32) -> Vec<u32> {
 
     let buffer = card.dma_buffer(4096.into()).unwrap();
     let xdma = board.xdma().unwrap();
-    let (mut h2c, mut c2h) = (xdma.h2c(0).unwrap(), xdma.c2h(0).unwrap());
+    let (h2c, c2h) = (xdma.h2c(0).unwrap(), xdma.c2h(0).unwrap());
     let through = |base| {
         buffer.write(0, &doubled.to_le_bytes()).unwrap();
         h2c.write(&buffer, base).unwrap();

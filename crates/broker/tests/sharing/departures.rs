@@ -66,7 +66,7 @@ fn what_is_asked_for_at_once_waits_for_the_dead_to_be_cleared_away() {
     for _ in 0..50 {
         let raw = client_with_a_will(&rig);
         drop(raw);
-        let mut h2c = Xdma::identify(Arc::clone(&card), XDMA).unwrap().h2c(0).unwrap();
+        let h2c = Xdma::identify(Arc::clone(&card), XDMA).unwrap().h2c(0).unwrap();
         let buffer = bus.dma_buffer(1 << 16).unwrap();
         h2c.write(&buffer, 0).unwrap();
     }

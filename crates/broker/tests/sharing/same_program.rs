@@ -24,7 +24,7 @@ struct Results {
 fn program(bus: &Bus) -> Results {
     let card = bus.card("10ee:7011").unwrap();
     let xdma = Xdma::identify(std::sync::Arc::clone(&card), XDMA).unwrap();
-    let (mut h2c, mut c2h) = (xdma.h2c(0).unwrap(), xdma.c2h(0).unwrap());
+    let (h2c, c2h) = (xdma.h2c(0).unwrap(), xdma.c2h(0).unwrap());
     let buffer = bus.dma_buffer(0x10_0000).unwrap();
     let data: Vec<u8> = (0..buffer.size()).map(|at| (at * 7 % 251).to_le_bytes()[0]).collect();
     buffer.write(0, &data).unwrap();

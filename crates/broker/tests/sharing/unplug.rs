@@ -40,9 +40,9 @@ fn a_transfer_on_a_card_that_is_wanted_back_ends_and_others_go_on() {
     let rig = Rig::new();
     let (card, other) = (rig.card(0), rig.card(1));
     rig.boards[0].board.inject("hang:h2c0".parse().unwrap());
-    let mut channel = Xdma::identify(Arc::clone(&card), 2).unwrap().h2c(0).unwrap();
+    let channel = Xdma::identify(Arc::clone(&card), 2).unwrap().h2c(0).unwrap();
     let buffer = card.dma_buffer(DmaRequest::new(4096)).unwrap();
-    let pending = channel.start(&buffer, 0..4096, 0).unwrap();
+    let pending = channel.submit(&buffer, 0..4096, 0).unwrap();
     rig.leaving.signal().unwrap();
     let since = Instant::now();
     let error = pending.wait().unwrap_err();
@@ -60,7 +60,7 @@ fn a_transfer_on_a_card_that_is_wanted_back_ends_and_others_go_on() {
     // Asked again, as the kernel does when something holds it up.
     rig.leaving.signal().unwrap();
     assert_eq!(rig.broker.bus().cards().len(), 1, "it is in no list any more");
-    let mut channel = Xdma::identify(other, 2).unwrap().h2c(0).unwrap();
+    let channel = Xdma::identify(other, 2).unwrap().h2c(0).unwrap();
     let buffer = bus.dma_buffer(4096).unwrap();
     assert_eq!(channel.write(&buffer, 0).unwrap().bytes, 4096, "the other card goes on");
 }
