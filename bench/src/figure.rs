@@ -20,6 +20,7 @@ pub(crate) struct Figure {
 pub(crate) enum Unit {
     Ratio,
     Kibibytes,
+    Nanoseconds,
     /// Instructions that differ.
     Differences,
 }
@@ -59,6 +60,7 @@ impl Unit {
         match self {
             Self::Ratio => format!("{value:.2}"),
             Self::Kibibytes => format!("{value:.1} KiB"),
+            Self::Nanoseconds => format!("{value:.0} ns"),
             Self::Differences => format!("{value} differ"),
         }
     }
@@ -67,6 +69,7 @@ impl Unit {
         match self {
             Self::Ratio | Self::Differences => format!("{value}"),
             Self::Kibibytes => format!("{value} KiB"),
+            Self::Nanoseconds => format!("{value} ns"),
         }
     }
 }

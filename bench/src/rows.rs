@@ -6,8 +6,10 @@ mod iova;
 pub(crate) mod kernel;
 mod memory;
 mod pattern;
+mod queue;
 mod register;
 mod requests;
+mod streams;
 mod transfer;
 
 use crate::figure::Figure;
@@ -33,8 +35,10 @@ pub(crate) struct Row {
     pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
 }
 
-pub(crate) const ROWS: [Row; 9] = [
+pub(crate) const ROWS: [Row; 11] = [
     Row { name: "transfer", measure: transfer::measure },
+    Row { name: "queue", measure: queue::measure },
+    Row { name: "streams", measure: streams::measure },
     Row { name: "pattern", measure: pattern::measure },
     Row { name: "register", measure: register::measure },
     Row { name: "buffer", measure: buffer::measure },

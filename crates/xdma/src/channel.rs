@@ -246,6 +246,20 @@ impl<D> Channel<D> {
         }
     }
 
+    /// Queues many transfers, one for each piece, which the engine is given together: with one register write for as many as
+    /// its ring has room for. Their handles come in the order of the pieces.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), of the first piece that is wrong: then none is queued.
+    pub fn submit_batch(&self, pieces: impl IntoIterator<Item = Piece>) -> Result<Vec<Pending>, Error> {
+        self.must_not_receive()?;
+        let work = |piece: Piece| {
+            let plan = self.plan(&piece.buffer, piece.range, piece.card_address)?;
+            Ok(Work::new(plan, piece.buffer))
+        };
+        self.queue_all(pieces.into_iter().map(work).collect::<Result<_, Error>>()?)
+    }
+
     /// Queues a transfer of several pieces, of one buffer or several, in the order that they are given in: to or from one place on
     /// the card if their card addresses follow each other, or any. On a stream they are one packet.
     ///
@@ -274,8 +288,17 @@ impl<D> Channel<D> {
     fn queue(&self, work: Work) -> Result<Pending, Error> {
         let mut queue = self.shared.lock();
         let ticket = queue.submit(work)?;
-        let interrupt = queue.engine.interrupt().cloned();
-        Ok(Pending { shared: Arc::clone(&self.shared), ticket, interrupt })
+        Ok(self.pending(&queue, ticket))
+    }
+
+    fn queue_all(&self, work: Vec<Work>) -> Result<Vec<Pending>, Error> {
+        let mut queue = self.shared.lock();
+        let tickets = queue.submit_all(work)?;
+        Ok(tickets.map(|ticket| self.pending(&queue, ticket)).collect())
+    }
+
+    fn pending(&self, queue: &Queue, ticket: u64) -> Pending {
+        Pending { shared: Arc::clone(&self.shared), ticket, interrupt: queue.engine.interrupt().cloned() }
     }
 
     /// Gives up every transfer of the channel that has not ended, as [`Pending::cancel`] does one.
@@ -402,6 +425,19 @@ impl C2h {
     /// [`Error::Stream`] if the channel is memory-mapped; else as [`submit`](Self::submit).
     pub fn receive(&self, buffer: &DmaBuffer, range: Range<u64>) -> Result<Pending, Error> {
         self.queue(Work::new(self.plan_receipt(buffer, range)?, buffer.clone()))
+    }
+
+    /// Queues many ranges, as [`receive`](Self::receive) does one, which the engine is given together.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive), of the first range that is wrong: then none is queued.
+    pub fn receive_batch(
+        &self,
+        buffer: &DmaBuffer,
+        ranges: impl IntoIterator<Item = Range<u64>>,
+    ) -> Result<Vec<Pending>, Error> {
+        let work = |range| Ok(Work::new(self.plan_receipt(buffer, range)?, buffer.clone()));
+        self.queue_all(ranges.into_iter().map(work).collect::<Result<_, Error>>()?)
     }
 
     pub(crate) fn plan_receipt(&self, buffer: &DmaBuffer, range: Range<u64>) -> Result<Plan, Error> {

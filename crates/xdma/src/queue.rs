@@ -13,6 +13,7 @@ use jitney_vfio::DmaBuffer;
 use jitney_xdma_spec::Direction;
 use jitney_xdma_spec::writeback::Writeback;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -136,6 +137,14 @@ impl Queue {
     /// # Errors
     /// The engine cannot be started, or the card is wanted back: nothing was queued. What goes wrong later is the transfer's.
     pub(crate) fn submit(&mut self, work: Work) -> Result<u64, Error> {
+        self.submit_all([work]).map(|tickets| tickets.start)
+    }
+
+    /// Queues several transfers and gives the engine of them what fits, all at once; returns their tickets.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(crate) fn submit_all(&mut self, work: impl IntoIterator<Item = Work>) -> Result<Range<u64>, Error> {
         let now = now();
         self.engine.heed_notices(now)?;
         if !self.engine.is_running() {
@@ -145,14 +154,17 @@ impl Queue {
         if self.is_empty() {
             (self.looked, self.progress) = (now, now);
         }
-        let ticket = self.first + self.flights.len() as u64;
-        let bytes = work.bytes();
-        let state = State::Flying { work, carried: 0, given: None, whole: false };
-        self.flights.push_back(Flight { state, bytes, started: now, wanted: true, waker: None });
+        let first = self.first + self.flights.len() as u64;
+        for work in work {
+            let bytes = work.bytes();
+            let state = State::Flying { work, carried: 0, given: None, whole: false };
+            self.flights.push_back(Flight { state, bytes, started: now, wanted: true, waker: None });
+        }
+        let end = self.first + self.flights.len() as u64;
         if let Err(error) = self.feed() {
             self.fail(error);
         }
-        Ok(ticket)
+        Ok(first..end)
     }
 
     /// Whether no transfer is under way.

@@ -208,6 +208,8 @@ pub(crate) enum Completion {
     Poll,
     /// By the card's interrupts, one vector for each channel.
     Interrupt,
+    /// By looking, for as long as short transfers take, and then by interrupt.
+    Adaptive,
 }
 
 fn passes(text: &str) -> Result<NonZeroU32, String> {

@@ -13,5 +13,6 @@ fn set<D>(channel: Channel<D>, dma: Dma) -> Result<Channel<D>, Error> {
     match dma.completion {
         Completion::Poll => Ok(channel),
         Completion::Interrupt => channel.by_interrupt(),
+        Completion::Adaptive => channel.adaptive(),
     }
 }

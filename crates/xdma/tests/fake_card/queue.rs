@@ -31,8 +31,14 @@ fn a_transfer_costs_one_register_write_and_a_batch_no_more() {
     h2c.write_range(&buffer, 0..4096, 0).unwrap();
     assert_eq!(accesses(&bench), (0, vec![(0x408c, 1)]));
     let pages = (0..64).map(|page| Piece::new(&buffer, page * 4096..(page + 1) * 4096, page * 4096));
-    assert_eq!(h2c.submit_pieces(pages).unwrap().wait().unwrap().bytes, 64 * 4096);
+    assert_eq!(h2c.submit_pieces(pages.clone()).unwrap().wait().unwrap().bytes, 64 * 4096);
+    assert_eq!(accesses(&bench), (0, vec![(0x408c, 64)]), "in one transfer");
+    let batch = h2c.submit_batch(pages).unwrap();
+    assert!(batch.len() == 64 && wait(batch).into_iter().all(|outcome| outcome.unwrap().bytes == 4096));
     assert_eq!(accesses(&bench), (0, vec![(0x408c, 64)]), "in one call");
+    let wrong = [Piece::new(&buffer, 0..4096, 0), Piece::new(&buffer, 0..0, 0)];
+    assert!(matches!(h2c.submit_batch(wrong), Err(Error::Plan { .. })));
+    assert_eq!(accesses(&bench), (0, vec![]));
 
     // While the engine is at the first, the others queue up behind a ring that is full; then all go at once.
     let h2c = h2c.with_depth(64).unwrap();
