@@ -39,7 +39,7 @@ pub(crate) enum Purpose<'a> {
 }
 
 /// What the tests need.
-pub(crate) const TARGETS: [Target; 12] = [
+pub(crate) const TARGETS: [Target; 13] = [
     Target { package: "jitney", kind: "--bin", name: JITNEY },
     Target { package: "jitney-vfio", kind: "--example", name: "edu" },
     Target { package: "jitney-vfio", kind: "--example", name: "nvme_identify" },
@@ -49,6 +49,7 @@ pub(crate) const TARGETS: [Target; 12] = [
     Target { package: "jitney-lab", kind: "--example", name: "naive" },
     Target { package: "jitney-lab", kind: "--example", name: "endless_dma" },
     Target { package: "jitney-lab", kind: "--example", name: "stray_dma" },
+    Target { package: "jitney-lab", kind: "--example", name: "streams" },
     Target { package: "jitney-lab", kind: "--example", name: "narrow_card" },
     Target { package: "jitney-lab", kind: "--example", name: "rude_decode" },
     Target { package: "jitney-lab", kind: "--example", name: "late_dma" },

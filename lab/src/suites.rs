@@ -64,7 +64,7 @@ macro_rules! test {
 }
 
 /// Everything that runs in the guest.
-pub(crate) const SUITES: [Suite; 5] = [
+pub(crate) const SUITES: [Suite; 6] = [
     Suite {
         cards: &[Card::Edu, Card::Nvme],
         boards: &["nitefury", "tef1001-dma-blkram --interrupts msix"],
@@ -121,6 +121,15 @@ pub(crate) const SUITES: [Suite; 5] = [
             test!("unplug-in-use", 180),
             test!("unbind-in-use", 120),
         ],
+    },
+    Suite {
+        cards: &[],
+        boards: &[
+            "nitefury --interrupts msix",
+            "NiteFury_dma_stream_loopback --interrupts msix --user-interrupt 3@20ms",
+        ],
+        boot: IOMMU_ON,
+        tests: &[test!("streams", 180)],
     },
     Suite {
         cards: &[Card::NvmeWithEdu],
