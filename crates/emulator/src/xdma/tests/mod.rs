@@ -5,10 +5,12 @@
 )]
 
 mod errors;
+mod fake_host;
 mod interrupts;
 mod registers;
 mod rig;
 mod runs;
+mod stream_ends;
 mod streams;
 mod targets;
 mod transfers;

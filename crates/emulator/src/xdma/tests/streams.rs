@@ -2,17 +2,16 @@
 
 use super::rig::*;
 use crate::axi::Peripheral;
-use crate::stream::{Crc64, Discard, Fifo, FixedData, StreamSink, Switch};
+use crate::stream::{Crc64, Discard, Fifo, FixedData, Switch};
 use crate::xdma::{Interface, Xdma};
 use jitney_xdma_spec::{
     ChannelControl, Descriptor, DescriptorControl, Direction, StreamSlot, channel, sgdma,
 };
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-const OUT: u64 = BASE + (1 << 20);
-const IN: u64 = BASE + (8 << 20);
+pub(super) const OUT: u64 = BASE + (1 << 20);
+pub(super) const IN: u64 = BASE + (8 << 20);
 const H2C_LIST: u64 = BASE;
 const C2H_LIST: u64 = BASE + 0x1000;
 const SLOTS: u64 = BASE + 0x4000;
@@ -21,13 +20,13 @@ const C2H_WORD: u64 = BASE + 0x8004;
 const INVALID_LENGTH: u32 = 1 << 5;
 
 /// One channel each way, the one behind the other.
-fn loopback() -> Rig {
+pub(super) fn loopback() -> Rig {
     let fifo = Arc::new(Fifo::default());
     Rig::streams(vec![fifo.clone()], vec![fifo])
 }
 
 /// Sends pieces of memory in a row, each with or without EOP.
-fn send(rig: &Rig, of: Channel, pieces: &[(u32, bool)]) {
+pub(super) fn send(rig: &Rig, of: Channel, pieces: &[(u32, bool)]) {
     let mut from = OUT;
     let count = pieces.len();
     for (index, &(length, end)) in pieces.iter().enumerate() {
@@ -42,7 +41,7 @@ fn send(rig: &Rig, of: Channel, pieces: &[(u32, bool)]) {
 }
 
 /// Arms buffers of these lengths, 1 MiB apart, with a slot each; the last has STOP.
-fn arm(rig: &Rig, of: Channel, lengths: &[u32]) {
+pub(super) fn arm(rig: &Rig, of: Channel, lengths: &[u32]) {
     for (index, &length) in lengths.iter().enumerate() {
         let at = C2H_LIST + 32 * index as u64;
         let control = DescriptorControl::new().with_stop(index + 1 == lengths.len()).with_completed(true);
@@ -56,12 +55,12 @@ fn arm(rig: &Rig, of: Channel, lengths: &[u32]) {
 }
 
 /// A slot that was written: how many bytes, and whether they end a packet.
-fn slot(rig: &Rig, index: u64) -> Option<(u32, bool)> {
+pub(super) fn slot(rig: &Rig, index: u64) -> Option<(u32, bool)> {
     let slot = StreamSlot::from_bytes(rig.host.bytes(SLOTS + 8 * index, 8)[..].try_into().unwrap());
     slot.is_valid().then(|| (slot.length, slot.status.end_of_packet()))
 }
 
-fn settled(rig: &Rig, of: Channel) -> (u32, u32) {
+pub(super) fn settled(rig: &Rig, of: Channel) -> (u32, u32) {
     std::thread::sleep(Duration::from_millis(10));
     (rig.status(of), rig.get(of, channel::COMPLETED_COUNT))
 }
@@ -284,130 +283,4 @@ fn an_endless_ring_captures_until_run_falls() {
     assert_eq!(rig.host.bytes(IN, 8), [1, 2, 3, 4, 1, 2, 3, 4]);
     send(&rig, H2C0, &[(1 << 20, true)]);
     rig.wait_idle(H2C0);
-}
-
-#[test]
-fn a_reset_ends_who_waits_and_empties_what_was_on_its_way() {
-    let rig = loopback();
-    rig.host.set_bytes(OUT, &[9; 64]);
-    for _ in 0..20 {
-        send(&rig, H2C0, &[(2 * Fifo::DEFAULT_CAPACITY as u32, true)]);
-        rig.core.reset();
-        assert_eq!(rig.status(H2C0), 0);
-        arm(&rig, C2H0, &[4096]);
-        assert_eq!(rig.status(C2H0), 1);
-        assert_eq!(slot(&rig, 0), None, "nothing is left from before");
-        rig.core.reset();
-    }
-    arm(&rig, C2H0, &[4096]);
-    send(&rig, H2C0, &[(64, true)]);
-    rig.wait_idle(C2H0);
-    assert_eq!(slot(&rig, 0), Some((64, true)));
-}
-
-#[test]
-fn a_core_that_is_dropped_ends_channels_that_wait() {
-    let rig = loopback();
-    arm(&rig, C2H0, &[4096]);
-    send(&rig, H2C0, &[(2 * Fifo::DEFAULT_CAPACITY as u32 * 2, false)]);
-    let Rig { core, host, .. } = rig;
-    drop(core);
-    assert_eq!(Arc::strong_count(&host), 1, "no thread is left");
-}
-
-/// A port that is slow to answer, and notes what it was asked.
-#[derive(Default)]
-struct Slow(std::sync::Mutex<Vec<&'static str>>);
-
-impl Slow {
-    fn note(&self, what: &'static str) {
-        self.0.lock().unwrap().push(what);
-    }
-}
-
-impl StreamSink for Slow {
-    fn poll_send(&self, _: &mut Context<'_>, data: &[u8], _: bool) -> Poll<usize> {
-        self.note("asked");
-        std::thread::sleep(Duration::from_millis(50));
-        self.note("answered");
-        Poll::Ready(data.len())
-    }
-
-    fn reset(&self) {
-        self.note("reset");
-    }
-}
-
-#[test]
-fn a_port_is_asked_for_nothing_after_its_reset() {
-    let port = Arc::new(Slow::default());
-    let rig = Rig::streams(vec![port.clone()], vec![]);
-    send(&rig, H2C0, &[(1 << 20, true)]);
-    rig.wait_until("asked", || (!port.0.lock().unwrap().is_empty()).then_some(()));
-    rig.core.reset();
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(*port.0.lock().unwrap(), ["asked", "answered", "reset"]);
-}
-
-#[test]
-fn a_descriptor_that_has_begun_is_closed_after_the_flush_timeout() {
-    let rig = loopback();
-    rig.host.set_bytes(OUT, &[3; 96]);
-    // 2^20 cycles of 8 ns.
-    rig.write(0x3060, 20);
-    arm(&rig, C2H0, &[4096, 4096]);
-    std::thread::sleep(Duration::from_millis(20));
-    assert_eq!(settled(&rig, C2H0), (1, 0), "nothing has begun");
-    let start = std::time::Instant::now();
-    send(&rig, H2C0, &[(32, false)]);
-    rig.wait_until("closed", || slot(&rig, 0));
-    assert!(start.elapsed() >= Duration::from_millis(8), "{:?}", start.elapsed());
-    assert_eq!(slot(&rig, 0), Some((32, false)));
-    rig.clear_run(H2C0);
-    send(&rig, H2C0, &[(64, true)]);
-    rig.wait_idle(C2H0);
-    assert_eq!(slot(&rig, 1), Some((64, true)), "the rest of the packet");
-}
-
-/// Sends three packets of 64, 128 and 32 bytes into four descriptors; what their slots say.
-fn with_fault(fault: &str) -> Vec<Option<(u32, bool)>> {
-    let rig = loopback();
-    rig.faults.inject(fault.parse().unwrap());
-    rig.host.set_bytes(OUT, &pattern(1, 224));
-    arm(&rig, C2H0, &[4096; 4]);
-    send(&rig, H2C0, &[(64, true), (128, true), (32, true)]);
-    rig.wait_idle(H2C0);
-    assert_eq!(settled(&rig, C2H0).0, 1, "one buffer is left");
-    (0..4).map(|index| slot(&rig, index)).collect()
-}
-
-#[test]
-fn packets_get_lost_in_part_or_whole_on_request() {
-    assert_eq!(
-        with_fault("short-packet:c2h0@2"),
-        [Some((64, true)), Some((64, true)), Some((32, true)), None]
-    );
-    assert_eq!(with_fault("overrun@1"), [Some((128, true)), Some((32, true)), None, None]);
-    assert_eq!(with_fault("overrun@3"), [Some((64, true)), Some((128, true)), None, None]);
-    assert_eq!(with_fault("lost-eop@2"), [Some((64, true)), Some((160, true)), None, None]);
-    assert_eq!(with_fault("lost-eop"), [Some((192, true)), Some((32, true)), None, None]);
-}
-
-#[test]
-fn a_sink_that_stalls_keeps_its_channel_busy_until_a_reset() {
-    let rig = loopback();
-    rig.faults.inject("stall@2".parse().unwrap());
-    rig.host.set_bytes(OUT, &pattern(1, 128));
-    arm(&rig, C2H0, &[64, 64, 64]);
-    send(&rig, H2C0, &[(64, true), (64, true)]);
-    rig.wait_until("the first", || slot(&rig, 0));
-    rig.clear_run(H2C0);
-    assert_eq!((settled(&rig, H2C0), slot(&rig, 1)), ((1, 1), None));
-    assert_eq!(rig.host.bytes(IN + (1 << 20), 64)[..32], pattern(1, 128)[64..96], "half of it went");
-    rig.core.reset();
-    arm(&rig, C2H0, &[4096]);
-    send(&rig, H2C0, &[(64, true)]);
-    rig.wait_idle(H2C0);
-    rig.wait_idle(C2H0);
-    assert_eq!(slot(&rig, 0), Some((64, true)));
 }
