@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use rustix::fs::FileType;
 use rustix::io::{Errno, FdFlags};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 /// A copy, closed on exec, of the socket that this process was started with under `number`. The original stays open for
 /// this process's own children.
@@ -39,6 +39,32 @@ pub fn inherited_socket(number: i32) -> Result<OwnedFd> {
         FileType::Socket => Ok(copy),
         other => Err(refused(&format!("{other:?}"))),
     }
+}
+
+/// Takes over the descriptor that this process was started with under `number`: it is open nowhere else in this process, and
+/// closed when the result is dropped.
+///
+/// # Errors
+/// As [`inherited_socket`], of a descriptor of any kind. A number that was taken before is refused.
+pub fn take_inherited(number: i32) -> Result<OwnedFd> {
+    let refused = |found: &str| Error::Descriptor {
+        expected: "a descriptor inherited from the parent".into(),
+        found: format!("{found} under number {number}"),
+    };
+    let failed = |errno| Error::system("fcntl", format!("of inherited descriptor {number}"), errno);
+    if number <= 2 {
+        return Err(refused("standard input, output or error, or nothing"));
+    }
+    // SAFETY: the number is not -1, and the borrow lasts for two calls: one that looks at a flag, and one that sets it for
+    // what nobody in this process owns. If nothing is open there, both say EBADF.
+    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+    if rustix::io::fcntl_getfd(inherited).map_err(failed)?.contains(FdFlags::CLOEXEC) {
+        return Err(refused("something that this process has opened itself"));
+    }
+    rustix::io::fcntl_setfd(inherited, FdFlags::CLOEXEC).map_err(failed)?;
+    // SAFETY: it is open, was not opened by this process, and is owned by nobody: an owner would have it closed on exec, as
+    // it is from now on.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Marks every descriptor from 3 on that this process was started with as closed on exec, so that the programs that it
@@ -83,6 +109,27 @@ mod tests {
         rustix::io::fcntl_setfd(&file, FdFlags::empty()).unwrap();
         keep_from_children().unwrap();
         assert_eq!(rustix::io::fcntl_getfd(&file), Ok(FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn what_is_taken_is_closed_and_taken_once() {
+        let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        assert!(take_inherited(theirs.as_raw_fd()).unwrap_err().to_string().contains("opened itself"));
+        rustix::io::fcntl_setfd(&theirs, FdFlags::empty()).unwrap();
+        let number = std::os::fd::IntoRawFd::into_raw_fd(theirs);
+        let taken = take_inherited(number).unwrap();
+        assert!(take_inherited(number).is_err());
+        rustix::io::write(&taken, b"x").unwrap();
+        drop(taken);
+        let mut bytes = [0; 2];
+        assert_eq!(
+            (rustix::io::read(&ours, &mut bytes), rustix::io::read(&ours, &mut bytes)),
+            (Ok(1), Ok(0))
+        );
+        for nothing in [-1, 0, 2] {
+            assert!(matches!(take_inherited(nothing), Err(Error::Descriptor { .. })), "{nothing}");
+        }
+        assert_eq!(take_inherited(1_000_000).unwrap_err().errno(), Some(Errno::BADF));
     }
 
     #[test]

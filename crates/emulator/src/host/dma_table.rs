@@ -81,6 +81,8 @@ pub(crate) struct Piece<B> {
     pub(crate) offset: u64,
     /// Where the map leads.
     pub(crate) backing: B,
+    /// Who made the map.
+    pub(crate) owner: ConnectionId,
 }
 
 /// Why a map or unmap was refused.
@@ -213,6 +215,7 @@ impl<B: Clone> DmaTable<B> {
                 length: last - next + 1,
                 offset: next - first,
                 backing: map.backing.clone(),
+                owner: map.owner,
             };
             next = next.wrapping_add(piece.length);
             pieces.push(piece);
@@ -292,7 +295,7 @@ mod tests {
         table.insert(range(0x1000, 0x1000), Allowed { read: true, write: false }, ONE, 2).unwrap();
         let mut pieces = Vec::with_capacity(4);
         assert_eq!(table.find(0x800, 0x1800, Direction::Write, &mut pieces), 0x800);
-        assert_eq!(pieces, [Piece { iova: 0x800, length: 0x800, offset: 0x800, backing: 1 }]);
+        assert_eq!(pieces, [Piece { iova: 0x800, length: 0x800, offset: 0x800, backing: 1, owner: ONE }]);
         assert_eq!(found(&table, 0x800, 0x1800), 0x1800);
     }
 

@@ -6,13 +6,15 @@
 //! `read` or `write`: that may be the thread which would have to bring the answer.
 
 use std::io::IoSlice;
+use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use jitney_memory::descriptors;
+use jitney_host::{Process, Root};
+use jitney_memory::{PeerCredentials, descriptors};
 use jitney_vfio_user::{
     Command, DecodeError, DmaAccess, DmaRequest, Header, MAX_DATA_XFER_SIZE, Message, ReplyError,
 };
@@ -68,6 +70,8 @@ pub(crate) struct Link {
     /// Most bytes that the client takes in one question.
     limit: AtomicU32,
     patience: Duration,
+    /// Who it is, for messages.
+    client: String,
 }
 
 impl Link {
@@ -75,6 +79,7 @@ impl Link {
     pub(crate) fn new(socket: UnixStream, patience: Duration) -> std::io::Result<Self> {
         // Without a limit a client that does not read would hold the engines, and this server's end, for ever.
         socket.set_write_timeout(Some(patience))?;
+        let client = name(&socket);
         Ok(Self {
             socket,
             sending: Mutex::new(()),
@@ -82,11 +87,17 @@ impl Link {
             answered: Condvar::new(),
             limit: AtomicU32::new(MAX_DATA_XFER_SIZE),
             patience,
+            client,
         })
     }
 
     fn questions(&self) -> MutexGuard<'_, Questions> {
         self.questions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who is at the other end, or was when it connected: its process.
+    pub(crate) fn client(&self) -> &str {
+        &self.client
     }
 
     /// The connection's own end, to read from.
@@ -222,6 +233,16 @@ impl Link {
         let mut poll = [PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::RDHUP)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         rustix::event::poll(&mut poll, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// The process that connected, as far as it can be seen from here.
+fn name(socket: &UnixStream) -> String {
+    let pid = PeerCredentials::of(socket).ok().and_then(|peer| peer.pid).map(NonZero::get);
+    match (pid, pid.and_then(|pid| Process::of(&Root::default(), pid))) {
+        (_, Some(process)) => process.to_string(),
+        (Some(pid), None) => format!("pid {pid}"),
+        (None, None) => "a process that has no number here".into(),
     }
 }
 

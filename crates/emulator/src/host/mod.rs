@@ -12,6 +12,7 @@ mod files;
 mod interrupts;
 mod link;
 
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -79,6 +80,8 @@ pub(crate) struct BoardHost {
     dma: Mutex<Dma>,
     landed: Condvar,
     interrupts: Interrupts,
+    /// Who the connections are, for messages.
+    clients: Mutex<HashMap<ConnectionId, String>>,
     bus_master: AtomicBool,
     /// Bytes of payload, and of a read request.
     packet_sizes: [AtomicU32; 2],
@@ -98,6 +101,7 @@ impl BoardHost {
             dma: Mutex::new(dma),
             landed: Condvar::new(),
             interrupts,
+            clients: Mutex::default(),
             bus_master: AtomicBool::new(false),
             packet_sizes: [sizes.payload, sizes.read_request].map(AtomicU32::new),
         }
@@ -106,6 +110,20 @@ impl BoardHost {
     fn dma(&self) -> MutexGuard<'_, Dma> {
         // Nothing that holds the lock leaves the table half changed, so a panic elsewhere does not spoil it.
         self.dma.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection has come; `client` says in messages whose it is.
+    pub(crate) fn introduce(&self, connection: ConnectionId, client: &str) {
+        self.clients().insert(connection, client.to_owned());
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<ConnectionId, String>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whose a map is.
+    fn client(&self, owner: ConnectionId) -> String {
+        self.clients().get(&owner).cloned().unwrap_or_else(|| format!("connection {}", owner.0))
     }
 
     /// The wires to the clients.
@@ -179,6 +197,7 @@ impl BoardHost {
             self.settle(Range::ALL);
         }
         self.interrupts.release(owner);
+        self.clients().remove(&owner);
     }
 
     /// Waits until the bursts that are under way now and touch `range` have ended. Later ones are not waited for.
@@ -263,9 +282,17 @@ impl BoardHost {
             }
             for piece in &pieces {
                 match step(piece, done) {
-                    Err(error) if posted => self.drop_write(piece.iova, piece.length, &error)?,
+                    Err(error) if posted => {
+                        let client = self.client(piece.owner);
+                        let why = format!("memory of {client} cannot be written: {error}");
+                        self.drop_write(piece.iova, piece.length, &why)?;
+                    }
                     Err(error) => {
-                        warn_limited!("DMA at IOVA {:#x} failed: {error}", piece.iova);
+                        let client = self.client(piece.owner);
+                        warn_limited!(
+                            "memory of {client} cannot be used, at IOVA {:#x}: {error}",
+                            piece.iova
+                        );
                         return Err(DmaFault::Unmapped { iova: piece.iova });
                     }
                     Ok(()) => {}

@@ -74,8 +74,9 @@ impl Board {
     }
 
     /// A connection has come: its number, and whether it may become the one that maps.
-    pub(crate) fn arrival(&self) -> Arrival {
+    pub(crate) fn arrival(&self, link: &Link) -> Arrival {
         let id = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
+        self.host.introduce(id, link.client());
         Arrival { id, ticket: self.mapper.ticket() }
     }
 

@@ -28,7 +28,9 @@ pub(crate) fn serve(board: &Board, link: &Arc<Link>, arrival: Arrival) {
     tracing::debug!("connection {} begins", id.0);
     match converse(board, link, arrival) {
         Ok(()) => tracing::debug!("connection {} ends", id.0),
-        Err(end) => crate::limited::warn_limited!("connection {} is dropped: {end}", id.0),
+        Err(end) => {
+            crate::limited::warn_limited!("connection {} of {} is dropped: {end}", id.0, link.client())
+        }
     }
 }
 

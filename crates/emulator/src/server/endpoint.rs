@@ -1,10 +1,15 @@
 //! The socket's place in the file system.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::ServerError;
 
@@ -28,6 +33,7 @@ impl Endpoint {
             return Err(ServerError::PathTooLong { path: path.into(), length, limit: MAX_PATH });
         }
         let failed = |source| ServerError::Bind { path: path.into(), source };
+        let _alone = Folder::of(path);
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_leftover(path)?;
@@ -39,6 +45,18 @@ impl Endpoint {
         let identity = identity(path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(Self { listener, path: path.into(), identity })
+    }
+
+    /// Listens at the first of `paths` at which nobody else does.
+    pub(crate) fn bind_first(paths: impl IntoIterator<Item = PathBuf>) -> Result<Self, ServerError> {
+        let mut tried = 0;
+        for path in paths {
+            match Self::bind(&path) {
+                Err(ServerError::Taken { .. }) => tried += 1,
+                other => return other,
+            }
+        }
+        Err(ServerError::AllTaken { tried })
     }
 
     /// The socket. It does not block.
@@ -54,10 +72,44 @@ impl Endpoint {
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
+        let _alone = Folder::of(&self.path);
         if identity(&self.path).is_ok_and(|now| now == self.identity)
             && let Err(error) = std::fs::remove_file(&self.path)
         {
             tracing::warn!("the socket {} stays behind: {error}", self.path.display());
+        }
+    }
+}
+
+/// The folder of a path, locked for whoever makes and removes sockets there: so that no two take a name at the same time,
+/// and none removes as left over what another has just made.
+struct Folder {
+    _lock: Option<OwnedFd>,
+}
+
+impl Folder {
+    /// How long others may keep it: in a folder that everybody may open, somebody could for ever.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    fn of(path: &Path) -> Self {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Without a lock it goes on as well, only not against others who do the same at the same time.
+        let Ok(folder) = rustix::fs::open(folder.unwrap_or(Path::new(".")), flags, Mode::empty()) else {
+            return Self { _lock: None };
+        };
+        let deadline = Instant::now() + Self::PATIENCE;
+        loop {
+            match rustix::fs::flock(&folder, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Self { _lock: Some(folder) },
+                Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => {
+                    tracing::warn!("the folder of {} cannot be locked: {error}", path.display());
+                    return Self { _lock: None };
+                }
+            }
         }
     }
 }
@@ -115,6 +167,34 @@ mod tests {
         assert!(path.exists());
         drop(Endpoint::bind(&path).unwrap());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn many_at_once_each_get_a_path_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = |count: u32| (0..count).map(|number| folder.path().join(number.to_string()));
+        for _ in 0..100 {
+            // As servers leave them that are killed.
+            paths(8).for_each(|path| drop(UnixListener::bind(path).unwrap()));
+            let start = std::sync::Barrier::new(8);
+            let bind = || {
+                start.wait();
+                Endpoint::bind_first(paths(8)).unwrap()
+            };
+            let bound: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(bind)).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            for endpoint in &bound {
+                UnixStream::connect(endpoint.path()).expect("nobody removed it");
+            }
+            let mut taken: Vec<_> = bound.iter().map(Endpoint::path).collect();
+            taken.sort_unstable();
+            taken.dedup();
+            assert_eq!(taken.len(), 8);
+            let error = Endpoint::bind_first(paths(8)).unwrap_err().to_string();
+            assert!(error.contains("all 8"), "{error}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub fn serve_in_process<E: From<ServerError>>(
     let (ours, theirs) = UnixStream::pair().map_err(ServerError::InProcess)?;
     let link = Arc::new(Link::new(ours, patience).map_err(ServerError::InProcess)?);
     let serve = move || {
-        let arrival = board.arrival();
+        let arrival = board.arrival(&link);
         connection::serve(&board, &link, arrival);
     };
     let thread = std::thread::Builder::new().name("vfio-user".into()).stack_size(STACK);

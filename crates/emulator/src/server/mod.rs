@@ -66,6 +66,12 @@ pub enum ServerError {
         /// The path.
         path: PathBuf,
     },
+    /// Other servers listen at all the paths that would do.
+    #[error("other servers listen at all {tried} paths that would do; stop one, or choose another path")]
+    AllTaken {
+        /// How many were tried.
+        tried: usize,
+    },
     /// Something is there that no server has left.
     #[error("{path} exists and is not a socket; choose another path")]
     NotASocket {
@@ -170,7 +176,27 @@ impl Server {
         options: Options,
         plug: impl FnOnce(Arc<dyn Host>) -> Result<Arc<dyn Function>, E>,
     ) -> Result<Self, E> {
-        let endpoint = Endpoint::bind(path.as_ref())?;
+        Self::plug(Endpoint::bind(path.as_ref())?, options, plug)
+    }
+
+    /// As [`bind`](Self::bind), at the first of `paths` at which no other server listens. Servers that are started at the
+    /// same time do not get into each other's way.
+    ///
+    /// # Errors
+    /// As `bind`, and [`ServerError::AllTaken`].
+    pub fn bind_first<E: From<ServerError>>(
+        paths: impl IntoIterator<Item = PathBuf>,
+        options: Options,
+        plug: impl FnOnce(Arc<dyn Host>) -> Result<Arc<dyn Function>, E>,
+    ) -> Result<Self, E> {
+        Self::plug(Endpoint::bind_first(paths)?, options, plug)
+    }
+
+    fn plug<E: From<ServerError>>(
+        endpoint: Endpoint,
+        options: Options,
+        plug: impl FnOnce(Arc<dyn Host>) -> Result<Arc<dyn Function>, E>,
+    ) -> Result<Self, E> {
         let Options { strict_writes, ignore_bus_master, .. } = options;
         let host = Arc::new(BoardHost::new(Kindness { strict_writes, ignore_bus_master }));
         let function = plug(Arc::clone(&host) as Arc<dyn Host>)?;
@@ -210,7 +236,7 @@ impl Server {
                 }
                 links.push(Arc::downgrade(&link));
                 let board = &self.board;
-                let arrival = board.arrival();
+                let arrival = board.arrival(&link);
                 let thread = std::thread::Builder::new().name("vfio-user".into()).stack_size(STACK);
                 if let Err(error) =
                     thread.spawn_scoped(scope, move || connection::serve(board, &link, arrival))

@@ -221,8 +221,8 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         warn_limited!(
-            "connection {} may not map memory: another one had the board open first, and owns it",
-            self.arrival.id.0
+            "{} may not map memory: another one had the board open first, and owns it",
+            self.link.client()
         );
         Err(Errno::PERM)
     }

@@ -116,6 +116,23 @@ pub(crate) struct Client {
     pub(crate) memory_at: u64,
     /// How many such questions came.
     pub(crate) asked: usize,
+    /// What is wrong with the answers.
+    pub(crate) nonsense: Option<Nonsense>,
+}
+
+/// What can be wrong with an answer about memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Nonsense {
+    /// It is an error.
+    Refusal,
+    /// It has fewer bytes than were asked for.
+    Short,
+    /// It is about another address.
+    Elsewhere,
+    /// It is the answer to another command.
+    OtherCommand,
+    /// It does not come, because the client hangs up.
+    Gone,
 }
 
 /// A whole message as it came.
@@ -134,7 +151,7 @@ impl Client {
     /// A socket that somebody has connected.
     pub(crate) fn over(socket: UnixStream) -> Self {
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Self { socket, id: 0, answers: true, memory: Vec::new(), memory_at: 0, asked: 0 }
+        Self { socket, id: 0, answers: true, memory: Vec::new(), memory_at: 0, asked: 0, nonsense: None }
     }
 
     /// A client that has the board open.
@@ -208,6 +225,20 @@ impl Client {
                 reply::dma_written(&asked.header, access, &mut out);
             }
             _ => unreachable!(),
+        }
+        match self.nonsense {
+            Some(Nonsense::Refusal) => {
+                out.clear();
+                reply::error(&asked.header, 14, &mut out);
+            }
+            Some(Nonsense::Short) => {
+                out.truncate(out.len() - 1);
+                let size = out.len() as u32;
+                out[4..8].copy_from_slice(&size.to_le_bytes());
+            }
+            Some(Nonsense::Elsewhere) => out[16] ^= 0x40,
+            Some(Nonsense::OtherCommand) => out[2] ^= 1,
+            Some(Nonsense::Gone) | None => {}
         }
         self.socket.write_all(&out).unwrap();
     }

@@ -1,9 +1,9 @@
-//! A client that takes its memory away under a board in a process of its own, which must live on.
+//! Clients that misbehave with memory, and a board in a process of its own, which must live on and say who it was.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use jitney_emulator::boards::Board;
 use jitney_emulator::designs::Catalogue;
@@ -12,7 +12,7 @@ use jitney_memory::{Access, Mapping};
 use jitney_xdma_spec::{Descriptor, DescriptorControl};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 
-use crate::client::{Client, eventually, no_other_test};
+use crate::client::{Client, Nonsense, eventually, no_other_test};
 
 /// Where the board of the child process listens.
 const SOCKET: &str = "JITNEY_TEST_SOCKET";
@@ -35,11 +35,19 @@ fn board() {
         Ok::<_, Box<dyn std::error::Error>>(Arc::new(board) as Arc<dyn Function>)
     })
     .unwrap();
+    let log = |what: &'static str| {
+        tracing_subscriber::fmt().with_env_filter(what).with_writer(std::io::stderr).init()
+    };
+    log("warn");
     println!("\nready");
     server.serve().unwrap();
 }
 
-struct Process(Child);
+struct Process {
+    child: Child,
+    /// Lines of its log.
+    log: Arc<Mutex<Vec<String>>>,
+}
 
 impl Process {
     fn start(socket: &Path) -> Self {
@@ -49,18 +57,38 @@ impl Process {
             .args(["shrinking::board", "--exact", "--ignored", "--nocapture"])
             .env(SOCKET, socket)
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.map_while(Result::ok).any(|line| line == "ready"), "the board does not serve");
-        Self(child)
+        let log = Arc::<Mutex<Vec<String>>>::default();
+        let (lines, to) = (std::io::BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&log));
+        std::thread::spawn(move || {
+            lines.map_while(Result::ok).for_each(|line| to.lock().unwrap().push(line))
+        });
+        Self { child, log }
+    }
+
+    /// Whether it lives, and serves others.
+    fn lives(&mut self, socket: &Path) {
+        let mut other = Client::to(socket);
+        assert_eq!(other.read(7, 0, 2).unwrap(), [0xEE, 0x10]);
+        assert!(self.child.try_wait().unwrap().is_none());
+    }
+
+    /// Waits until the log names this process, and says this of it.
+    fn says_of_us(&self, what: &str) {
+        let us = format!("pid {} (", std::process::id());
+        let said = |line: &String| line.contains(&us) && line.contains(what);
+        eventually(what, || self.log.lock().unwrap().iter().any(said));
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 
@@ -105,9 +133,49 @@ fn a_file_that_is_shortened_does_not_kill_the_board() {
         assert_eq!(rustix::fs::fstat(&file).unwrap().st_size, 0x1000, "the board made the file longer");
         // All of it, the descriptor too.
         view_is_gone(&mut client, &file);
-        let mut other = Client::to(&socket);
-        assert_eq!(other.read(7, 0, 2).unwrap(), [0xEE, 0x10]);
-        assert!(process.0.try_wait().unwrap().is_none());
+        process.lives(&socket);
+    }
+    process.says_of_us("it was shortened");
+}
+
+/// Memory that only the client can reach, and answers about it that no sane client gives.
+#[test]
+fn answers_that_make_no_sense_do_not_kill_the_board() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("board");
+    let mut process = Process::start(&socket);
+    let control = DescriptorControl::new().with_stop(true).with_completed(true);
+    let out = Descriptor { control, length: 0x1000, source: AT + SIZE, destination: 0, next: 0 };
+    for (nonsense, reason) in [
+        (Nonsense::Refusal, "refused"),
+        (Nonsense::Short, "0x1000"),
+        (Nonsense::Elsewhere, "address"),
+        (Nonsense::OtherCommand, "command"),
+        (Nonsense::Gone, "ended"),
+    ] {
+        let mut client = Client::to(&socket);
+        client.write(7, 4, &[6, 0]).unwrap();
+        let file = memfd_create("descriptors", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, SIZE).unwrap();
+        let view = Mapping::shared(&file, 0, SIZE as usize, Access::ReadWrite).unwrap();
+        client.map(Some(&file), 0, AT, SIZE).unwrap();
+        client.map(None::<&std::os::fd::OwnedFd>, 0, AT + SIZE, SIZE).unwrap();
+        (client.memory_at, client.memory) = (AT + SIZE, vec![0; SIZE as usize]);
+        client.nonsense = Some(nonsense);
+        if nonsense == Nonsense::Gone {
+            view.write(0, &out.to_bytes()).unwrap();
+            client.write(BAR, FIRST_DESCRIPTOR, &(AT as u32).to_le_bytes()).unwrap();
+            client.write(BAR, CONTROL, &RUN_AND_REPORT_ERRORS.to_le_bytes()).unwrap();
+            drop(client);
+        } else {
+            assert_eq!(run(&mut client, 0, &view, out), 0x200, "{nonsense:?}");
+        }
+        process.lives(&socket);
+        // One line a second of a kind.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        if nonsense != Nonsense::Gone {
+            process.says_of_us(reason);
+        }
     }
 }
 

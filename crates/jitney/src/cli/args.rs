@@ -344,6 +344,10 @@ pub(crate) struct Emulate {
     /// Something that goes wrong; can be repeated.
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Vec<Fault>,
+    /// Where to write, beside standard output, the line that says that clients can connect: a descriptor that this process
+    /// was started with. It is closed then.
+    #[arg(long, value_name = "N")]
+    pub(crate) ready_fd: Option<i32>,
     /// Stop when standard input ends, as it does when the process that started this one is gone.
     #[arg(long, hide = true)]
     pub(crate) with_parent: bool,

@@ -9,7 +9,8 @@ use anyhow::Context;
 use jitney_broker::RuntimeFolder;
 use jitney_emulator::boards::BoardOptions;
 use jitney_emulator::{Function, Options, Server};
-use std::io::Read;
+use jitney_memory::take_inherited;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,19 +26,19 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         user_interrupts: args.user_interrupt.clone(),
         faults: args.fault.clone(),
     };
-    let socket = match &args.socket {
-        Some(path) => path.clone(),
-        None => default_socket(args.board.file_name())?,
-    };
+    // Before anything else is opened that could get its number.
+    let ready = args.ready_fd.map(take_inherited).transpose().context("--ready-fd")?;
     let serving = Options {
         strict_writes: args.strict_writes,
         ignore_bus_master: args.ignore_bus_master,
         ..Options::default()
     };
     let board = args.board.board.clone().with(options);
-    let server = Server::bind(&socket, serving, |host| {
-        anyhow::Ok(Arc::new(board.plug_into(host)?) as Arc<dyn Function>)
-    })?;
+    let plug = |host| anyhow::Ok(Arc::new(board.plug_into(host)?) as Arc<dyn Function>);
+    let server = match &args.socket {
+        Some(path) => Server::bind(path, serving, plug)?,
+        None => Server::bind_first(default_sockets(args.board.file_name())?, serving, plug)?,
+    };
 
     let stop = server.stop_handle();
     let told = stop.clone();
@@ -49,11 +50,17 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
             stop_or_complain(&stop);
         })?;
     }
-    if json {
-        print_line(&serde_json::json!({ READY: args.board.text, "socket": socket }).to_string());
+    let socket = server.path();
+    let line = if json {
+        serde_json::json!({ READY: args.board.text, "socket": socket }).to_string()
     } else {
-        print_line(&format!("{READY} {} at vfio-user:{}", args.board.text, socket.display()));
+        format!("{READY} {} at vfio-user:{}", args.board.text, socket.display())
+    };
+    if let Some(ready) = ready {
+        let written = std::fs::File::from(ready).write_all(format!("{line}\n").as_bytes());
+        written.context("cannot write to the descriptor of --ready-fd")?;
     }
+    print_line(&line);
     server.serve()?;
     Ok(Status::Passed)
 }
@@ -64,13 +71,9 @@ fn stop_or_complain(stop: &jitney_emulator::StopHandle) {
     }
 }
 
-/// A name in the folder where `Bus::open` looks for boards, that no other board of this user has.
-fn default_socket(name: &str) -> anyhow::Result<PathBuf> {
+/// Names in the folder where `Bus::open` looks for boards; the board gets the first that no other board of this user has.
+fn default_sockets(name: &str) -> anyhow::Result<impl Iterator<Item = PathBuf> + use<>> {
     let folder = RuntimeFolder::of_this_user()?.make_for_boards()?;
-    (0..1000)
-        .map(|number| folder.join(format!("{name}-{number}.sock")))
-        .find(|path| !path.exists())
-        .with_context(|| {
-            format!("the folder {} is full of boards; remove those that are gone", folder.display())
-        })
+    let name = name.to_owned();
+    Ok((0..1000).map(move |number| folder.join(format!("{name}-{number}.sock"))))
 }

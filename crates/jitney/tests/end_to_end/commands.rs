@@ -280,6 +280,34 @@ fn what_serves_says_where_in_json_too() {
 }
 
 #[test]
+fn boards_that_are_started_at_once_do_not_fight_for_a_path() {
+    let ground = Ground::new();
+    let mut boards: Vec<_> = (0..6).map(|_| ground.start("emulate memmapped-blkram")).collect();
+    let mut lines: Vec<_> = boards.iter_mut().map(|board| board.wait_for_line("serving ")).collect();
+    lines.sort();
+    lines.dedup();
+    assert_eq!(lines.len(), 6);
+    assert_eq!(ground.run("list --json").exits(0).json().as_array().unwrap().len(), 6);
+}
+
+#[test]
+fn who_waits_for_a_board_can_be_told_by_a_descriptor() {
+    let ground = Ground::new();
+    let jitney = env!("CARGO_BIN_EXE_jitney");
+    let mut shell = std::process::Command::new("sh");
+    let script = "mkfifo ready; \"$0\" emulate nitefury --socket ready.sock --ready-fd 9 9>ready >/dev/null & \
+                  cat ready; kill $!; wait $!";
+    shell.args(["-c", script, jitney]).current_dir(ground.path(""));
+    let outcome = Process::start(shell).wait();
+    outcome.exits(0).says("serving nitefury at vfio-user:ready.sock");
+    ground
+        .run("emulate nitefury --socket other.sock --ready-fd 77")
+        .exits(1)
+        .complains("--ready-fd")
+        .complains("77");
+}
+
+#[test]
 fn help_and_version_are_no_failures() {
     let ground = Ground::new();
     ground.run("--help").exits(0).says("Exit status: 0 all passed, 1 something failed, 2 ");
