@@ -84,6 +84,22 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_any_size_costs_what_was_touched() {
+        let resident = || {
+            let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+            status.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+        };
+        let before = resident();
+        let memory = CardMemory::new("large", 1 << 40).unwrap();
+        memory.write((1 << 40) - 4, &[1, 2, 3, 4]).unwrap();
+        let mut data = [0; 4];
+        memory.read((1 << 40) - 4, &mut data).unwrap();
+        assert_eq!(data, [1, 2, 3, 4]);
+        // Other tests run beside this one.
+        assert!(resident().saturating_sub(before) < 256 << 20);
+    }
+
+    #[test]
     fn a_size_that_no_machine_has_is_an_error() {
         for size in [0, 1000, u64::MAX, 1 << 62] {
             assert!(CardMemory::new("test", size).is_err(), "{size:#x}");

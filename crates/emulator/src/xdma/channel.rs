@@ -9,9 +9,10 @@ use super::state::{Job, State, WritebackWord};
 use crate::function::Live;
 use crate::limited::warn_limited;
 use jitney_xdma_spec::{Direction, Submodule};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// One channel.
 ///
@@ -141,6 +142,7 @@ impl Channel {
     pub(super) fn run_engine(&self) {
         let mut workspace = Workspace::default();
         let mut was_idle = true;
+        let busy_since = Cell::new(Instant::now());
         let mut inner = self.inner();
         while !self.closing.load(Ordering::Acquire) {
             let Some(job) = inner.state.start() else {
@@ -148,7 +150,7 @@ impl Channel {
                 was_idle = true;
                 continue;
             };
-            inner = self.run_descriptor(inner, &job, was_idle, &mut workspace);
+            inner = self.run_descriptor(inner, &job, (was_idle, &busy_since), &mut workspace);
             was_idle = false;
         }
     }
@@ -160,7 +162,7 @@ impl Channel {
         let mut inner = self.inner();
         for done in 0..most {
             let Some(job) = inner.state.start() else { return done };
-            inner = self.run_descriptor(inner, &job, false, &mut workspace);
+            inner = self.run_descriptor(inner, &job, (false, &Cell::new(Instant::now())), &mut workspace);
         }
         most
     }
@@ -170,7 +172,7 @@ impl Channel {
         &'a self,
         mut inner: MutexGuard<'a, Inner>,
         job: &Job,
-        was_idle: bool,
+        (was_idle, busy_since): (bool, &Cell<Instant>),
         workspace: &mut Workspace,
     ) -> MutexGuard<'a, Inner> {
         // Under the lock, so that a reset from here on belongs to this descriptor.
@@ -193,6 +195,7 @@ impl Channel {
             direction: self.direction,
             channel: self.index,
             was_idle,
+            busy_since,
             is_reset: &is_reset,
             is_stopped: &is_stopped,
             bell: &self.bell,

@@ -13,7 +13,9 @@ use crate::limited::warn_limited;
 use jitney_xdma_spec::descriptor::MAX_LENGTH;
 use jitney_xdma_spec::status::{axi, pcie};
 use jitney_xdma_spec::{ChannelStatus, Descriptor, Direction};
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// The most bytes that are moved between two looks at whether the engine was stopped: a fraction of a millisecond. A copy
 /// of this size was measured to be a tenth faster than one of 1 MiB.
@@ -31,6 +33,8 @@ pub(super) struct Engine<'a> {
     pub(super) channel: u8,
     /// The engine had nothing to do before, so that nothing was fetched ahead.
     pub(super) was_idle: bool,
+    /// Since when it has had data to move without a break.
+    pub(super) busy_since: &'a Cell<Instant>,
     /// Whether a reset has ended the run that the descriptor belongs to.
     pub(super) is_reset: &'a dyn Fn() -> bool,
     /// Whether that run has ended, by a reset or because RUN was cleared.
@@ -85,6 +89,7 @@ impl Engine<'_> {
         let length = u64::from(descriptor.length & MAX_LENGTH);
         if let Some(link) = self.card.link.as_ref().filter(|_| self.was_idle) {
             wait_until(link.first_data(self.direction), self.is_reset);
+            self.busy_since.set(Instant::now());
         }
         let moved = if fault == Some(FaultKind::Data) {
             Err(Ended::Errors(self.source_error()))
@@ -203,7 +208,8 @@ impl Engine<'_> {
         moving: impl FnOnce() -> Result<(), Ended>,
     ) -> Result<(), Ended> {
         let Some(link) = &self.card.link else { return moving() };
-        let carried = link.reserve(self.direction, length, self.card.host.packet_sizes());
+        let sizes = self.card.host.packet_sizes();
+        let carried = link.reserve(self.direction, length, sizes, self.busy_since.get());
         moving()?;
         wait_until(carried, self.is_reset);
         Ok(())

@@ -17,6 +17,9 @@ const PACKETS_PERCENT: u64 = 95;
 /// From a read to its answer: what was measured on cards of several generations.
 const ROUND_TRIP: Duration = Duration::from_micros(1);
 
+/// Most time that an engine may be late by.
+const LATE: Duration = Duration::from_millis(50);
+
 /// How fast data goes between card and host.
 ///
 /// As text: `gen2x4`, of generation 1 to 5 and with 1, 2, 4, 8 or 16 lanes.
@@ -111,15 +114,25 @@ impl Link {
     }
 
     /// Takes `length` bytes of data on; says when they have been carried.
-    pub(super) fn reserve(&self, direction: Direction, length: u64, sizes: PacketSizes) -> Instant {
+    ///
+    /// They are there since `since`: what an engine whose thread had to wait for a processor comes too late with, goes over
+    /// the link as if it had come in time. So a transfer lasts as long as on the link, also on a machine that is busy.
+    pub(super) fn reserve(
+        &self,
+        direction: Direction,
+        length: u64,
+        sizes: PacketSizes,
+        since: Instant,
+    ) -> Instant {
         let takes = self.limit.bytes(direction, length, sizes).map(|bytes| {
             let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.limit.raw());
             Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
         });
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
+        let since = now.checked_sub(LATE).map_or(since, |latest| latest.max(since)).min(now);
         for (free, takes) in free.iter_mut().zip(takes) {
-            *free = (*free).max(now).checked_add(takes).unwrap_or(*free);
+            *free = (*free).max(since).checked_add(takes).unwrap_or(*free);
         }
         match direction {
             Direction::HostToCard => free[0],
@@ -210,12 +223,29 @@ mod tests {
         assert_eq!((link.piece(256 << 10), link.piece(8)), (10_048, 8));
         assert_eq!(Link::new(LinkLimit::Rate(0)).piece(4096), 64);
         let start = Instant::now();
-        let ends: Vec<_> = (0..20).map(|_| link.reserve(HostToCard, 10_000, SIZES)).collect();
+        let ends: Vec<_> = (0..20).map(|_| link.reserve(HostToCard, 10_000, SIZES, start)).collect();
         assert!(*ends.last().unwrap() >= start + Duration::from_millis(20));
-        assert!(link.reserve(CardToHost, 10_000, SIZES) < ends[2]);
+        assert!(link.reserve(CardToHost, 10_000, SIZES, Instant::now()) < ends[2]);
         wait_until(ends[1], &|| false);
         assert!(Instant::now() >= ends[1]);
         wait_until(start + Duration::from_secs(100), &|| true);
+    }
+
+    #[test]
+    fn who_is_late_catches_up_but_not_with_all_of_the_past() {
+        let link = Link::new(LinkLimit::Rate(10_000_000));
+        let start = Instant::now();
+        link.reserve(HostToCard, 10_000, SIZES, start);
+        std::thread::sleep(Duration::from_millis(20));
+        // As if it had been there all the time: the second millisecond.
+        let end = link.reserve(HostToCard, 10_000, SIZES, start);
+        assert!(end < start + Duration::from_millis(10), "{:?}", end - start);
+        // What begins now begins now.
+        let now = Instant::now();
+        assert!(link.reserve(HostToCard, 10_000, SIZES, now) >= now + Duration::from_millis(1));
+        std::thread::sleep(2 * LATE);
+        let now = Instant::now();
+        assert!(link.reserve(HostToCard, 10_000, SIZES, start) >= now - LATE);
     }
 
     proptest! {
@@ -227,7 +257,7 @@ mod tests {
         #[test]
         fn no_link_is_too_odd(generation: u8, lanes: u8, length in 0..1u64 << 40) {
             let link = Link::new(LinkLimit::Pcie { generation, lanes });
-            let _ = (link.piece(length), link.reserve(HostToCard, length, SIZES));
+            let _ = (link.piece(length), link.reserve(HostToCard, length, SIZES, Instant::now()));
         }
     }
 }
