@@ -143,21 +143,23 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// The designs that come with the crate and those of the files in the usual places, see the [module](self). A file that
-    /// is wrong is a [`bad_file`](Self::bad_files).
+    /// The designs that come with the crate and those of the files in the usual places, see the [module](self). A
+    /// file that is wrong is a [`bad_file`](Self::bad_files).
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) for a folder that cannot be read, or what `JITNEY_BOARDS` names and is not there.
+    /// [`Error::File`](crate::Error::File) for a folder that cannot be read, or what `JITNEY_BOARDS` names and is not
+    /// there.
     pub fn load() -> Result<Self> {
         let files = user_files::usual(Path::new("/"), |name| std::env::var_os(name))?;
         Ok(files.iter().fold(Self::built_in(), |catalogue, (layer, path)| catalogue.with_usual(*layer, path)))
     }
 
-    /// The same with the designs of one more boards file, which win over all others but those that were added like this.
+    /// The same with the designs of one more boards file, which win over all others but those that were added like
+    /// this.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) if it cannot be read, [`Error::Catalogue`](crate::Error::Catalogue) if it is
-    /// wrong, or has a design that another file that was added has.
+    /// [`Error::File`](crate::Error::File) if it cannot be read, [`Error::Catalogue`](crate::Error::Catalogue) if it
+    /// is wrong, or has a design that another file that was added has.
     pub fn with_file(mut self, path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         self.add(Layer::Named, path, &file::text(path)?)?;
@@ -185,7 +187,8 @@ impl Catalogue {
         Ok(())
     }
 
-    /// All designs with where each is from, those that win first. One that another takes the place of is not among them.
+    /// All designs with where each is from, those that win first. One that another takes the place of is not among
+    /// them.
     pub fn known(&self) -> impl Iterator<Item = &Known> {
         let built_in = if self.without_built_in { &[] } else { &BUILT_IN_DESIGNS[..] };
         let layers = move || self.layers.iter().map(|(_, layer)| &layer[..]).chain([built_in]);
@@ -213,8 +216,8 @@ impl Catalogue {
         self.designs().find(|design| design.is_named(name))
     }
 
-    /// The designs whose ids a card has, the one that wins first. Those with an [`id_word`](Design::id_word) have to be
-    /// confirmed by it.
+    /// The designs whose ids a card has, the one that wins first. Those with an [`id_word`](Design::id_word) have to
+    /// be confirmed by it.
     pub fn candidates(&self, card: CardIds) -> impl Iterator<Item = &Arc<Design>> {
         self.designs().filter(move |design| design.matches(card))
     }

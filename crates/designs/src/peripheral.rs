@@ -28,8 +28,8 @@ pub struct Peripheral {
     /// A SYSMON's slaves: one for each further die of the FPGA.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub slaves: u8,
-    /// What its registers hold when nobody has written them: an AXI GPIO's inputs (channel 1, then 2), the time stamp of a
-    /// user-access, the three words of a DNA, of peripherals that are known by name only the first registers.
+    /// What its registers hold when nobody has written them: an AXI GPIO's inputs (channel 1, then 2), the time stamp
+    /// of a user-access, the three words of a DNA, of peripherals that are known by name only the first registers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub words: Vec<u32>,
     /// What the pins of an AXI GPIO's channels are built as; both ways if nothing is said.
@@ -121,7 +121,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether what its registers mean is known here, so that they cannot hold just anything. Of the rest only the name is.
+    /// Whether what its registers mean is known here, so that they cannot hold just anything. Of the rest only the
+    /// name is.
     #[must_use]
     pub fn has_own_registers(self) -> bool {
         match self {

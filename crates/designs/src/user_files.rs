@@ -19,8 +19,8 @@ pub(crate) enum Layer {
     Named,
 }
 
-/// The boards files in the order in which they are read. `root` is where the file system begins, `environment` looks up a
-/// variable.
+/// The boards files in the order in which they are read. `root` is where the file system begins, `environment` looks
+/// up a variable.
 pub(crate) fn usual(
     root: &Path,
     environment: impl Fn(&str) -> Option<OsString>,

@@ -17,7 +17,8 @@ pub struct PlainRegisters {
 }
 
 impl PlainRegisters {
-    /// `size` bytes of registers, of which the first hold `words`, the others zero; `name` is what the process's maps show.
+    /// `size` bytes of registers, of which the first hold `words`, the others zero; `name` is what the process's maps
+    /// show.
     ///
     /// # Errors
     /// A size that the machine does not have.

@@ -30,8 +30,8 @@ const CONFIGURATION_1: u32 = 0x21A0;
 /// Sequence of calibration, temperature, VCCINT, VCCAUX and VBRAM (UG580, "Sequencer Channel Selection").
 const SELECT_LOWER: u32 = 0x4701;
 
-/// The quantities with a minimum and a maximum, in the order of those registers: offset, and the typical 10-bit code: 45 °C,
-/// 0.85 V, 1.8 V and 0.85 V.
+/// The quantities with a minimum and a maximum, in the order of those registers: offset, and the typical 10-bit code:
+/// 45 °C, 0.85 V, 1.8 V and 0.85 V.
 const MONITORED: [(u32, u32); 4] = [(0x400, 654), (0x404, 290), (0x408, 614), (0x418, 290)];
 /// 1.25 V of 3 V.
 const VREFP_CODE: u32 = 427;

@@ -14,7 +14,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A board to be emulated, of any design: from a catalogue by [`named`](Self::named), or from a [`Design`] of one's own.
+/// A board to be emulated, of any design: from a catalogue by [`named`](Self::named), or from a [`Design`] of one's
+/// own.
 ///
 /// ```
 /// use jitney_emulator::axi::Peripheral;
@@ -70,8 +71,8 @@ impl Board {
     /// The board of this name: a design's name or alias, or the name of one of its variants.
     ///
     /// # Errors
-    /// [`BoardError::Unknown`], which says what name is most like it; [`BoardError::File`] if a boards file names it and is
-    /// wrong.
+    /// [`BoardError::Unknown`], which says what name is most like it; [`BoardError::File`] if a boards file names it
+    /// and is wrong.
     pub fn named(catalogue: &Catalogue, name: &str) -> Result<Self, BoardError> {
         if let Some(bad) = catalogue.bad_file(name) {
             return Err(designs::Error::clone(bad.error()).into());
@@ -97,8 +98,8 @@ impl Board {
     /// A board of a boards file: the one of this name, or the only one in it.
     ///
     /// # Errors
-    /// [`BoardError::File`] if the file cannot be used, [`BoardError::Choice`] if nobody said which of several designs it
-    /// is, else as [`named`](Self::named).
+    /// [`BoardError::File`] if the file cannot be used, [`BoardError::Choice`] if nobody said which of several
+    /// designs it is, else as [`named`](Self::named).
     pub fn of_file(path: impl AsRef<Path>, name: Option<&str>) -> Result<Self, BoardError> {
         let path = path.as_ref();
         let catalogue = Catalogue::of_file(path)?;
@@ -122,16 +123,16 @@ impl Board {
         self
     }
 
-    /// The same with a model of one's own for a peripheral of the design, by its `name` in the boards file, or by its kind
-    /// if it is the only one of that. Every card that is made of this board shares the model.
+    /// The same with a model of one's own for a peripheral of the design, by its `name` in the boards file, or by its
+    /// kind if it is the only one of that. Every card that is made of this board shares the model.
     #[must_use]
     pub fn peripheral(mut self, name: impl Into<Arc<str>>, model: impl Peripheral + 'static) -> Self {
         self.own.peripherals.push((name.into(), Arc::new(model)));
         self
     }
 
-    /// The same with a target of one's own at `size` bytes from card address `base` on, which the DMA reaches beside the
-    /// design's memories.
+    /// The same with a target of one's own at `size` bytes from card address `base` on, which the DMA reaches beside
+    /// the design's memories.
     #[must_use]
     pub fn target(
         mut self,
@@ -167,8 +168,8 @@ impl Board {
     /// Plugs a card into `host`.
     ///
     /// # Errors
-    /// An option that the board cannot have, a model for a peripheral that the design does not have, memory or threads that
-    /// the machine does not have.
+    /// An option that the board cannot have, a model for a peripheral that the design does not have, memory or
+    /// threads that the machine does not have.
     pub fn plug_into(&self, host: Arc<dyn Host>) -> Result<PluggedBoard, BoardError> {
         let card = self.card()?;
         let replaced = self.replaced()?;

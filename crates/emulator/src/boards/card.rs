@@ -165,8 +165,8 @@ impl Wish<'_> {
         }
     }
 
-    /// How it interrupts: in all ways that the design has, or the one that is asked for. A card that cannot interrupt does
-    /// so if it is asked for.
+    /// How it interrupts: in all ways that the design has, or the one that is asked for. A card that cannot interrupt
+    /// does so if it is asked for.
     fn interrupts(&self) -> Result<Vec<InterruptKind>, BoardError> {
         match self.options.interrupts {
             Some(InterruptKind::None) => Ok(Vec::new()),

@@ -13,7 +13,8 @@ pub struct BoardOptions {
     pub memory: Option<u64>,
     /// Which build of the design; the PCI revision, or the version where the design has a word for it.
     pub revision: Option<u32>,
-    /// The one kind of interrupt that the function has, if not all that its core was generated with.
+    /// The one kind of interrupt that the function has, if not all that its core was generated with; also of an XDMA
+    /// that was generated without it.
     pub interrupts: Option<InterruptKind>,
     /// DMA channels in each direction, where the design was built with different numbers of them.
     pub channels: Option<u8>,
@@ -22,8 +23,8 @@ pub struct BoardOptions {
     /// What its link carries, to make transfers last; as much as this machine's memory does if not given. Nothing on a
     /// board without DMA.
     pub link: Option<LinkLimit>,
-    /// A DMA channel stops with "bad magic" where descriptors that are said to be adjacent are not, or do not count down
-    /// as PG195 has it ("Nxt_adj"). Without it they are followed, and the log complains.
+    /// A DMA channel stops with "bad magic" where descriptors that are said to be adjacent are not, or do not count
+    /// down as PG195 has it ("Nxt_adj"). Without it they are followed, and the log complains.
     pub strict_adjacency: bool,
     /// User interrupts that come by themselves. Nothing on a board without DMA.
     pub user_interrupts: Vec<PeriodicInterrupt>,

@@ -70,8 +70,8 @@ impl Streams {
         Self { h2c, c2h: (0..sources).map(|_| source()).collect(), switch: None }
     }
 
-    /// H2C channel n goes to C2H channel `to(n)`. One whose other end the card does not have stalls, and the other end is
-    /// silent.
+    /// H2C channel n goes to C2H channel `to(n)`. One whose other end the card does not have stalls, and the other
+    /// end is silent.
     fn joined(sinks: usize, sources: usize, to: impl Fn(usize) -> usize) -> Self {
         let fifos: Vec<_> = (0..sources).map(|_| Arc::new(Fifo::default())).collect();
         let sink = |channel| match fifos.get(to(channel)) {

@@ -161,6 +161,23 @@ fn a_board_of_a_file_is_emulated_tested_and_shown() {
 }
 
 #[test]
+fn an_idle_board_is_small_however_large_its_memory_is() {
+    let ground = Ground::new();
+    // 64 GiB of DDR4, and eight streams.
+    for name in ["U200_dma_ddr4", "U200_dma_stream_crc64"] {
+        let mut board = ground.start(&format!("emulate {name} --socket {name}.sock"));
+        board.wait_for_line("serving ");
+        ground
+            .run(&format!("info --card vfio-user:{}", ground.path(&format!("{name}.sock")).display()))
+            .exits(0);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", board.pid())).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kib <= 16 << 10, "{name}: {kib} KiB");
+    }
+}
+
+#[test]
 fn the_boards_are_listed_with_where_they_are_from() {
     let ground = Ground::new();
     let file = ground.path("mine.toml");

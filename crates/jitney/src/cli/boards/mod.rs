@@ -59,7 +59,7 @@ fn list(json: bool) -> anyhow::Result<Status> {
         return Ok(Status::Passed);
     }
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_header(["design", "board", "emulated", "from"]);
     for row in rows {
         let names: Vec<&str> = std::iter::once(row.design).chain(row.aliases).collect();
