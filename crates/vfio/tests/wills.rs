@@ -98,6 +98,35 @@ fn many_wills_wait_together_as_long_as_one_may() {
 }
 
 #[test]
+fn a_long_will_lets_others_have_their_turn() {
+    let engine = engine(0);
+    let card = builder(&FakeHost::new(), &engine).open().unwrap();
+    let mut will = RunningWill::new([Will(vec![WillStep::write(0, OTHER, 1); 80])]);
+    for written in [32, 64] {
+        assert!(matches!(will.step(&card), WillProgress::Waits));
+        assert_eq!(engine.written.lock().unwrap().len(), written);
+    }
+    assert!(matches!(will.step(&card), WillProgress::Ended(Ok(()))));
+    assert_eq!(engine.written.lock().unwrap().len(), 80);
+}
+
+/// All ones mean that no card is there, unless one is.
+#[test]
+fn a_register_may_hold_all_ones() {
+    struct Ones;
+    impl FakeBar for Ones {
+        fn read32(&self, _: u64) -> u32 {
+            u32::MAX
+        }
+
+        fn write32(&self, _: u64, _: u32) {}
+    }
+    let card = FakeCard::builder(&FakeHost::new(), 0x10ee, 0x7011).bar(0, 0x1000, Ones).open().unwrap();
+    let all_ones = WillStep::WaitUntil { bar: 0, offset: 0, mask: u32::MAX, value: u32::MAX, within_ms: 5 };
+    RunningWill::new([Will(vec![all_ones])]).finish(&card).unwrap();
+}
+
+#[test]
 fn a_card_that_does_not_answer_is_not_quiet() {
     let (host, engine) = (FakeHost::new(), engine(0));
     let card = builder(&host, &engine).open().unwrap();

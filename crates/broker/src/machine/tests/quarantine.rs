@@ -1,7 +1,8 @@
 //! Whose addresses, and whose memory, go to nobody for a while.
 
 use super::*;
-use crate::machine::Space;
+use crate::machine::quarantine::What;
+use crate::machine::{Machine, Space};
 
 /// Two users of a card, the first with a buffer; the second keeps the card from being reset.
 fn two_users(world: &mut World) -> (ClientId, ClientId, u64) {
@@ -215,4 +216,34 @@ fn memory_of_an_engine_that_did_not_stop_is_not_freed_where_nothing_keeps_the_ca
     world.finish(0, How::Done);
     world.ask(client, Request::Free { iova });
     assert_eq!(world.finish(0, How::Done), Some(Ok(Reply::Done)));
+}
+
+/// Somebody who dies again and again would have the books grow for ever.
+#[test]
+fn of_too_many_addresses_a_users_own_oldest_are_let_go_of() {
+    const MOST: usize = 16384;
+    let mut world = world();
+    let (own, other) = (user(&mut world, 0), user(&mut world, 2));
+    // Past the account, which would look at all of them after each.
+    let machine = &mut world.machine;
+    let kept = |machine: &Machine, uid| machine.quarantined.iter().filter(|entry| entry.uid == uid).count();
+    let add = |machine: &mut Machine, client, count| {
+        for _ in 0..count {
+            let range = machine.iovas.allocate(jitney_iova::Request::new(4096)).expect("there are more");
+            machine.quarantine_address(client, range.start);
+        }
+    };
+    machine.quarantine(own, What::Memory { iova: 0, space: Space::All, size: 4096 });
+    add(machine, other, 100);
+    add(machine, own, MOST);
+    assert_eq!((kept(machine, 1000), kept(machine, 1001)), (MOST + 1, 100), "that many may be there");
+
+    let before: Vec<_> = machine.iovas.quarantined().map(|(id, _)| id).collect();
+    add(machine, own, 1);
+    assert_eq!((kept(machine, 1000), kept(machine, 1001)), (MOST + 2 - MOST / 16, 100));
+    let after: Vec<_> = machine.iovas.quarantined().map(|(id, _)| id).collect();
+    assert_eq!(after[..100], before[..100], "nobody else's, although they are older");
+    assert_eq!(after[100..after.len() - 1], before[100 + MOST / 16..], "the oldest");
+    let is_memory = |what: &What| matches!(what, What::Memory { .. });
+    assert!(is_memory(&machine.quarantined[0].what), "memory is there until it is unmapped");
 }
