@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub(crate) struct Choice {
     /// As it was given.
     pub(crate) text: String,
-    pub(crate) board: Board,
+    pub(crate) board: Box<Board>,
 }
 
 impl Choice {
@@ -30,7 +30,7 @@ impl FromStr for Choice {
             Some((path, name)) => Board::of_file(path, name)?,
             None => Board::named(&Catalogue::load()?, text)?,
         };
-        Ok(Self { text: text.to_owned(), board })
+        Ok(Self { text: text.to_owned(), board: Box::new(board) })
     }
 }
 
