@@ -180,10 +180,23 @@ impl Board {
         let faults = Arc::new(Faults::default());
         let assembly = Assembly::new(self, &card, &replaced, host, &faults)?;
         let board = PluggedBoard::new(assembly, faults);
+        for interrupt in &self.options.user_interrupts {
+            if let Some(allowed) = board.refuses_user_interrupt(interrupt.number) {
+                return Err(self.refuse("the user interrupt", interrupt.to_string(), allowed));
+            }
+        }
         for fault in &self.options.faults {
+            if let Some(allowed) = board.refuses_fault(fault) {
+                return Err(self.refuse("the fault", fault.to_string(), allowed));
+            }
             board.inject(*fault);
         }
         Ok(board)
+    }
+
+    /// An option that cannot be had.
+    fn refuse(&self, option: &'static str, given: String, allowed: String) -> BoardError {
+        BoardError::Option { board: self.design.name.clone(), option, given, allowed }
     }
 
     /// What is on it, in a line.

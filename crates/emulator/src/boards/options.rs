@@ -26,7 +26,7 @@ pub struct BoardOptions {
     /// A DMA channel stops with "bad magic" where descriptors that are said to be adjacent are not, or do not count
     /// down as PG195 has it ("Nxt_adj"). Without it they are followed, and the log complains.
     pub strict_adjacency: bool,
-    /// User interrupts that come by themselves. Nothing on a board without DMA.
+    /// User interrupts that come by themselves, of those that the design has.
     pub user_interrupts: Vec<PeriodicInterrupt>,
     /// Faults to produce.
     pub faults: Vec<Fault>,

@@ -32,6 +32,17 @@ impl PluggedBoard {
         self.faults.inject(fault);
     }
 
+    /// Why a fault cannot happen here, if it cannot.
+    pub(super) fn refuses_fault(&self, fault: &Fault) -> Option<String> {
+        fault.impossible_on(self.assembly.xdma.as_ref().map(|xdma| xdma.interface()))
+    }
+
+    /// Why there is no user interrupt of this number, if there is none.
+    pub(super) fn refuses_user_interrupt(&self, number: u8) -> Option<String> {
+        let count = if self.assembly.xdma.is_some() { self.assembly.user_interrupts } else { 0 };
+        (number >= count).then(|| format!("the design has {count} of them"))
+    }
+
     /// Sets the level of a user interrupt's request line (`usr_irq_req` of PG195), 0 to 15. Nothing happens on a board
     /// without an XDMA, or whose XDMA has fewer.
     pub fn set_user_interrupt(&self, interrupt: u8, level: bool) {

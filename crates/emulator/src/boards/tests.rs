@@ -168,6 +168,30 @@ fn a_link_that_is_down_answers_nothing() {
 }
 
 #[test]
+fn faults_and_user_interrupts_are_those_that_a_board_can_have() {
+    let with = |name: &str, faults: &[&str], interrupts: &[&str]| {
+        let faults = faults.iter().map(|fault| fault.parse().unwrap()).collect();
+        let user_interrupts = interrupts.iter().map(|of| of.parse().unwrap()).collect();
+        board(name, BoardOptions { faults, user_interrupts, ..Default::default() })
+            .map_err(|error| error.to_string())
+    };
+    let says = |result: Result<PluggedBoard, String>, text: &str| {
+        let error = result.unwrap_err();
+        assert!(error.contains(text), "{error}");
+    };
+    says(
+        with("nitefury", &["hang:h2c0", "hang:c2h1@3"], &[]),
+        "the fault hang:c2h1@3: the design has 1 c2h channels",
+    );
+    says(with("nitefury", &["overrun"], &[]), "memory mapped");
+    says(with("memmapped-blkram", &["hang"], &[]), "no DMA");
+    says(with("memmapped-blkram", &[], &["0@1s"]), "the user interrupt 0@1s: the design has 0 of them");
+    with("nitefury", &["hang:h2c0", "link-down@2", "lost-interrupt"], &["0@1s"]).unwrap();
+    with("NiteFury_dma_stream_crc64", &["overrun:c2h1", "stall:h2c0"], &[]).unwrap();
+    with("memmapped-blkram", &["link-down"], &[]).unwrap();
+}
+
+#[test]
 fn options_that_a_board_cannot_have_are_explained() {
     let error = |name: &str, options: BoardOptions| board(name, options).unwrap_err().to_string();
     let none = BoardOptions::default;

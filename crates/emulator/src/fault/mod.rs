@@ -3,6 +3,7 @@
 mod armed;
 
 use crate::nearest::nearest;
+use crate::xdma::Interface;
 pub use armed::Faults;
 use jitney_xdma_spec::{Direction, MAX_CHANNELS};
 use std::fmt;
@@ -112,6 +113,20 @@ impl Fault {
     #[must_use]
     pub const fn new(kind: FaultKind) -> Self {
         Self { kind, channel: None, at: None }
+    }
+}
+
+impl Fault {
+    /// Why it cannot happen on a board whose DMA is like that, if it cannot.
+    pub(crate) fn impossible_on(&self, dma: Option<&Interface>) -> Option<String> {
+        let needs_none = self.kind == FaultKind::LinkDown && self.at.is_none();
+        let Some(dma) = dma else { return (!needs_none).then(|| "the design has no DMA".into()) };
+        if self.kind.of_streams().is_some() && !dma.is_stream() {
+            return Some("its channels are memory mapped, and it happens to streams".into());
+        }
+        let (direction, number) = self.channel?;
+        let count = dma.channels(direction);
+        (usize::from(number) >= count).then(|| format!("the design has {count} {direction} channels"))
     }
 }
 

@@ -171,6 +171,12 @@ impl Xdma {
         self.channels.iter().map(|(_, _, channel)| channel.step(most)).sum()
     }
 
+    /// Its channels.
+    #[must_use]
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
     /// The wires of a user interrupt, 0 to 15; for a model of the logic that drives them.
     #[must_use]
     pub fn user_interrupt(&self, number: u8) -> Option<UserInterrupt> {

@@ -7,11 +7,13 @@
 )]
 
 mod client;
+
 mod dma;
 mod interrupts;
 mod lifetime;
 mod owner;
 mod regions;
 mod shrinking;
+mod slot;
 mod stream;
 mod toy;
