@@ -138,6 +138,21 @@ impl Board {
         self.frame(peripheral)
     }
 
+    /// Its peripheral that is called `name` in the boards file.
+    ///
+    /// # Errors
+    /// [`Error::NoPeripheralNamed`] if it has none, [`Error::OutsideBar`] if the card's BAR is too small for it.
+    pub fn peripheral_named(&self, name: &str) -> Result<Frame> {
+        let peripheral = self.present().find(|peripheral| peripheral.name.as_deref() == Some(name));
+        let peripheral = peripheral.ok_or_else(|| {
+            let names: Vec<&str> = self.present().filter_map(|own| own.name.as_deref()).collect();
+            let there = if names.is_empty() { "none with a name".to_owned() } else { names.join(", ") };
+            let (card, design) = (self.address(), self.design.name.clone());
+            Error::NoPeripheralNamed { card, design, name: name.to_owned(), there }
+        })?;
+        self.frame(peripheral)
+    }
+
     /// All peripherals that a card of this revision has, in the order of the catalogue. One that does not lie within
     /// its BAR is an [`Error::OutsideBar`] in its place.
     pub fn peripherals(&self) -> impl Iterator<Item = Result<Frame>> + '_ {

@@ -48,6 +48,19 @@ pub enum Error {
         there: String,
     },
 
+    /// The design has no peripheral of this name.
+    #[error("the {design} of {card} has no peripheral that is called {name:?}; it has {there}")]
+    NoPeripheralNamed {
+        /// The card's address.
+        card: String,
+        /// The design's name.
+        design: String,
+        /// What was asked for.
+        name: String,
+        /// The names that there are, in words.
+        there: String,
+    },
+
     /// A peripheral of the catalogue does not fit into the card's BAR.
     #[error(
         "the {kind} of {design} is at {offset:#x} to {end:#x} of BAR {bar}, but on {card} that BAR has \

@@ -64,7 +64,7 @@ pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board>
             design: Arc::clone(design),
         });
     }
-    let unusable = catalogue.bad_files().iter().map(|bad| format!("; not used: {}", bad.error())).collect();
+    let unusable = catalogue.bad_files().map(|bad| format!("; not used: {}", bad.error())).collect();
     Err(Error::UnknownBoard { card: Box::new(card.identity().clone()), seen, unusable })
 }
 /// The channels that the XDMA has, H2C and C2H, if a variant of the design asks for them.

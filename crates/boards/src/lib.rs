@@ -54,6 +54,7 @@ pub use jitney_designs::{
     self as designs, Catalogue, Design, Dma, DmaIp, IdPattern, IdWord, Interface, Kind, Link, Memory,
     MemoryKind, Peripheral, Variant,
 };
+pub use jitney_registers::RegisterSpace;
 pub use sensor::Tracked;
 pub use stream_switch::{LeasedSwitch, StreamSwitch};
 pub use sysmon::Sysmon;

@@ -114,7 +114,7 @@ pub struct Known {
 pub struct Catalogue {
     /// Those of users' files, the layer that wins first.
     layers: Vec<(Layer, Vec<Known>)>,
-    bad: Vec<BadFile>,
+    bad: Vec<(Layer, BadFile)>,
     without_built_in: bool,
 }
 
@@ -147,11 +147,15 @@ impl Catalogue {
     /// file that is wrong is a [`bad_file`](Self::bad_files).
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File) for a folder that cannot be read, or what `JITNEY_BOARDS` names and is not
-    /// there.
+    /// [`Error::File`](crate::Error::File) for what `JITNEY_BOARDS` names and cannot be found.
     pub fn load() -> Result<Self> {
-        let files = user_files::usual(Path::new("/"), |name| std::env::var_os(name))?;
-        Ok(files.iter().fold(Self::built_in(), |catalogue, (layer, path)| catalogue.with_usual(*layer, path)))
+        let found = user_files::usual(Path::new("/"), |name| std::env::var_os(name))?;
+        let files = found.files.iter();
+        let mut catalogue =
+            files.fold(Self::built_in(), |catalogue, (layer, path)| catalogue.with_usual(*layer, path));
+        let closed = found.closed.into_iter();
+        catalogue.bad.extend(closed.map(|(layer, path, error)| (layer, BadFile::new(&path, error, ""))));
+        Ok(catalogue)
     }
 
     /// The same with the designs of one more boards file, which win over all others but those that were added like
@@ -170,7 +174,8 @@ impl Catalogue {
         let text = file::text(path);
         let added = text.as_ref().map_err(Clone::clone).and_then(|text| self.add(layer, path, text));
         if let Err(error) = added {
-            self.bad.push(BadFile::new(path, error, text.as_deref().unwrap_or_default()));
+            let bad = BadFile::new(path, error, text.as_deref().unwrap_or_default());
+            self.bad.push((layer, bad));
         }
         self
     }
@@ -222,16 +227,18 @@ impl Catalogue {
         self.designs().filter(move |design| design.matches(card))
     }
 
-    /// The files in the usual places that cannot be used.
-    #[must_use]
-    pub fn bad_files(&self) -> &[BadFile] {
-        &self.bad
+    /// The files and folders in the usual places that cannot be used.
+    pub fn bad_files(&self) -> impl Iterator<Item = &BadFile> {
+        self.bad.iter().map(|(_, bad)| bad)
     }
 
-    /// The file that names a design, alias or variant `name` and cannot be used.
+    /// The file that names a design, alias or variant `name` and cannot be used, unless one that wins over it has it.
     #[must_use]
     pub fn bad_file(&self, name: &str) -> Option<&BadFile> {
-        self.bad.iter().rev().find(|bad| bad.names().iter().any(|own| own == name))
+        let named = |bad: &BadFile| bad.names().iter().any(|own| own == name);
+        let (layer, bad) = self.bad.iter().filter(|(_, bad)| named(bad)).max_by_key(|(layer, _)| *layer)?;
+        let mut above = self.layers.iter().filter(|(other, _)| other > layer).flat_map(|(_, known)| known);
+        (!above.any(|known| known.design.is_named(name))).then_some(bad)
     }
 }
 

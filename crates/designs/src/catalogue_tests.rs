@@ -113,6 +113,11 @@ fn wrong_sense_is_named_with_line_and_key() {
         ),
         ("dma = { ip = \"xdma\", bar = 0, bypass = { bar = 2, size = 12288 } }".into(), 6, "no power of two"),
         (
+            "dma = { ip = \"xdma\", bar = 0, interface = \"stream\", bypass = { bar = 2, size = 4096 } }".into(),
+            6,
+            "dma.bypass: its DMA engine moves streams",
+        ),
+        (
             "dma = { ip = \"xdma\", bar = 0, bypass = { bar = 1, size = 0x1_0000_0000 } }".into(),
             6,
             "design[0].dma: BAR 1 has 0x100000000 bytes",
@@ -219,7 +224,7 @@ fn a_wrong_file_fails_the_boards_that_it_names_alone() {
     let catalogue = Catalogue::built_in().with_usual(Layer::User, &wrong);
     let catalogue = catalogue.with_usual(Layer::User, Path::new("/nowhere/x.toml"));
     assert_eq!(catalogue.designs().count(), 51);
-    assert_eq!(catalogue.bad_files().len(), 2);
+    assert_eq!(catalogue.bad_files().count(), 2);
     for name in ["mine", "litefury"] {
         let bad = catalogue.bad_file(name).unwrap();
         assert_eq!(bad.path(), wrong);
@@ -229,7 +234,20 @@ fn a_wrong_file_fails_the_boards_that_it_names_alone() {
         );
     }
     assert!(catalogue.bad_file("nitefury").is_none());
-    assert!(catalogue.bad_files()[1].error().to_string().contains("/nowhere/x.toml: No such file"));
+    assert!(
+        catalogue.bad_files().nth(1).unwrap().error().to_string().contains("/nowhere/x.toml: No such file")
+    );
+}
+
+#[test]
+fn a_wrong_file_does_not_matter_where_another_wins_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = written(folder.path(), "wrong.toml", &format!("{HEAD}surprise = 1\n"));
+    let right = written(folder.path(), "right.toml", HEAD);
+    let won = Catalogue::built_in().with_usual(Layer::Machine, &wrong).with_usual(Layer::User, &right);
+    assert!(won.bad_file("mine").is_none() && won.bad_files().count() == 1);
+    let lost = Catalogue::built_in().with_usual(Layer::User, &wrong).with_usual(Layer::Machine, &right);
+    assert!(lost.bad_file("mine").is_some());
 }
 
 #[test]

@@ -19,12 +19,18 @@ pub(crate) enum Layer {
     Named,
 }
 
-/// The boards files in the order in which they are read. `root` is where the file system begins, `environment` looks
+/// What is in the usual places.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// The boards files, in the order in which they are read.
+    pub(crate) files: Vec<(Layer, PathBuf)>,
+    /// Folders that cannot be looked into.
+    pub(crate) closed: Vec<(Layer, PathBuf, Error)>,
+}
+
+/// The boards files in the usual places. `root` is where the file system begins, `environment` looks
 /// up a variable.
-pub(crate) fn usual(
-    root: &Path,
-    environment: impl Fn(&str) -> Option<OsString>,
-) -> Result<Vec<(Layer, PathBuf)>> {
+pub(crate) fn usual(root: &Path, environment: impl Fn(&str) -> Option<OsString>) -> Result<Found> {
     let set = |name| environment(name).filter(|value| !value.is_empty());
     // The base directory specification has relative paths ignored.
     let config = set("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -35,12 +41,13 @@ pub(crate) fn usual(
         (Layer::Machine, Some(root.join("etc"))),
         (Layer::User, config),
     ];
-    let mut files = Vec::new();
+    let Found { mut files, mut closed } = Found::default();
     for (layer, folder) in folders {
         let Some(folder) = folder.map(|folder| folder.join("jitney/boards")) else { continue };
         match in_folder(&folder) {
+            Ok(found) => files.extend(found.into_iter().map(|file| (layer, file))),
             Err(Error::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-            found => files.extend(found?.into_iter().map(|file| (layer, file))),
+            Err(error) => closed.push((layer, folder, error)),
         }
     }
     if let Some(named) = set("JITNEY_BOARDS") {
@@ -55,7 +62,7 @@ pub(crate) fn usual(
             }
         }
     }
-    Ok(files)
+    Ok(Found { files, closed })
 }
 
 /// The `*.toml` files in `folder`, by name.
@@ -81,8 +88,8 @@ mod tests {
     fn found(variables: &[(&str, &Path)]) -> Result<Vec<PathBuf>> {
         let environment =
             |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| (*value).into());
-        let files = usual(Path::new("/nowhere"), environment)?;
-        Ok(files.into_iter().map(|(_, file)| file).collect())
+        let found = usual(Path::new("/nowhere"), environment)?;
+        Ok(found.files.into_iter().map(|(_, file)| file).collect())
     }
 
     #[test]
@@ -101,8 +108,22 @@ mod tests {
         let home = root.join("home");
         let found = usual(root, |name| (name == "HOME").then(|| home.clone().into())).unwrap();
         let expected = [(Layer::Package, package), (Layer::Machine, machine), (Layer::User, user)];
-        assert_eq!(found, expected);
-        assert!(found.is_sorted());
+        assert_eq!(found.files, expected);
+        assert!(found.files.is_sorted() && found.closed.is_empty());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_looked_into_holds_up_no_other() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        fs::create_dir_all(root.join("etc/jitney")).unwrap();
+        fs::write(root.join("etc/jitney/boards"), "no folder").unwrap();
+        fs::create_dir_all(root.join("usr/share/jitney/boards")).unwrap();
+        fs::write(root.join("usr/share/jitney/boards/a.toml"), "").unwrap();
+        let found = usual(root, |_| None).unwrap();
+        assert_eq!(found.files.len(), 1);
+        let [(Layer::Machine, folder, error)] = &found.closed[..] else { panic!("{found:?}") };
+        assert!(folder.ends_with("etc/jitney/boards") && error.to_string().contains("etc/jitney/boards"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
 
-use jitney::boards::{Catalogue, Error, Kind, identify_in};
+use jitney::boards::{Catalogue, Error, RegisterSpace, identify_in};
 use jitney::emulated::EmulatedCard;
 use jitney::emulated::emulator::axi::Peripheral;
 use jitney::emulated::emulator::boards::Board;
@@ -46,10 +46,9 @@ fn board() -> Board {
 /// The program under test: doubles `value` on the card and writes the result to all of its memories.
 fn program(card: &Arc<dyn Card>, value: u32) -> Vec<u32> {
     let board = identify_in(&Catalogue::of_text("my_filter.toml", DESIGN).unwrap(), card).unwrap();
-    let filter = board.peripheral(Kind::Other, 0).unwrap();
-    let registers = card.bar(filter.peripheral().bar.into()).unwrap();
-    registers.write32(filter.peripheral().offset, value).unwrap();
-    let doubled = registers.read32(filter.peripheral().offset).unwrap();
+    let filter = board.peripheral_named("filter").unwrap();
+    filter.write32(0, value).unwrap();
+    let doubled = filter.read32(0).unwrap();
 
     let buffer = card.dma_buffer(4096.into()).unwrap();
     let xdma = board.xdma().unwrap();

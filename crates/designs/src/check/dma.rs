@@ -17,6 +17,9 @@ const USER_INTERRUPTS: u8 = 16;
 /// Ranges of addresses on an AXI bus begin and end at multiples of this many bytes, so that no burst leaves one.
 const PAGE: u64 = 4096;
 
+/// What is said of memory where there can be none.
+const STREAMS: &str = "its DMA engine moves streams, which have no addresses";
+
 pub(super) fn check(design: &Design, at: &KeyPath) -> Check {
     if let Some(dma) = &design.dma {
         check_engine(dma, &at.clone().key("dma"))?;
@@ -56,6 +59,7 @@ fn check_engine(dma: &Dma, at: &KeyPath) -> Check {
 fn check_bypass(design: &Design, dma: &Dma, bypass: &Bypass, at: &KeyPath) -> Check {
     let key = |name: &'static str| || at.clone().key("bypass").key(name);
     ensure(dma.ip == DmaIp::Xdma, || at.clone().key("bypass"), || "only an XDMA has a bypass BAR".into())?;
+    ensure(!dma.has_streams(), || at.clone().key("bypass"), || STREAMS.into())?;
     ensure(bypass.bar < 6, key("bar"), || no_such_bar(bypass.bar))?;
     ensure(bypass.bar != dma.bar, key("bar"), || format!("BAR {} is the DMA engine's", dma.bar))?;
     ensure(bypass.size.is_some() || !design.memory.is_empty(), key("size"), || {
@@ -75,11 +79,7 @@ fn check_memories(design: &Design, at: &KeyPath) -> Check {
     }
     let some = !design.memory.is_empty() || design.variants.iter().any(|variant| !variant.memory.is_empty());
     let streams = design.dma.is_some_and(|dma| dma.interface == Some(Interface::Stream));
-    ensure(
-        !some || !streams,
-        || at.clone().key("memory"),
-        || "its DMA engine moves streams, which have no addresses".into(),
-    )
+    ensure(!some || !streams, || at.clone().key("memory"), || STREAMS.into())
 }
 
 /// Checks the memories of a table that is at `at`.

@@ -84,11 +84,7 @@ impl Board {
                 given: name.to_owned(),
                 nearest: nearest(name, names()).to_owned(),
                 short: short.map(str::to_owned).collect(),
-                unusable: catalogue
-                    .bad_files()
-                    .iter()
-                    .map(|bad| format!("; not used: {}", bad.error()))
-                    .collect(),
+                unusable: catalogue.bad_files().map(|bad| format!("; not used: {}", bad.error())).collect(),
             }
         })?;
         let variant = design.variants.iter().position(|variant| variant.name.as_deref() == Some(name));

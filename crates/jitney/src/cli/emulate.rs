@@ -33,7 +33,7 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         ignore_bus_master: args.ignore_bus_master,
         ..Options::default()
     };
-    let board = args.board.board.clone().with(options);
+    let board = (*args.board.board).clone().with(options);
     let plug = |host| anyhow::Ok(Arc::new(board.plug_into(host)?) as Arc<dyn Function>);
     let server = match &args.socket {
         Some(path) => Server::bind(path, serving, plug)?,

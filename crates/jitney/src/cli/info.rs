@@ -124,7 +124,9 @@ fn print_board(board: &Summary<'_>) {
         print_line(&format!("  memory: {} at card address {:#x}{kind}", human(memory.size), memory.base));
     }
     for peripheral in &board.peripherals {
-        let note = peripheral.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+        let words = [peripheral.name.as_deref(), peripheral.note.as_deref()];
+        let words: Vec<&str> = words.into_iter().flatten().collect();
+        let note = if words.is_empty() { String::new() } else { format!(" ({})", words.join(": ")) };
         print_line(&format!(
             "  {:13} in BAR {} at {:#07x}{note}",
             peripheral.kind, peripheral.bar, peripheral.offset
