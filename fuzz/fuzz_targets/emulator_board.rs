@@ -3,6 +3,8 @@
 
 #![no_main]
 
+use std::cell::RefCell;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use jitney_emulator::FuzzedBoard;
@@ -11,11 +13,17 @@ use jitney_memory::{Access, EventFd, Mapping, Memfd, PageSize};
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
 
-/// Pages of the host's memory; the first one has descriptors.
+/// The host's memory: so many maps' worth of so many bytes. Little, so that it is soon looked at.
 const PAGES: u64 = 16;
-const PAGE: u64 = 4096;
+const PAGE: u64 = 1024;
+const MEMORY: u64 = PAGES * PAGE;
+/// Descriptors are at its beginning.
+const SLOTS: u64 = 128;
+const DESCRIPTORS: u64 = SLOTS * 32;
+/// The most bytes of a descriptor: several maps, and soon moved.
+const LONGEST: u16 = 0x1100;
 const BASE: u64 = 0x3_8000_0000;
-const CARD: u64 = 0x1_0000;
+const CARD: u64 = 0x4000;
 
 /// Region of the XDMA's registers, and of configuration space.
 const XDMA: u32 = 2;
@@ -101,20 +109,56 @@ const CHANNEL_REGISTERS: [u64; 14] =
     [0x04, 0x08, 0x0c, 0x40, 0x44, 0x48, 0x88, 0x8c, 0x90, 0x94, 0x98, 0xc0, 0xc4, 0x00];
 const SGDMA_REGISTERS: [u64; 4] = [0x80, 0x84, 0x88, 0x8c];
 
+/// Where registers are in the XDMA's BAR, block by block (PG195, "Register Space").
+const BLOCKS: [Range<u64>; 7] = [
+    0x0000..0x00d8,
+    0x1000..0x10d8,
+    0x2000..0x20b0,
+    0x3000..0x3068,
+    0x4000..0x4090,
+    0x5000..0x5090,
+    0x6000..0x6030,
+];
+/// Those of them that can hold something else than after a reset. The others are looked at by some inputs only.
+const CHANGING: [&[u64]; 7] = [
+    &[0x04, 0x40, 0x48, 0x88, 0x8c, 0x90, 0xc0, 0xc4, 0xc8, 0xcc, 0xd0],
+    &[0x04, 0x40, 0x48, 0x88, 0x8c, 0x90, 0xc0, 0xc4, 0xc8, 0xcc, 0xd0],
+    &[0x04, 0x10, 0x40, 0x44, 0x48, 0x4c, 0x80, 0x84, 0x88, 0x8c, 0xa0, 0xa4],
+    &[0x08, 0x0c, 0x1c, 0x40, 0x44, 0x60, 0x64],
+    &[0x80, 0x84, 0x88, 0x8c],
+    &[0x80, 0x84, 0x88, 0x8c],
+    &[0x10, 0x20],
+];
+
 fuzz_target!(|ops: Vec<Op>| {
-    let mut bench = Bench::new();
-    for op in ops.into_iter().take(200) {
-        bench.run(&op);
-    }
-    bench.finish();
+    thread_local!(static BENCH: RefCell<Option<Bench>> = const { RefCell::new(None) });
+    BENCH.with_borrow_mut(|kept| {
+        let mut bench = kept.take().unwrap_or_else(Bench::new);
+        for op in ops.into_iter().take(64) {
+            bench.run(&op);
+        }
+        bench.finish();
+        let again = bench.uses < 1000 && !bench.others_written;
+        *kept = again.then(|| bench.again());
+    });
 });
 
+/// A board and its host, for many inputs: each begins with a board that was reset, and nothing in any memory.
 struct Bench {
     board: FuzzedBoard,
+    /// Every register, and configuration space, of the board when it was new.
+    fresh: Vec<Vec<u32>>,
+    fresh_config: [u8; 0x100],
+    /// Where the PCI Express capability is in configuration space.
+    express: u64,
+    uses: u32,
+    /// Something was written that a reset does not bring back: other peripherals than the XDMA.
+    others_written: bool,
     file: OwnedFd,
     memory: Mapping,
     /// What the memory held when it was looked at last.
     shadow: Vec<u8>,
+    now: Vec<u8>,
     /// What each page is mapped for.
     rights: [Option<(bool, bool)>; PAGES as usize],
     /// The first page of the map that a page belongs to, and the map's length in pages.
@@ -124,16 +168,50 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let options = BoardOptions { memory: Some(CARD), channels: Some(2), ..BoardOptions::default() };
-        let board = FuzzedBoard::new("nitefury", &options)
-            .or_else(|_| FuzzedBoard::new("nitefury", &BoardOptions { channels: None, ..options }))
-            .unwrap();
-        let file = Memfd::create("host", PAGES * PAGE, PageSize::Normal).unwrap();
-        let memory = Mapping::shared(&file, 0, (PAGES * PAGE) as usize, Access::ReadWrite).unwrap();
-        let file = file.as_fd().try_clone_to_owned().unwrap();
-        let events = EventFd::new().unwrap();
-        let (shadow, rights) = (vec![0; (PAGES * PAGE) as usize], [None; PAGES as usize]);
-        Self { board, file, memory, shadow, rights, extent: [(0, 0); PAGES as usize], events }
+        const SIZE: usize = MEMORY as usize;
+        let options = BoardOptions { memory: Some(CARD), ..BoardOptions::default() };
+        let board = FuzzedBoard::new("nitefury", &options).unwrap();
+        let file = Memfd::create("host", MEMORY, PageSize::Normal).unwrap();
+        let memory = Mapping::shared(&file, 0, SIZE, Access::ReadWrite).unwrap();
+        let mut bench = Self {
+            board,
+            fresh: Vec::new(),
+            fresh_config: [0; 0x100],
+            express: 0,
+            uses: 0,
+            others_written: false,
+            file: file.into_fd(),
+            memory,
+            shadow: vec![0; SIZE],
+            now: vec![0; SIZE],
+            rights: [None; PAGES as usize],
+            extent: [(0, 0); PAGES as usize],
+            events: EventFd::new().unwrap(),
+        };
+        bench.board.keep(&bench.file, MEMORY);
+        let registers = |block: Range<u64>| block.step_by(4).map(|at| bench.get(XDMA, at)).collect();
+        bench.fresh = BLOCKS.into_iter().map(registers).collect();
+        bench.fresh_config = bench.config();
+        bench.express = bench.find_express();
+        bench
+    }
+
+    /// For the next input.
+    fn again(mut self) -> Self {
+        assert!(self.board.unmap(0, u64::MAX));
+        self.rights = [None; PAGES as usize];
+        (0..32).for_each(|vector| self.board.arm(vector, None));
+        self.board.clear_memory();
+        self.memory.fill(0, MEMORY as usize, 0).unwrap();
+        self.shadow.fill(0);
+        self.uses += 1;
+        self
+    }
+
+    fn config(&self) -> [u8; 0x100] {
+        let mut bytes = [0; 0x100];
+        assert!(self.board.read(CONFIG, 0, &mut bytes));
+        bytes
     }
 
     fn get(&self, region: u32, offset: u64) -> u32 {
@@ -147,6 +225,9 @@ impl Bench {
     }
 
     fn run(&mut self, op: &Op) {
+        if op.changes_rights() {
+            self.look();
+        }
         match *op {
             Op::Read { region, offset, size } => {
                 let mut bytes = [0; 16];
@@ -154,7 +235,8 @@ impl Bench {
             }
             Op::Write { region, offset, value, size } => {
                 let bytes = (u64::from(value) << 32 | u64::from(value)).to_le_bytes();
-                let _ = self.board.write(region.into(), offset.into(), &bytes[..usize::from(size % 9)]);
+                let written = self.board.write(region.into(), offset.into(), &bytes[..usize::from(size % 9)]);
+                self.others_written |= written && region == 0;
             }
             Op::Register { channel, register, value } => {
                 let index = usize::from(register) % (CHANNEL_REGISTERS.len() + SGDMA_REGISTERS.len());
@@ -168,11 +250,11 @@ impl Bench {
                 }
             }
             Op::Start { channel, slot, adjacent, writeback, control } => {
-                let (block, first) = (block(channel), self.slot(slot));
+                let (block, first) = (block(channel), descriptor(slot));
                 self.set(XDMA, block + 0x4080, first as u32);
                 self.set(XDMA, block + 0x4084, (first >> 32) as u32);
                 self.set(XDMA, block + 0x4088, u32::from(adjacent));
-                let writeback = BASE + u64::from(writeback);
+                let writeback = place(writeback);
                 self.set(XDMA, block + 0x88, writeback as u32);
                 self.set(XDMA, block + 0x8c, (writeback >> 32) as u32);
                 self.set(XDMA, block + CONTROL, u32::from(control) & !RUN);
@@ -181,21 +263,21 @@ impl Bench {
             Op::Stop { channel } => self.stop(block(channel)),
             Op::Descriptor { slot, control, adjacent, length, host, card, next, to_host } => {
                 let control = 0xad4b_0000 | u32::from(adjacent % 64) << 8 | u32::from(control & 0x13);
-                let (host, card) = (BASE + u64::from(host), u64::from(card));
+                let (host, card) = (place(host), u64::from(card) % (CARD + PAGE));
                 let (from, to) = if to_host { (card, host) } else { (host, card) };
                 let mut bytes = Vec::with_capacity(32);
                 bytes.extend(control.to_le_bytes());
-                bytes.extend(u32::from(length).to_le_bytes());
+                bytes.extend(u32::from(length % LONGEST).to_le_bytes());
                 bytes.extend(from.to_le_bytes());
                 bytes.extend(to.to_le_bytes());
-                bytes.extend(self.slot(next).to_le_bytes());
-                self.poke(self.slot(slot) - BASE, &bytes);
+                bytes.extend(descriptor(next).to_le_bytes());
+                self.poke(descriptor(slot) - BASE, &bytes);
             }
             // Not among descriptors: one of 256 MiB to one address takes a second.
-            Op::Poke { offset, value } if u64::from(offset) >= PAGE && offset < 0xfff8 => {
-                self.poke(offset.into(), &value.to_le_bytes());
+            Op::Poke { offset, value } => {
+                let offset = DESCRIPTORS + u64::from(offset) % (MEMORY - DESCRIPTORS - 8);
+                self.poke(offset, &value.to_le_bytes());
             }
-            Op::Poke { .. } => {}
             Op::Map { page, pages, read, write } => self.map(page, pages, (read, write)),
             Op::Unmap { page, pages } => self.unmap(page, pages),
             Op::UnmapAll => {
@@ -203,12 +285,8 @@ impl Bench {
                 self.rights = [None; PAGES as usize];
             }
             Op::Reset => self.board.reset(),
-            // "Initiate Function Level Reset" of the PCI Express capability, wherever that is.
-            Op::FunctionReset => {
-                if let Some(at) = self.express() {
-                    self.set(CONFIG, at + 8, 1 << 15);
-                }
-            }
+            // "Initiate Function Level Reset".
+            Op::FunctionReset => self.set(CONFIG, self.express + 8, 1 << 15),
             Op::BusMaster(on) => self.set(CONFIG, 4, if on { 6 } else { 2 }),
             Op::Arm { vector, wired } => {
                 let event = wired
@@ -217,29 +295,21 @@ impl Bench {
             }
             Op::UserInterrupt { number, level } => self.board.set_user_interrupt(number % 16, level),
             Op::Step(most) => {
-                self.board.step(u32::from(most % 32));
+                self.board.step(u32::from(most % 8));
             }
         }
-        self.check();
     }
 
-    fn express(&self) -> Option<u64> {
+    fn find_express(&self) -> u64 {
         let mut at = u64::from(self.get(CONFIG, 0x34) & 0xfc);
-        for _ in 0..48 {
+        loop {
             let head = self.get(CONFIG, at);
             if head & 0xff == 0x10 {
-                return Some(at);
+                return at;
             }
             at = u64::from(head >> 8 & 0xfc);
-            if at == 0 {
-                return None;
-            }
+            assert_ne!(at, 0, "a board without a PCI Express capability");
         }
-        None
-    }
-
-    fn slot(&self, slot: u8) -> u64 {
-        BASE + 32 * u64::from(slot % 128)
     }
 
     /// The host's own write.
@@ -277,22 +347,17 @@ impl Bench {
         }
     }
 
-    /// Memory changes only where and while the board may write it.
-    fn check(&mut self) {
-        let mut now = vec![0; PAGE as usize];
+    /// Memory has changed only where the board may write it. To be called before that changes, and at the end: what was
+    /// written since the last look was written with the rights of now.
+    fn look(&mut self) {
         let masters = self.get(CONFIG, 4) & 4 != 0;
-        for page in 0..PAGES as usize {
-            let at = page * PAGE as usize;
-            self.memory.read(at as u64, &mut now).unwrap();
-            let shadow = &mut self.shadow[at..][..PAGE as usize];
-            if now != *shadow {
-                let writable = self.rights[page].is_some_and(|(_, write)| write);
-                assert!(
-                    writable && masters,
-                    "page {page} was written: mapped {:?}, masters {masters}",
-                    self.rights[page]
-                );
-                shadow.copy_from_slice(&now);
+        self.memory.read(0, &mut self.now).unwrap();
+        let pages = self.now.chunks(PAGE as usize).zip(self.shadow.chunks_mut(PAGE as usize));
+        for (page, ((now, shadow), rights)) in pages.zip(self.rights).enumerate() {
+            if now != shadow {
+                let writable = rights.is_some_and(|(_, write)| write);
+                assert!(writable && masters, "page {page} was written: mapped {rights:?}, masters {masters}");
+                shadow.copy_from_slice(now);
             }
         }
     }
@@ -305,26 +370,47 @@ impl Bench {
     }
 
     /// After a reset nothing is under way, and the registers are those of a new board.
-    fn finish(mut self) {
+    fn finish(&mut self) {
         // These lines come from outside of the core, and a reset does not move them.
         (0..16).for_each(|number| self.board.set_user_interrupt(number, false));
+        self.look();
         self.board.reset();
         self.set(CONFIG, 4, 6);
         assert_eq!(self.board.step(1), 0, "a descriptor after a reset");
-        self.check();
+        self.look();
         self.board.reset();
-        let new = Self::new();
-        for block in [0x0000, 0x0100, 0x1000, 0x1100, 0x2000, 0x3000, 0x4000, 0x4100, 0x5000, 0x5100, 0x6000]
-        {
-            for register in (0..0x100).step_by(4) {
-                let offset = block + register;
-                assert_eq!(self.get(XDMA, offset), new.get(XDMA, offset), "{offset:#x} after a reset");
+        for (block, (changing, fresh)) in BLOCKS.into_iter().zip(CHANGING.into_iter().zip(&self.fresh)) {
+            let check = |at: u64| {
+                assert_eq!(self.get(XDMA, block.start + at), fresh[at as usize / 4], "{block:x?}, {at:#x}");
+            };
+            match self.uses % 64 {
+                0 => (0..fresh.len() as u64 * 4).step_by(4).for_each(check),
+                _ => changing.iter().copied().for_each(check),
             }
         }
-        for offset in (0..0x100).step_by(4) {
-            assert_eq!(self.get(CONFIG, offset), new.get(CONFIG, offset), "config {offset:#x} after a reset");
+        assert_eq!(self.config(), self.fresh_config, "configuration space after a reset");
+    }
+}
+
+impl Op {
+    /// Whether it changes what the board may write: maps, Bus Master Enable.
+    fn changes_rights(&self) -> bool {
+        match self {
+            Self::Map { .. } | Self::Unmap { .. } | Self::UnmapAll => true,
+            Self::Reset | Self::FunctionReset | Self::BusMaster(_) => true,
+            Self::Write { region, .. } => u32::from(*region) == CONFIG,
+            _ => false,
         }
     }
+}
+
+/// A place in the host's memory or a little beyond.
+fn place(number: u16) -> u64 {
+    BASE + u64::from(number) % (MEMORY + PAGE)
+}
+
+fn descriptor(number: u8) -> u64 {
+    BASE + 32 * (u64::from(number) % SLOTS)
 }
 
 fn block(channel: u8) -> u64 {

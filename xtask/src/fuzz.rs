@@ -11,6 +11,7 @@ pub(crate) const HELP: &str = "\
 Examples:
   cargo xtask fuzz                               every target, a minute each
   cargo xtask fuzz broker_machine --seconds 600  one for ten minutes
+  cargo xtask fuzz xdma_driver --inputs 10000000 one with so many inputs; minutes before find more than they do
 
 Inputs that found something new are kept in fuzz/corpus/TARGET, one that failed in fuzz/artifacts,
 to be given to the same program as its only argument. Needs a C++ compiler.";
@@ -22,11 +23,24 @@ pub(crate) struct Options {
     /// How long each target runs.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// How many inputs each target tries, instead of for how long. Inputs are then compared by what they reach alone, and
+    /// not by how often and how nearly, so that more of them are tried in a second.
+    #[arg(long, conflicts_with = "seconds")]
+    inputs: Option<u64>,
+}
+
+/// When a target ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Until {
+    /// After so many seconds.
+    Seconds(u64),
+    /// After so many inputs.
+    Inputs(u64),
 }
 
 /// What cargo-fuzz passes, less the sanitizers, which are the nightly compiler's.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
-    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-level=3 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
@@ -44,9 +58,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         None => known,
     };
     process::must(&mut build(&chosen))?;
+    let until = options.inputs.map_or(Until::Seconds(options.seconds), Until::Inputs);
     for target in chosen {
         println!("{target}:");
-        process::must(&mut target_command(&target, options.seconds)?)?;
+        process::must(&mut target_command(&target, until)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -84,12 +99,12 @@ pub(crate) fn build(targets: &[String]) -> Command {
     command
 }
 
-/// Runs a target for some seconds and says what came of it.
-pub(crate) fn run_target(target: &str, seconds: u64, echo: bool) -> anyhow::Result<Said> {
-    process::run(&mut target_command(target, seconds)?, echo)
+/// Runs a target and says what came of it.
+pub(crate) fn run_target(target: &str, until: Until, echo: bool) -> anyhow::Result<Said> {
+    process::run(&mut target_command(target, until)?, echo)
 }
 
-fn target_command(target: &str, seconds: u64) -> anyhow::Result<Command> {
+fn target_command(target: &str, until: Until) -> anyhow::Result<Command> {
     let folder = workspace::fuzz();
     let corpus = folder.join("corpus").join(target);
     for needed in [&corpus, &folder.join("artifacts")] {
@@ -97,8 +112,15 @@ fn target_command(target: &str, seconds: u64) -> anyhow::Result<Command> {
     }
     let mut command = Command::new(built().join(workspace::triple()).join("release").join(target));
     command.current_dir(folder).arg(corpus);
-    command.arg(format!("-max_total_time={seconds}"));
-    command.args(["-use_value_profile=1", "-timeout=10", "-artifact_prefix=artifacts/"]);
+    command.args(["-timeout=10", "-artifact_prefix=artifacts/"]);
+    match until {
+        Until::Seconds(seconds) => {
+            command.arg(format!("-max_total_time={seconds}")).arg("-use_value_profile=1")
+        }
+        Until::Inputs(inputs) => {
+            command.arg(format!("-runs={inputs}")).args(["-use_counters=0", "-entropic=0", "-max_len=512"])
+        }
+    };
     Ok(command)
 }
 

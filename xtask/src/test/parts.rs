@@ -4,9 +4,10 @@
 use super::libtest;
 use super::tally::Tally;
 use super::{attack, lab};
+use crate::fuzz::{self, Until};
 use crate::instruments::Instruments;
 use crate::process::{self, Said};
-use crate::{fuzz, workspace};
+use crate::workspace;
 use std::process::Command;
 
 /// How long a fuzz target runs: a target that breaks at once is noticed, the rest is for `cargo xtask fuzz`.
@@ -98,7 +99,7 @@ fn fuzz_targets(wish: Wish<'_>) -> anyhow::Result<Ran> {
         return Ok(ran);
     }
     for target in targets {
-        let Said { success, text } = fuzz::run_target(&target, FUZZ_SECONDS, wish.echo)?;
+        let Said { success, text } = fuzz::run_target(&target, Until::Seconds(FUZZ_SECONDS), wish.echo)?;
         if success {
             ran.tally.passed += 1;
         } else {

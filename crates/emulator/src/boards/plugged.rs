@@ -59,6 +59,14 @@ impl PluggedBoard {
         self.assembly.xdma.as_ref().map_or(0, |xdma| xdma.step(most))
     }
 
+    /// Zeroes the memory that the DMA engines reach.
+    #[cfg(fuzzing)]
+    pub(crate) fn clear_memory(&self) {
+        if let Some(xdma) = &self.assembly.xdma {
+            xdma.clear_memory();
+        }
+    }
+
     fn bar(&self, bar: usize) -> Option<&Bar> {
         self.assembly.bars.get(bar)?.as_ref()
     }

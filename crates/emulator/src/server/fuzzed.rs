@@ -13,6 +13,8 @@ use crate::host::{Allowed, BoardHost, ConnectionId, Kindness, Range};
 
 /// The one client of such a board.
 const CLIENT: ConnectionId = ConnectionId(0);
+/// Who keeps a file mapped.
+const KEEPER: ConnectionId = ConnectionId(1);
 
 /// A board with its host and one client, all in one thread.
 pub struct FuzzedBoard {
@@ -58,6 +60,19 @@ impl FuzzedBoard {
         Range::new(iova, size).is_some_and(|range| {
             self.board.host().map_file(range, Allowed { read, write }, CLIENT, file, offset).is_ok()
         })
+    }
+
+    /// Maps a file for good, with no right and at the end of all addresses: mapping parts of it then costs little.
+    pub fn keep(&self, file: &OwnedFd, size: u64) {
+        let range = Range::new(u64::MAX - size, size);
+        let none = Allowed { read: false, write: false };
+        let kept = range.map(|range| self.board.host().map_file(range, none, KEEPER, file, 0));
+        assert_eq!(kept, Some(Ok(())), "a file of {size:#x} bytes");
+    }
+
+    /// Zeroes the card's memory, which a reset does not touch.
+    pub fn clear_memory(&self) {
+        self.model.clear_memory();
     }
 
     /// Takes memory away; whether it could.

@@ -171,6 +171,17 @@ impl Xdma {
         self.channels.iter().map(|(_, _, channel)| channel.step(most)).sum()
     }
 
+    /// Zeroes the first memory that the engines reach.
+    #[cfg(fuzzing)]
+    pub(crate) fn clear_memory(&self) {
+        if let Interface::MemoryMapped { target, .. } = &self.interface
+            && let Some(span) = target.memory(0, u64::MAX)
+        {
+            let memory = span.memory.mapping();
+            memory.fill(0, memory.len(), 0).expect("all of it is there");
+        }
+    }
+
     /// Its channels.
     #[must_use]
     pub fn interface(&self) -> &Interface {
