@@ -18,12 +18,15 @@ const PAGES: u64 = 16;
 const PAGE: u64 = 1024;
 const MEMORY: u64 = PAGES * PAGE;
 /// Descriptors are at its beginning.
-const SLOTS: u64 = 128;
+const SLOTS: u64 = 16;
 const DESCRIPTORS: u64 = SLOTS * 32;
 /// The most bytes of a descriptor: several maps, and soon moved.
 const LONGEST: u16 = 0x1100;
 const BASE: u64 = 0x3_8000_0000;
 const CARD: u64 = 0x4000;
+
+/// What the card's memory begins with, so that it is seen where it comes to be.
+const FILLING: u8 = 0xa5;
 
 /// Region of the XDMA's registers, and of configuration space.
 const XDMA: u32 = 2;
@@ -130,13 +133,20 @@ const CHANGING: [&[u64]; 7] = [
     &[0x10, 0x20],
 ];
 
-fuzz_target!(|ops: Vec<Op>| {
+#[derive(Debug, Arbitrary)]
+struct Input {
+    /// All of the host's memory is mapped, and the board masters the bus, from the beginning.
+    ready: bool,
+    ops: Vec<Op>,
+}
+
+fuzz_target!(|input: Input| {
     thread_local!(static BENCH: RefCell<Option<Bench>> = const { RefCell::new(None) });
     BENCH.with_borrow_mut(|kept| {
         let mut bench = kept.take().unwrap_or_else(Bench::new);
-        for op in ops.into_iter().take(64) {
-            bench.run(&op);
-        }
+        let ready = [Op::Map { page: 0, pages: u8::MAX, read: true, write: true }, Op::BusMaster(true)];
+        let before = ready.iter().take(if input.ready { 2 } else { 0 });
+        before.chain(&input.ops).take(64).for_each(|op| bench.run(op));
         bench.finish();
         let again = bench.uses < 1000 && !bench.others_written;
         *kept = again.then(|| bench.again());
@@ -193,6 +203,7 @@ impl Bench {
         bench.fresh = BLOCKS.into_iter().map(registers).collect();
         bench.fresh_config = bench.config();
         bench.express = bench.find_express();
+        bench.board.fill_memory(FILLING);
         bench
     }
 
@@ -201,7 +212,7 @@ impl Bench {
         assert!(self.board.unmap(0, u64::MAX));
         self.rights = [None; PAGES as usize];
         (0..32).for_each(|vector| self.board.arm(vector, None));
-        self.board.clear_memory();
+        self.board.fill_memory(FILLING);
         self.memory.fill(0, MEMORY as usize, 0).unwrap();
         self.shadow.fill(0);
         self.uses += 1;

@@ -102,6 +102,8 @@ struct State {
     uses: std::collections::VecDeque<(u64, u64)>,
     /// Accesses that nobody answers yet.
     dark: u32,
+    /// The engine does not end, whatever it is told, until it is reset.
+    stubborn: bool,
     gone: bool,
     cut_off: bool,
 }
@@ -204,7 +206,13 @@ impl Model {
     /// done the engine does not touch any more.
     fn write_back(&self, state: &mut State, channel: u64) {
         let choice = state.next() % 8;
-        if choice < 5 || !state.busy || state.gone || state.cut_off || state.control & 1 << 26 == 0 {
+        if choice < 5
+            || choice == 5 && state.stubborn
+            || !state.busy
+            || state.gone
+            || state.cut_off
+            || state.control & 1 << 26 == 0
+        {
             return;
         }
         let word = match choice {
@@ -226,7 +234,7 @@ impl Model {
     fn status(&self, state: &mut State, clear: bool) -> u32 {
         let choice = state.next();
         // A card that has nothing more to say finishes what it is at when it is told to stop, and never otherwise.
-        if choice & 1 != 0 || state.control & RUN == 0 && choice & 2 == 0 {
+        if !state.stubborn && (choice & 1 != 0 || state.control & RUN == 0 && choice & 2 == 0) {
             state.busy = false;
         }
         if choice & 4 != 0 {
@@ -278,6 +286,11 @@ impl Registers {
             0xf8 => {
                 // The function is reset: an engine that it had is idle.
                 (state.control, state.busy, state.logged, state.count) = (0, false, 0, 0);
+                state.stubborn = false;
+                return None;
+            }
+            0xf7 => {
+                state.stubborn = true;
                 return None;
             }
             _ => return None,

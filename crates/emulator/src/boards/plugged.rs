@@ -59,11 +59,11 @@ impl PluggedBoard {
         self.assembly.xdma.as_ref().map_or(0, |xdma| xdma.step(most))
     }
 
-    /// Zeroes the memory that the DMA engines reach.
+    /// Fills the memory that the DMA engines reach.
     #[cfg(fuzzing)]
-    pub(crate) fn clear_memory(&self) {
+    pub(crate) fn fill_memory(&self, byte: u8) {
         if let Some(xdma) = &self.assembly.xdma {
-            xdma.clear_memory();
+            xdma.fill_memory(byte);
         }
     }
 

@@ -70,9 +70,9 @@ impl FuzzedBoard {
         assert_eq!(kept, Some(Ok(())), "a file of {size:#x} bytes");
     }
 
-    /// Zeroes the card's memory, which a reset does not touch.
-    pub fn clear_memory(&self) {
-        self.model.clear_memory();
+    /// Fills the card's memory, which a reset does not touch.
+    pub fn fill_memory(&self, byte: u8) {
+        self.model.fill_memory(byte);
     }
 
     /// Takes memory away; whether it could.

@@ -171,14 +171,14 @@ impl Xdma {
         self.channels.iter().map(|(_, _, channel)| channel.step(most)).sum()
     }
 
-    /// Zeroes the first memory that the engines reach.
+    /// Fills the first memory that the engines reach.
     #[cfg(fuzzing)]
-    pub(crate) fn clear_memory(&self) {
+    pub(crate) fn fill_memory(&self, byte: u8) {
         if let Interface::MemoryMapped { target, .. } = &self.interface
             && let Some(span) = target.memory(0, u64::MAX)
         {
             let memory = span.memory.mapping();
-            memory.fill(0, memory.len(), 0).expect("all of it is there");
+            memory.fill(0, memory.len(), byte).expect("all of it is there");
         }
     }
 
