@@ -182,3 +182,19 @@ fn errors_name_the_ranges() {
         "IOVA range [0xff000, 0x100fff] leaves the valid ranges [0x0, 0xfffff]: choose one inside them"
     );
 }
+
+/// So many free ranges that they are kept in several levels, all of which go, and come again.
+#[test]
+fn a_space_in_many_pieces_can_be_used_up_and_given_back() {
+    const PAGES: u64 = 400;
+    let mut space = Allocator::new([0..=PAGES * PAGE - 1], PAGE).unwrap();
+    for page in (0..PAGES).step_by(2).chain((1..PAGES).step_by(2)) {
+        space.reserve(page * PAGE..(page + 1) * PAGE).unwrap();
+    }
+    assert_eq!((space.free_ranges().count(), space.available()), (0, 0));
+    assert!(matches!(space.allocate(Request::new(1)), Err(Error::Exhausted { largest: None, .. })));
+    for page in 0..PAGES {
+        space.free(page * PAGE).unwrap();
+    }
+    assert_eq!(space.allocate(Request::new(PAGES * PAGE)), Ok(0..PAGES * PAGE));
+}
