@@ -9,6 +9,7 @@ use jitney_vfio::{
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const PAGE: u64 = 4096;
 const TOP: u64 = 16 * PAGE - 1;
@@ -23,6 +24,8 @@ struct Odd {
     taken: Mutex<Vec<u64>>,
     /// Where nothing can be mapped for another reason.
     broken: Mutex<Vec<u64>>,
+    /// All addresses are another owner's.
+    foreign: AtomicBool,
     /// Where nothing is unmapped.
     sticky: Mutex<Vec<u64>>,
     /// Where it was asked to map, in pages.
@@ -44,6 +47,10 @@ impl Mapper for Odd {
 
     fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Outcome {
         self.asked.lock().unwrap().push(iova / PAGE);
+        if self.foreign.load(Ordering::Relaxed) {
+            let error = Error::new(ErrorKind::Held, "somebody else maps all memory here");
+            return Err(error.with_errno(rustix::io::Errno::PERM).into());
+        }
         if self.taken.lock().unwrap().contains(&(iova / PAGE)) {
             return Err(Error::new(ErrorKind::Held, "something is there").into());
         }
@@ -101,6 +108,15 @@ fn not_for_ever() {
     assert_eq!(owner.dma_buffer(PAGE).unwrap_err().kind(), ErrorKind::Held);
     assert_eq!(odd.asked.lock().unwrap().len(), 8);
     assert!(odd.host.mapped().is_empty());
+}
+
+#[test]
+fn where_all_addresses_are_another_owners_no_others_are_tried() {
+    let (odd, owner) = odd();
+    odd.foreign.store(true, Ordering::Relaxed);
+    let error = owner.dma_buffer(PAGE).unwrap_err();
+    assert_eq!((error.kind(), error.errno()), (ErrorKind::Held, Some(rustix::io::Errno::PERM)));
+    assert_eq!(*odd.asked.lock().unwrap(), [15]);
 }
 
 #[test]

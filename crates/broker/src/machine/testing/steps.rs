@@ -72,6 +72,8 @@ pub enum How {
     Loses,
     /// Something else is mapped there.
     Meets,
+    /// All of the card's addresses are another owner's.
+    Foreign,
     /// It says that it is done, and not what was needed.
     Forgets,
 }
@@ -88,6 +90,10 @@ impl How {
             (Self::Forgets, Work::Grant { .. } | Work::Place { .. }) => Ok(Outcome::Done),
             (Self::Fails | Self::Forgets, _) => Err(error(ErrorKind::System).into()),
             (Self::Loses, _) => Err(Failure { error: error(ErrorKind::System), lost: true }),
+            (Self::Foreign, _) => {
+                let error = error(ErrorKind::Held).with_errno(rustix::io::Errno::PERM);
+                Err(Failure { error, lost: true })
+            }
             (Self::Meets, _) => Err(Failure { error: error(ErrorKind::Held), lost: true }),
         }
     }

@@ -141,6 +141,15 @@ fn core_b4_where_something_else_is_mapped_the_next_address_is_tried() {
 }
 
 #[test]
+fn where_all_addresses_are_another_owners_no_others_are_tried() {
+    let mut world = world();
+    let client = world.join(0);
+    world.ask(client, allocate(None));
+    assert_eq!(world.finish(0, How::Foreign).unwrap().unwrap_err().kind(), ErrorKind::Held);
+    assert!(world.at_work.is_empty());
+}
+
+#[test]
 fn memory_that_decides_where_it_is_is_the_client_s_when_it_is_made() {
     let mut world = physical();
     let client = user(&mut world, 0);
