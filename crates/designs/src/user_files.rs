@@ -1,6 +1,7 @@
 //! Where boards files are kept.
 
 use crate::error::{Error, Result};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,7 @@ pub(crate) fn usual(root: &Path, environment: impl Fn(&str) -> Option<OsString>)
         }
     }
     if let Some(named) = set("JITNEY_BOARDS") {
+        let before = files.len();
         for path in std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()) {
             if path.is_dir() {
                 files.extend(in_folder(&path)?.into_iter().map(|file| (Layer::Named, file)));
@@ -61,6 +63,11 @@ pub(crate) fn usual(root: &Path, environment: impl Fn(&str) -> Option<OsString>)
                 return Err(Error::File { path, source, remedy: "; correct JITNEY_BOARDS, which names it" });
             }
         }
+        // One that is named twice, or that is in a folder that is named too, is read once.
+        let mut seen = HashSet::new();
+        let mut named = files.split_off(before);
+        named.retain(|(_, file)| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
+        files.append(&mut named);
     }
     Ok(Found { files, closed })
 }
@@ -147,6 +154,9 @@ mod tests {
         let text = folder.join("notes.txt");
         let named = std::env::join_paths([&text, &folder, Path::new("")]).unwrap();
         let expected = [&text, &both[0], &both[1]];
+        let twice = std::env::join_paths([&text, &folder, &both[0], &text]).unwrap();
+        let twice = found(&[("JITNEY_BOARDS", Path::new(&twice))]).unwrap();
+        assert!(twice.iter().eq(expected), "each once: {twice:?}");
         let files = found(&[("JITNEY_BOARDS", Path::new(&named))]).unwrap();
         assert!(files.iter().eq(expected), "a file that is named need not end in .toml: {files:?}");
     }

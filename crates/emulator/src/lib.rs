@@ -37,7 +37,7 @@ pub mod stream;
 pub mod xdma;
 
 pub use jitney_designs as designs;
-pub use jitney_memory::{Mapping, Memfd};
+pub use jitney_memory::{Error as MemoryError, Mapping, Memfd};
 pub use jitney_xdma_spec::{Alignments, Direction};
 
 pub use function::{

@@ -24,7 +24,7 @@ pub(crate) fn info(args: &args::Info, json: bool) -> anyhow::Result<Status> {
     if cards.there.is_empty() && cards.gone.is_empty() {
         return Ok(nothing_tested("card", json));
     }
-    let catalogue = catalogue()?;
+    let catalogue = catalogue(&args.selection.source.emulate)?;
     let mut values = Vec::new();
     for card in &cards.there {
         let facts = Facts::of(&catalogue, card)?;

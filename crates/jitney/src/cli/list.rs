@@ -24,7 +24,7 @@ struct Row {
 
 pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
     let session = open(source)?;
-    let catalogue = catalogue()?;
+    let catalogue = catalogue(&source.emulate)?;
     let mut rows = session.as_ref().map_or(Ok(Vec::new()), |session| bus_rows(session, &catalogue))?;
     let functions = Sysfs::default().functions()?;
     let functions =

@@ -1,10 +1,12 @@
 //! The programs that `jitney run` starts: what was asked for, and how each ended.
 
+use super::boards;
 use super::nearest::nearest;
 use super::signals;
 use super::status::Status;
 use anyhow::{Context, bail};
 use serde::Serialize;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -15,6 +17,8 @@ pub(crate) struct Program {
     /// What its lines are marked with: the shortest name that tells it from the others.
     pub(crate) mark: String,
     words: Vec<String>,
+    /// Its `JITNEY_BOARDS`, if that is not this process's.
+    boards: Option<OsString>,
 }
 
 /// How a program ended.
@@ -41,7 +45,9 @@ pub(crate) struct Ended {
 
 impl Program {
     /// Takes command lines apart as a shell does, without doing anything else that a shell does.
-    pub(crate) fn parse_all(lines: &[String]) -> anyhow::Result<Vec<Self>> {
+    ///
+    /// `boards` is the `JITNEY_BOARDS` that they get, if not this process's own.
+    pub(crate) fn parse_all(lines: &[String], boards: Option<&OsStr>) -> anyhow::Result<Vec<Self>> {
         let mut programs: Vec<Self> = Vec::new();
         for line in lines {
             let words = shlex::split(line).with_context(|| format!("a quote is not closed in: {line}"))?;
@@ -51,7 +57,7 @@ impl Program {
             let name = short_name(&words);
             let same = programs.iter().filter(|other| short_name(&other.words) == name).count();
             let mark = if same == 0 { name } else { format!("{name}.{}", same + 1) };
-            programs.push(Self { mark, words });
+            programs.push(Self { mark, words, boards: boards.map(OsStr::to_owned) });
         }
         Ok(programs)
     }
@@ -63,6 +69,9 @@ impl Program {
             other => Command::new(other),
         };
         command.args(&self.words[1..]);
+        if let Some(boards) = &self.boards {
+            command.env(boards::VARIABLE, boards);
+        }
         Ok(command)
     }
 
@@ -148,7 +157,7 @@ mod tests {
 
     fn marks(lines: &[&str]) -> Vec<String> {
         let lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
-        Program::parse_all(&lines).unwrap().into_iter().map(|program| program.mark).collect()
+        Program::parse_all(&lines, None).unwrap().into_iter().map(|program| program.mark).collect()
     }
 
     #[test]
@@ -171,7 +180,7 @@ mod tests {
 
     #[test]
     fn an_unclosed_quote_is_named() {
-        let error = Program::parse_all(&["sh -c 'echo".into()]).unwrap_err();
+        let error = Program::parse_all(&["sh -c 'echo".into()], None).unwrap_err();
         assert!(error.to_string().contains("sh -c 'echo"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! `jitney run`: own the cards, and start programs that share them.
 
 use super::args::{Run, Source};
+use super::boards;
 use super::broker::open;
 use super::descriptors;
 use super::emulated::EmulatedBoards;
@@ -30,7 +31,7 @@ pub(crate) fn run_programs(
     all_descriptors: bool,
     json: bool,
 ) -> anyhow::Result<(Status, Vec<Ended>)> {
-    let programs = Program::parse_all(lines)?;
+    let programs = Program::parse_all(lines, boards::variable(&source.emulate)?.as_deref())?;
     jitney_memory::keep_from_children()?;
     let running = Running::default();
     running.pass_signals_on()?;

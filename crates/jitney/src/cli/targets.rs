@@ -31,7 +31,7 @@ pub(crate) fn find(
     report: &Report,
     wanted: impl Fn(&Board) -> bool,
 ) -> anyhow::Result<Targets> {
-    let catalogue = catalogue()?;
+    let catalogue = catalogue(&selection.source.emulate)?;
     let cards = session.cards(selection.only.as_deref())?;
     let mut gone = cards.gone;
     let mut boards = Vec::new();

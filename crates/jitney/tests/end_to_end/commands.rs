@@ -150,6 +150,15 @@ fn a_board_of_a_file_is_emulated_tested_and_shown() {
     ground.run(&format!("boards show {file}")).exits(2).complains("several designs: my_filter, my_other");
     ground.run(&format!("boards show {file}#my_filtr")).exits(2).complains("did you mean 'my_filter'");
 
+    // What starts it knows its file, and so do the programs that it starts.
+    let choice = format!("{file}#my_filter");
+    ground.run(&format!("time blkram --transfers 3 --emulate {choice}")).exits(0).says("Testing Mine");
+    ground.run(&format!("info --emulate {choice}")).exits(0).says("  board: Mine (design my_filter)");
+    ground
+        .run_args(["run", "--emulate", &choice, "jitney time blkram --transfers 3"])
+        .exits(0)
+        .says("Testing Mine with 0x10000 bytes");
+
     // Emulated by the file alone; what uses the card has to know the file.
     let mut board = ground.start(&format!("emulate {file}#my_filter"));
     board.wait_for_line("serving ");

@@ -2,6 +2,7 @@
 
 use jitney_boards::Catalogue;
 use jitney_emulator::boards::{Board, BoardError};
+use std::path::Path;
 use std::str::FromStr;
 
 /// A board and how it was named: `nitefury`, or a design of a file as `./my.toml` and `./my.toml#my_filter`.
@@ -13,6 +14,11 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// The boards file that it is from, if it was named by that.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        split(&self.text).map(|(path, _)| Path::new(path))
+    }
+
     /// What it is called in the name of a file: what was given, without what a file's name cannot have.
     pub(crate) fn file_name(&self) -> &str {
         match split(&self.text) {

@@ -5,12 +5,17 @@ mod choice;
 use super::args::Boards;
 use super::report::print_line;
 use super::status::Status;
+use anyhow::Context;
 pub(crate) use choice::Choice;
 use jitney_boards::designs::{Design, Known};
 use jitney_boards::{Catalogue, DmaIp};
 use jitney_emulator::boards::Board;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+/// Names boards files of the user's own.
+pub(crate) const VARIABLE: &str = "JITNEY_BOARDS";
 
 /// A design in the list.
 #[derive(Debug, Serialize)]
@@ -42,17 +47,40 @@ pub(crate) fn boards(boards: Option<&Boards>, json: bool) -> anyhow::Result<Stat
     }
 }
 
-/// The catalogue, after a word on standard error about each boards file that cannot be used.
-pub(crate) fn catalogue() -> anyhow::Result<Catalogue> {
-    let catalogue = Catalogue::load()?;
+/// The catalogue with the files of boards that were named to be emulated, after a word on standard error about each boards
+/// file that cannot be used.
+pub(crate) fn catalogue(emulated: &[Choice]) -> anyhow::Result<Catalogue> {
+    let mut catalogue = Catalogue::load()?;
     for bad in catalogue.bad_files() {
         eprintln!("jitney: warning: not used: {}", bad.error());
+    }
+    for file in emulated.iter().filter_map(Choice::file) {
+        let own = file.canonicalize().ok();
+        let is_own = |known: &Known| known.file.as_ref().is_some_and(|file| file.canonicalize().ok() == own);
+        let known = catalogue.known().any(is_own);
+        if !known {
+            catalogue = catalogue.with_file(file)?;
+        }
     }
     Ok(catalogue)
 }
 
+/// `JITNEY_BOARDS` for programs that use boards which were named to be emulated: what it is, and their files. Nothing if
+/// they come from no file.
+pub(crate) fn variable(emulated: &[Choice]) -> anyhow::Result<Option<OsString>> {
+    let mut files = emulated.iter().filter_map(Choice::file).peekable();
+    if files.peek().is_none() {
+        return Ok(None);
+    }
+    let files = files.map(std::path::absolute).collect::<Result<Vec<_>, _>>()?;
+    let already = std::env::var_os(VARIABLE).unwrap_or_default();
+    let all = std::env::split_paths(&already).filter(|path| !path.as_os_str().is_empty()).chain(files);
+    let all = std::env::join_paths(all).context("a boards file whose path has a ':' cannot be handed on")?;
+    Ok(Some(all))
+}
+
 fn list(json: bool) -> anyhow::Result<Status> {
-    let catalogue = catalogue()?;
+    let catalogue = catalogue(&[])?;
     let rows = catalogue.known().map(row).collect::<anyhow::Result<Vec<_>>>()?;
     if json {
         print_line(&serde_json::to_string(&rows)?);
