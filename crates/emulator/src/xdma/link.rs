@@ -124,12 +124,22 @@ impl Link {
         sizes: PacketSizes,
         since: Instant,
     ) -> Instant {
+        self.reserve_at(Instant::now(), direction, length, sizes, since)
+    }
+
+    fn reserve_at(
+        &self,
+        now: Instant,
+        direction: Direction,
+        length: u64,
+        sizes: PacketSizes,
+        since: Instant,
+    ) -> Instant {
         let takes = self.limit.bytes(direction, length, sizes).map(|bytes| {
             let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.limit.raw());
             Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
         });
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
         let since = now.checked_sub(LATE).map_or(since, |latest| latest.max(since)).min(now);
         for (free, takes) in free.iter_mut().zip(takes) {
             *free = (*free).max(since).checked_add(takes).unwrap_or(*free);
@@ -222,30 +232,30 @@ mod tests {
         let link = Link::new(LinkLimit::Rate(10_000_000));
         assert_eq!((link.piece(256 << 10), link.piece(8)), (10_048, 8));
         assert_eq!(Link::new(LinkLimit::Rate(0)).piece(4096), 64);
-        let start = Instant::now();
-        let ends: Vec<_> = (0..20).map(|_| link.reserve(HostToCard, 10_000, SIZES, start)).collect();
-        assert!(*ends.last().unwrap() >= start + Duration::from_millis(20));
-        assert!(link.reserve(CardToHost, 10_000, SIZES, Instant::now()) < ends[2]);
-        wait_until(ends[1], &|| false);
-        assert!(Instant::now() >= ends[1]);
-        wait_until(start + Duration::from_secs(100), &|| true);
+        let now = Instant::now();
+        let ends: Vec<_> =
+            (0..20).map(|_| link.reserve_at(now, HostToCard, 10_000, SIZES, now) - now).collect();
+        assert_eq!((ends[0], ends[19]), (Duration::from_millis(1), Duration::from_millis(20)));
+        let other = link.reserve_at(now, CardToHost, 10_000, SIZES, now);
+        assert_eq!(other - now, Duration::from_millis(1));
+        wait_until(other, &|| false);
+        assert!(Instant::now() >= other);
+        wait_until(now + Duration::from_secs(100), &|| true);
     }
 
     #[test]
     fn who_is_late_catches_up_but_not_with_all_of_the_past() {
         let link = Link::new(LinkLimit::Rate(10_000_000));
         let start = Instant::now();
-        link.reserve(HostToCard, 10_000, SIZES, start);
-        std::thread::sleep(Duration::from_millis(20));
+        let reserve =
+            |now, since| link.reserve_at(start + now, HostToCard, 10_000, SIZES, start + since) - start;
+        let ms = Duration::from_millis;
+        assert_eq!(reserve(ms(0), ms(0)), ms(1));
         // As if it had been there all the time: the second millisecond.
-        let end = link.reserve(HostToCard, 10_000, SIZES, start);
-        assert!(end < start + Duration::from_millis(10), "{:?}", end - start);
+        assert_eq!(reserve(ms(20), ms(0)), ms(2));
         // What begins now begins now.
-        let now = Instant::now();
-        assert!(link.reserve(HostToCard, 10_000, SIZES, now) >= now + Duration::from_millis(1));
-        std::thread::sleep(2 * LATE);
-        let now = Instant::now();
-        assert!(link.reserve(HostToCard, 10_000, SIZES, start) >= now - LATE);
+        assert_eq!(reserve(ms(20), ms(20)), ms(21));
+        assert_eq!(reserve(ms(500), ms(0)), ms(500) - LATE + ms(1));
     }
 
     proptest! {

@@ -7,7 +7,6 @@
 )]
 
 mod client;
-
 mod dma;
 mod interrupts;
 mod lifetime;
