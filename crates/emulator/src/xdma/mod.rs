@@ -1,9 +1,11 @@
 //! The XDMA core (PG195): everything behind its DMA BAR.
 //!
-//! - [`state`] and [`registers`]: one channel's registers and rules, without threads or memory.
-//! - [`fetch`]: brings descriptors. [`engine`]: executes one; its data, if it is a stream's, in [`stream`]. [`channel`]: the
-//!   thread around all that. [`interface`]: what is on the card's side.
-//! - [`irq`] and [`config_block`]: the blocks that the channels share; the SGDMA common block is here.
+//! An [`Xdma`] is a [`Peripheral`]: the registers of its BAR. It reaches host memory and interrupts by a [`Host`], and the
+//! card's side by an [`Interface`]: targets with addresses, or streams. Each channel is a thread that executes descriptors.
+
+// Where is what: `state` and `registers` are one channel's rules, without threads or memory. `fetch` brings descriptors,
+// `engine` executes one (its data, if it is a stream's, in `stream`), `channel` is the thread around that. `irq` and
+// `config_block` are blocks that the channels share; the SGDMA common block is here.
 
 mod bell;
 mod channel;
