@@ -223,7 +223,7 @@ impl Model {
         let more = word.wrapping_sub(state.done) & 0xff_ffff;
         if word & 0x7f00_0000 == 0 && more <= state.given - state.done {
             state.done += more;
-            (0..more).for_each(|_| drop(state.uses.pop_front()));
+            state.uses.drain(..more as usize);
             state.busy = state.done < state.given;
             state.count = state.count.max(state.done);
         }

@@ -48,7 +48,7 @@ impl IrqBlock {
             0x2004 => self.user_enable,
             0x2040 => self.user_requests,
             0x2048 => self.user,
-            0x2080..0x2090 => self.user_vectors[(offset - 0x2080) as usize / 4],
+            0x2080..0x2090 => self.user_vectors[user_register(offset)],
             0x2010 => self.enable,
             0x2044 => self.requests,
             0x204c => self.lines,
@@ -62,7 +62,7 @@ impl IrqBlock {
         match offset {
             0x2008 => self.user_enable |= value & 0xffff,
             0x200c => self.user_enable &= !value,
-            0x2080..0x2090 => self.user_vectors[(offset - 0x2080) as usize / 4] = value & 0x1f1f_1f1f,
+            0x2080..0x2090 => self.user_vectors[user_register(offset)] = value & 0x1f1f_1f1f,
             0x2014 => self.enable |= value & 3,
             0x2018 => self.enable &= !value,
             0x20a0 => self.vectors[0] = value & 0x1f1f_1f1f,
@@ -70,4 +70,9 @@ impl IrqBlock {
             _ => panic!("the driver wrote {value:#x} to {offset:#x} of the IRQ block"),
         }
     }
+}
+
+/// Which of the registers with vectors of user interrupts is at `offset`.
+fn user_register(offset: u64) -> usize {
+    usize::try_from((offset - 0x2080) / 4).unwrap()
 }
