@@ -35,8 +35,8 @@ pub struct Peripheral {
     /// What the pins of an AXI GPIO's channels are built as; both ways if nothing is said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<Pins>,
-    /// The version of the board ([`IdWord::version_offset`]) from which on an XADC runs its sequencer. Before that it
-    /// converts the temperature alone.
+    /// The version of the board ([`IdWord::version_offset`](crate::IdWord::version_offset)) from which on an XADC
+    /// runs its sequencer. Before that it converts the temperature alone.
     #[serde(default, skip_serializing_if = "is_zero_32")]
     pub sequencer_from_version: u32,
     /// What it is for.

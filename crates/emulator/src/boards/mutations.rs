@@ -169,8 +169,11 @@ fn agrees(said: &Value, name: &str, card: &impl Function) -> Result<(), TestCase
 fn check(text: &str) -> Result<(), TestCaseError> {
     let catalogue = match Catalogue::of_text("wrong.toml", text) {
         Ok(catalogue) => catalogue,
-        Err(Error::Catalogue { path, line, message, .. }) => {
+        Err(Error::Catalogue { path, line, key, message }) => {
             prop_assert!(path.ends_with("wrong.toml") && !message.is_empty());
+            // What is no TOML has no keys.
+            let is_toml = toml::from_str::<toml::Table>(text).is_ok();
+            prop_assert!(!key.is_empty() || !is_toml, "line {}: {}", line, message);
             prop_assert!((1..=text.lines().count() + 1).contains(&line), "line {}", line);
             return Ok(());
         }
