@@ -11,6 +11,7 @@ mod registers;
 mod rig;
 mod runs;
 mod stream_ends;
+mod stream_packets;
 mod streams;
 mod targets;
 mod transfers;

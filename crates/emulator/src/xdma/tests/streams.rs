@@ -13,10 +13,10 @@ use std::time::Duration;
 pub(super) const OUT: u64 = BASE + (1 << 20);
 pub(super) const IN: u64 = BASE + (8 << 20);
 const H2C_LIST: u64 = BASE;
-const C2H_LIST: u64 = BASE + 0x1000;
-const SLOTS: u64 = BASE + 0x4000;
+pub(super) const C2H_LIST: u64 = BASE + 0x1000;
+pub(super) const SLOTS: u64 = BASE + 0x4000;
 const H2C_WORD: u64 = BASE + 0x8000;
-const C2H_WORD: u64 = BASE + 0x8004;
+pub(super) const C2H_WORD: u64 = BASE + 0x8004;
 const INVALID_LENGTH: u32 = 1 << 5;
 
 /// One channel each way, the one behind the other.
@@ -27,7 +27,10 @@ pub(super) fn loopback() -> Rig {
 
 /// Sends pieces of memory in a row, each with or without EOP.
 pub(super) fn send(rig: &Rig, of: Channel, pieces: &[(u32, bool)]) {
-    let mut from = OUT;
+    send_from(rig, of, OUT, pieces);
+}
+
+pub(super) fn send_from(rig: &Rig, of: Channel, mut from: u64, pieces: &[(u32, bool)]) {
     let count = pieces.len();
     for (index, &(length, end)) in pieces.iter().enumerate() {
         let at = H2C_LIST + 32 * index as u64;
