@@ -49,7 +49,7 @@ proptest! {
         }
         for size in [size, 1] {
             while let Ok(range) = space.allocate(Request::new(size * PAGE)) {
-                for at in range.step_by(PAGE as usize) {
+                for at in range.step_by(usize::try_from(PAGE).unwrap()) {
                     prop_assert!(!std::mem::replace(&mut live[(at / PAGE) as usize], true));
                 }
             }
