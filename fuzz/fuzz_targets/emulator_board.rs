@@ -112,6 +112,9 @@ const CHANNEL_REGISTERS: [u64; 14] =
     [0x04, 0x08, 0x0c, 0x40, 0x44, 0x48, 0x88, 0x8c, 0x90, 0x94, 0x98, 0xc0, 0xc4, 0x00];
 const SGDMA_REGISTERS: [u64; 4] = [0x80, 0x84, 0x88, 0x8c];
 
+/// Where the core says which messages are enabled.
+const XDMA_MSI_ENABLE: u64 = 0x3014;
+
 /// Where registers are in the XDMA's BAR, block by block (PG195, "Register Space").
 const BLOCKS: [Range<u64>; 7] = [
     0x0000..0x00d8,
@@ -393,6 +396,10 @@ impl Bench {
         self.board.reset();
         for (block, (changing, fresh)) in BLOCKS.into_iter().zip(CHANGING.into_iter().zip(&self.fresh)) {
             let check = |at: u64| {
+                // Which interrupts a client has set up is its own, and no reset of the function takes them away.
+                if block.start + at == XDMA_MSI_ENABLE {
+                    return;
+                }
                 assert_eq!(self.get(XDMA, block.start + at), fresh[at as usize / 4], "{block:x?}, {at:#x}");
             };
             match self.uses % 64 {

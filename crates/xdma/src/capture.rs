@@ -7,9 +7,9 @@ use crate::plan::Chunk;
 use crate::wait::{Backoff, now};
 use jitney_vfio::{DmaBuffer, DmaRequest};
 use jitney_xdma_spec::StreamSlot;
-use jitney_xdma_spec::writeback::Writeback;
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// What happens when blocks come faster than they are read.
@@ -46,29 +46,33 @@ pub struct Capture {
     next: u64,
     lost: u64,
     way: Way,
+    /// What ended the engine.
+    ended: Option<Error>,
 }
 
 #[derive(Debug)]
 enum Way {
     /// A transfer for each block that is not being read, oldest first.
     Waiting(VecDeque<Pending>),
-    /// Descriptors that the engine has done, its last word, and when its registers were looked at.
-    Overwriting { done: u64, word: Writeback, looked: Instant },
+    /// Descriptors that the engine has done, and when its registers were looked at.
+    Overwriting { done: u64, looked: Instant },
 }
 
 /// The bits of the word that count.
-const WORD_MASK: u32 = 0x00ff_ffff;
+const WORD_MASK: u64 = 0x00ff_ffff;
 
 /// How often the registers are looked at while there is nothing to read.
 const LOOK: Duration = Duration::from_millis(50);
 
 impl Capture {
     pub(crate) fn start(channel: C2h, blocks: u32, bytes: u64, overrun: Overrun) -> Result<Self, Error> {
-        let blocks = blocks.clamp(2, crate::ring::MAX_DEPTH);
-        let slots = match overrun {
-            Overrun::Wait => blocks,
-            Overrun::Overwrite => blocks - 1,
+        // Of a ring that is overwritten, one block is being written, and the one behind it may be.
+        let (least, spare) = match overrun {
+            Overrun::Wait => (2, 0),
+            Overrun::Overwrite => (3, 1),
         };
+        let blocks = blocks.clamp(least, crate::ring::MAX_DEPTH);
+        let slots = blocks - spare;
         let channel = channel.with_depth(slots)?;
         let blocks = u64::from(blocks);
         let card = channel.shared().lock().engine.card();
@@ -77,8 +81,16 @@ impl Capture {
         for block in 0..blocks {
             channel.plan_receipt(&buffer, range(block, blocks, bytes))?;
         }
-        let mut capture =
-            Self { channel, buffer, blocks, bytes, next: 0, lost: 0, way: Way::Waiting(VecDeque::new()) };
+        let mut capture = Self {
+            channel,
+            buffer,
+            blocks,
+            bytes,
+            next: 0,
+            lost: 0,
+            way: Way::Waiting(VecDeque::new()),
+            ended: None,
+        };
         match overrun {
             Overrun::Wait => (0..blocks).try_for_each(|block| capture.arm(block))?,
             Overrun::Overwrite => capture.start_endless()?,
@@ -97,16 +109,15 @@ impl Capture {
     }
 
     fn start_endless(&mut self) -> Result<(), Error> {
+        // First: whatever becomes of it, the engine may have heard.
+        self.way = Way::Overwriting { done: 0, looked: now() };
         let mut queue = self.channel.shared().lock();
         queue.halt()?;
         queue.engine.make_ready()?;
         let length = u32::try_from(self.bytes).unwrap_or(u32::MAX);
         let iova = self.buffer.iova();
         let chunks = (0..self.blocks).map(|block| Chunk { host: iova + block * self.bytes, card: 0, length });
-        queue.engine.start_endless(chunks)?;
-        drop(queue);
-        self.way = Way::Overwriting { done: 0, word: Writeback::new(), looked: now() };
-        Ok(())
+        queue.engine.start_endless(chunks)
     }
 
     /// Bytes that a block can have.
@@ -131,6 +142,9 @@ impl Capture {
             let channel = self.channel.name().to_owned();
             return Err(Error::Range { channel, range: 0..self.bytes, size: block.len() as u64 });
         };
+        if let Some(error) = &self.ended {
+            return Err(error.clone());
+        }
         let end = timeout.and_then(|timeout| now().checked_add(timeout));
         match &self.way {
             Way::Waiting(_) => self.read_waiting(block, end),
@@ -169,8 +183,7 @@ impl Capture {
         let (backoff, before) = (Backoff::new(), self.next);
         loop {
             let done = self.look()?;
-            // The engine is at the block with this number, where the one was that came a round before it.
-            self.next = self.next.max((done + 1).saturating_sub(self.blocks));
+            self.next = self.next.max(self.oldest(done));
             if self.next == done {
                 if end.is_some_and(|end| now() >= end) {
                     return Ok(None);
@@ -180,12 +193,15 @@ impl Capture {
             }
             let sequence = self.next;
             let slot = self.copy(sequence, block)?;
-            // What was overwritten meanwhile was not there to be read: the engine counts a block before it begins the next.
-            if sequence + self.blocks <= self.look()? {
+            // What was copied comes before what is counted now.
+            fence(Ordering::Acquire);
+            let done = self.look()?;
+            if sequence < self.oldest(done) {
                 continue;
             }
             if !slot.is_valid() || u64::from(slot.length) > self.bytes {
-                return Err(self.fail(Error::wrong_length(self.channel.name(), slot)));
+                let error = Error::wrong_length(self.channel.name(), slot);
+                return Err(self.fail(error));
             }
             self.next += 1;
             let lost = sequence - before;
@@ -194,6 +210,12 @@ impl Capture {
             let ends_packet = slot.status.end_of_packet();
             return Ok(Some(Captured { sequence, bytes, ends_packet, lost }));
         }
+    }
+
+    /// The oldest block that is whole when `done` are done: the engine is at the next, where the one was that came a round before
+    /// it, and may have begun the one behind it.
+    const fn oldest(&self, done: u64) -> u64 {
+        (done + 2).saturating_sub(self.blocks)
     }
 
     /// Copies what the block with this number has, and what the card says of it; both may be overwritten meanwhile.
@@ -206,20 +228,24 @@ impl Capture {
 
     /// How many blocks the engine has filled.
     fn look(&mut self) -> Result<u64, Error> {
-        let Way::Overwriting { done, word, looked } = &mut self.way else { return Ok(0) };
+        let Way::Overwriting { done, looked } = &mut self.way else { return Ok(0) };
         let mut queue = self.channel.shared().lock();
-        let read = queue.engine.ring.writeback()?;
-        if read != *word {
-            // However many: nobody gave it credits.
-            let more = read.count().wrapping_sub(word.count()) & WORD_MASK;
-            (*done, *word) = (*done + u64::from(more), read);
-        }
         let now = now();
         let due = now.saturating_duration_since(*looked) >= LOOK;
         if due {
             *looked = now;
+            // The word begins again after 2^24, which may be some times since it was read.
+            let completed = queue.engine.completed()?;
+            // All-ones is a card that does not answer, which its status says too.
+            if completed != u32::MAX {
+                *done += u64::from(completed).wrapping_sub(*done) & u64::from(u32::MAX);
+            }
         }
-        let (failed, done) = (read.error(), *done);
+        let word = queue.engine.ring.writeback()?;
+        // It may be behind the count.
+        let ahead = u64::from(word.count()).wrapping_sub(*done) & WORD_MASK;
+        *done += if ahead <= WORD_MASK / 2 { ahead } else { 0 };
+        let (failed, done) = (word.error(), *done);
         if failed || due {
             let outcome = queue.check_endless(done, failed, now);
             drop(queue);
@@ -229,8 +255,10 @@ impl Capture {
     }
 
     /// Stops the engine; says with what the capture has ended.
-    fn fail(&self, error: Error) -> Error {
-        self.channel.shared().lock().fail_endless(error, &self.buffer)
+    fn fail(&mut self, error: Error) -> Error {
+        let error = self.channel.shared().lock().fail_endless(error, &self.buffer);
+        self.ended = Some(error.clone());
+        error
     }
 }
 

@@ -306,7 +306,9 @@ impl<D> Channel<D> {
     /// # Errors
     /// Why the engine could not be stopped; then all transfers have ended with that.
     pub fn cancel_all(&self) -> Result<(), Error> {
-        self.shared.lock().cancel_all()
+        let outcome = self.shared.lock().cancel_all();
+        self.shared.notify();
+        outcome
     }
 }
 
@@ -456,7 +458,7 @@ impl C2h {
         Ok(plan)
     }
 
-    /// Goes on receiving into a ring of `blocks` blocks, 2 to 1023, of `bytes` each, a multiple of 64, until the [`Capture`] is
+    /// Goes on receiving into a ring of `blocks` blocks, 3 to 1023, of `bytes` each, a multiple of 64, until the [`Capture`] is
     /// dropped. What happens when its reader is too slow is said by `overrun`.
     ///
     /// # Errors

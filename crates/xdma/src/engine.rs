@@ -140,7 +140,9 @@ impl Engine {
     /// From now on, has `vector` wake who waits; `adaptive`: only while somebody sleeps. The engine must be idle.
     pub(crate) fn complete_by(&mut self, vector: u16, adaptive: bool) -> Result<(), Error> {
         // First, because it may have the same vector.
-        self.interrupt = None;
+        if let Some(interrupt) = self.interrupt.take() {
+            interrupt.retire()?;
+        }
         let interrupt = ChannelInterrupt::take(&*self.card, self.channel.space(), self.info, vector)?;
         self.interrupt = Some(Arc::new(interrupt));
         self.adaptive = adaptive;
@@ -150,6 +152,9 @@ impl Engine {
 
     /// From now on, has a ring for `depth` descriptors that reaches up to `top`. The engine must be idle.
     pub(crate) fn with_ring(&mut self, depth: u32, top: u64) -> Result<(), Error> {
+        if self.state != State::Idle {
+            self.stop()?;
+        }
         let block = self.ring.block();
         self.ring = Ring::new(&*self.card, top, depth, self.info.direction, self.info.stream)?;
         self.ring.fetched_by(block);
@@ -283,12 +288,18 @@ impl Engine {
         Ok(self.sgdma.write(sgdma::CREDITS, count)?)
     }
 
+    /// The status since the engine was started: what it says now and what it said before it was cleared.
     pub(crate) fn status(&self) -> Result<ChannelStatus, Error> {
         let status = self.channel.read(channel::STATUS)?;
         if status.into_bits() == u32::MAX {
             return Err(self.all_ones());
         }
-        Ok(status)
+        Ok((self.logged.into_bits() | status.into_bits()).into())
+    }
+
+    /// Whether an engine that was stopped had said that it failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.logged.has_errors(self.info.direction)
     }
 
     fn all_ones(&self) -> Error {

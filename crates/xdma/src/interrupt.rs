@@ -24,6 +24,7 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
 #[cfg(feature = "async")]
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The part of a card that who changes vector numbers leases: a register holds those of four channels, each of which may
@@ -77,6 +78,8 @@ pub(crate) struct ChannelInterrupt {
     channel: Block<Region>,
     irq: Block<Region>,
     interrupt: Interrupt,
+    /// Whether it is the channel's no more, and another one's to mask.
+    retired: AtomicBool,
     /// A descriptor of its own, for tasks; made when one waits.
     #[cfg(feature = "async")]
     watched: std::sync::OnceLock<Arc<Watched>>,
@@ -98,6 +101,7 @@ impl ChannelInterrupt {
             channel: registers(info.direction.channel_block(), info.index),
             irq: registers(Submodule::Irq, 0),
             interrupt: card.interrupt(vector)?,
+            retired: AtomicBool::new(false),
             #[cfg(feature = "async")]
             watched: std::sync::OnceLock::new(),
         })
@@ -114,6 +118,12 @@ impl ChannelInterrupt {
     fn disable(&self) -> Result<(), Error> {
         self.channel.write(channel::INTERRUPT_ENABLE_CLEAR, reasons(self.info.direction))?;
         Ok(self.irq.write(irq::CHANNEL_ENABLE_CLEAR, bit(&self.info))?)
+    }
+
+    /// Masks it, for good: the channel has another from now on, whoever still has this one.
+    pub(crate) fn retire(&self) -> Result<(), Error> {
+        self.retired.store(true, Ordering::Release);
+        self.disable()
     }
 
     /// Waits at most `timeout` for the vector to fire; whether it has since it was last asked.
@@ -145,7 +155,9 @@ impl ChannelInterrupt {
 
 impl Drop for ChannelInterrupt {
     fn drop(&mut self) {
-        if let Err(error) = self.disable() {
+        if !self.retired.load(Ordering::Acquire)
+            && let Err(error) = self.disable()
+        {
             // Nobody hears it any more, and the channel's next user writes both masks.
             tracing::debug!(channel = %self.info, %error, "a channel's interrupt could not be masked");
         }

@@ -5,8 +5,10 @@ use crate::interrupt::ChannelInterrupt;
 use crate::queue::Queue;
 use crate::wait::{Backoff, now};
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 /// What a transfer did.
@@ -36,8 +38,60 @@ impl Shared {
     }
 
     /// The queue; a thread that panicked with it left it whole.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> Locked<'_> {
+        Locked { queue: Some(self.queue.lock().unwrap_or_else(PoisonError::into_inner)) }
+    }
+
+    /// Has every thread that waits for another's look see for itself.
+    pub(crate) fn notify(&self) {
+        self.turned.notify_all();
+    }
+}
+
+/// The queue, while this thread has it. Tasks are woken when it does not have it any more.
+pub(crate) struct Locked<'a> {
+    /// There until it is dropped.
+    queue: Option<MutexGuard<'a, Queue>>,
+}
+
+impl Locked<'_> {
+    /// Lets others have the queue until `turned` is signalled, for `timeout` at most.
+    fn wait(mut self, turned: &Condvar, timeout: Duration) -> Self {
+        if let Some(queue) = self.queue.take() {
+            let waited = turned.wait_timeout(queue, timeout);
+            self.queue = Some(waited.unwrap_or_else(PoisonError::into_inner).0);
+        }
+        self
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = Queue;
+
+    fn deref(&self) -> &Queue {
+        match &self.queue {
+            Some(queue) => queue,
+            None => unreachable!("it is there until it is dropped"),
+        }
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Queue {
+        match &mut self.queue {
+            Some(queue) => queue,
+            None => unreachable!("it is there until it is dropped"),
+        }
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        if let Some(mut queue) = self.queue.take() {
+            let woken = std::mem::take(&mut queue.woken);
+            drop(queue);
+            woken.into_iter().for_each(Waker::wake);
+        }
     }
 }
 
@@ -47,9 +101,10 @@ impl Shared {
 /// [`cancel`](Self::cancel). Any thread may wait for any transfer; whoever does sees to all of the channel's.
 #[must_use = "the transfer goes on, but nobody hears how it ends; call wait"]
 pub struct Pending {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) ticket: u64,
+    // Before the lease, which goes with the last that has the queue.
     pub(crate) interrupt: Option<Arc<ChannelInterrupt>>,
+    pub(crate) ticket: u64,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl Pending {
@@ -66,7 +121,7 @@ impl Pending {
             && interrupt.fired(Duration::ZERO)?
         {
             self.shared.lock().turn_on_interrupt();
-            self.shared.turned.notify_all();
+            self.shared.notify();
         }
         self.shared.lock().poll(self.ticket).transpose()
     }
@@ -100,7 +155,7 @@ impl Pending {
     /// As [`poll`](Self::poll), of a transfer that was over; or why the engine could not be stopped.
     pub fn cancel(self) -> Result<Option<Completed>, Error> {
         let outcome = self.shared.lock().cancel(self.ticket);
-        self.shared.turned.notify_all();
+        self.shared.notify();
         outcome
     }
 
@@ -150,18 +205,18 @@ impl Pending {
     }
 
     /// Sleeps until the interrupt comes, the registers are to be looked at, or `end`.
-    fn sleep<'a>(
-        &'a self,
-        mut queue: MutexGuard<'a, Queue>,
-        end: Option<Instant>,
-    ) -> Result<MutexGuard<'a, Queue>, Error> {
+    fn sleep<'a>(&'a self, mut queue: Locked<'a>, end: Option<Instant>) -> Result<Locked<'a>, Error> {
         let Some(interrupt) = &self.interrupt else { return Ok(queue) };
         let until = end.map_or(queue.next_look(), |end| end.min(queue.next_look()));
         let left = until.saturating_duration_since(now());
         // An interrupt wakes one: whoever watches tells the others.
         if queue.watched {
-            let woken = self.shared.turned.wait_timeout(queue, left);
-            return Ok(woken.unwrap_or_else(PoisonError::into_inner).0);
+            // Tasks are not to wait for it.
+            if !queue.woken.is_empty() {
+                drop(queue);
+                return Ok(self.shared.lock());
+            }
+            return Ok(queue.wait(&self.shared.turned, left));
         }
         queue.arm();
         if queue.is_over(self.ticket) {
@@ -173,7 +228,7 @@ impl Pending {
         let fired = interrupt.fired(left);
         let mut queue = self.shared.lock();
         queue.watched = false;
-        self.shared.turned.notify_all();
+        self.shared.notify();
         queue.disarm();
         if fired? {
             queue.turn_on_interrupt();

@@ -56,6 +56,8 @@ pub(crate) struct Queue {
     pub(crate) watched: bool,
     /// How many threads and tasks do.
     sleepers: usize,
+    /// Whom to wake when nobody has the queue any more: a task that is woken, or dropped for good, may want it at once.
+    pub(crate) woken: Vec<Waker>,
 }
 
 /// A transfer.
@@ -89,10 +91,8 @@ impl Flight {
         matches!(self.state, State::Over(_))
     }
 
-    fn end(&mut self, outcome: Result<Completed, Error>) -> Option<Work> {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
+    fn end(&mut self, outcome: Result<Completed, Error>, woken: &mut Vec<Waker>) -> Option<Work> {
+        woken.extend(self.waker.take());
         match std::mem::replace(&mut self.state, State::Over(outcome)) {
             State::Flying { work, .. } => Some(work),
             State::Over(_) => None,
@@ -129,6 +129,7 @@ impl Queue {
             reached: 0,
             watched: false,
             sleepers: 0,
+            woken: Vec::new(),
         }
     }
 
@@ -260,20 +261,21 @@ impl Queue {
     #[cfg(feature = "async")]
     pub(crate) fn wake(&mut self, ticket: u64, waker: &Waker) {
         if let Some(flight) = self.index(ticket).and_then(|index| self.flights.get_mut(index)) {
-            flight.waker = Some(waker.clone());
+            self.woken.extend(flight.waker.replace(waker.clone()).filter(|old| !old.will_wake(waker)));
         }
     }
 
     /// Wakes every task that waits, so that one of them sees to the engine in place of one that does not wait any more.
     #[cfg(feature = "async")]
     pub(crate) fn wake_all(&mut self) {
-        self.flights.iter_mut().filter_map(|flight| flight.waker.take()).for_each(Waker::wake);
+        self.woken.extend(self.flights.iter_mut().filter_map(|flight| flight.waker.take()));
     }
 
     /// The handle of the transfer with `ticket` is gone.
     pub(crate) fn forget(&mut self, ticket: u64) {
         if let Some(flight) = self.index(ticket).and_then(|index| self.flights.get_mut(index)) {
-            (flight.wanted, flight.waker) = (false, None);
+            flight.wanted = false;
+            self.woken.extend(flight.waker.take());
         }
         self.tidy();
     }
@@ -293,6 +295,10 @@ impl Queue {
     /// The engine is ready and has nothing: RUN rises.
     fn begin(&mut self) -> Result<(), Error> {
         (self.given, self.done, self.reached, self.word) = (0, 0, 0, Writeback::new());
+        self.progress = now();
+        if self.sleepers > 0 {
+            self.engine.arm()?;
+        }
         self.engine.start()
     }
 
@@ -391,7 +397,7 @@ impl Queue {
                 completed.bytes = slot.length.into();
                 completed.ends_packet = slot.status.end_of_packet();
             }
-            flight.end(Ok(completed));
+            flight.end(Ok(completed), &mut self.woken);
         }
         self.tidy();
         match wrong {
@@ -507,7 +513,7 @@ impl Queue {
             return;
         }
         let was_given = matches!(self.flights[index].state, State::Flying { given: Some(_), .. });
-        if let Some(work) = self.flights[index].end(outcome)
+        if let Some(work) = self.flights[index].end(outcome, &mut self.woken)
             && was_given
         {
             self.engine.keep(work.into_buffers());
@@ -539,6 +545,8 @@ impl Queue {
         if !self.flights[index].is_over() {
             self.halt()?;
         }
+        // Those in front of it that are over by now may be gone.
+        let Some(index) = self.index(ticket) else { return Ok(None) };
         if let State::Over(outcome) = &self.flights[index].state {
             let outcome = outcome.clone();
             self.resume();
@@ -580,6 +588,10 @@ impl Queue {
     /// Stops the engine at the end of a descriptor and takes note of all that it has done. Transfers stay.
     pub(crate) fn halt(&mut self) -> Result<(), Error> {
         let counted = self.stop().and_then(|()| self.engine.completed());
+        if counted.is_ok() && self.engine.has_failed() && !self.is_empty() {
+            let error = self.failure(false, Error::Engine).unwrap_or_else(|error| error);
+            return Err(self.fail(error));
+        }
         let outcome = counted.and_then(|completed| {
             let counted = self.count_up_to(completed.into(), u32::MAX.into());
             if counted { self.end_those_done(self.done) } else { Ok(()) }

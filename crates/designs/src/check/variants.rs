@@ -67,7 +67,9 @@ fn check_word(design: &Design, word: &IdWord, at: &KeyPath) -> Check {
         let Some(frame) = frame else { continue };
         let inside = offset - frame.offset;
         let possible = match frame.kind {
-            Kind::AxiGpio => inside == 0 || inside == 8,
+            // A GPIO of which one channel is said has no second.
+            Kind::AxiGpio => inside == 0 || (inside == 8 && frame.pins.len() != 1),
+            Kind::Ram => false,
             kind => !kind.has_own_registers(),
         };
         ensure(

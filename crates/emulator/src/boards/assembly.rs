@@ -183,7 +183,7 @@ impl Models<'_> {
             bus.add(peripheral.offset, peripheral.size, name, target)?;
         }
         for (bar, offset, value) in models::id_words(self.card, self.design.id_word) {
-            let elsewhere = self.design.peripherals.iter().any(|own| own.contains(bar, offset));
+            let elsewhere = info::present(self.design, self.card).any(|(_, own)| own.contains(bar, offset));
             if bar == index && !elsewhere {
                 let word = PlainRegisters::new("id word", 4, &[])?.with_constant(0, value);
                 bus.add(offset, 4, "id word", Arc::new(RegisterTarget(Arc::new(word))))?;

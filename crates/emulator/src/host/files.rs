@@ -36,6 +36,10 @@ impl Files {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::INVAL);
         }
+        // Nobody but who has it decides when a page of such a file comes, and a board waits for it with everybody.
+        if REMOTE.contains(&magic(rustix::fs::fstatfs(file)?.f_type)) {
+            return Err(Errno::INVAL);
+        }
         let length = u64::try_from(stat.st_size).map_err(|_| Errno::INVAL)?;
         let end = offset.checked_add(size).filter(|end| *end <= length).ok_or(Errno::INVAL)?;
         // A mapping that another descriptor was good for must not lend this one its rights.
@@ -69,6 +73,15 @@ impl Files {
             self.sweep_at = (2 * self.mapped.len()).max(64);
         }
     }
+}
+
+/// `f_type` of file systems whose files come from another process or machine: FUSE, NFS, 9P, SMB, CIFS, Ceph, AFS (linux/magic.h).
+const REMOTE: [u64; 7] =
+    [0x6573_5546, 0x6969, 0x0102_1997, 0xFE53_4D42, 0xFF53_4D42, 0x00C3_6400, 0x5346_414F];
+
+/// `f_type` without its sign.
+fn magic(kind: i64) -> u64 {
+    kind.cast_unsigned() & 0xFFFF_FFFF
 }
 
 /// `f_type` of files on huge pages, from linux/magic.h.

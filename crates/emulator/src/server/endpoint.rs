@@ -4,12 +4,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::ServerError;
 
@@ -125,9 +126,9 @@ fn remove_leftover(path: &Path) -> Result<(), ServerError> {
     if !kind.is_socket() {
         return Err(ServerError::NotASocket { path: path.into() });
     }
-    match UnixStream::connect(path) {
+    match connect_now(path) {
         // A queue that is full has somebody to fill it.
-        Ok(_) => Err(ServerError::Taken { path: path.into() }),
+        Ok(()) => Err(ServerError::Taken { path: path.into() }),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             Err(ServerError::Taken { path: path.into() })
         }
@@ -139,9 +140,17 @@ fn remove_leftover(path: &Path) -> Result<(), ServerError> {
     }
 }
 
+/// Connects to the socket at `path`, and does not wait until there is room for that.
+fn connect_now(path: &Path) -> io::Result<()> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    Ok(rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn a_path_that_is_too_long_is_refused_with_numbers() {

@@ -108,6 +108,11 @@ impl Link {
         Self { limit, free: Mutex::new([Instant::now(); 2]) }
     }
 
+    /// Forgets what it had taken on: nobody waits for that any more.
+    pub(super) fn reset(&self) {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) = [Instant::now(); 2];
+    }
+
     /// Of `length`, as many bytes as take about a millisecond, so that a reset is noticed soon. At least a packet of 64.
     pub(super) fn piece(&self, length: u64) -> u64 {
         length.min((self.limit.raw() / 1000).next_multiple_of(64).max(64))

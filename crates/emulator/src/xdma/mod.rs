@@ -283,6 +283,9 @@ impl Peripheral for Xdma {
             channel.reset();
         }
         self.irq.reset();
+        if let Some(link) = &self.card.link {
+            link.reset();
+        }
         self.card.config.reset();
         self.interface.reset();
     }

@@ -25,6 +25,9 @@ impl Engine<'_> {
         fault: Option<FaultKind>,
         buffer: &mut Vec<u8>,
     ) -> Result<u64, Ended> {
+        if descriptor.source.checked_add(length.saturating_sub(1)).is_none() {
+            return Err(Ended::Errors(self.host_error()));
+        }
         let stalls_at = if fault == Some(FaultKind::Stall) { length / 2 } else { u64::MAX };
         let mut done = 0;
         while done < length {

@@ -46,10 +46,13 @@ pub struct PeriodicInterrupt {
     pub period: Duration,
 }
 
+/// What the thread behind them can keep, with all sixteen, and leave a processor for others.
+const SHORTEST_PERIOD: Duration = Duration::from_micros(100);
+
 /// Why a text is no [`PeriodicInterrupt`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{given}' is no user interrupt: give its number, 0 to 15, and a period, as in '0@100ms' (units: us, ms, s)"
+    "'{given}' is no user interrupt: give its number, 0 to 15, and a period of 100 us or more, as in '0@100ms' (units: us, ms, s)"
 )]
 pub struct PeriodicInterruptError {
     /// What was given.
@@ -71,7 +74,8 @@ impl FromStr for PeriodicInterrupt {
                 "s" => 1_000_000,
                 _ => return None,
             };
-            Some(Self { number, period: Duration::from_micros(count.checked_mul(unit)?) })
+            let period = Duration::from_micros(count.checked_mul(unit)?);
+            (period >= SHORTEST_PERIOD).then_some(Self { number, period })
         };
         parse().ok_or_else(|| PeriodicInterruptError { given: text.to_owned() })
     }
@@ -113,6 +117,8 @@ impl Clock {
                     (stop, _) = wait.unwrap_or_else(PoisonError::into_inner);
                     continue;
                 }
+                // Whoever ends this thread is not to wait for a time in which nothing is due.
+                drop(stop);
                 for (at, interrupt) in &mut due {
                     if at.is_some_and(|at| at <= now) {
                         irq.pulse_user_line(interrupt.number);
@@ -123,6 +129,7 @@ impl Clock {
                         *at = at.and_then(|at| at.checked_add(interrupt.period.saturating_mul(periods)));
                     }
                 }
+                stop = stopped.lock().unwrap_or_else(PoisonError::into_inner);
             }
         };
         let thread = thread::Builder::new().name("user-interrupts".into()).spawn(run)?;

@@ -92,12 +92,17 @@ fn emulate_help() -> String {
     )
 }
 
+/// Bytes a second of a link: less is no link, and a piece of data would take a second.
+const SLOWEST_LINK: u64 = 64 << 10;
+
 /// A PCIe link, or how many bytes it moves a second.
 fn link(text: &str) -> Result<LinkLimit, String> {
     match text.parse() {
         Ok(link) => Ok(link),
-        Err(_) if !text.starts_with("gen") => size::parse_nonzero(text).map(LinkLimit::Rate),
-        Err(error @ LinkError { .. }) => Err(error.to_string()),
+        Err(LinkError { .. }) => match size::parse_nonzero(text) {
+            Ok(rate) if rate >= SLOWEST_LINK => Ok(LinkLimit::Rate(rate)),
+            _ => Err("give a PCIe link, as gen2x4, or how many bytes it moves a second, 64K or more".into()),
+        },
     }
 }
 

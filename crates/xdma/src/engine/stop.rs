@@ -43,6 +43,7 @@ impl Engine {
             Ok(status) => {
                 self.state = State::Idle;
                 self.held.clear();
+                self.logged = status.with_busy(false);
                 return Ok(self.channel.write(channel::STATUS, status)?);
             }
             Err(error) => error,
@@ -155,7 +156,8 @@ impl Drop for Engine {
         if self.state == State::Idle {
             self.leave_credit_mode();
         }
-        if self.state == State::Stuck {
+        // A card that was cut off may be given its bus mastering back for another program's sake.
+        if matches!(self.state, State::Stuck | State::CutOff) {
             // Kept for the life of the process: if the memory went back, its IOVA would soon be another buffer's. With it the
             // lease, whose will stops the engine and waits for it when this process has ended.
             let mut memory = std::mem::take(&mut self.held);

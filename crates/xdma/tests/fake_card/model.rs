@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Slow {
         descriptor: Duration,
     },
+    /// Does one descriptor when RUN falls.
+    EndsWhenStopped,
     /// Stays busy even then.
     Stuck,
     /// Does nothing but write this word back, and stays busy until RUN falls.
@@ -222,6 +224,7 @@ impl Model {
             Fault::Hang { after } => self.run(state, channel, after.saturating_sub(count)),
             Fault::Stuck
             | Fault::Flicker
+            | Fault::EndsWhenStopped
             | Fault::Creep
             | Fault::Slow { .. }
             | Fault::Restless { .. }
@@ -238,6 +241,10 @@ impl Model {
     }
 
     fn set_control(&self, state: &mut State, channel: usize, control: u32) {
+        let falls = state.channels[channel].control & !control & 1 != 0;
+        if falls && state.fault == Fault::EndsWhenStopped {
+            self.run(state, channel, 1);
+        }
         let own = &mut state.channels[channel];
         let (rises, falls) = (control & !own.control & 1 != 0, own.control & !control & 1 != 0);
         own.control = control;

@@ -147,6 +147,62 @@ fn one_is_cancelled_and_the_others_go_on() {
 }
 
 #[test]
+fn one_behind_another_that_nobody_waits_for_is_cancelled_and_no_other() {
+    for behind in [false, true] {
+        let bench = Bench::new();
+        let h2c = h2c(&bench).with_timeout(Duration::from_secs(60));
+        let buffer = patterned(&bench, 3 * 4096);
+        bench.model.set(Fault::Hang { after: 0 });
+        let mut pending = submit(&h2c, &buffer, if behind { 0..3 } else { 0..2 });
+        // The first ends while the engine is told to stop, and nobody wants it.
+        drop(pending.remove(0));
+        bench.model.set(Fault::EndsWhenStopped);
+        assert_eq!(pending.remove(0).cancel().unwrap(), None);
+        bench.model.set(Fault::None);
+        if behind {
+            bench.model.go_on(0);
+            assert_eq!(pending.remove(0).wait().unwrap().bytes, 4096);
+        }
+        works(&bench, &h2c);
+    }
+}
+
+#[test]
+fn a_ring_is_kept_while_an_engine_is_stuck() {
+    let bench = Bench::new();
+    let h2c = h2c(&bench);
+    bench.model.set(Fault::Stuck);
+    let buffer = patterned(&bench, 4096);
+    assert!(h2c.write(&buffer, 0).is_err());
+    let ring = bench.model.state().channels[0].first;
+    let error = h2c.with_depth(64).unwrap_err();
+    assert!(matches!(error, Error::StillBusy { .. }), "{error}");
+    assert!(bench.host.mapped().iter().any(|place| place.iova == ring), "the engine may be at it");
+    bench.model.unstick();
+}
+
+#[test]
+fn what_an_engine_said_before_somebody_slept_is_not_forgotten() {
+    let bench = Bench::new();
+    let h2c = h2c(&bench).adaptive().unwrap().with_timeout(Duration::from_secs(60));
+    let buffer = patterned(&bench, 4096);
+    // Without a word and an interrupt.
+    bench.model.set(Fault::Error { after: 0, status: 0x0008_0010 });
+    let error = h2c.write(&buffer, 0).unwrap_err();
+    assert!(matches!(error, Error::Engine(_)), "{error}");
+    works(&bench, &h2c);
+    // Nor when it is another that is given up.
+    bench.model.set(Fault::Error { after: 0, status: 1 << 14 });
+    let mut pending = submit(&h2c, &buffer, 0..1);
+    pending.extend(submit(&h2c, &buffer, 0..1));
+    bench.model.set(Fault::None);
+    let second = pending.pop().unwrap().cancel();
+    assert!(matches!(second, Err(Error::Engine(_) | Error::Behind { .. })), "{second:?}");
+    assert!(matches!(pending.remove(0).wait(), Err(Error::Engine(_))));
+    works(&bench, &h2c);
+}
+
+#[test]
 fn a_long_one_goes_on_where_it_was_when_another_is_cancelled() {
     let bench = Bench::new();
     let h2c = h2c(&bench).descriptors_of_at_most(64).with_timeout(Duration::from_secs(60));

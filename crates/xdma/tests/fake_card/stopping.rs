@@ -234,12 +234,8 @@ fn a_card_whose_registers_do_not_answer_but_that_is_there_is_cut_off() {
     bench.model.set(Fault::Dark { accesses: u32::MAX });
     drop(h2c.submit(&other, 0..4096, 0).unwrap());
     drop((h2c, other));
-    assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty(), "it cannot be written to");
-
-    bench.model.unstick();
-    bench.fake.reset().unwrap();
-    assert!(bench.host.bus_master());
-    works(&bench, &crate::transfers::h2c(&bench));
+    assert_eq!(bench.fake.leases().len(), 1, "for as long as somebody may give it its bus mastering back");
+    assert_eq!(bench.host.mapped().len(), 2, "the buffer and the descriptors");
 }
 
 #[test]
