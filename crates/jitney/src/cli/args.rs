@@ -99,9 +99,9 @@ const SLOWEST_LINK: u64 = 64 << 10;
 fn link(text: &str) -> Result<LinkLimit, String> {
     match text.parse() {
         Ok(link) => Ok(link),
-        Err(LinkError { .. }) => match size::parse_nonzero(text) {
+        Err(error @ LinkError { .. }) => match size::parse_nonzero(text) {
             Ok(rate) if rate >= SLOWEST_LINK => Ok(LinkLimit::Rate(rate)),
-            _ => Err("give a PCIe link, as gen2x4, or how many bytes it moves a second, 64K or more".into()),
+            _ => Err(format!("{error}; or how many bytes it moves a second, 64K or more")),
         },
     }
 }
@@ -372,8 +372,10 @@ mod tests {
     fn a_link_has_a_name_or_a_speed() {
         assert_eq!(link("gen3x8"), Ok(LinkLimit::Pcie { generation: 3, lanes: 8 }));
         assert_eq!(link("100M"), Ok(LinkLimit::Rate(100 << 20)));
-        assert!(link("gen9x9").unwrap_err().contains("as in 'gen2x4'"));
-        assert!(link("fast").unwrap_err().contains("no size") && link("0").is_err());
+        for text in ["gen9x9", "Gen2x4", "fast", "0", "-5", "nan", "65535"] {
+            let error = link(text).unwrap_err();
+            assert!(error.contains("as in 'gen2x4'") && error.contains("64K or more"), "{error}");
+        }
     }
 
     #[test]
