@@ -3,8 +3,10 @@
 use crate::machine::{Failure, Outcome, Task, TaskId};
 use jitney_memory::EventFd;
 use jitney_vfio::Result;
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
+use std::time::Instant;
 
 /// What a worker is told.
 pub(super) enum Order {
@@ -42,7 +44,21 @@ impl Report {
 }
 
 /// The way to a worker. It ends when this is dropped.
-pub(super) struct Worker(mpsc::Sender<Order>);
+pub(super) struct Worker {
+    orders: mpsc::Sender<Order>,
+    ending: Ending,
+}
+
+/// A worker that is told nothing more.
+pub(super) struct Ending(mpsc::Receiver<Infallible>);
+
+impl Ending {
+    /// Waits until it has let go of all that it had, at most until `deadline`; whether it has.
+    pub(super) fn wait(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.0.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+}
 
 impl Worker {
     /// Starts one that runs `work`.
@@ -51,15 +67,22 @@ impl Worker {
         work: impl FnOnce(mpsc::Receiver<Order>) + Send + 'static,
     ) -> Result<Self> {
         let (sender, orders) = mpsc::channel();
-        std::thread::Builder::new()
-            .name(name)
-            .spawn(move || work(orders))
-            .map_err(|error| super::io(&error))?;
-        Ok(Self(sender))
+        let (alive, ending) = mpsc::channel();
+        let run = move || {
+            work(orders);
+            drop(alive);
+        };
+        std::thread::Builder::new().name(name).spawn(run).map_err(|error| super::io(&error))?;
+        Ok(Self { orders: sender, ending: Ending(ending) })
     }
 
     /// Tells it something; false if it has ended, which only a panic in it can bring about.
     pub(super) fn tell(&self, order: Order) -> bool {
-        self.0.send(order).is_ok()
+        self.orders.send(order).is_ok()
+    }
+
+    /// Has it end when it has done what it was told.
+    pub(super) fn end(self) -> Ending {
+        self.ending
     }
 }

@@ -1,7 +1,7 @@
 //! All workers of a broker: who does which work, and what they have finished.
 
 use super::token::Token;
-use super::worker::{Finished, Order, Report, Worker};
+use super::worker::{Ending, Finished, Order, Report, Worker};
 use super::{card_worker, space_worker, watch};
 use crate::machine::{CardDescription, Failure, Place, Space, Task, TaskId, Work};
 use crate::protocol::CardId;
@@ -10,6 +10,7 @@ use jitney_vfio::{AddressSpace, Error, ErrorKind, Mapper, Notice, Notices, Opene
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
 
 pub(super) struct Workers {
     cards: BTreeMap<CardId, CardAtWork>,
@@ -17,7 +18,13 @@ pub(super) struct Workers {
     all: AddressSpace,
     report: Report,
     finished: mpsc::Receiver<Finished>,
+    /// Workers of cards that were closed.
+    ending: Vec<Ending>,
 }
+
+/// How long a broker that ends waits for its workers, so that its cards are another's to open when it has ended. One that waits for
+/// a card that does not answer keeps nobody.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// What the server keeps of a card.
 struct CardAtWork {
@@ -60,7 +67,7 @@ impl Workers {
             let worker = space_worker::start(format!("space {index}"), space, report.clone())?;
             workers.insert(Space::One(index), worker);
         }
-        Ok((Self { cards, spaces: workers, all, report, finished }, descriptions))
+        Ok((Self { cards, spaces: workers, all, report, finished, ending: Vec::new() }, descriptions))
     }
 
     /// Hands a piece of work to who does it.
@@ -83,7 +90,7 @@ impl Workers {
         }
         if let Some(Place::Card(card)) = closes {
             // What it was told it does; then it ends, and lets go of the card's last descriptors.
-            self.cards.remove(&card);
+            self.ending.extend(self.cards.remove(&card).map(|card| card.worker.end()));
         }
     }
 
@@ -116,6 +123,19 @@ impl Workers {
         let same = |other: &CardAtWork| std::ptr::addr_eq(Arc::as_ptr(&other.mapper), Arc::as_ptr(mapper));
         if self.cards.iter().all(|(id, other)| *id == card || !same(other)) {
             self.all.leave_out(mapper);
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let cards = std::mem::take(&mut self.cards).into_values().map(|card| card.worker.end());
+        let spaces = std::mem::take(&mut self.spaces).into_values().map(Worker::end);
+        self.ending.extend(cards.chain(spaces));
+        let deadline = Instant::now() + FAREWELL;
+        let busy = self.ending.iter().filter(|ending| !ending.wait(deadline)).count();
+        if busy > 0 {
+            tracing::warn!(busy, "the broker ends while workers still wait for a card");
         }
     }
 }
