@@ -4,34 +4,9 @@
 
 use jitney_designs::{Catalogue, Error};
 use jitney_emulator::boards::Board;
-use jitney_emulator::{DmaFault, Function, Host, Live, Mapping};
+use jitney_emulator::{Function, NoHost};
 use libfuzzer_sys::fuzz_target;
 use std::sync::Arc;
-
-/// A host without memory.
-struct NoHost;
-
-impl Host for NoHost {
-    fn read_to(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn write_from(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn read(&self, iova: u64, _: &mut [u8], _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn write(&self, iova: u64, _: &[u8], _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn write_word(&self, iova: u64, _: u32, _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn set_interrupt(&self, _: u16, _: bool) {}
-    fn bus_master(&self) -> bool {
-        false
-    }
-}
 
 fuzz_target!(|text: &str| {
     let catalogue = match Catalogue::of_text("fuzz.toml", text) {

@@ -32,6 +32,7 @@ mod function;
 mod host;
 mod limited;
 mod nearest;
+mod no_host;
 mod server;
 pub mod stream;
 pub mod xdma;
@@ -44,6 +45,7 @@ pub use function::{
     BarDescription, Description, DmaFault, Function, Host, InterruptKind, InterruptKinds, Live, Mappable,
     Msix, PacketSizes,
 };
+pub use no_host::NoHost;
 #[cfg(fuzzing)]
 pub use server::fuzzed::FuzzedBoard;
 pub use server::{Options, Server, ServerError, StopHandle, serve_in_process};

@@ -372,16 +372,11 @@ impl Queue {
         let receives = engine.info.stream && engine.info.direction == Direction::CardToHost;
         let mut wrong = None;
         for flight in self.flights.range_mut(self.over..) {
-            let State::Flying { work, given: Some((_, end)), whole: true, .. } = &flight.state else {
-                if flight.is_over() {
-                    continue;
-                } else {
-                    break;
-                };
+            let (work, end) = match &flight.state {
+                State::Over(_) => continue,
+                State::Flying { work, given: Some((_, end)), whole: true, .. } if *end <= done => (work, end),
+                State::Flying { .. } => break,
             };
-            if *end > done {
-                break;
-            }
             let mut completed = Completed {
                 bytes: flight.bytes,
                 descriptors: work.descriptors(),

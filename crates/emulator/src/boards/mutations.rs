@@ -2,7 +2,7 @@
 //! what the file then says. What it says is read by another reader than that of the crate.
 
 use super::Board;
-use super::tests::NoHost;
+use crate::NoHost;
 use crate::config_space::{ConfigSpace, SIZE};
 use crate::function::Function;
 use jitney_designs::{Catalogue, Error};

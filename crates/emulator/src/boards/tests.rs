@@ -1,36 +1,12 @@
 //! Boards as the server presents them.
 
 use super::*;
+use crate::NoHost;
 use crate::fault::{Fault, FaultKind};
-use crate::function::{DmaFault, Function, Host, InterruptKind, InterruptKinds, Live, Msix};
+use crate::function::{Function, InterruptKind, InterruptKinds, Msix};
 use jitney_designs::{CardIds, Catalogue, Kind};
 use jitney_memory::{Access, Mapping};
 use std::sync::Arc;
-
-/// A host without memory.
-pub(super) struct NoHost;
-
-impl Host for NoHost {
-    fn read_to(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn write_from(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn read(&self, iova: u64, _: &mut [u8], _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn write(&self, iova: u64, _: &[u8], _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn write_word(&self, iova: u64, _: u32, _: Live<'_>) -> Result<(), DmaFault> {
-        Err(DmaFault::Unmapped { iova })
-    }
-    fn set_interrupt(&self, _: u16, _: bool) {}
-    fn bus_master(&self) -> bool {
-        false
-    }
-}
 
 fn named(name: &str) -> Result<Board, BoardError> {
     Board::named(&Catalogue::built_in(), name)
