@@ -93,6 +93,12 @@ fn wrong_sense_is_named_with_line_and_key() {
         ("dma = { ip = \"qdma\", bar = 0 }\nmemory = { base = 0, size = 0 }".into(), 7, "no bytes"),
         ("dma = { ip = \"qdma\", bar = 0 }\nmemory = { base = 0, size = 6 }".into(), 7, "multiples of 4 KiB"),
         (
+            "dma = { ip = \"xdma\", bar = 0 }\nmemory = { base = 0, size = 0x1000_0000_1000 }".into(),
+            7,
+            "design[0].memory: no card has more than 16 TiB",
+        ),
+        (format!("aliases = [\"{}\"]", "x".repeat(65)), 6, "a name has 1 to 64 bytes"),
+        (
             "dma = { ip = \"xdma\", bar = 0, interface = \"stream\" }\nmemory = { base = 0, size = 4096 }".into(),
             7,
             "design[0].memory: its DMA engine moves streams",

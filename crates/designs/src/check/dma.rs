@@ -82,6 +82,9 @@ fn check_memories(design: &Design, at: &KeyPath) -> Check {
     ensure(!some || !streams, || at.clone().key("memory"), || STREAMS.into())
 }
 
+/// What no card comes near, and a process can still have of addresses.
+const LARGEST_MEMORY: u64 = 16 << 40;
+
 /// Checks the memories of a table that is at `at`.
 fn check_list(memory: &[Memory], at: &KeyPath) -> Check {
     for (index, own) in memory.iter().enumerate() {
@@ -90,6 +93,7 @@ fn check_list(memory: &[Memory], at: &KeyPath) -> Check {
             _ => at.clone().key("memory").index(index),
         };
         ensure(own.last().is_some(), key, || "it has no bytes, or ends beyond 2^64".into())?;
+        ensure(own.size <= LARGEST_MEMORY, key, || "no card has more than 16 TiB".into())?;
         let pages = own.base.is_multiple_of(PAGE) && own.size.is_multiple_of(PAGE);
         ensure(pages, key, || "it begins and ends at multiples of 4 KiB, as ranges of an AXI bus do".into())?;
         let apart = memory[..index].iter().all(|other| {

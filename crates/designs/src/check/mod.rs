@@ -24,7 +24,7 @@ pub(crate) struct Complaint {
 }
 
 /// What is said of a name that is none.
-const NO_NAME: &str = "a name has at least one character, and none that is a control character, '/' or '#'";
+const NO_NAME: &str = "a name has 1 to 64 bytes, and none that is a control character, '/' or '#'";
 
 type Check = Result<(), Complaint>;
 
@@ -79,20 +79,21 @@ fn check_names(design: &Design, at: &KeyPath) -> Check {
     let own = (at.clone().key("name"), &design.name);
     let mut earlier = Vec::new();
     for (key, name) in std::iter::once(own).chain(aliases).chain(variants) {
-        ensure(
-            is_name(name),
-            || key.clone(),
-            || "a name has at least one character, and none that is a control character, '/' or '#'".into(),
-        )?;
+        ensure(is_name(name), || key.clone(), || NO_NAME.into())?;
         ensure(!earlier.contains(&name), || key, || format!("{name:?} is a name of this design already"))?;
         earlier.push(name);
     }
     Ok(())
 }
 
+/// Names become parts of those of files in memory and of sockets.
+const LONGEST_NAME: usize = 64;
+
 /// Whether it can stand on a command line, in a file's name, and after the `#` of `file#name`.
 fn is_name(name: &str) -> bool {
-    !name.trim().is_empty() && !name.chars().any(|c| c.is_control() || c == '/' || c == '#')
+    !name.trim().is_empty()
+        && name.len() <= LONGEST_NAME
+        && !name.chars().any(|c| c.is_control() || c == '/' || c == '#')
 }
 
 fn check_link(link: &Link, at: &KeyPath) -> Check {

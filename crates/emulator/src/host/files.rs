@@ -21,7 +21,14 @@ pub(crate) struct Files {
     mapped: HashMap<(u64, u64), Weak<ClientMemory>>,
     /// Number of entries at which those without a mapping are thrown out.
     sweep_at: usize,
+    /// Every mapping that somebody may still use, those of files that have grown since included.
+    alive: Vec<Weak<ClientMemory>>,
 }
+
+/// The most files that are mapped at a time, and the most bytes of them: a hundredth of what a process can have of either
+/// (`vm.max_map_count`; 128 TiB), so that nobody's files leave none for the board itself and its other clients.
+const MOST_FILES: usize = 4096;
+const MOST_BYTES: u64 = 16 << 40;
 
 impl Files {
     /// The mapping of the whole of `file`, which has to hold `size` bytes at `offset` and be open for what is `allowed`.
@@ -56,14 +63,25 @@ impl Files {
                 return Ok(mapping);
             }
         }
+        self.check_room(length)?;
         let length = usize::try_from(length).map_err(|_| Errno::NOMEM)?;
         let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
         let mapping = Mapping::shared(file, 0, length, access)
             .map_err(|error| error.errno().unwrap_or(Errno::INVAL))?;
         let mapping = Arc::new(ClientMemory::new(mapping, is_steady(file)?)?);
         self.sweep();
+        self.alive.push(Arc::downgrade(&mapping));
         self.mapped.insert(key, Arc::downgrade(&mapping));
         Ok(mapping)
+    }
+
+    /// Fails as VFIO does where there are too many maps if there is no room for `length` bytes more.
+    fn check_room(&mut self, length: u64) -> Result<(), Errno> {
+        self.alive.retain(|mapping| mapping.strong_count() > 0);
+        let bytes: u64 =
+            self.alive.iter().filter_map(Weak::upgrade).map(|memory| memory.mapping().len() as u64).sum();
+        let fits = bytes.checked_add(length).is_some_and(|bytes| bytes <= MOST_BYTES);
+        if fits && self.alive.len() < MOST_FILES { Ok(()) } else { Err(Errno::NOSPC) }
     }
 
     /// Throws out entries whose mapping is gone, seldom enough to cost nothing on average.
@@ -106,6 +124,26 @@ mod tests {
     use std::os::fd::AsFd;
 
     const READ: Allowed = Allowed { read: true, write: false };
+
+    #[test]
+    fn there_is_a_most_of_files_and_of_their_bytes() {
+        let mut files = Files::default();
+        let sparse = |bytes| Memfd::create("client", bytes, PageSize::Normal).unwrap();
+        let large = sparse(10 << 40);
+        let descriptor = large.as_fd().try_clone_to_owned().unwrap();
+        let kept = files.map(&descriptor, 0, 4096, READ).unwrap();
+        assert!(files.map(&descriptor, 4096, 4096, READ).is_ok(), "the same file again");
+        let other = sparse(10 << 40).as_fd().try_clone_to_owned().unwrap();
+        assert_eq!(files.map(&other, 0, 4096, READ).unwrap_err(), Errno::NOSPC);
+        drop(kept);
+        assert!(files.map(&other, 0, 4096, READ).is_ok(), "the first is gone");
+
+        let mut files = Files::default();
+        let one = sparse(4096).as_fd().try_clone_to_owned().unwrap();
+        let memory = files.map(&one, 0, 4096, READ).unwrap();
+        files.alive = std::iter::repeat_n(Arc::downgrade(&memory), MOST_FILES).collect();
+        assert_eq!(files.map(&other, 0, 4096, READ).unwrap_err(), Errno::NOSPC);
+    }
     const BOTH: Allowed = Allowed { read: true, write: true };
 
     fn memory(size: u64) -> OwnedFd {

@@ -237,10 +237,12 @@ impl Server {
                 links.push(Arc::downgrade(&link));
                 let board = &self.board;
                 let arrival = board.arrival(&link);
+                let id = arrival.id;
                 let thread = std::thread::Builder::new().name("vfio-user".into()).stack_size(STACK);
                 if let Err(error) =
                     thread.spawn_scoped(scope, move || connection::serve(board, &link, arrival))
                 {
+                    board.close(id);
                     warn_limited!("a client is turned away, no thread can be made for it: {error}");
                 }
             });
