@@ -32,7 +32,7 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
         what: format!("{name} of 1 GiB on an emulated board ÷ one thread's memcpy"),
         measured: 1.0 / rounds.ratio(side, 1),
         unit: Unit::Ratio,
-        bar: Bar::AtLeast(0.8),
+        bar: Bar::AtLeast(0.9),
         detail: format!("{:.2} and {:.2} GB/s", rate(rounds.seconds(side)), rate(rounds.seconds(1))),
     };
     Ok(vec![figure("H2C", 0), figure("C2H", 2)])

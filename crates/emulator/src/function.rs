@@ -135,32 +135,44 @@ pub enum InterruptKind {
 /// can no longer be taken away under the access, so that a reset which waits for accesses waits for all of them.
 pub type Live<'a> = &'a dyn Fn() -> bool;
 
+/// A range of card memory that data is moved into or out of.
+#[derive(Debug, Clone, Copy)]
+pub struct CardRange<'a> {
+    /// The memory.
+    pub memory: &'a Mapping,
+    /// Where in it the range begins, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Part of so much data in a row that caches are of no use for it; it is copied faster past them.
+    pub past_caches: bool,
+}
+
+impl<'a> CardRange<'a> {
+    /// `length` bytes from `offset` on, copied as usual.
+    #[must_use]
+    pub fn new(memory: &'a Mapping, offset: u64, length: u64) -> Self {
+        Self { memory, offset, length, past_caches: false }
+    }
+
+    /// Its bytes from `done` on, `length` of them.
+    pub(crate) fn part(self, done: u64, length: u64) -> Self {
+        Self { offset: self.offset.saturating_add(done), length, ..self }
+    }
+}
+
 /// The host as a function sees it: memory by IOVA, and interrupts. Cheap to share between engine threads.
 ///
 /// Reads are answered, and so fail where there is no memory. Writes are posted, as on PCIe: what an IOMMU refuses is
 /// dropped, and nobody tells the function. A host may be asked to refuse aloud, for tests of drivers.
 pub trait Host: Send + Sync {
-    /// Copies `length` bytes from host memory at `iova` into card memory.
+    /// Copies from host memory at `iova` into card memory.
     ///
     /// Crosses as many maps as it needs, in bounded pieces, so that an unmap waits for one piece at most.
-    fn read_to(
-        &self,
-        iova: u64,
-        card: &Mapping,
-        card_offset: u64,
-        length: u64,
-        live: Live<'_>,
-    ) -> Result<(), DmaFault>;
+    fn read_to(&self, iova: u64, card: CardRange<'_>, live: Live<'_>) -> Result<(), DmaFault>;
 
-    /// Copies `length` bytes of card memory into host memory at `iova`; visible to the host before it returns.
-    fn write_from(
-        &self,
-        iova: u64,
-        card: &Mapping,
-        card_offset: u64,
-        length: u64,
-        live: Live<'_>,
-    ) -> Result<(), DmaFault>;
+    /// Copies card memory into host memory at `iova`; visible to the host before it returns.
+    fn write_from(&self, iova: u64, card: CardRange<'_>, live: Live<'_>) -> Result<(), DmaFault>;
 
     /// Reads host memory into a small buffer (a descriptor).
     fn read(&self, iova: u64, bytes: &mut [u8], live: Live<'_>) -> Result<(), DmaFault>;

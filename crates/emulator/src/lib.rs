@@ -42,8 +42,8 @@ pub use jitney_memory::{Error as MemoryError, Mapping, Memfd};
 pub use jitney_xdma_spec::{Alignments, Direction};
 
 pub use function::{
-    BarDescription, Description, DmaFault, Function, Host, InterruptKind, InterruptKinds, Live, Mappable,
-    Msix, PacketSizes,
+    BarDescription, CardRange, Description, DmaFault, Function, Host, InterruptKind, InterruptKinds, Live,
+    Mappable, Msix, PacketSizes,
 };
 pub use no_host::NoHost;
 #[cfg(fuzzing)]

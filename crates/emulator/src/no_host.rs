@@ -1,7 +1,6 @@
 //! A host that a board has nothing to do with.
 
-use crate::function::{DmaFault, Host, Live};
-use jitney_memory::Mapping;
+use crate::function::{CardRange, DmaFault, Host, Live};
 
 /// A host without memory and without interrupts: for looking at a board's registers and configuration space alone, in tests.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,11 +11,11 @@ const fn unmapped(iova: u64) -> Result<(), DmaFault> {
 }
 
 impl Host for NoHost {
-    fn read_to(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
+    fn read_to(&self, iova: u64, _: CardRange<'_>, _: Live<'_>) -> Result<(), DmaFault> {
         unmapped(iova)
     }
 
-    fn write_from(&self, iova: u64, _: &Mapping, _: u64, _: u64, _: Live<'_>) -> Result<(), DmaFault> {
+    fn write_from(&self, iova: u64, _: CardRange<'_>, _: Live<'_>) -> Result<(), DmaFault> {
         unmapped(iova)
     }
 

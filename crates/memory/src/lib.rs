@@ -31,6 +31,7 @@ mod mapped;
 mod mapping;
 mod memfd;
 mod pages;
+mod past_caches;
 mod peer;
 mod registers;
 

@@ -16,6 +16,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 use crate::error::{AccessError, Error, Result};
 use crate::hugetlb::page_size_of;
 use crate::pages::PageSize;
+use crate::past_caches;
 
 // Lengths travel as u64 and are used as usize.
 const _: () = assert!(usize::BITS == 64);
@@ -171,6 +172,16 @@ impl Mapped {
         Ok(())
     }
 
+    /// Copies `bytes` to `offset`, past the caches.
+    #[inline]
+    pub(crate) fn write_past_caches(&self, offset: u64, bytes: &[u8]) -> Result<(), AccessError> {
+        let to = self.writable(offset, bytes.len())?;
+        // SAFETY: `writable` checked the target; the source is as long, and no reference to the mapping can exist.
+        unsafe { past_caches::copy(bytes.as_ptr(), to, bytes.len()) };
+        fence(Ordering::Release);
+        Ok(())
+    }
+
     /// Copies `len` bytes from `offset` to `to_offset` of another mapping or of this one; the ranges may overlap.
     pub(crate) fn copy_to(
         &self,
@@ -184,6 +195,26 @@ impl Mapped {
         fence(Ordering::Acquire);
         // SAFETY: Both ranges were checked, each against its own mapping; `copy` allows them to overlap.
         unsafe { std::ptr::copy(source, target, len) };
+        fence(Ordering::Release);
+        Ok(())
+    }
+
+    /// The same past the caches, unless the ranges overlap.
+    pub(crate) fn copy_past_caches_to(
+        &self,
+        offset: u64,
+        to: &Self,
+        to_offset: u64,
+        len: usize,
+    ) -> Result<(), AccessError> {
+        let source = self.readable(offset, len)?;
+        let target = to.writable(to_offset, len)?;
+        if source.addr().abs_diff(target.addr()) < len {
+            return self.copy_to(offset, to, to_offset, len);
+        }
+        fence(Ordering::Acquire);
+        // SAFETY: Both ranges were checked, each against its own mapping, and do not overlap.
+        unsafe { past_caches::copy(source, target, len) };
         fence(Ordering::Release);
         Ok(())
     }

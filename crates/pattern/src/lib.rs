@@ -36,6 +36,9 @@ const LANES: usize = 64;
 const BLOCK: usize = 2048;
 const BLOCK_BYTES: usize = BLOCK * 4;
 
+/// So many bytes are written past the caches: whoever reads them finds few of them there in either case.
+const MANY: u64 = 32 << 20;
+
 /// The words of a block, at the start of a cache line: copies of what begins within one were measured at half the speed.
 #[repr(align(64))]
 struct Block([u32; BLOCK]);
@@ -84,7 +87,8 @@ impl Pattern {
         let Block(block) = &mut Block([0; BLOCK]);
         for (at, bytes) in blocks(offset, length) {
             self.next_block(block, bytes);
-            memory.write(at, &block.as_bytes()[..bytes])?;
+            let block = &block.as_bytes()[..bytes];
+            if length >= MANY { memory.write_past_caches(at, block) } else { memory.write(at, block) }?;
         }
         Ok(())
     }

@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn memory(size: u64) -> Arc<CardMemory> {
-        Arc::new(CardMemory::new("test", size).unwrap())
+        Arc::new(CardMemory::new(size).unwrap())
     }
 
     #[test]

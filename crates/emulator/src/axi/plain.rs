@@ -17,13 +17,12 @@ pub struct PlainRegisters {
 }
 
 impl PlainRegisters {
-    /// `size` bytes of registers, of which the first hold `words`, the others zero; `name` is what the process's maps
-    /// show.
+    /// `size` bytes of registers, of which the first hold `words`, the others zero.
     ///
     /// # Errors
     /// A size that the machine does not have.
-    pub fn new(name: &str, size: u64, words: &[u32]) -> Result<Self, jitney_memory::Error> {
-        let values = CardMemory::new(name, size.next_multiple_of(PAGE))?;
+    pub fn new(size: u64, words: &[u32]) -> Result<Self, jitney_memory::Error> {
+        let values = CardMemory::new(size.next_multiple_of(PAGE))?;
         for (word, offset) in words.iter().zip((0..size).step_by(4)) {
             // Words beyond the last register are not there.
             let _ = values.mapping().store32(offset, *word);
@@ -67,7 +66,7 @@ mod tests {
 
     #[test]
     fn registers_keep_what_is_written() {
-        let plain = PlainRegisters::new("test", 0x100, &[1, 2]).unwrap().with_constant(8, 7);
+        let plain = PlainRegisters::new(0x100, &[1, 2]).unwrap().with_constant(8, 7);
         assert_eq!([0, 4, 8, 12].map(|offset| plain.read(offset)), [1, 2, 7, 0]);
         plain.write(4, 0xaa00, 0xff00);
         plain.write(8, 9, u32::MAX);

@@ -49,7 +49,7 @@ impl Assembly {
                     assembly.add_xdma(board, card, (dma.bar, interface), host, faults)?;
                 }
                 DmaIp::Qdma => {
-                    let plain = PlainRegisters::new("qdma", bar.map_or(0, |bar| bar.size), &[])?;
+                    let plain = PlainRegisters::new(bar.map_or(0, |bar| bar.size), &[])?;
                     assembly.put(dma.bar, Bar::Registers(Arc::new(plain)));
                 }
             }
@@ -145,10 +145,15 @@ fn memory_bus(board: &Board, card: &Card) -> Result<Arc<dyn AxiTarget>, BoardErr
     if card.memory.is_empty() && targets.is_empty() {
         return Ok(Arc::new(NoAnswer));
     }
+    let shown = board.design().bypass_window().is_some();
     let mut bus = AddressMap::new();
     for memory in &card.memory {
         let kind = memory.kind.map_or_else(|| "memory".to_owned(), |kind| kind.to_string());
-        let target = CardMemory::new(&format!("{} {kind}", board.design().name), memory.size)?;
+        let target = if shown {
+            CardMemory::mappable(&format!("{} {kind}", board.design().name), memory.size)?
+        } else {
+            CardMemory::new(memory.size)?
+        };
         bus.add(memory.base, memory.size, kind, Arc::new(target))?;
     }
     for Target { name, base, size, target } in targets {
@@ -185,7 +190,7 @@ impl Models<'_> {
         for (bar, offset, value) in models::id_words(self.card, self.design.id_word) {
             let elsewhere = info::present(self.design, self.card).any(|(_, own)| own.contains(bar, offset));
             if bar == index && !elsewhere {
-                let word = PlainRegisters::new("id word", 4, &[])?.with_constant(0, value);
+                let word = PlainRegisters::new(4, &[])?.with_constant(0, value);
                 bus.add(offset, 4, "id word", Arc::new(RegisterTarget(Arc::new(word))))?;
                 memory_alone = false;
             }
@@ -222,7 +227,7 @@ fn ram(
     peripheral: &designs::Peripheral,
 ) -> Result<Arc<dyn AxiTarget>, jitney_memory::Error> {
     let name = format!("{design}-bar{bar}");
-    let memory = CardMemory::new(&name, peripheral.size.next_multiple_of(4096))?;
+    let memory = CardMemory::mappable(&name, peripheral.size.next_multiple_of(4096))?;
     for (word, offset) in peripheral.words.iter().zip((0..peripheral.size).step_by(4)) {
         // Checked with the boards file: no more words than memory.
         let _ = memory.mapping().store32(offset, *word);

@@ -52,7 +52,8 @@ impl BusWindow {
     pub(super) fn mappable(&self) -> Option<Mappable<'_>> {
         let span = self.bus.memory(self.base, self.size)?;
         let in_pages = span.offset.is_multiple_of(PAGE) && span.length.is_multiple_of(PAGE);
-        in_pages.then(|| Mappable { file: span.memory.file(), offset: span.offset, length: span.length })
+        let file = span.memory.file().filter(|_| in_pages)?;
+        Some(Mappable { file, offset: span.offset, length: span.length })
     }
 }
 
@@ -64,7 +65,7 @@ mod tests {
     /// A BAR that bypasses the DMA shows the memory that the DMA moves data in and out of, from any address on.
     #[test]
     fn a_window_on_a_bus_shows_the_memory_that_is_there() {
-        let memory = Arc::new(CardMemory::new("test", 0x4000).unwrap());
+        let memory = Arc::new(CardMemory::mappable("test", 0x4000).unwrap());
         let mut bus = AddressMap::new();
         bus.add(0x8000_0000, 0x4000, "DDR", Arc::clone(&memory) as _).unwrap();
         let bus: Arc<dyn AxiTarget> = Arc::new(bus);

@@ -50,15 +50,15 @@ pub(super) fn model(
         }
         Kind::DdrStatus => Arc::new(DdrStatus::default()),
         Kind::Dna => {
-            let plain = PlainRegisters::new("dna", peripheral.size, &[])?;
+            let plain = PlainRegisters::new(peripheral.size, &[])?;
             let words = if words.is_empty() { &NO_DNA[..] } else { words };
             let words = words.iter().zip((0..).step_by(4));
             Arc::new(words.fold(plain, |plain, (word, offset)| plain.with_constant(offset, *word)))
         }
         // A switch that joins nothing: there are no streams, or it is not the only one.
         Kind::StreamSwitch => Arc::new(Switch::new(peripheral.ports.into(), peripheral.ports.into())),
-        kind => {
-            let plain = PlainRegisters::new(&kind.to_string(), peripheral.size, words)?;
+        _ => {
+            let plain = PlainRegisters::new(peripheral.size, words)?;
             let constants = id_words(card, id_word).filter_map(|(bar, offset, value)| {
                 let inside = peripheral.contains(bar, offset).then(|| offset - peripheral.offset)?;
                 Some((u32::try_from(inside).ok()?, value))

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use jitney_memory::{AccessError, Mapping};
+use jitney_memory::AccessError;
 use rustix::io::Errno;
 
 use client_memory::{ClientMemory, CopyError};
@@ -27,7 +27,7 @@ use files::Files;
 pub(crate) use interrupts::Interrupts;
 pub(crate) use link::Link;
 
-use crate::function::{DmaFault, Host, InterruptKind, Live, PacketSizes};
+use crate::function::{CardRange, DmaFault, Host, InterruptKind, Live, PacketSizes};
 use crate::limited::warn_limited;
 
 /// Most bytes in one burst: what an unmap may have to wait for.
@@ -347,46 +347,28 @@ enum PieceError {
 }
 
 impl Host for BoardHost {
-    fn read_to(
-        &self,
-        iova: u64,
-        card: &Mapping,
-        card_offset: u64,
-        length: u64,
-        live: Live<'_>,
-    ) -> Result<(), DmaFault> {
-        self.transfer((iova, length), Direction::Read, live, |piece, done| {
-            let to = card_offset.saturating_add(done);
+    fn read_to(&self, iova: u64, card: CardRange<'_>, live: Live<'_>) -> Result<(), DmaFault> {
+        self.transfer((iova, card.length), Direction::Read, live, |piece, done| {
+            let part = card.part(done, piece.length);
             match &piece.backing {
-                Backing::File { memory, offset } => {
-                    Ok(memory.copy_to(offset + piece.offset, card, to, size(piece.length))?)
-                }
+                Backing::File { memory, offset } => Ok(memory.copy_to(offset + piece.offset, part)?),
                 Backing::Client(link) => {
                     let mut bytes = vec![0; size(piece.length)];
                     link.read(piece.iova, &mut bytes)?;
-                    Ok(card.write(to, &bytes)?)
+                    Ok(card.memory.write(part.offset, &bytes)?)
                 }
             }
         })
     }
 
-    fn write_from(
-        &self,
-        iova: u64,
-        card: &Mapping,
-        card_offset: u64,
-        length: u64,
-        live: Live<'_>,
-    ) -> Result<(), DmaFault> {
-        self.transfer((iova, length), Direction::Write, live, |piece, done| {
-            let from = card_offset.saturating_add(done);
+    fn write_from(&self, iova: u64, card: CardRange<'_>, live: Live<'_>) -> Result<(), DmaFault> {
+        self.transfer((iova, card.length), Direction::Write, live, |piece, done| {
+            let part = card.part(done, piece.length);
             match &piece.backing {
-                Backing::File { memory, offset } => {
-                    Ok(memory.copy_from(offset + piece.offset, card, from, size(piece.length))?)
-                }
+                Backing::File { memory, offset } => Ok(memory.copy_from(offset + piece.offset, part)?),
                 Backing::Client(link) => {
                     let mut bytes = vec![0; size(piece.length)];
-                    card.read(from, &mut bytes)?;
+                    card.memory.read(part.offset, &mut bytes)?;
                     Ok(link.write(piece.iova, &bytes)?)
                 }
             }

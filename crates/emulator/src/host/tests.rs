@@ -3,8 +3,8 @@
 #![expect(clippy::cast_possible_truncation, reason = "sizes in tests are small")]
 
 use super::*;
-use crate::function::InterruptKind;
-use jitney_memory::{Access, Memfd, PageSize};
+use crate::function::{CardRange, InterruptKind};
+use jitney_memory::{Access, Mapping, Memfd, PageSize};
 use std::os::fd::AsFd;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -43,11 +43,11 @@ fn a_transfer_crosses_maps_in_any_order_of_the_file() {
     for word in 0..0x4000 {
         card.store32(4 * word, word as u32).unwrap();
     }
-    host.write_from(0x234, &card, 0x234, 0xFA00, LIVE).unwrap();
+    host.write_from(0x234, CardRange::new(&card, 0x234, 0xFA00), LIVE).unwrap();
     assert_eq!(mine.load32(0xF234).unwrap(), 0x234 / 4);
     assert_eq!(mine.load32(0x0C30).unwrap(), 0xFC30 / 4);
     assert_eq!(mine.load32(0xF230).unwrap(), 0);
-    host.read_to(0x234, &card, 0x10000, 0xFA00, LIVE).unwrap();
+    host.read_to(0x234, CardRange::new(&card, 0x10000, 0xFA00), LIVE).unwrap();
     let (mut sent, mut back) = (vec![0; 0xFA00], vec![0; 0xFA00]);
     card.read(0x234, &mut sent).unwrap();
     card.read(0x10000, &mut back).unwrap();
@@ -71,15 +71,15 @@ fn the_first_address_that_cannot_be_reached_is_named() {
     host.map_file(range(0x3000, 0x1000), Allowed { read: true, write: false }, ONE, &file, 0x2000).unwrap();
     let card = Mapping::anonymous(0x10000).unwrap();
     let fault = |iova| Err(DmaFault::Unmapped { iova });
-    assert_eq!(host.write_from(0x1800, &card, 0, 0x2000, LIVE), fault(0x3000));
-    assert_eq!(host.read_to(0x1800, &card, 0, 0x4000, LIVE), fault(0x4000));
-    assert_eq!(host.read_to(0, &card, 0, 0x4000, LIVE), fault(0));
+    assert_eq!(host.write_from(0x1800, CardRange::new(&card, 0, 0x2000), LIVE), fault(0x3000));
+    assert_eq!(host.read_to(0x1800, CardRange::new(&card, 0, 0x4000), LIVE), fault(0x4000));
+    assert_eq!(host.read_to(0, CardRange::new(&card, 0, 0x4000), LIVE), fault(0));
     assert_eq!(host.read(u64::MAX, &mut [0; 2], LIVE), fault(u64::MAX));
     assert_eq!(host.write_word(0x3000, 0, LIVE), fault(0x3000));
-    assert_eq!(host.read_to(0x9000, &card, 0, 0, LIVE), Ok(()));
+    assert_eq!(host.read_to(0x9000, CardRange::new(&card, 0, 0), LIVE), Ok(()));
     // Outside of the card's memory.
-    assert!(host.read_to(0x1000, &card, 0xF001, 0x1000, LIVE).is_err());
-    assert!(host.read_to(0x1000, &card, u64::MAX, 0x1000, LIVE).is_err());
+    assert!(host.read_to(0x1000, CardRange::new(&card, 0xF001, 0x1000), LIVE).is_err());
+    assert!(host.read_to(0x1000, CardRange::new(&card, u64::MAX, 0x1000), LIVE).is_err());
 }
 
 #[test]
@@ -124,9 +124,9 @@ fn engines_and_unmaps_at_once() {
                 let card = Mapping::anonymous(16 << 20).unwrap();
                 while !stop.load(Ordering::Relaxed) {
                     let done = if engine == 0 {
-                        host.read_to(0, &card, 0, 16 << 20, LIVE)
+                        host.read_to(0, CardRange::new(&card, 0, 16 << 20), LIVE)
                     } else {
-                        host.write_from(0, &card, 0, 16 << 20, LIVE)
+                        host.write_from(0, CardRange::new(&card, 0, 16 << 20), LIVE)
                     };
                     copied.fetch_add(u64::from(done.is_ok()), Ordering::Relaxed);
                 }
@@ -163,7 +163,7 @@ fn a_quarter_of_a_million_pages_of_one_file_are_one_mapping() {
     }
     assert!(mappings() < before + 64, "one mapping per map");
     let card = Mapping::anonymous(1 << 20).unwrap();
-    host.read_to(0x7FF_F800, &card, 0, 1 << 20, LIVE).unwrap();
+    host.read_to(0x7FF_F800, CardRange::new(&card, 0, 1 << 20), LIVE).unwrap();
     host.release(ONE);
     assert_eq!(host.dma().table.len(), 0);
 }
@@ -202,14 +202,17 @@ fn a_posted_write_is_dropped_where_it_is_refused_and_arrives_elsewhere() {
     host.map_file(range(0x4000, 0x1000), BOTH, ONE, &file, 0x2000).unwrap();
     let card = Mapping::anonymous(0x10000).unwrap();
     card.fill(0, 0x10000, 9).unwrap();
-    host.write_from(0, &card, 0, 0x6000, LIVE).unwrap();
+    host.write_from(0, CardRange::new(&card, 0, 0x6000), LIVE).unwrap();
     let seen: Vec<u8> = (0..3).map(|page| mine.load8(page * 0x1000).unwrap()).collect();
     assert_eq!((seen, host.dropped()), (vec![9, 0, 9], 0x4000));
     host.write_word(0x2000, 1, LIVE).unwrap();
     host.write(0x2FFF, &[1, 2], LIVE).unwrap();
     assert_eq!(host.dropped(), 0x4006);
     // Reads are not posted.
-    assert_eq!(host.read_to(0x1000, &card, 0, 0x2000, LIVE), Err(DmaFault::Unmapped { iova: 0x2000 }));
+    assert_eq!(
+        host.read_to(0x1000, CardRange::new(&card, 0, 0x2000), LIVE),
+        Err(DmaFault::Unmapped { iova: 0x2000 })
+    );
 }
 
 #[test]
@@ -221,7 +224,7 @@ fn a_posted_write_to_memory_that_was_taken_away_is_dropped() {
     host.map_file(range(0, 0x4000), BOTH, ONE, &file, 0).unwrap();
     rustix::fs::ftruncate(&file, 0x1000).unwrap();
     let card = Mapping::anonymous(0x4000).unwrap();
-    host.write_from(0, &card, 0, 0x4000, LIVE).unwrap();
+    host.write_from(0, CardRange::new(&card, 0, 0x4000), LIVE).unwrap();
     assert!(host.dropped() > 0);
     assert_eq!(host.read(0x1000, &mut [0], LIVE), Err(DmaFault::Unmapped { iova: 0x1000 }));
 }
@@ -279,7 +282,7 @@ fn who_was_reset_before_it_took_off_copies_nothing() {
         assert_eq!(host.dma().flights.len(), 1);
         false
     };
-    assert_eq!(host.write_from(0, &card, 0, 0x1000, dead), Err(DmaFault::Stopped));
+    assert_eq!(host.write_from(0, CardRange::new(&card, 0, 0x1000), dead), Err(DmaFault::Stopped));
     assert_eq!(host.write_word(0, 9, dead), Err(DmaFault::Stopped));
     assert_eq!((mine.load8(0).unwrap(), host.dma().flights.len()), (0, 0));
 }

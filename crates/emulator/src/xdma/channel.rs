@@ -2,17 +2,16 @@
 
 use super::Card;
 use super::bell::Bell;
-use super::engine::{Engine, Workspace};
+use super::engine::{Busy, Engine, Workspace};
 use super::interface::Port;
 use super::irq::IrqBlock;
 use super::state::{Job, State, WritebackWord};
 use crate::function::Live;
 use crate::limited::warn_limited;
 use jitney_xdma_spec::{Direction, Submodule};
-use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// One channel.
 ///
@@ -142,7 +141,7 @@ impl Channel {
     pub(super) fn run_engine(&self) {
         let mut workspace = Workspace::default();
         let mut was_idle = true;
-        let busy_since = Cell::new(Instant::now());
+        let busy = Busy::new();
         let mut inner = self.inner();
         while !self.closing.load(Ordering::Acquire) {
             let Some(job) = inner.state.start() else {
@@ -150,7 +149,7 @@ impl Channel {
                 was_idle = true;
                 continue;
             };
-            inner = self.run_descriptor(inner, &job, (was_idle, &busy_since), &mut workspace);
+            inner = self.run_descriptor(inner, &job, (was_idle, &busy), &mut workspace);
             was_idle = false;
         }
     }
@@ -162,7 +161,7 @@ impl Channel {
         let mut inner = self.inner();
         for done in 0..most {
             let Some(job) = inner.state.start() else { return done };
-            inner = self.run_descriptor(inner, &job, (false, &Cell::new(Instant::now())), &mut workspace);
+            inner = self.run_descriptor(inner, &job, (false, &Busy::new()), &mut workspace);
         }
         most
     }
@@ -172,7 +171,7 @@ impl Channel {
         &'a self,
         mut inner: MutexGuard<'a, Inner>,
         job: &Job,
-        (was_idle, busy_since): (bool, &Cell<Instant>),
+        (was_idle, busy): (bool, &Busy),
         workspace: &mut Workspace,
     ) -> MutexGuard<'a, Inner> {
         // Under the lock, so that a reset from here on belongs to this descriptor.
@@ -195,7 +194,7 @@ impl Channel {
             direction: self.direction,
             channel: self.index,
             was_idle,
-            busy_since,
+            busy,
             is_reset: &is_reset,
             is_stopped: &is_stopped,
             bell: &self.bell,

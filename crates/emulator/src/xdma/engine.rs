@@ -8,7 +8,7 @@ use super::link::wait_until;
 use super::state::{Job, Outcome};
 use crate::axi::{AxiError, AxiTarget, BURST, MemorySpan};
 use crate::fault::FaultKind;
-use crate::function::DmaFault;
+use crate::function::{CardRange, DmaFault};
 use crate::limited::warn_limited;
 use jitney_xdma_spec::descriptor::MAX_LENGTH;
 use jitney_xdma_spec::status::{axi, pcie};
@@ -20,6 +20,9 @@ use std::time::Instant;
 /// The most bytes that are moved between two looks at whether the engine was stopped: a fraction of a millisecond. A copy
 /// of this size was measured to be a tenth faster than one of 1 MiB.
 const PIECE: u64 = 256 << 10;
+/// The same when so much was moved already that no cache holds it: such copies go past the caches, in larger pieces.
+const LARGE_PIECE: u64 = 2 << 20;
+const MANY: u64 = 16 << 20;
 
 /// A burst's bytes on their way.
 const BUFFER: usize = 4096;
@@ -33,8 +36,8 @@ pub(super) struct Engine<'a> {
     pub(super) channel: u8,
     /// The engine had nothing to do before, so that nothing was fetched ahead.
     pub(super) was_idle: bool,
-    /// Since when it has had data to move without a break.
-    pub(super) busy_since: &'a Cell<Instant>,
+    /// What it has done without a break.
+    pub(super) busy: &'a Busy,
     /// Whether a reset has ended the run that the descriptor belongs to.
     pub(super) is_reset: &'a dyn Fn() -> bool,
     /// Whether that run has ended, by a reset or because RUN was cleared.
@@ -43,6 +46,26 @@ pub(super) struct Engine<'a> {
     pub(super) bell: &'a Arc<Bell>,
     /// Held while such a port is asked.
     pub(super) polling: &'a Mutex<()>,
+}
+
+/// Data that an engine moves without a break.
+#[derive(Debug)]
+pub(super) struct Busy {
+    since: Cell<Instant>,
+    /// How many bytes so far.
+    moved: Cell<u64>,
+}
+
+impl Busy {
+    pub(super) fn new() -> Self {
+        Self { since: Cell::new(Instant::now()), moved: Cell::new(0) }
+    }
+
+    /// There was a break.
+    pub(super) fn begin(&self) {
+        self.since.set(Instant::now());
+        self.moved.set(0);
+    }
 }
 
 /// What an engine keeps from one descriptor to the next.
@@ -87,9 +110,11 @@ impl Engine<'_> {
             return Outcome::Refused(refused);
         }
         let length = u64::from(descriptor.length & MAX_LENGTH);
-        if let Some(link) = self.card.link.as_ref().filter(|_| self.was_idle) {
-            wait_until(link.first_data(self.direction), self.is_reset);
-            self.busy_since.set(Instant::now());
+        if self.was_idle {
+            if let Some(link) = &self.card.link {
+                wait_until(link.first_data(self.direction), self.is_reset);
+            }
+            self.busy.begin();
         }
         let moved = if fault == Some(FaultKind::Data) {
             Err(Ended::Errors(self.source_error()))
@@ -184,12 +209,14 @@ impl Engine<'_> {
     /// Moves the beginning of `length` bytes, as far as one piece goes: says how many they were.
     fn piece(&self, target: &dyn AxiTarget, iova: u64, address: u64, length: u64) -> Result<u64, Ended> {
         let memory = target.memory(address, length);
-        let most = memory.map_or(BURST - address % BURST, |span| span.length.min(PIECE)).min(length);
+        let piece = if self.busy.moved.get() < MANY { PIECE } else { LARGE_PIECE };
+        let most = memory.map_or(BURST - address % BURST, |span| span.length.min(piece)).min(length);
         let most = self.piece_of(most)?;
         self.over_link(most, || match memory {
             Some(span) => self.copy(iova, span, most),
             None => self.burst(target, iova, address, most),
         })?;
+        self.busy.moved.update(|moved| moved.saturating_add(most));
         Ok(most)
     }
 
@@ -209,7 +236,7 @@ impl Engine<'_> {
     ) -> Result<(), Ended> {
         let Some(link) = &self.card.link else { return moving() };
         let sizes = self.card.host.packet_sizes();
-        let carried = link.reserve(self.direction, length, sizes, self.busy_since.get());
+        let carried = link.reserve(self.direction, length, sizes, self.busy.since.get());
         moving()?;
         wait_until(carried, self.is_reset);
         Ok(())
@@ -217,10 +244,16 @@ impl Engine<'_> {
 
     /// Copies between the host and memory of the card.
     fn copy(&self, iova: u64, span: MemorySpan<'_>, length: u64) -> Result<(), Ended> {
-        let (host, memory) = (&self.card.host, span.memory.mapping());
+        let host = &self.card.host;
+        let card = CardRange {
+            memory: span.memory.mapping(),
+            offset: span.offset,
+            length,
+            past_caches: self.busy.moved.get() >= MANY,
+        };
         match self.direction {
-            Direction::HostToCard => host.read_to(iova, memory, span.offset, length, &self.live()),
-            Direction::CardToHost => host.write_from(iova, memory, span.offset, length, &self.live()),
+            Direction::HostToCard => host.read_to(iova, card, &self.live()),
+            Direction::CardToHost => host.write_from(iova, card, &self.live()),
         }
         .map_err(|fault| self.host_fault(fault))
     }

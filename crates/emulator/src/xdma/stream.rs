@@ -170,7 +170,7 @@ impl Engine<'_> {
                 Poll::Ready(ready) => return Ok(ready),
                 // A fuzz target has one thread: nobody would come.
                 Poll::Pending if cfg!(fuzzing) => return Err(how),
-                Poll::Pending if self.bell.wait(deadline) => self.busy_since.set(Instant::now()),
+                Poll::Pending if self.bell.wait(deadline) => self.busy.begin(),
                 Poll::Pending => return Err(Ended::Flushed),
             }
         }

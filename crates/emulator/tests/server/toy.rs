@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use jitney_emulator::{
-    BarDescription, Description, Function, Host, InterruptKinds, Live, Mappable, Msix, Options, Server,
-    ServerError,
+    BarDescription, CardRange, Description, Function, Host, InterruptKinds, Live, Mappable, Msix, Options,
+    Server, ServerError,
 };
 use jitney_memory::{Mapping, Memfd, PageSize};
 
@@ -115,14 +115,16 @@ impl Toy {
             let (iova, length) = (inner.iova.load(SeqCst), u64::from(inner.length.load(SeqCst)));
             let live: Live<'_> = &|| true;
             let outcome = match command {
-                FROM_HOST => inner.host.read_to(iova, &inner.card, 0, length, live),
-                TO_HOST => inner.host.write_from(iova, &inner.card, 0, length, live),
+                FROM_HOST => inner.host.read_to(iova, CardRange::new(&inner.card, 0, length), live),
+                TO_HOST => inner.host.write_from(iova, CardRange::new(&inner.card, 0, length), live),
                 WORD => inner.host.write_word(iova, length as u32, live),
                 _ => loop {
                     if !inner.running.load(SeqCst) {
                         break Ok(());
                     }
-                    if let Err(fault) = inner.host.write_from(iova, &inner.card, 0, length, live) {
+                    if let Err(fault) =
+                        inner.host.write_from(iova, CardRange::new(&inner.card, 0, length), live)
+                    {
                         break Err(fault);
                     }
                 },

@@ -1,6 +1,6 @@
 //! A host that is nothing but a piece of memory, and notes what it is asked.
 
-use crate::function::{DmaFault, Host, InterruptKind, Live, PacketSizes};
+use crate::function::{CardRange, DmaFault, Host, InterruptKind, Live, PacketSizes};
 use jitney_memory::Mapping;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -144,33 +144,19 @@ impl FakeHost {
 }
 
 impl Host for FakeHost {
-    fn read_to(
-        &self,
-        iova: u64,
-        card: &Mapping,
-        card_offset: u64,
-        length: u64,
-        _: Live<'_>,
-    ) -> Result<(), DmaFault> {
+    fn read_to(&self, iova: u64, card: CardRange<'_>, _: Live<'_>) -> Result<(), DmaFault> {
         self.gate.pass();
         self.copies.fetch_add(1, Ordering::SeqCst);
-        let offset = Self::offset(iova, length)?;
-        self.memory.copy_to(offset, card, card_offset, length as usize).unwrap();
+        let offset = Self::offset(iova, card.length)?;
+        self.memory.copy_to(offset, card.memory, card.offset, card.length as usize).unwrap();
         Ok(())
     }
 
-    fn write_from(
-        &self,
-        iova: u64,
-        card: &Mapping,
-        card_offset: u64,
-        length: u64,
-        _: Live<'_>,
-    ) -> Result<(), DmaFault> {
+    fn write_from(&self, iova: u64, card: CardRange<'_>, _: Live<'_>) -> Result<(), DmaFault> {
         self.gate.pass();
         self.copies.fetch_add(1, Ordering::SeqCst);
-        let offset = Self::offset(iova, length)?;
-        card.copy_to(card_offset, &self.memory, offset, length as usize).unwrap();
+        let offset = Self::offset(iova, card.length)?;
+        card.memory.copy_to(card.offset, &self.memory, offset, card.length as usize).unwrap();
         Ok(())
     }
 

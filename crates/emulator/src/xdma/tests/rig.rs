@@ -24,7 +24,7 @@ pub(super) struct Rig {
 }
 
 fn memory() -> Arc<dyn AxiTarget> {
-    Arc::new(CardMemory::new("card", CARD).unwrap())
+    Arc::new(CardMemory::new(CARD).unwrap())
 }
 
 pub(super) const H2C0: Channel = Channel(Direction::HostToCard, 0);

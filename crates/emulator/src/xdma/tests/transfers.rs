@@ -310,7 +310,7 @@ fn the_write_back_is_waited_for_when_busy_is_looked_at() {
 
 #[test]
 fn a_pcie_link_is_shared_by_its_channels() {
-    let target = std::sync::Arc::new(crate::axi::CardMemory::new("card", CARD).unwrap());
+    let target = std::sync::Arc::new(crate::axi::CardMemory::new(CARD).unwrap());
     let interface = crate::xdma::Interface::MemoryMapped { h2c: 2, c2h: 1, target };
     let rig = Rig::build(interface, |config| config.link = Some("gen2x4".parse().unwrap()));
     let h2c1 = Channel(Direction::HostToCard, 1);
