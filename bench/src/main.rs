@@ -9,6 +9,7 @@
 mod echo;
 mod figure;
 mod processes;
+mod processor;
 mod progress;
 mod report;
 mod rounds;

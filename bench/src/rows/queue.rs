@@ -3,6 +3,7 @@
 use super::Wish;
 use crate::figure::{Bar, Figure, Unit};
 use crate::processes::Board;
+use crate::processor;
 use crate::rounds::{Rounds, timed};
 use anyhow::Context;
 use jitney_broker::Bus;
@@ -30,7 +31,7 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let mut figures = depths(wish, &xdma, &buffer)?;
     figures.push(both_ways(wish, &xdma, &buffer)?);
     figures.push(awaited(wish, &xdma, &buffer)?);
-    figures.push(woken(wish)?);
+    figures.push(processor::on_one(|| woken(wish))?);
     figures.push(own_time(wish)?);
     Ok(figures)
 }

@@ -4,6 +4,7 @@ use super::Wish;
 use crate::echo::Echo;
 use crate::figure::{Bar, Figure, Unit};
 use crate::processes::Board;
+use crate::processor;
 use crate::rounds::{Rounds, timed};
 use anyhow::{Context, ensure};
 use jitney_broker::Bus;
@@ -16,6 +17,10 @@ const REGISTER: u64 = 0;
 const READS: u32 = 5000;
 
 pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
+    processor::on_one(|| reads(wish))
+}
+
+fn reads(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir().context("a folder for sockets")?;
     let board = Board::start("nitefury", folder.path())?;
     let bus = Bus::alone(&[board.address()])?;
