@@ -6,7 +6,7 @@ use crate::processes::Board;
 use crate::rounds::{Rounds, timed};
 use anyhow::{Context, ensure};
 use jitney_broker::Bus;
-use jitney_xdma::{Error, Overrun};
+use jitney_xdma::{Error, Overrun, Piece};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,18 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let board = jitney_boards::identify(&card)?;
     board.stream_switch()?.lease()?.set_routes(&[Some(1), Some(0)])?;
     let xdma = board.xdma()?;
-    let (h2c, c2h) = (xdma.h2c(0)?, xdma.c2h(1)?);
+    // Who waits sleeps: the engines need the processors.
+    let (h2c, c2h) = (xdma.h2c(0)?.adaptive()?, xdma.c2h(1)?.adaptive()?);
     let (source, target) = (bus.dma_buffer(PACKET)?, bus.dma_buffer(16 * PACKET)?);
     let place = |number: u64| number % 16 * PACKET..(number % 16 + 1) * PACKET;
     let loopback = || {
         thread::scope(|scope| {
             let sent = scope.spawn(|| -> Result<(), Error> {
-                let pending: Result<Vec<_>, _> =
-                    (0..PACKETS).map(|_| h2c.submit(&source, 0..PACKET, 0)).collect();
-                pending?.into_iter().try_for_each(|pending| pending.wait().map(drop))
+                let packets = (0..PACKETS).map(|_| Piece::new(&source, 0..PACKET, 0));
+                h2c.submit_batch(packets)?.into_iter().try_for_each(|pending| pending.wait().map(drop))
             });
-            let armed: Result<Vec<_>, _> =
-                (0..PACKETS).map(|number| c2h.receive(&target, place(number))).collect();
-            let received = armed?.into_iter().try_for_each(|pending| pending.wait().map(drop));
+            let armed = c2h.receive_batch(&target, (0..PACKETS).map(place));
+            let received = armed.and_then(|armed| armed.into_iter().try_for_each(|one| one.wait().map(drop)));
             sent.join().map_or(received.clone(), |sent| sent.and(received))
         })
     };

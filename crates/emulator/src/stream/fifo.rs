@@ -2,6 +2,7 @@
 
 use super::{Received, StreamSink, StreamSource};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -14,13 +15,48 @@ pub struct Fifo {
 
 #[derive(Debug, Default)]
 struct State {
-    bytes: VecDeque<u8>,
-    /// Where packets end, counted from the first byte that ever came in.
-    ends: VecDeque<u64>,
-    /// How many bytes have gone out.
-    taken: u64,
+    chunks: VecDeque<Chunk>,
+    /// Bytes in them.
+    held: usize,
+    /// Buffers that nobody needs now.
+    spare: Vec<Vec<u8>>,
     sender: Option<Waker>,
     receiver: Option<Waker>,
+}
+
+/// Bytes of one packet.
+#[derive(Debug)]
+struct Chunk {
+    buffer: Vec<u8>,
+    /// Which of them have not gone out.
+    left: Range<usize>,
+    /// The last of them ends the packet.
+    last: bool,
+}
+
+/// Small pieces of a packet are put together up to this many bytes.
+const CHUNK: usize = 16 << 10;
+/// Buffers that are kept for later.
+const SPARE: usize = 8;
+
+impl State {
+    /// The chunk whose packet goes on, with room for `more` bytes; a new one if there is none.
+    fn back(&mut self, more: usize) -> &mut Chunk {
+        let goes_on =
+            self.chunks.back().is_some_and(|back| !back.last && back.left.end.saturating_add(more) <= CHUNK);
+        if !goes_on {
+            let buffer = self.spare.pop().unwrap_or_default();
+            self.chunks.push_back(Chunk { buffer, left: 0..0, last: false });
+        }
+        let at = self.chunks.len() - 1;
+        &mut self.chunks[at]
+    }
+
+    fn keep(&mut self, buffer: Vec<u8>) {
+        if self.spare.len() < SPARE {
+            self.spare.push(buffer);
+        }
+    }
 }
 
 impl Fifo {
@@ -49,20 +85,54 @@ impl Fifo {
     /// Takes the beginning of `data` if there is room for `least` bytes of it.
     fn take(&self, context: &mut Context<'_>, data: &[u8], last: bool, least: usize) -> Poll<usize> {
         let mut state = self.state();
-        let room = (self.capacity - state.bytes.len()).min(data.len());
+        let room = (self.capacity - state.held).min(data.len());
         if room < least {
             state.sender = Some(context.waker().clone());
             return Poll::Pending;
         }
-        state.bytes.extend(&data[..room]);
-        if last && room == data.len() {
-            let end = state.taken + state.bytes.len() as u64;
-            state.ends.push_back(end);
-        }
+        let chunk = state.back(room);
+        chunk.buffer.truncate(chunk.left.end);
+        chunk.buffer.extend_from_slice(&data[..room]);
+        chunk.left.end = chunk.buffer.len();
+        chunk.last = last && room == data.len();
+        state.held += room;
         let receiver = state.receiver.take();
         drop(state);
         receiver.into_iter().for_each(Waker::wake);
         Poll::Ready(room)
+    }
+
+    /// Takes a buffer as it is, if there is room for all that is asked for.
+    fn take_buffer(&self, buffer: &mut Vec<u8>, length: usize, last: bool) -> bool {
+        let mut state = self.state();
+        if self.capacity - state.held < length {
+            return false;
+        }
+        let spare = state.spare.pop().unwrap_or_default();
+        let buffer = std::mem::replace(buffer, spare);
+        state.chunks.push_back(Chunk { buffer, left: 0..length, last });
+        state.held += length;
+        let receiver = state.receiver.take();
+        drop(state);
+        receiver.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// Gives a chunk of at most `most` bytes as it is, if that comes next.
+    fn give_buffer(&self, buffer: &mut Vec<u8>, most: usize) -> Option<Received> {
+        let mut state = self.state();
+        let front = state.chunks.front()?;
+        if front.left.start > 0 || front.left.len() > most || front.left.len() < CHUNK {
+            return None;
+        }
+        let Chunk { buffer: filled, left, last } = state.chunks.pop_front()?;
+        state.held -= left.len();
+        let empty = std::mem::replace(buffer, filled);
+        state.keep(empty);
+        let sender = state.sender.take();
+        drop(state);
+        sender.into_iter().for_each(Waker::wake);
+        Some(Received { length: left.len(), last })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -81,10 +151,24 @@ impl StreamSink for Fifo {
         self.take(context, data, last, 1)
     }
 
+    fn poll_send_buffer(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        length: usize,
+        last: bool,
+    ) -> Poll<usize> {
+        let length = length.min(buffer.len());
+        if length >= CHUNK && self.take_buffer(buffer, length, last) {
+            return Poll::Ready(length);
+        }
+        self.poll_send(context, &buffer[..length], last)
+    }
+
     fn reset(&self) {
         let mut state = self.state();
-        state.bytes.clear();
-        state.ends.clear();
+        state.chunks.clear();
+        state.held = 0;
         drop(state);
         self.wake();
     }
@@ -93,26 +177,44 @@ impl StreamSink for Fifo {
 impl StreamSource for Fifo {
     fn poll_receive(&self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<Received> {
         let mut state = self.state();
-        if state.bytes.is_empty() {
+        let mut length = 0;
+        let mut last = false;
+        while !last && length < into.len() {
+            let Some(front) = state.chunks.front_mut() else { break };
+            let part = front.left.len().min(into.len() - length);
+            let from = front.left.start;
+            into[length..length + part].copy_from_slice(&front.buffer[from..from + part]);
+            front.left.start += part;
+            length += part;
+            if front.left.is_empty() {
+                last = front.last;
+                if let Some(Chunk { buffer, .. }) = state.chunks.pop_front() {
+                    state.keep(buffer);
+                }
+            }
+        }
+        if length == 0 {
             state.receiver = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let to_end = state.ends.front().map(|end| usize::try_from(end - state.taken).unwrap_or(usize::MAX));
-        let length = into.len().min(state.bytes.len()).min(to_end.unwrap_or(usize::MAX));
-        let (front, back) = state.bytes.as_slices();
-        let in_front = front.len().min(length);
-        into[..in_front].copy_from_slice(&front[..in_front]);
-        into[in_front..length].copy_from_slice(&back[..length - in_front]);
-        state.bytes.drain(..length);
-        state.taken += length as u64;
-        let last = to_end == Some(length);
-        if last {
-            state.ends.pop_front();
-        }
+        state.held -= length;
         let sender = state.sender.take();
         drop(state);
         sender.into_iter().for_each(Waker::wake);
         Poll::Ready(Received { length, last })
+    }
+
+    fn poll_receive_buffer(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Received> {
+        let most = most.min(buffer.len());
+        match self.give_buffer(buffer, most) {
+            Some(received) => Poll::Ready(received),
+            None => self.poll_receive(context, &mut buffer[..most]),
+        }
     }
 
     fn reset(&self) {
@@ -157,7 +259,65 @@ mod tests {
         assert_eq!(receive(&fifo, 4), Some((vec![8; 2], true)));
     }
 
+    #[test]
+    fn a_buffer_goes_through_as_it_is() {
+        let fifo = Fifo::default();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut buffer = vec![7; 2 * CHUNK];
+        let sent_from = buffer.as_ptr();
+        assert_eq!(fifo.poll_send_buffer(&mut context, &mut buffer, CHUNK + 1, true), Poll::Ready(CHUNK + 1));
+        let mut into = vec![0; 2 * CHUNK];
+        let received = fifo.poll_receive_buffer(&mut context, &mut into, 2 * CHUNK);
+        assert_eq!(received, Poll::Ready(Received { length: CHUNK + 1, last: true }));
+        assert_eq!((into.as_ptr(), &into[..CHUNK + 1]), (sent_from, &[7; CHUNK + 1][..]));
+        assert!(fifo.poll_receive_buffer(&mut context, &mut into, 1).is_pending());
+    }
+
     proptest! {
+        /// By buffers, too, of which some go through as they are, and some do not fit.
+        #[test]
+        fn packets_in_buffers_stay_whole(
+            lengths in proptest::collection::vec(1usize..3 * CHUNK, 1..12),
+            capacity in CHUNK..5 * CHUNK,
+            receives in proptest::collection::vec((1usize..3 * CHUNK, any::<bool>()), 1..8),
+        ) {
+            let packets: Vec<Vec<u8>> = (0u8..)
+                .zip(&lengths)
+                .map(|(number, length)| (0..*length).map(|at| (at % 251) as u8 ^ number).collect())
+                .collect();
+            let fifo = Fifo::new(capacity);
+            let mut context = Context::from_waker(Waker::noop());
+            let (mut came, mut packet) = (Vec::new(), Vec::new());
+            let mut receives = receives.iter().cycle();
+            let mut take = |packet: &mut Vec<u8>, came: &mut Vec<Vec<u8>>| {
+                let (most, as_buffer) = *receives.next().unwrap();
+                let mut buffer = vec![0; most];
+                let polled = match as_buffer {
+                    true => fifo.poll_receive_buffer(&mut Context::from_waker(Waker::noop()), &mut buffer, most),
+                    false => fifo.poll_receive(&mut Context::from_waker(Waker::noop()), &mut buffer),
+                };
+                let Poll::Ready(Received { length, last }) = polled else { return false };
+                packet.extend(&buffer[..length]);
+                if last {
+                    came.push(std::mem::take(packet));
+                }
+                true
+            };
+            for sent in &packets {
+                let mut done = 0;
+                while done < sent.len() {
+                    let mut buffer = sent[done..].to_vec();
+                    let length = buffer.len();
+                    match fifo.poll_send_buffer(&mut context, &mut buffer, length, true) {
+                        Poll::Ready(count) => done += count,
+                        Poll::Pending => prop_assert!(take(&mut packet, &mut came)),
+                    }
+                }
+            }
+            while take(&mut packet, &mut came) {}
+            prop_assert_eq!(came, packets);
+        }
+
         /// However packets are cut up on either side, they come out as they went in.
         #[test]
         fn packets_stay_whole(

@@ -25,6 +25,19 @@ pub trait StreamSink: Send + Sync {
     /// set, the last byte of `data` ends a packet (TLAST).
     fn poll_send(&self, context: &mut Context<'_>, data: &[u8], last: bool) -> Poll<usize>;
 
+    /// The same with the first `length` bytes of `buffer`: the fast way for a port that keeps the buffer as it is, and leaves
+    /// another one in its place.
+    fn poll_send_buffer(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        length: usize,
+        last: bool,
+    ) -> Poll<usize> {
+        let length = length.min(buffer.len());
+        self.poll_send(context, &buffer[..length], last)
+    }
+
     /// The card's reset reaches the port: what it holds is lost.
     fn reset(&self) {}
 }
@@ -36,6 +49,18 @@ pub trait StreamSource: Send + Sync {
     /// Fills the beginning of `into`, which is never empty, and says how far: one byte at least, and none behind the end of
     /// a packet.
     fn poll_receive(&self, context: &mut Context<'_>, into: &mut [u8]) -> Poll<Received>;
+
+    /// The same into the first `most` bytes of `buffer`: the fast way for a port that has such a buffer already, and keeps
+    /// this one in its place.
+    fn poll_receive_buffer(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Received> {
+        let most = most.min(buffer.len());
+        self.poll_receive(context, &mut buffer[..most])
+    }
 
     /// The card's reset reaches the port: what it holds is lost.
     fn reset(&self) {}

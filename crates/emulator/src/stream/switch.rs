@@ -159,6 +159,21 @@ impl StreamSink for Port {
         self.shared.slaves[self.number].poll_send(context, data, last)
     }
 
+    fn poll_send_buffer(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        length: usize,
+        last: bool,
+    ) -> Poll<usize> {
+        let routing = self.shared.routing();
+        if !routing.routes.contains(&Some(self.number)) {
+            self.shared.wait(context);
+            return Poll::Pending;
+        }
+        self.shared.slaves[self.number].poll_send_buffer(context, buffer, length, last)
+    }
+
     fn reset(&self) {
         self.shared.reset();
     }
@@ -172,6 +187,20 @@ impl StreamSource for Port {
             return Poll::Pending;
         };
         self.shared.slaves[slave].poll_receive(context, into)
+    }
+
+    fn poll_receive_buffer(
+        &self,
+        context: &mut Context<'_>,
+        buffer: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<Received> {
+        let routing = self.shared.routing();
+        let Some(slave) = routing.routes[self.number] else {
+            self.shared.wait(context);
+            return Poll::Pending;
+        };
+        self.shared.slaves[slave].poll_receive_buffer(context, buffer, most)
     }
 
     fn reset(&self) {

@@ -42,11 +42,12 @@ impl Engine<'_> {
             })?;
             done += piece;
             let last = descriptor.control.end_of_packet() && done == length;
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let sent = self
-                    .wait(self.is_reset, Ended::Never, None, |context| sink.poll_send(context, rest, last))?;
-                rest = &rest[sent.clamp(1, rest.len())..];
+            let length = bytes.len();
+            let send = |context: &mut Context<'_>| sink.poll_send_buffer(context, buffer, length, last);
+            let mut sent = self.wait(self.is_reset, Ended::Never, None, send)?.max(1);
+            while let Some(rest @ [_, ..]) = buffer.get(sent..length) {
+                let send = |context: &mut Context<'_>| sink.poll_send(context, rest, last);
+                sent += self.wait(self.is_reset, Ended::Never, None, send)?.max(1);
             }
         }
         Ok(length)
@@ -74,9 +75,9 @@ impl Engine<'_> {
         let (mut done, mut last) = (0, false);
         while done < room && !last {
             let piece = self.piece_of(PIECE.min(room - done))?;
-            let bytes = part(buffer, piece);
-            let Some(received) = self.next(source, bytes, done > 0, &mut fault)? else { break };
-            let bytes = &bytes[..received.length.min(bytes.len())];
+            let most = part(buffer, piece).len();
+            let Some(received) = self.next(source, (buffer, most), done > 0, &mut fault)? else { break };
+            let bytes = &buffer[..received.length.min(most).min(buffer.len())];
             self.over_link(bytes.len() as u64, || {
                 let written = self.card.host.write(descriptor.destination + done, bytes, &self.live());
                 written.map_err(|fault| self.host_fault(fault))
@@ -100,7 +101,7 @@ impl Engine<'_> {
     fn next(
         &self,
         source: &dyn StreamSource,
-        bytes: &mut [u8],
+        (buffer, most): (&mut Vec<u8>, usize),
         begun: bool,
         fault: &mut Option<FaultKind>,
     ) -> Result<Option<Received>, Ended> {
@@ -109,8 +110,8 @@ impl Engine<'_> {
         }
         let timeout = if begun { self.card.config.flush_timeout() } else { None };
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let received = self
-            .wait(self.is_stopped, Ended::Abandoned, deadline, |context| source.poll_receive(context, bytes));
+        let receive = |context: &mut Context<'_>| source.poll_receive_buffer(context, buffer, most);
+        let received = self.wait(self.is_stopped, Ended::Abandoned, deadline, receive);
         let Received { length, last } = match received {
             Err(Ended::Flushed) => return Ok(None),
             received => received?,
