@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::error::{Error, Result};
+use crate::kernel_signal;
 
 /// An `eventfd(2)`: a counter that one side adds to and another takes from and waits for.
 #[derive(Debug)]
@@ -40,13 +41,20 @@ impl EventFd {
             .map_err(|errno| Error::system("F_DUPFD_CLOEXEC", "of an event", errno))
     }
 
-    /// Adds one to what is pending and wakes whoever waits.
+    /// Adds one to what is pending and wakes whoever waits. Never waits itself, also where somebody else has the event who clears
+    /// its flags and fills it.
     ///
     /// # Errors
     /// What `write` answers. A counter that is full is no error: the event is pending.
     pub fn signal(&self) -> Result<()> {
-        if self.shared && !self.has_room()? {
-            return Ok(());
+        if self.shared {
+            match kernel_signal::signal(&self.descriptor) {
+                Some(signalled) => {
+                    return signalled.map_err(|errno| Error::system("io_submit", "to an event", errno));
+                }
+                None if !self.has_room()? => return Ok(()),
+                None => {}
+            }
         }
         match retry_on_intr(|| rustix::io::write(&self.descriptor, &1_u64.to_ne_bytes())) {
             Ok(_) | Err(Errno::AGAIN) => Ok(()),
@@ -54,8 +62,8 @@ impl EventFd {
         }
     }
 
-    /// Whether a write would not wait. Whoever else has the event can clear O_NONBLOCK and fill it, and does not keep us by that: both
-    /// would have to happen between this and the write.
+    /// Whether a write would not wait, for kernels without anything better: whoever else has the event could still clear
+    /// O_NONBLOCK and fill it between this and the write.
     fn has_room(&self) -> Result<bool> {
         let system = |errno| Error::system("F_SETFL", "of a shared event", errno);
         let flags = rustix::fs::fcntl_getfl(&self.descriptor).map_err(system)?;

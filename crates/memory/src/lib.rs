@@ -27,6 +27,7 @@ mod error;
 mod event;
 mod hugetlb;
 mod inherited;
+mod kernel_signal;
 mod mapped;
 mod mapping;
 mod memfd;

@@ -68,7 +68,45 @@ fn a_shared_event_that_somebody_filled_keeps_nobody() {
     rustix::fs::fcntl_setfl(&theirs, flags - rustix::fs::OFlags::NONBLOCK).unwrap();
     rustix::io::write(&theirs, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     ours.signal().unwrap();
-    assert_eq!(theirs.take().unwrap(), u64::MAX - 1);
+    ours.signal().unwrap();
+    assert!(theirs.take().unwrap() >= u64::MAX - 1);
     ours.signal().unwrap();
     assert_eq!(theirs.take().unwrap(), 1);
+}
+
+/// However quick somebody is who fills the counter and clears the flag.
+#[test]
+fn nobody_makes_a_signal_wait() {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+    use std::time::{Duration, Instant};
+    let theirs = EventFd::new().unwrap();
+    let ours = EventFd::try_from(theirs.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    let (signals, end) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !end.load(SeqCst) {
+                ours.signal().unwrap();
+                signals.fetch_add(1, SeqCst);
+            }
+        });
+        let flags = fcntl_getfl(&theirs).unwrap();
+        let mut waits = false;
+        for _ in 0..1000 {
+            fcntl_setfl(&theirs, flags | OFlags::NONBLOCK).unwrap();
+            theirs.take().unwrap();
+            let _ = rustix::io::write(&theirs, &(u64::MAX - 1).to_ne_bytes());
+            fcntl_setfl(&theirs, flags - OFlags::NONBLOCK).unwrap();
+            let (since, before) = (Instant::now(), signals.load(SeqCst));
+            while signals.load(SeqCst) < before + 2 && !waits {
+                waits = since.elapsed() > Duration::from_secs(5);
+                std::thread::yield_now();
+            }
+        }
+        end.store(true, SeqCst);
+        // One that waits is let go, so that this ends in any case.
+        fcntl_setfl(&theirs, flags | OFlags::NONBLOCK).unwrap();
+        theirs.take().unwrap();
+        assert!(!waits, "a signal waits");
+    });
 }
