@@ -100,6 +100,11 @@ impl Link {
         &self.client
     }
 
+    /// How long the client has to do what is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// The connection's own end, to read from.
     pub(crate) fn socket(&self) -> &UnixStream {
         &self.socket

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio_user::{FrameError, Frames, Header, HeaderFlags, MAX_MESSAGE_FDS, errno};
@@ -53,6 +54,7 @@ fn converse(board: &Board, link: &Arc<Link>, arrival: Arrival) -> Result<(), End
     let mut session = Session::new(board, link, arrival);
     let mut frames = Frames::new();
     let mut descriptors: Vec<OwnedFd> = Vec::new();
+    let mut greeting = Some(Instant::now());
     loop {
         let message = match frames.next_message() {
             Ok(message) => message,
@@ -61,6 +63,9 @@ fn converse(board: &Board, link: &Arc<Link>, arrival: Arrival) -> Result<(), End
         if let Some(message) = message {
             let size = message.header.size;
             session.handle(message, &mut descriptors)?;
+            if session.is_open() && greeting.take().is_some() {
+                link.socket().set_read_timeout(None).map_err(End::Clock)?;
+            }
             if !frames.is_partial() {
                 // What nobody took is nobody's.
                 descriptors.clear();
@@ -74,8 +79,17 @@ fn converse(board: &Board, link: &Arc<Link>, arrival: Arrival) -> Result<(), End
         let mut first = [0; FIRST];
         let at_start = !frames.is_partial();
         let space = if at_start { &mut first[..] } else { frames.space() };
+        if let Some(since) = greeting {
+            // Of connections there are only so many: one that says nothing does not keep its place.
+            let left = link.patience().saturating_sub(since.elapsed());
+            if left.is_zero() {
+                return Err(End::Silent(link.patience()));
+            }
+            link.socket().set_read_timeout(Some(left)).map_err(End::Clock)?;
+        }
         let part = match descriptors::receive(link.socket(), space, room, Wait::Block) {
             Ok(part) => part,
+            Err(error) if error.would_block() => continue,
             Err(error) if error.peer_gone() => return Ok(()),
             Err(error) => return Err(error.into()),
         };

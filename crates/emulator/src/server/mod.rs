@@ -109,7 +109,8 @@ pub enum ServerError {
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// How long a client may take to answer when the board asks for memory that only the client can reach, and to take
-    /// the answers to its own questions, before the one fails and the other ends its connection.
+    /// the answers to its own questions, before the one fails and the other ends its connection; and to say which version
+    /// it speaks.
     pub patience: Duration,
     /// A posted write that the host refuses (not mapped, read-only, a file that was shortened) is an error that the
     /// function sees. On PCIe, and here unless this is asked for, it is dropped: the function goes on and reports success,

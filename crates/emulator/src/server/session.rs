@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jitney_memory::EventFd;
 use jitney_vfio_user::{
@@ -53,6 +54,12 @@ pub(crate) enum End {
     /// The client does not take its answers.
     #[error(transparent)]
     Send(#[from] jitney_memory::Error),
+    /// The time that it has cannot be limited.
+    #[error("SO_RCVTIMEO: {0}")]
+    Clock(std::io::Error),
+    /// The client has not said which version it speaks.
+    #[error("no version was agreed on within {0:?}")]
+    Silent(Duration),
     /// The client does not speak this protocol, or not this version.
     #[error("message {id}: {reason}")]
     Nonsense {
@@ -80,6 +87,11 @@ impl<'a> Session<'a> {
     /// A connection that has said nothing yet.
     pub(crate) fn new(board: &'a Board, link: &'a Arc<Link>, arrival: Arrival) -> Self {
         Self { board, link, arrival, open: false, maps: false, out: Vec::new() }
+    }
+
+    /// Whether the version has been agreed on.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open
     }
 
     /// Does what a message asks and answers it. A command that uses descriptors takes all of those that have come.

@@ -54,8 +54,8 @@ impl Engine<'_> {
     }
 
     /// C2H: fills the descriptor's memory from `source` up to its end or that of a packet, and then its slot; says how many
-    /// bytes came. Clearing RUN abandons a descriptor that waits for data; one that has some is closed after the time that
-    /// the config block has for it.
+    /// bytes came. Clearing RUN abandons a descriptor that waits for data; one that has some is closed with that, as it is
+    /// after the time that the config block has for it.
     ///
     /// Data comes in whole beats, but for the end of a packet: memory that is no multiple of the data path long is written
     /// beyond its end, as cards do.
@@ -76,7 +76,13 @@ impl Engine<'_> {
         while done < room && !last {
             let piece = self.piece_of(PIECE.min(room - done))?;
             let most = part(buffer, piece).len();
-            let Some(received) = self.next(source, (buffer, most), done > 0, &mut fault)? else { break };
+            let received = match self.next(source, (buffer, most), done > 0, &mut fault) {
+                Ok(Some(received)) => received,
+                Ok(None) => break,
+                // What came already is the host's.
+                Err(Ended::Abandoned) if done > 0 && self.live()() => break,
+                Err(ended) => return Err(ended),
+            };
             let bytes = &buffer[..received.length.min(most).min(buffer.len())];
             self.over_link(bytes.len() as u64, || {
                 let written = self.card.host.write(descriptor.destination + done, bytes, &self.live());

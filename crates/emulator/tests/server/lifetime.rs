@@ -86,6 +86,23 @@ fn more_connections_than_may_be_are_hung_up_on() {
 }
 
 #[test]
+fn who_says_nothing_does_not_keep_others_out() {
+    let server = Fixture::with_options(|options| options.connections = 4);
+    let mut open = server.open();
+    let silent: Vec<Client> = (0..3).map(|_| server.connect()).collect();
+    // One of them begins to speak, and takes its time.
+    std::io::Write::write_all(&mut &silent[0].socket, &[1, 0]).unwrap();
+    eventually("they keep their places", || {
+        let mut client = server.connect();
+        client.try_open() && client.get(toy::ID) == toy::ID_VALUE
+    });
+    // As long as its time to speak once more: who has spoken may be silent.
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    assert_eq!(open.get(toy::ID), toy::ID_VALUE);
+    drop(silent);
+}
+
+#[test]
 fn a_socket_of_a_live_server_is_taken() {
     let server = Fixture::new();
     let again = Toy::serve(&server.path, Options::default(), InterruptKinds::default());

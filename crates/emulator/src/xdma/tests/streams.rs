@@ -201,6 +201,26 @@ fn an_armed_channel_goes_idle_when_run_falls_and_loses_nothing() {
     assert_eq!(rig.host.bytes(IN, 48), [5; 48]);
 }
 
+/// The end of a packet comes when its beginning is with the host already.
+#[test]
+fn a_descriptor_that_has_begun_is_closed_when_run_falls() {
+    let rig = loopback();
+    arm(&rig, C2H0, &[4096, 4096]);
+    rig.host.set_bytes(OUT, &[5; 48]);
+    send(&rig, H2C0, &[(48, false)]);
+    rig.wait_idle(H2C0);
+    rig.wait_until("data", || (rig.host.bytes(IN, 48) == [5; 48]).then_some(()));
+    assert_eq!(slot(&rig, 0), None, "the packet goes on");
+    rig.clear_run(C2H0);
+    rig.wait_idle(C2H0);
+    assert_eq!((slot(&rig, 0), rig.host.word(C2H_WORD)), (Some((48, false)), 1));
+    send(&rig, H2C0, &[(16, true)]);
+    rig.wait_idle(H2C0);
+    arm(&rig, C2H0, &[4096]);
+    rig.wait_idle(C2H0);
+    assert_eq!(slot(&rig, 0), Some((16, true)));
+}
+
 #[test]
 fn credits_are_buffers() {
     let rig = loopback();
