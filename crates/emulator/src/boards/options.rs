@@ -23,8 +23,8 @@ pub struct BoardOptions {
     /// What its link carries, to make transfers last; as much as this machine's memory does if not given. Nothing on a
     /// board without DMA.
     pub link: Option<LinkLimit>,
-    /// A DMA channel stops with "bad magic" where descriptors that are said to be adjacent are not, or do not count
-    /// down as PG195 has it ("Nxt_adj"). Without it they are followed, and the log complains.
+    /// A DMA channel stops with "bad magic" where a block of adjacent descriptors does not count down as PG195 has it
+    /// ("Nxt_adj"). Without it the block is executed as it lies there, as by cards.
     pub strict_adjacency: bool,
     /// User interrupts that come by themselves, of those that the design has.
     pub user_interrupts: Vec<PeriodicInterrupt>,

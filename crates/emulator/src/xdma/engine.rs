@@ -2,7 +2,7 @@
 
 use super::Card;
 use super::bell::Bell;
-use super::fetch::{Fetcher, NoDescriptor};
+use super::fetch::{Fetched, Fetcher, NoDescriptor};
 use super::interface::Port;
 use super::link::wait_until;
 use super::state::{Job, Outcome};
@@ -99,13 +99,14 @@ impl Engine<'_> {
         if fault == Some(FaultKind::DescriptorFetch) {
             return Outcome::NotFetched;
         }
-        let descriptor = match workspace.fetcher.next(self.card, job, &self.live()) {
-            Ok(descriptor) => descriptor,
+        let fetched = match workspace.fetcher.next(self.card, job, &self.live()) {
+            Ok(fetched) => fetched,
             Err(NoDescriptor::Refused(_)) => return Outcome::NotFetched,
             Err(NoDescriptor::NotAdjacent) => {
                 return Outcome::Refused(ChannelStatus::new().with_magic_stopped(true));
             }
         };
+        let Fetched { descriptor, next, next_adjacent } = fetched;
         if let Some(refused) = self.check(&descriptor) {
             return Outcome::Refused(refused);
         }
@@ -136,8 +137,8 @@ impl Engine<'_> {
             beats: moved.div_ceil(self.card.data_width),
             stop: descriptor.control.stop(),
             completed: descriptor.control.completed(),
-            next: descriptor.next,
-            next_adjacent: descriptor.control.next_adjacent().into(),
+            next,
+            next_adjacent,
             errors,
         }
     }

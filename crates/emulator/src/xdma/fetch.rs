@@ -1,9 +1,11 @@
 //! Fetching descriptors: as many at once as software says lie next to each other (PG195, "Nxt_adj").
 //!
-//! A block of adjacent descriptors is as long as the register or the descriptor before it says, plus one. Within it
-//! `next` leads from each to the one behind it, and `Nxt_adj` decrements down to zero in the last but one; none crosses a
-//! page. What disagrees with that is followed all the same, as the cards do that were looked at, and complained of; a
-//! strict core stops. A block is brought by as few reads as the largest read request allows.
+//! A block of adjacent descriptors is as long as the register, or the last descriptor of the block before, says, plus one. It is
+//! executed as it lies there: what its inner descriptors say of `next` and `Nxt_adj` is not looked at (Linux's own driver,
+//! drivers/dma/xilinx/xdma.c, writes nothing there). PG195 has `Nxt_adj` decrement down to zero in the last but one and has
+//! `next` lead from each to the one behind it; a strict core stops where that does not hold. No block crosses a page, and none
+//! that does goes on behind it (Xilinx/dma_ip_drivers, issue 48: "magic stopped"). A block is brought by as few reads as
+//! the largest read request allows.
 
 use super::Card;
 use super::state::Job;
@@ -29,8 +31,16 @@ pub(super) struct Fetcher {
     block: u32,
     /// Those that are not executed yet, fetched or not.
     left: u32,
-    /// Where the next of them is.
-    expected: u64,
+    /// The page that it lies in.
+    page: u64,
+}
+
+/// A descriptor, and where the one behind it is looked for.
+pub(super) struct Fetched {
+    pub(super) descriptor: Descriptor,
+    pub(super) next: u64,
+    /// How many more lie behind that one.
+    pub(super) next_adjacent: u32,
 }
 
 /// Why there is no descriptor.
@@ -38,32 +48,25 @@ pub(super) struct Fetcher {
 pub(super) enum NoDescriptor {
     /// The host did not answer.
     Refused(DmaFault),
-    /// Adjacency does not hold, and the core is strict.
+    /// Descriptors are not as adjacent as they say.
     NotAdjacent,
 }
 
 impl Fetcher {
     /// The descriptor of `job`.
-    pub(super) fn next(
-        &mut self,
-        card: &Card,
-        job: &Job,
-        live: Live<'_>,
-    ) -> Result<Descriptor, NoDescriptor> {
+    pub(super) fn next(&mut self, card: &Card, job: &Job, live: Live<'_>) -> Result<Fetched, NoDescriptor> {
         if self.run != job.run {
             *self = Self { run: job.run, ..Self::default() };
-        }
-        if self.left > 0 && job.address != self.expected {
-            Self::complain(card, job, "`next` leads out of a block of adjacent descriptors")?;
-            self.left = 0;
         }
         if self.left == 0 {
             self.block = job.adjacent + 1;
             self.left = self.block;
+            self.page = job.address / PAGE;
             self.fetched.clear();
-            if job.address % PAGE + u64::from(self.block) * SIZE as u64 > PAGE {
-                Self::complain(card, job, "a block of adjacent descriptors crosses a page")?;
-            }
+        }
+        if job.address.saturating_add(SIZE as u64 - 1) / PAGE != self.page {
+            complain(job, "a block of adjacent descriptors crosses a page");
+            return Err(NoDescriptor::NotAdjacent);
         }
         if self.fetched.is_empty() {
             self.fetch(card, job, live).map_err(NoDescriptor::Refused)?;
@@ -74,12 +77,18 @@ impl Fetcher {
             descriptor.control.set_magic(!MAGIC);
         }
         self.left -= 1;
-        self.expected = job.address.wrapping_add(SIZE as u64);
         let control = descriptor.control;
-        if self.left > 0 && !control.stop() && u32::from(control.next_adjacent()) != self.left - 1 {
-            Self::complain(card, job, "Nxt_adj does not count down to the end of its block")?;
+        if self.left == 0 {
+            let next_adjacent = control.next_adjacent().into();
+            return Ok(Fetched { next: descriptor.next, next_adjacent, descriptor });
         }
-        Ok(descriptor)
+        let behind = job.address.wrapping_add(SIZE as u64);
+        let counts_down = u32::from(control.next_adjacent()) == self.left - 1 && descriptor.next == behind;
+        if card.strict_adjacency && !control.stop() && !counts_down {
+            complain(job, "`next` or Nxt_adj do not lead through a block of adjacent descriptors");
+            return Err(NoDescriptor::NotAdjacent);
+        }
+        Ok(Fetched { next: behind, next_adjacent: self.left - 1, descriptor })
     }
 
     fn fetch(&mut self, card: &Card, job: &Job, live: Live<'_>) -> Result<(), DmaFault> {
@@ -93,9 +102,8 @@ impl Fetcher {
         self.fetched.extend(descriptors.iter().map(Descriptor::from_bytes));
         Ok(())
     }
+}
 
-    fn complain(card: &Card, job: &Job, what: &str) -> Result<(), NoDescriptor> {
-        warn_limited!("{what}, at {:#x} (PG195, \"Nxt_adj\"); a card may stop or hang here", job.address);
-        if card.strict_adjacency { Err(NoDescriptor::NotAdjacent) } else { Ok(()) }
-    }
+fn complain(job: &Job, what: &str) {
+    warn_limited!("{what}, at {:#x} (PG195, \"Nxt_adj\"): the channel stops", job.address);
 }

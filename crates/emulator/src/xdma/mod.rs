@@ -54,7 +54,7 @@ pub struct XdmaConfig {
     pub alignments: Alignments,
     /// What the link carries; as much as memory if there is no limit.
     pub link: Option<LinkLimit>,
-    /// A channel stops where descriptors are not as adjacent as they say.
+    /// A channel stops where a block of adjacent descriptors does not count down as PG195 has it.
     pub strict_adjacency: bool,
     /// User interrupts that come by themselves.
     pub user_interrupts: Vec<PeriodicInterrupt>,

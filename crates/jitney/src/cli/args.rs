@@ -340,7 +340,7 @@ pub(crate) struct Emulate {
     /// DMA and messages need no Bus Master Enable. Those of a card do.
     #[arg(long)]
     pub(crate) ignore_bus_master: bool,
-    /// A channel stops where descriptors are not as adjacent as they say (PG195, "Nxt_adj"), instead of following them.
+    /// A channel stops where a block of adjacent descriptors does not count down as PG195 has it ("Nxt_adj"). Cards execute it.
     #[arg(long)]
     pub(crate) strict_adjacency: bool,
     /// A user interrupt that comes again and again, as 0@100ms for the first one ten times a second; can be repeated.

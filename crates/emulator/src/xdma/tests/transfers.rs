@@ -198,10 +198,15 @@ fn a_block_may_not_cross_a_page() {
         let at = BASE + 0x1000 - 32 * 10;
         rig.adjacent_list(H2C0, at, &[(OUT, 0, 16); 16], 16);
         rig.start(H2C0, at, WRITEBACK);
-        let status = u32::from(rig.wait_idle(H2C0));
-        assert_eq!(status, if strict_adjacency { 0x10 } else { 0 });
-        // One read to the end of the page, and one behind it.
-        assert_eq!(rig.host.fetches(), if strict_adjacency { 0 } else { 2 });
+        assert_eq!(u32::from(rig.wait_idle(H2C0)), 0x10);
+        // One read to the end of the page, and none behind it.
+        assert_eq!((rig.host.fetches(), rig.host.word(WRITEBACK)), (1, 0x8000_000a));
+        rig.clear_run(H2C0);
+        // Half a descriptor, in a block of one.
+        let at = BASE + 0x1ff0;
+        rig.adjacent_list(H2C0, at, &[(OUT, 0, 16)], 1);
+        rig.start(H2C0, at, WRITEBACK);
+        assert_eq!(u32::from(rig.wait_idle(H2C0)), 0x10);
     }
 }
 
@@ -222,39 +227,46 @@ fn a_core_with_the_bug_gets_more_than_16_adjacent_descriptors_wrong() {
     assert_eq!(run(40, 1), (0, 40));
 }
 
+/// As drivers write them that run on cards.
 #[test]
-fn adjacency_that_is_wrong_is_followed_all_the_same() {
+fn a_block_is_executed_as_it_lies_there() {
     for strict_adjacency in [false, true] {
         let rig = Rig::with(|config| config.strict_adjacency = strict_adjacency);
-        let data = pattern(5, 64 * 16);
-        rig.host.set_bytes(OUT, &data);
-        let ran = |done: u32| {
+        let run = |first_adjacent: u32| {
+            rig.write(H2C0.sgdma(sgdma::FIRST_DESCRIPTOR_ADJACENT), first_adjacent);
             rig.start(H2C0, BASE, WRITEBACK);
             let status = u32::from(rig.wait_idle(H2C0));
             rig.clear_run(H2C0);
-            let expected = if strict_adjacency { (0x10, 0x8000_0000) } else { (0, done) };
-            assert_eq!((status, rig.host.word(WRITEBACK)), expected);
+            (status, rig.host.word(WRITEBACK))
         };
-        // 64 in a row, but the first one's `next` skips half of them: `next` is what counts.
-        rig.adjacent_list(H2C0, BASE, &[(OUT, 0, 16); 64], 64);
-        let control = DescriptorControl::new().with_next_adjacent(62);
-        let first = Descriptor { control, length: 16, source: OUT, destination: 0, next: BASE + 32 * 32 };
-        rig.host.set_bytes(BASE, &first.to_bytes());
-        if strict_adjacency {
-            // The first one is right in itself; the second is not where it should be.
-            rig.start(H2C0, BASE, WRITEBACK);
-            assert_eq!(u32::from(rig.wait_idle(H2C0)), 0x10);
-            assert_eq!(rig.host.word(WRITEBACK), 0x8000_0001);
-            rig.clear_run(H2C0);
-        } else {
-            ran(33);
+        let expected = if strict_adjacency { (0x10, 0x8000_0000) } else { (0, 100) };
+        let change = |index: u64, change: &dyn Fn(&mut Descriptor)| {
+            let at = BASE + 32 * index;
+            let mut descriptor = Descriptor::from_bytes(rig.host.bytes(at, 32)[..].try_into().unwrap());
+            change(&mut descriptor);
+            rig.host.set_bytes(at, &descriptor.to_bytes());
+        };
+        // Linux's own: blocks of 32, in which only the last descriptor says anything of what follows.
+        rig.list(BASE, &[(OUT, 0, 16); 100]);
+        for index in (0..100).filter(|index| index % 32 != 31) {
+            change(index, &|descriptor| descriptor.next = 0xa7a7_a7a7_a7a7_a7a7);
         }
-        // As drivers wrote it before 2020: the most there is, until the end comes near.
-        rig.adjacent_list(H2C0, BASE, &[(OUT, 0, 16); 64], 64);
-        let control = DescriptorControl::new().with_next_adjacent(63);
-        let first = Descriptor { control, length: 16, source: OUT, destination: 0, next: BASE + 32 };
-        rig.host.set_bytes(BASE, &first.to_bytes());
-        ran(64);
+        for (last, adjacent) in [(31, 31), (63, 31), (95, 3)] {
+            change(last, &|descriptor| descriptor.control.set_next_adjacent(adjacent));
+        }
+        assert_eq!(run(31), expected);
+        // AMD's before 2020: the most there is, until the end comes near.
+        for cap in [15_u8, 63] {
+            rig.list(BASE, &[(OUT, 0, 16); 100]);
+            for index in 0..99 {
+                let left = u8::try_from(98 - index).unwrap();
+                change(index, &|descriptor| descriptor.control.set_next_adjacent(left.min(cap)));
+            }
+            assert_eq!(run(cap.into()), expected, "{cap}");
+        }
+        // Counting down, as PG195 has it.
+        rig.adjacent_list(H2C0, BASE, &[(OUT, 0, 16); 100], 16);
+        assert_eq!(run(15), (0, 100));
     }
 }
 
