@@ -10,6 +10,7 @@ use crate::function::{BarDescription, Description, InterruptKind, InterruptKinds
 pub(crate) const SIZE: usize = 4096;
 
 const COMMAND: usize = 0x04;
+const COMMAND_MEMORY_SPACE: u8 = 1 << 1;
 const COMMAND_BUS_MASTER: u8 = 1 << 2;
 /// Interrupt Disable is bit 10, so bit 2 of the second byte.
 const COMMAND_INTERRUPT_DISABLE_HIGH: u8 = 1 << 2;
@@ -18,6 +19,9 @@ const STATUS_INTERRUPT: u8 = 1 << 3;
 const BARS: usize = 0x10;
 const POWER_MANAGEMENT: usize = 0x40;
 const MSI: usize = 0x48;
+/// The power state is in the low bits of control and status; 3 is D3hot.
+const POWER_STATE: usize = POWER_MANAGEMENT + 0x04;
+const POWER_STATE_BITS: u8 = 0b11;
 const EXPRESS: usize = 0x60;
 /// Largest payload that the function can have; the capability says 256 as 1.
 const LARGEST_PAYLOAD: u32 = 256;
@@ -85,9 +89,19 @@ impl ConfigSpace {
         self.bytes.copy_from_slice(&self.initial[..]);
     }
 
-    /// Bus Master Enable of the command register.
+    /// The function may master the bus: Bus Master Enable of the command register, and power state D0.
     pub(crate) fn bus_master(&self) -> bool {
-        self.bytes[COMMAND] & COMMAND_BUS_MASTER != 0
+        self.bytes[COMMAND] & COMMAND_BUS_MASTER != 0 && self.is_powered()
+    }
+
+    /// The function answers at its BARs: Memory Space of the command register, and power state D0.
+    pub(crate) fn memory_space(&self) -> bool {
+        self.bytes[COMMAND] & COMMAND_MEMORY_SPACE != 0 && self.is_powered()
+    }
+
+    /// Power state D0; in D3hot a function answers in configuration space alone (PCI Power Management 1.2, section 5.4.1).
+    fn is_powered(&self) -> bool {
+        self.bytes[POWER_STATE] & POWER_STATE_BITS == 0
     }
 
     /// The packet sizes that software has set; payloads are never larger than the function can have.
@@ -129,8 +143,9 @@ impl Builder {
         let [base, sub, interface] = description.class;
         self.put16(0x00, vendor, 0);
         self.put16(0x02, device, 0);
-        // Memory Space, Bus Master, Parity Error Response, SERR# and Interrupt Disable.
-        self.put16(COMMAND, 0, 0x0546);
+        // Memory Space, Bus Master, Parity Error Response, SERR# and Interrupt Disable. Memory Space is on, also behind a reset:
+        // the kernel's VFIO enables a function for whoever opens it, and restores that when it is reset.
+        self.put16(COMMAND, COMMAND_MEMORY_SPACE.into(), 0x0546);
         // There is a list of capabilities.
         self.put16(STATUS, 0x0010, 0);
         self.put(0x08, [description.revision, interface, sub, base], [0; 4]);
@@ -398,9 +413,13 @@ mod tests {
         let mut space = space(TABLE);
         let before = space.bytes.clone();
         space.write(0, &[0xFF; SIZE]).unwrap();
-        assert!(space.bus_master() && space.line_disabled());
+        assert!(!space.bus_master() && !space.memory_space() && space.line_disabled(), "it is in D3hot");
+        space.write(POWER_STATE as u64, &[0]).unwrap();
+        assert!(space.bus_master() && space.memory_space());
+        space.write(COMMAND as u64, &[COMMAND_BUS_MASTER]).unwrap();
+        assert!(space.bus_master() && !space.memory_space());
         space.reset();
-        assert!(!space.bus_master());
+        assert!(!space.bus_master() && space.memory_space());
         assert_eq!(space.bytes, before);
     }
 
@@ -409,7 +428,7 @@ mod tests {
         let space = space(LINE);
         let mut data = [0; 4];
         space.read(4, &mut data, true).unwrap();
-        assert_eq!(data, [0, 0, 0x18, 0]);
+        assert_eq!(data, [2, 0, 0x18, 0]);
         space.read(8, &mut data, true).unwrap();
         assert_eq!(data, [3, 2, 1, 5]);
     }

@@ -7,12 +7,13 @@ use super::own::Target;
 use super::streams::Streams;
 use super::{BoardError, info, models};
 use crate::axi::{
-    AddressMap, AxiTarget, CardMemory, LiteMaster, NoAnswer, Peripheral, PlainRegisters, RegisterTarget,
+    AddressMap, AxiTarget, CardMemory, DdrStatus, LiteMaster, NoAnswer, Peripheral, PlainRegisters,
+    RegisterTarget,
 };
 use crate::fault::Faults;
 use crate::function::{BarDescription, Description, Host, InterruptKind, InterruptKinds, Msix};
 use crate::xdma::{Interface, Xdma, XdmaConfig};
-use jitney_designs::{self as designs, Design, Dma, DmaIp, Kind};
+use jitney_designs::{self as designs, Design, Dma, DmaIp, Kind, MemoryKind};
 use jitney_xdma_spec::irq::{MSIX_PENDING, MSIX_TABLE, MSIX_VECTORS};
 use jitney_xdma_spec::{Alignments, DMA_BAR_SIZE};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ impl Assembly {
     ) -> Result<Self, BoardError> {
         let design = &**board.design();
         let mut assembly = Self::without_content(design, card);
+        let ddr = Arc::new(DdrStatus::default());
         let streams = design.dma.filter(Dma::has_streams).map(|_| Streams::new(design, card, board.own()));
         let mut bars = design.card_bars();
         if let Some(dma) = design.dma {
@@ -44,7 +46,7 @@ impl Assembly {
                 DmaIp::Xdma => {
                     let interface = match &streams {
                         Some(streams) => streams.interface(),
-                        None => assembly.memory_mapped(board, card)?,
+                        None => assembly.memory_mapped(board, card, &ddr)?,
                     };
                     assembly.add_xdma(board, card, (dma.bar, interface), host, faults)?;
                 }
@@ -59,7 +61,7 @@ impl Assembly {
         }
         for (index, bar) in (0..).zip(bars) {
             let Some(bar) = bar else { continue };
-            let models = Models { design, card, replaced, streams: streams.as_ref() };
+            let models = Models { design, card, replaced, ddr: &ddr, streams: streams.as_ref() };
             assembly.put(index, models.bar(index, bar)?);
         }
         Ok(assembly)
@@ -92,8 +94,13 @@ impl Assembly {
     }
 
     /// The card's side of a core that reaches memory; adds the window onto that.
-    fn memory_mapped(&mut self, board: &Board, card: &Card) -> Result<Interface, BoardError> {
-        let target = memory_bus(board, card)?;
+    fn memory_mapped(
+        &mut self,
+        board: &Board,
+        card: &Card,
+        ddr: &DdrStatus,
+    ) -> Result<Interface, BoardError> {
+        let target = memory_bus(board, card, ddr)?;
         if let Some((bar, base, size)) = board.design().bypass_window() {
             self.put(bar, Bar::Bus(BusWindow { bus: Arc::clone(&target), base, size }));
         }
@@ -117,6 +124,7 @@ impl Assembly {
             link: board.options().link,
             strict_adjacency: board.options().strict_adjacency,
             user_interrupts: board.options().user_interrupts.clone(),
+            user_lines: self.user_interrupts,
         };
         let xdma = Arc::new(Xdma::new(config, host, Arc::clone(faults))?);
         self.put(index, Bar::Registers(Arc::clone(&xdma) as Arc<dyn Peripheral>));
@@ -140,11 +148,13 @@ fn xdma_interrupts(bar: u8, kinds: &[InterruptKind]) -> InterruptKinds {
 }
 
 /// What is behind the DMA: the card's memories. A design without any leaves its DMA without an answer.
-fn memory_bus(board: &Board, card: &Card) -> Result<Arc<dyn AxiTarget>, BoardError> {
+fn memory_bus(board: &Board, card: &Card, ddr: &DdrStatus) -> Result<Arc<dyn AxiTarget>, BoardError> {
     let targets = &board.own().targets;
     if card.memory.is_empty() && targets.is_empty() {
         return Ok(Arc::new(NoAnswer));
     }
+    let controllers =
+        info::present(board.design(), card).filter(|(_, own)| own.kind == Kind::DdrStatus).count();
     let shown = board.design().bypass_window().is_some();
     let mut bus = AddressMap::new();
     for memory in &card.memory {
@@ -154,7 +164,11 @@ fn memory_bus(board: &Board, card: &Card) -> Result<Arc<dyn AxiTarget>, BoardErr
         } else {
             CardMemory::new(memory.size)?
         };
-        bus.add(memory.base, memory.size, kind, Arc::new(target))?;
+        let mut target: Arc<dyn AxiTarget> = Arc::new(target);
+        if controllers == 1 && memory.kind == Some(MemoryKind::Ddr) {
+            target = ddr.control(target);
+        }
+        bus.add(memory.base, memory.size, kind, target)?;
     }
     for Target { name, base, size, target } in targets {
         bus.add(*base, *size, Arc::clone(name), Arc::clone(target))?;
@@ -167,6 +181,8 @@ struct Models<'a> {
     design: &'a Design,
     card: &'a Card,
     replaced: &'a Replaced,
+    /// The memory controller.
+    ddr: &'a Arc<DdrStatus>,
     streams: Option<&'a Streams>,
 }
 
@@ -213,8 +229,10 @@ impl Models<'_> {
         if let Some(model) = self.replaced.model(number).or_else(switch) {
             return Ok(Some(Arc::clone(model)));
         }
-        if peripheral.kind == Kind::Ram {
-            return Ok(None);
+        match peripheral.kind {
+            Kind::Ram => return Ok(None),
+            Kind::DdrStatus => return Ok(Some(Arc::clone(self.ddr) as Arc<dyn Peripheral>)),
+            _ => {}
         }
         Ok(Some(models::model(peripheral, self.card, self.design.id_word)?))
     }

@@ -2,7 +2,7 @@
 
 use super::card::Card;
 use crate::axi::{
-    DdrStatus, Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
+    Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
 };
 use crate::stream::Switch;
 use jitney_designs::{IdWord, Kind, Peripheral, Pins};
@@ -48,7 +48,6 @@ pub(super) fn model(
             let time = words.first().copied().unwrap_or(NO_TIME);
             Arc::new(Gpio::new("user-access", GpioChannel::inputs(time), None))
         }
-        Kind::DdrStatus => Arc::new(DdrStatus::default()),
         Kind::Dna => {
             let plain = PlainRegisters::new(peripheral.size, &[])?;
             let words = if words.is_empty() { &NO_DNA[..] } else { words };

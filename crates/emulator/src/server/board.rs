@@ -1,6 +1,6 @@
 //! One board as all its connections see it: regions, resets, and who has it open.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ pub(crate) struct Board {
     function: Arc<dyn Function>,
     host: Arc<BoardHost>,
     config: Mutex<ConfigSpace>,
+    /// Whether the function answers at its BARs, as configuration space has it.
+    answers: AtomicBool,
     msix: Option<MsixTable>,
     open: Mutex<Vec<Opening>>,
     closed: Condvar,
@@ -54,6 +56,7 @@ impl Board {
         Ok(Self {
             function,
             host,
+            answers: AtomicBool::new(config.memory_space()),
             config: Mutex::new(config),
             msix,
             open: Mutex::new(Vec::new()),
@@ -133,8 +136,14 @@ impl Board {
         }
     }
 
-    /// Lets the command register take effect.
+    /// Whether the function answers at its BARs. What a client has mapped of them answers in any case.
+    fn answers(&self) -> bool {
+        self.answers.load(Ordering::SeqCst)
+    }
+
+    /// Lets what software has set in configuration space take effect.
     fn apply(&self, config: &ConfigSpace) {
+        self.answers.store(config.memory_space(), Ordering::SeqCst);
         self.host.set_bus_master(config.bus_master());
         self.host.set_packet_sizes(config.packet_sizes());
         self.host.interrupts().disable_line(config.line_disabled());
@@ -163,7 +172,7 @@ impl Board {
     /// Reads from a region.
     pub(crate) fn read(&self, region: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
         let bar = self.check(region, offset, data.len())?;
-        if self.function.link_down() {
+        if self.function.link_down() || (bar.is_some() && !self.answers()) {
             data.fill(0xFF);
         } else if let Some(bar) = bar {
             for (at, length) in accesses(offset, data.len()) {
@@ -191,6 +200,9 @@ impl Board {
             return Ok(());
         }
         if let Some(bar) = bar {
+            if !self.answers() {
+                return Ok(());
+            }
             for (at, length) in accesses(offset, data.len()) {
                 let part = &data[at..at + length];
                 let offset = offset + at as u64;

@@ -6,6 +6,7 @@ use crate::function::{Host, InterruptKind};
 use jitney_xdma_spec::irq::{CHANNEL_INTERRUPTS, USER_INTERRUPTS};
 use jitney_xdma_spec::{Identifier, Submodule, VectorNumbers};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Offsets of the registers in the block, as patterns.
 mod at {
@@ -34,6 +35,8 @@ pub(super) struct IrqBlock {
     faults: Arc<Faults>,
     /// Channels that the design has, as packed bits.
     channels: u32,
+    /// User interrupts that it has.
+    users: u32,
     state: Mutex<State>,
 }
 
@@ -41,11 +44,20 @@ pub(super) struct IrqBlock {
 struct State {
     user: Group<4>,
     channel: Group<2>,
-    /// User lines that fall when they were acknowledged.
-    pulses: u32,
+    /// User lines that fall by themselves.
+    pulses: [Option<Pulse>; USER_INTERRUPTS as usize],
     /// The requests behind their masks that the host was told of, and the vectors raised for them.
     signalled: Requests,
     raised: u32,
+}
+
+/// A user line that was raised for a while.
+#[derive(Debug, Clone, Copy)]
+struct Pulse {
+    /// How long it stays up from when software was told of it.
+    hold: Duration,
+    /// When that was: its message was sent or, with INTx, the request was read.
+    told: Option<Instant>,
 }
 
 /// One kind of interrupt source: its mask, its lines and the vectors of each.
@@ -99,10 +111,11 @@ impl State {
 }
 
 impl IrqBlock {
-    /// The block of a design with so many channels, in both directions together.
-    pub(super) fn new(host: Arc<dyn Host>, faults: Arc<Faults>, channels: u8) -> Self {
+    /// The block of a design with so many channels, in both directions together, and so many user interrupts.
+    pub(super) fn new(host: Arc<dyn Host>, faults: Arc<Faults>, channels: u8, users: u8) -> Self {
         let channels = low_bits(u32::from(channels.min(CHANNEL_INTERRUPTS)));
-        Self { host, faults, channels, state: Mutex::default() }
+        let users = low_bits(u32::from(users.min(USER_INTERRUPTS)));
+        Self { host, faults, channels, users, state: Mutex::default() }
     }
 
     /// Sets the level of a channel's request, by its packed bit.
@@ -116,36 +129,53 @@ impl IrqBlock {
     pub(super) fn set_user_line(&self, interrupt: u8, level: bool) {
         let mut state = self.state();
         state.user.set_line(interrupt % USER_INTERRUPTS, level);
-        state.pulses &= !(1 << (interrupt % USER_INTERRUPTS));
+        state.pulses[usize::from(interrupt % USER_INTERRUPTS)] = None;
         self.signal(&mut state);
     }
 
-    /// Raises a user interrupt's request line until it was acknowledged.
-    pub(super) fn pulse_user_line(&self, interrupt: u8) {
+    /// Raises a user interrupt's request line until software was told of it, and for `hold` from then on; not longer than until
+    /// software masks it.
+    pub(super) fn pulse_user_line(&self, interrupt: u8, hold: Duration) {
         let mut state = self.state();
-        state.user.set_line(interrupt % USER_INTERRUPTS, true);
-        state.pulses |= 1 << (interrupt % USER_INTERRUPTS);
+        // What should have fallen by now rises anew.
+        self.lower_pulses(&mut state, 0, 0);
+        let number = interrupt % USER_INTERRUPTS;
+        state.user.set_line(number, true);
+        state.pulses[usize::from(number)].get_or_insert(Pulse { hold, told: None });
         self.signal(&mut state);
-        self.lower_pulses(&mut state, 0);
+        self.lower_pulses(&mut state, 0, 0);
     }
 
-    /// Lowers the lines that have been acknowledged. Of `seen`, software has just taken notice.
-    fn lower_pulses(&self, state: &mut State, seen: u32) {
-        let candidates = state.pulses & state.user.requests();
-        if candidates == 0 {
+    /// Lowers the lines whose time is over. Of the requests in `seen` software takes notice just now, and the lines in `masked` it is
+    /// about to mask.
+    fn lower_pulses(&self, state: &mut State, seen: u32, masked: u32) {
+        let requests = state.user.requests();
+        if requests == 0 || state.pulses.iter().all(Option::is_none) {
             return;
         }
-        let is_sent = |bit: u8| !self.host.interrupt_pending(state.user.vector(bit).into());
-        let acknowledged = match self.host.interrupt_kind() {
-            InterruptKind::None => 0,
-            InterruptKind::Intx => candidates & seen,
-            InterruptKind::Msi | InterruptKind::MsiX => (0..USER_INTERRUPTS)
-                .filter(|bit| candidates >> bit & 1 == 1 && is_sent(*bit))
-                .fold(0, |set, bit| set | 1 << bit),
-        };
-        if acknowledged != 0 {
-            state.pulses &= !acknowledged;
-            state.user.lines &= !acknowledged;
+        let (now, kind) = (Instant::now(), self.host.interrupt_kind());
+        let State { user, pulses, .. } = state;
+        let mut fallen = false;
+        for (number, place) in (0..USER_INTERRUPTS).zip(pulses) {
+            let is_in = |set: u32| set >> number & 1 == 1;
+            let Some(pulse) = place.as_mut().filter(|_| is_in(requests)) else { continue };
+            let told = match kind {
+                InterruptKind::None => false,
+                InterruptKind::Intx => is_in(seen | masked),
+                InterruptKind::Msi | InterruptKind::MsiX => {
+                    !self.host.interrupt_pending(user.vector(number).into())
+                }
+            };
+            if told {
+                pulse.told.get_or_insert(now);
+            }
+            if pulse.told.is_some_and(|told| is_in(masked) || now.duration_since(told) >= pulse.hold) {
+                *place = None;
+                user.set_line(number, false);
+                fallen = true;
+            }
+        }
+        if fallen {
             self.signal(state);
         }
     }
@@ -153,18 +183,22 @@ impl IrqBlock {
     /// Masks and vectors to their reset values. Lines follow their sources; the logic that makes pulses is reset, too.
     pub(super) fn reset(&self) {
         let mut state = self.state();
-        let pulses = std::mem::take(&mut state.pulses);
-        state.user = Group { lines: state.user.lines & !pulses, ..Group::default() };
+        for (number, pulse) in (0..).zip(std::mem::take(&mut state.pulses)) {
+            if pulse.is_some() {
+                state.user.set_line(number, false);
+            }
+        }
+        state.user = Group { lines: state.user.lines, ..Group::default() };
         state.channel = Group { lines: state.channel.lines, ..Group::default() };
         self.signal(&mut state);
     }
 
     pub(super) fn read(&self, register: u32) -> u32 {
         let mut state = self.state();
-        self.lower_pulses(&mut state, 0);
+        self.lower_pulses(&mut state, 0, 0);
         let value = Self::value(&state, register);
-        if register == at::USER_REQUEST {
-            self.lower_pulses(&mut state, value);
+        if matches!(register, at::USER_REQUEST | at::USER_PENDING) {
+            self.lower_pulses(&mut state, value, 0);
         }
         value
     }
@@ -195,7 +229,7 @@ impl IrqBlock {
             at::USER_ENABLE_CLEAR => value,
             _ => 0,
         };
-        self.lower_pulses(&mut state, masked);
+        self.lower_pulses(&mut state, 0, masked);
         let State { user, channel, .. } = &mut *state;
         match register {
             at::USER_ENABLE => user.enable = merge(user.enable, value, lanes),
@@ -214,10 +248,10 @@ impl IrqBlock {
             }
             _ => {}
         }
-        user.enable &= low_bits(u32::from(USER_INTERRUPTS));
+        user.enable &= self.users;
         channel.enable &= self.channels;
         self.signal(&mut state);
-        self.lower_pulses(&mut state, 0);
+        self.lower_pulses(&mut state, 0, 0);
     }
 
     /// Tells the host what changed.

@@ -58,6 +58,8 @@ pub struct XdmaConfig {
     pub strict_adjacency: bool,
     /// User interrupts that come by themselves.
     pub user_interrupts: Vec<PeriodicInterrupt>,
+    /// How many user interrupts the design has, 0 to 16.
+    pub user_lines: u8,
 }
 
 /// Why there is no such core.
@@ -128,7 +130,8 @@ impl Xdma {
                 .ok_or(XdmaError::Channels { direction, count })
         });
         let (h2c, c2h) = (h2c?, c2h?);
-        let irq = Arc::new(IrqBlock::new(Arc::clone(&host), Arc::clone(&faults), h2c + c2h));
+        let irq =
+            Arc::new(IrqBlock::new(Arc::clone(&host), Arc::clone(&faults), h2c + c2h, config.user_lines));
         let block = ConfigBlock::new(Arc::clone(&host), config.data_width);
         let card = Arc::new(Card {
             host,

@@ -28,14 +28,16 @@ impl UserInterrupt {
         self.irq.set_user_line(self.number, level);
     }
 
-    /// Raises the request, which falls by itself once it was acknowledged: when its message has been sent or, with INTx, when
-    /// software has read the request in the IRQ block or has masked it.
-    pub fn pulse(&self) {
-        self.irq.pulse_user_line(self.number);
+    /// Raises the request, as logic does that has no register for software to say that it was served: it falls by itself
+    /// `hold` after software was told, which is when its message has been sent or, with INTx, when the request was read in the
+    /// IRQ block; and as soon as software has masked it then.
+    pub fn pulse(&self, hold: Duration) {
+        self.irq.pulse_user_line(self.number, hold);
     }
 }
 
-/// A user interrupt that comes again and again, by [`pulse`](UserInterrupt::pulse).
+/// A user interrupt that comes again and again, by [`pulse`](UserInterrupt::pulse): held for half of its period, 10 ms at most,
+/// in which an interrupt handler finds it raised.
 ///
 /// As text: `NUMBER@PERIOD`, for example `0@100ms`. Numbers are 0 to 15, periods have the unit `us`, `ms` or `s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,12 @@ pub struct PeriodicInterrupt {
     pub number: u8,
     /// The time from one to the next, not zero. One that was not acknowledged in that time swallows the next.
     pub period: Duration,
+}
+
+impl PeriodicInterrupt {
+    fn hold(&self) -> Duration {
+        (self.period / 2).min(Duration::from_millis(10))
+    }
 }
 
 /// What the thread behind them can keep, with all sixteen, and leave a processor for others.
@@ -121,7 +129,7 @@ impl Clock {
                 drop(stop);
                 for (at, interrupt) in &mut due {
                     if at.is_some_and(|at| at <= now) {
-                        irq.pulse_user_line(interrupt.number);
+                        irq.pulse_user_line(interrupt.number, interrupt.hold());
                         // What was slept through is not made up for.
                         let missed =
                             at.map_or(0, |at| (now - at).as_nanos() / interrupt.period.as_nanos().max(1));

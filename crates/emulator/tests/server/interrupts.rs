@@ -97,10 +97,10 @@ fn a_line_is_a_level() {
     client.interrupts((INTX, 0, 1), IrqAction::Unmask, IrqData::None, &[]).unwrap();
     assert_eq!(wire.take().unwrap(), 0);
     // Interrupt Disable.
-    client.write(7, 4, &[0, 4]).unwrap();
+    client.write(7, 4, &[6, 4]).unwrap();
     client.set(toy::RAISE, 0);
     assert_eq!(wire.take().unwrap(), 0);
-    client.write(7, 4, &[0, 0]).unwrap();
+    client.write(7, 4, &[6, 0]).unwrap();
     assert!(fired(&wire));
 }
 

@@ -127,6 +127,26 @@ fn configuration_space_is_a_region() {
 }
 
 #[test]
+fn a_function_that_is_switched_off_does_not_answer_at_its_bars() {
+    let server = Fixture::new();
+    let mut client = server.open();
+    let config = |client: &mut Client, offset, bytes: &[u8]| client.write(CONFIG, offset, bytes).unwrap();
+    assert_eq!(client.get(toy::ID), toy::ID_VALUE);
+    // Memory Space off, and D3hot.
+    let power = 0x44;
+    for (offset, off, on) in [(4, 4, 6), (power, 3, 0)] {
+        config(&mut client, offset, &[off]);
+        assert_eq!(client.get(toy::ID), u32::MAX);
+        config(&mut client, offset, &[on]);
+        assert_eq!(client.get(toy::ID), toy::ID_VALUE);
+    }
+    config(&mut client, 4, &[0]);
+    assert_eq!(client.get(toy::ID), u32::MAX);
+    client.ask(&Request::DeviceReset).unwrap();
+    assert_eq!(client.get(toy::ID), toy::ID_VALUE, "a reset restores it, as the kernel does");
+}
+
+#[test]
 fn both_resets_reset() {
     let server = Fixture::new();
     let mut client = server.open();
@@ -147,7 +167,7 @@ fn both_resets_reset() {
         assert_eq!(client.get(toy::RESETS), resets);
         assert_eq!(client.get(toy::SCRATCH), 0);
         assert_eq!(client.get(toy::BUS_MASTER), 0);
-        assert_eq!(client.read(CONFIG, 4, 2), Ok(vec![0, 0]));
+        assert_eq!(client.read(CONFIG, 4, 2), Ok(vec![2, 0]));
     }
 }
 

@@ -3,9 +3,10 @@
 use super::rig::*;
 use crate::axi::Peripheral;
 use crate::function::InterruptKind;
-use crate::xdma::{PeriodicInterrupt, UserInterrupt};
+use crate::xdma::PeriodicInterrupt;
 use jitney_xdma_spec::{ChannelControl, Direction, channel};
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 const OUT: u64 = BASE + (1 << 20);
 const DONE: u32 = 0b110;
@@ -119,6 +120,8 @@ fn the_interrupt_follows_the_write_back() {
     assert_eq!(*rig.host.log.lock().unwrap(), ["write-back", "interrupt"]);
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 #[test]
 fn user_interrupts_are_lines_of_the_design() {
     let rig = Rig::new();
@@ -138,7 +141,7 @@ fn user_interrupts_are_lines_of_the_design() {
 fn a_pulse_falls_when_its_message_was_sent() {
     let rig = Rig::new();
     let line = rig.core.user_interrupt(2).unwrap();
-    line.pulse();
+    line.pulse(Duration::ZERO);
     assert_eq!((rig.read(0x2048), rig.host.take_interrupts()), (1 << 2, vec![]), "nobody enabled it");
     rig.write(0x2080, 9 << 16);
     rig.write(0x2008, 1 << 2);
@@ -147,14 +150,14 @@ fn a_pulse_falls_when_its_message_was_sent() {
 
     // The host holds it back, as behind the mask of its vector.
     rig.host.holds_messages.store(true, SeqCst);
-    line.pulse();
-    line.pulse();
+    line.pulse(Duration::ZERO);
+    line.pulse(Duration::ZERO);
     assert_eq!((rig.read(0x2040), rig.host.take_interrupts()), (1 << 2, vec![(9, true)]));
     rig.host.holds_messages.store(false, SeqCst);
     assert_eq!((rig.read(0x2040), rig.host.take_interrupts()), (0, vec![(9, false)]));
     // A reset of the card resets what makes the pulse.
     rig.host.holds_messages.store(true, SeqCst);
-    line.pulse();
+    line.pulse(Duration::ZERO);
     rig.core.reset();
     assert_eq!(rig.read(0x2048), 0);
 }
@@ -165,11 +168,37 @@ fn with_a_line_a_pulse_falls_when_software_has_seen_it() {
     *rig.host.kind.lock().unwrap() = InterruptKind::Intx;
     rig.write(0x2004, 0b11);
     let lines = [0, 1].map(|number| rig.core.user_interrupt(number).unwrap());
-    lines.iter().for_each(UserInterrupt::pulse);
-    assert_eq!(rig.read(0x2048), 0b11);
+    lines.iter().for_each(|line| line.pulse(Duration::ZERO));
     rig.write(0x200c, 0b01);
-    assert_eq!((rig.read(0x2048), rig.read(0x2040)), (0b10, 0b10));
+    assert_eq!((rig.read(0x2040), rig.read(0x2048)), (0b10, 0));
+    // However often it is read, as long as the logic holds it.
+    lines[1].pulse(HOUR);
+    assert_eq!([0x2040, 0x2048, 0x2040].map(|at| rig.read(at)), [0b10; 3]);
+    rig.write(0x200c, 0b10);
     assert_eq!(rig.read(0x2048), 0);
+}
+
+#[test]
+fn a_handler_finds_a_pulse_raised() {
+    let rig = Rig::new();
+    let line = rig.core.user_interrupt(2).unwrap();
+    rig.write(0x2008, 1 << 2);
+    line.pulse(HOUR);
+    assert_eq!(rig.host.take_interrupts(), [(0, true)]);
+    assert_eq!([0x2040, 0x2048, 0x2040].map(|at| rig.read(at)), [1 << 2; 3]);
+    rig.write(0x200c, 1 << 2);
+    assert_eq!((rig.read(0x2048), rig.host.take_interrupts()), (0, vec![(0, false)]));
+    // One that was not told of yet, with an earlier one's mask still on.
+    line.pulse(HOUR);
+    rig.write(0x2008, 1 << 2);
+    assert_eq!((rig.read(0x2040), rig.host.take_interrupts()), (1 << 2, vec![(0, true)]));
+}
+
+#[test]
+fn a_design_has_as_many_user_interrupts_as_it_says() {
+    let rig = Rig::with(|config| config.user_lines = 4);
+    rig.write(0x2004, u32::MAX);
+    assert_eq!(rig.read(0x2004), 0xf);
 }
 
 #[test]

@@ -62,6 +62,7 @@ impl Rig {
             link: None,
             strict_adjacency: false,
             user_interrupts: Vec::new(),
+            user_lines: 16,
         };
         change(&mut config);
         let (host, faults) = (FakeHost::new(), Arc::new(Faults::default()));
