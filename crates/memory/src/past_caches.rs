@@ -20,32 +20,31 @@ const PAGES: usize = 4;
 pub(crate) unsafe fn copy(source: *const u8, target: *mut u8, len: usize) {
     let head = target.align_offset(LINE).min(len);
     let lines = (len - head) / LINE * LINE;
-    // SAFETY: All three parts lie within what the caller promises, and the middle begins at a line of the target.
-    unsafe {
-        std::ptr::copy_nonoverlapping(source, target, head);
-        copy_lines(source.add(head), target.add(head), lines);
-        let tail = head + lines;
-        std::ptr::copy_nonoverlapping(source.add(tail), target.add(tail), len - tail);
-    }
+    // SAFETY: The beginning of the caller's ranges.
+    unsafe { std::ptr::copy_nonoverlapping(source, target, head) };
+    // SAFETY: What follows of them, as far as it is whole lines of the target.
+    unsafe { copy_lines(source.wrapping_add(head), target.wrapping_add(head), lines) };
+    let tail = head + lines;
+    let (source, target) = (source.wrapping_add(tail), target.wrapping_add(tail));
+    // SAFETY: Their ends.
+    unsafe { std::ptr::copy_nonoverlapping(source, target, len - tail) };
 }
 
 /// The same for whole lines of the target.
 unsafe fn copy_lines(source: *const u8, target: *mut u8, len: usize) {
+    let line = |at: usize| {
+        // SAFETY: Every line below is one of the caller's range.
+        unsafe { copy_line(source.wrapping_add(at), target.wrapping_add(at)) };
+    };
     let side_by_side = len / (PAGE * PAGES) * (PAGE * PAGES);
-    // SAFETY: Every line is one of the caller's range.
-    unsafe {
-        for block in (0..side_by_side).step_by(PAGE * PAGES) {
-            for line in (0..PAGE).step_by(LINE) {
-                for page in 0..PAGES {
-                    let at = block + page * PAGE + line;
-                    copy_line(source.add(at), target.add(at));
-                }
+    for block in (0..side_by_side).step_by(PAGE * PAGES) {
+        for offset in (0..PAGE).step_by(LINE) {
+            for page in 0..PAGES {
+                line(block + page * PAGE + offset);
             }
         }
-        for at in (side_by_side..len).step_by(LINE) {
-            copy_line(source.add(at), target.add(at));
-        }
     }
+    (side_by_side..len).step_by(LINE).for_each(line);
     written();
 }
 
@@ -54,12 +53,13 @@ unsafe fn copy_lines(source: *const u8, target: *mut u8, len: usize) {
 unsafe fn copy_line(source: *const u8, target: *mut u8) {
     use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
     let (source, target) = (source.cast::<__m128i>(), target.cast::<__m128i>());
-    // SAFETY: Four times 16 bytes are the caller's line, and the target begins at one. SSE2 is part of x86-64.
-    unsafe {
-        let parts = [0, 1, 2, 3].map(|part| _mm_loadu_si128(source.add(part)));
-        for (part, value) in parts.into_iter().enumerate() {
-            _mm_stream_si128(target.add(part), value);
-        }
+    let parts = [0, 1, 2, 3].map(|part| {
+        // SAFETY: Four times 16 bytes are the caller's line. SSE2 is part of x86-64.
+        unsafe { _mm_loadu_si128(source.wrapping_add(part)) }
+    });
+    for (part, value) in parts.into_iter().enumerate() {
+        // SAFETY: As above, and the target begins at a line.
+        unsafe { _mm_stream_si128(target.wrapping_add(part), value) };
     }
 }
 
@@ -88,7 +88,7 @@ mod tests {
     proptest! {
         #[test]
         fn copies_what_a_copy_copies(from in 0_usize..200, to in 0_usize..200, len in 0_usize..70_000) {
-            let source: Vec<u8> = (0..from + len).map(|at| (at % 251) as u8).collect();
+            let source: Vec<u8> = (0..from + len).map(|at| at.to_le_bytes()[0]).collect();
             let mut target = vec![0xee; to + len + 200];
             // SAFETY: Both ranges lie in their vectors, which are two.
             unsafe { copy(source[from..].as_ptr(), target[to..].as_mut_ptr(), len) };

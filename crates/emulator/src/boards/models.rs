@@ -1,9 +1,7 @@
 //! Which model stands for a peripheral of a design.
 
 use super::card::Card;
-use crate::axi::{
-    Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
-};
+use crate::axi::{Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc};
 use crate::stream::Switch;
 use jitney_designs::{IdWord, Kind, Peripheral, Pins};
 use std::sync::Arc;

@@ -283,7 +283,7 @@ mod tests {
         ) {
             let packets: Vec<Vec<u8>> = (0u8..)
                 .zip(&lengths)
-                .map(|(number, length)| (0..*length).map(|at| (at % 251) as u8 ^ number).collect())
+                .map(|(number, length)| (0..*length).map(|at| at.to_le_bytes()[0] ^ number).collect())
                 .collect();
             let fifo = Fifo::new(capacity);
             let mut context = Context::from_waker(Waker::noop());
