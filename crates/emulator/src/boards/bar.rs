@@ -28,6 +28,8 @@ impl BusWindow {
     /// What nothing answers stays as it is.
     pub(super) fn read(&self, offset: u64, data: &mut [u8]) {
         let address = self.base.saturating_add(offset);
+        let inside = self.inside(offset, data.len());
+        let data = &mut data[..inside];
         for (done, length) in bursts(address, data.len()) {
             let start = usize::try_from(done).unwrap_or(usize::MAX);
             let part = &mut data[start..start + length];
@@ -40,12 +42,18 @@ impl BusWindow {
 
     pub(super) fn write(&self, offset: u64, data: &[u8]) {
         let address = self.base.saturating_add(offset);
+        let data = &data[..self.inside(offset, data.len())];
         for (done, length) in bursts(address, data.len()) {
             let start = usize::try_from(done).unwrap_or(usize::MAX);
             if let Err(error) = self.bus.write(address.saturating_add(done), &data[start..start + length]) {
                 warn_limited!("a write at card address {address:#x} is lost: {error}");
             }
         }
+    }
+
+    /// How many of `length` bytes at `offset` the window leads to: a BAR may be larger.
+    fn inside(&self, offset: u64, length: usize) -> usize {
+        usize::try_from(self.size.saturating_sub(offset)).map_or(length, |left| left.min(length))
     }
 
     /// The memory at the beginning of the BAR, if that can be mapped in pages.
@@ -84,6 +92,16 @@ mod tests {
         let mappable = upper.mappable().unwrap();
         assert_eq!((mappable.offset, mappable.length), (0x1000, 0x3000));
         assert!(window(0x8000_0010, 0x1000).mappable().is_none(), "not a whole page");
+        // The BAR goes on behind it, and so does the memory.
+        memory.write(0xffe, &[1, 2, 3, 4]).unwrap();
+        let first = window(0x8000_0000, 0x1000);
+        let mut data = [0xff; 4];
+        first.read(0xffe, &mut data);
+        assert_eq!(data, [1, 2, 0xff, 0xff]);
+        first.write(0xffe, &[5, 6, 7, 8]);
+        first.write(0x1000, &[9]);
+        memory.read(0xffe, &mut data).unwrap();
+        assert_eq!(data, [5, 6, 3, 4]);
         assert!(window(0, 0x1000).mappable().is_none());
     }
 }
