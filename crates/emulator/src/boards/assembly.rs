@@ -124,6 +124,7 @@ impl Assembly {
             link: board.options().link,
             strict_adjacency: board.options().strict_adjacency,
             user_interrupts: board.options().user_interrupts.clone(),
+            clock_hz: clock_hz(card.link, card.data_width),
             user_lines: self.user_interrupts,
         };
         let xdma = Arc::new(Xdma::new(config, host, Arc::clone(faults))?);
@@ -132,6 +133,13 @@ impl Assembly {
         self.description.interrupts = xdma_interrupts(index, &card.interrupts);
         Ok(())
     }
+}
+
+/// The clock of a core's data path: it carries just what the link carries, within what such cores have.
+fn clock_hz((generation, lanes): (u8, u8), data_width: u32) -> u64 {
+    // 250 MB/s for each lane at 2.5 GT/s, twice as much for each generation.
+    let link = (250_000_000_u64 << generation.clamp(1, 6).saturating_sub(1)) * u64::from(lanes);
+    (link / u64::from(data_width).max(1)).clamp(62_500_000, 250_000_000)
 }
 
 /// The interrupts of a core whose DMA BAR is `bar`.
@@ -251,4 +259,20 @@ fn ram(
         let _ = memory.mapping().store32(offset, *word);
     }
     Ok(Arc::new(memory))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock_hz;
+
+    #[test]
+    fn a_data_path_has_the_clock_that_its_link_needs() {
+        for (link, width, mhz) in
+            [((2, 4), 16, 125), ((2, 4), 8, 250), ((3, 8), 32, 250), ((3, 16), 64, 250), ((2, 8), 32, 125)]
+        {
+            assert_eq!(clock_hz(link, width), mhz * 1_000_000, "{link:?} {width}");
+        }
+        assert_eq!((clock_hz((1, 1), 8), clock_hz((0, 0), 0)), (62_500_000, 62_500_000));
+        assert_eq!(clock_hz((6, 16), 8), 250_000_000);
+    }
 }

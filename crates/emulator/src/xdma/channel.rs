@@ -65,7 +65,7 @@ impl Channel {
         (direction, index): (Direction, u8),
         irq_bit: u8,
     ) -> Self {
-        let state = State::new(direction, index, port.is_stream(), card.alignments);
+        let state = State::new(direction, index, port.is_stream(), card.alignments, card.clock_hz);
         Self {
             card,
             irq,

@@ -1,6 +1,5 @@
 //! The config block (PG195, "Config Block Registers (0x3)"): what the IP knows about its link.
 
-use super::performance::CLOCK_HZ;
 use crate::axi::merge;
 use crate::function::{Host, InterruptKind};
 use jitney_xdma_spec::config::{
@@ -36,6 +35,7 @@ mod at {
 pub(super) struct ConfigBlock {
     host: Arc<dyn Host>,
     data_width: DataWidth,
+    clock_hz: u64,
     written: Mutex<Written>,
 }
 
@@ -55,10 +55,10 @@ const RESET: Written = Written {
 };
 
 impl ConfigBlock {
-    /// The block of a design with an AXI data path of `data_width` bytes (8, 16, 32 or 64).
-    pub(super) fn new(host: Arc<dyn Host>, data_width: u32) -> Self {
+    /// The block of a design with an AXI data path of `data_width` bytes (8, 16, 32 or 64) at `clock_hz`.
+    pub(super) fn new(host: Arc<dyn Host>, data_width: u32, clock_hz: u64) -> Self {
         let code = u8::try_from((data_width / 8).max(1).ilog2()).unwrap_or(0);
-        Self { host, data_width: DataWidth::new().with_code(code), written: Mutex::new(RESET) }
+        Self { host, data_width: DataWidth::new().with_code(code), clock_hz, written: Mutex::new(RESET) }
     }
 
     pub(super) fn reset(&self) {
@@ -70,7 +70,7 @@ impl ConfigBlock {
     pub(super) fn flush_timeout(&self) -> Option<Duration> {
         let exponent = self.written().flush_timeout;
         let cycles = 1u64 << exponent.min(0x1f);
-        (exponent > 0).then(|| Duration::from_nanos(cycles * 1_000_000_000 / CLOCK_HZ))
+        (exponent > 0).then(|| Duration::from_nanos(cycles * 1_000_000_000 / self.clock_hz))
     }
 
     pub(super) fn read(&self, register: u32) -> u32 {

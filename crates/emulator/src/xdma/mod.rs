@@ -58,6 +58,8 @@ pub struct XdmaConfig {
     pub strict_adjacency: bool,
     /// User interrupts that come by themselves.
     pub user_interrupts: Vec<PeriodicInterrupt>,
+    /// Clock of the data path (`axi_aclk`), in which performance counters and the flush time count.
+    pub clock_hz: u64,
     /// How many user interrupts the design has, 0 to 16.
     pub user_lines: u8,
 }
@@ -86,6 +88,7 @@ struct Card {
     alignments: Alignments,
     /// Bytes of a beat.
     data_width: u64,
+    clock_hz: u64,
     link: Option<Link>,
     strict_adjacency: bool,
     config: ConfigBlock,
@@ -132,12 +135,14 @@ impl Xdma {
         let (h2c, c2h) = (h2c?, c2h?);
         let irq =
             Arc::new(IrqBlock::new(Arc::clone(&host), Arc::clone(&faults), h2c + c2h, config.user_lines));
-        let block = ConfigBlock::new(Arc::clone(&host), config.data_width);
+        let clock_hz = config.clock_hz.max(1);
+        let block = ConfigBlock::new(Arc::clone(&host), config.data_width, clock_hz);
         let card = Arc::new(Card {
             host,
             faults,
             alignments: config.alignments,
             data_width: u64::from(config.data_width).max(1),
+            clock_hz,
             link: config.link.map(Link::new),
             strict_adjacency: config.strict_adjacency,
             config: block,

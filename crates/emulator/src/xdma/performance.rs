@@ -7,14 +7,14 @@ use jitney_xdma_spec::PerformanceControl;
 use jitney_xdma_spec::channel::PerformanceHigh;
 use std::time::Instant;
 
-/// Clock of the data path, in which cycles are counted: that of a 5 GT/s ×4 link with a 128-bit data path.
-pub(super) const CLOCK_HZ: u64 = 125_000_000;
 /// Counters are 42 bits wide and stay at their end.
 const LIMIT: u64 = (1 << 42) - 1;
 
 /// The counters. They count from when both the channel and they run, by wall-clock time and by data that was moved.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Performance {
+    /// Of the data path, in which cycles are counted.
+    clock_hz: u64,
     control: PerformanceControl,
     cycles: u64,
     beats: u64,
@@ -25,6 +25,15 @@ pub(super) struct Performance {
 }
 
 impl Performance {
+    pub(super) fn new(clock_hz: u64) -> Self {
+        let control = PerformanceControl::new();
+        Self { clock_hz, control, cycles: 0, beats: 0, active: false, since: None }
+    }
+
+    pub(super) fn clock_hz(&self) -> u64 {
+        self.clock_hz
+    }
+
     pub(super) fn control(&self) -> PerformanceControl {
         self.control
     }
@@ -82,8 +91,8 @@ impl Performance {
     /// Time at the clock's rate, and at least a cycle for each beat: memory here is faster than a link, and what software
     /// makes of the two is a part of the whole.
     fn cycles_now(&self) -> u64 {
-        let running =
-            self.since.map_or(0, |since| since.elapsed().as_nanos() * u128::from(CLOCK_HZ) / 1_000_000_000);
+        let elapsed = self.since.map_or(0, |since| since.elapsed().as_nanos());
+        let running = elapsed * u128::from(self.clock_hz) / 1_000_000_000;
         let cycles = self.cycles.saturating_add(u64::try_from(running).unwrap_or(LIMIT));
         LIMIT.min(cycles.max(self.beats))
     }
@@ -119,7 +128,7 @@ mod tests {
 
     #[test]
     fn counters_run_with_the_channel_and_stop_with_auto() {
-        let mut counters = Performance::default();
+        let mut counters = Performance::new(125_000_000);
         counters.add_beats(5);
         assert_eq!(counters.beats().0, 0, "not armed");
         counters.set_control(PerformanceControl::new().with_run(true).with_auto(true).with_clear(true));
@@ -140,8 +149,24 @@ mod tests {
     }
 
     #[test]
+    fn cycles_are_those_of_the_clock() {
+        for clock_hz in [125_000_000, 250_000_000] {
+            let mut counters = Performance::new(clock_hz);
+            counters.set_control(PerformanceControl::new().with_run(true));
+            let outer = Instant::now();
+            counters.channel_starts();
+            let inner = Instant::now();
+            std::thread::sleep(Duration::from_millis(2));
+            let least = inner.elapsed();
+            let cycles = u128::from(counters.cycles().0);
+            let of = |time: Duration| time.as_nanos() * u128::from(clock_hz) / 1_000_000_000;
+            assert!((of(least)..=of(outer.elapsed())).contains(&cycles), "{cycles} at {clock_hz}");
+        }
+    }
+
+    #[test]
     fn there_are_no_more_beats_than_cycles() {
-        let mut counters = Performance::default();
+        let mut counters = Performance::new(125_000_000);
         counters.set_control(PerformanceControl::new().with_run(true).with_clear(true));
         counters.channel_starts();
         counters.add_beats(1 << 36);
@@ -153,7 +178,7 @@ mod tests {
 
     #[test]
     fn without_auto_a_stop_descriptor_changes_nothing() {
-        let mut counters = Performance::default();
+        let mut counters = Performance::new(125_000_000);
         counters.set_control(PerformanceControl::new().with_run(true));
         counters.channel_starts();
         counters.channel_stops();

@@ -104,7 +104,13 @@ pub(super) struct WritebackWord {
 }
 
 impl State {
-    pub(super) fn new(direction: Direction, channel: u8, stream: bool, alignments: Alignments) -> Self {
+    pub(super) fn new(
+        direction: Direction,
+        channel: u8,
+        stream: bool,
+        alignments: Alignments,
+        clock_hz: u64,
+    ) -> Self {
         Self {
             direction,
             channel,
@@ -115,7 +121,7 @@ impl State {
             completed: 0,
             writeback_address: 0,
             interrupt_enable: 0,
-            performance: Performance::default(),
+            performance: Performance::new(clock_hz),
             first_descriptor: 0,
             first_adjacent: 0,
             credits: 0,
@@ -137,7 +143,9 @@ impl State {
     /// Everything to its reset value; what the engine is still doing belongs to an earlier run.
     pub(super) fn reset(&mut self) {
         let (run, stops) = (self.run + 1, self.stops + 1);
-        *self = Self { run, stops, ..Self::new(self.direction, self.channel, self.stream, self.alignments) };
+        let clock_hz = self.performance.clock_hz();
+        let reset = Self::new(self.direction, self.channel, self.stream, self.alignments, clock_hz);
+        *self = Self { run, stops, ..reset };
     }
 
     /// Leaving credit mode drops the credits.

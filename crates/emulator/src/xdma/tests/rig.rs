@@ -62,6 +62,7 @@ impl Rig {
             link: None,
             strict_adjacency: false,
             user_interrupts: Vec::new(),
+            clock_hz: 125_000_000,
             user_lines: 16,
         };
         change(&mut config);

@@ -179,7 +179,7 @@ fn the_written_count_wraps_at_24_bits() {
     use crate::xdma::state::{Outcome, State};
     use jitney_xdma_spec::{Alignments, ChannelStatus, Direction};
 
-    let mut state = State::new(Direction::HostToCard, 0, false, Alignments::ANY);
+    let mut state = State::new(Direction::HostToCard, 0, false, Alignments::ANY, 125_000_000);
     state.write_channel(0x04, 0x0400_0001, u32::MAX);
     state.completed = 0x00ff_fffe;
     let words: Vec<u32> = (0..3)
