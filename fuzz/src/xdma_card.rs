@@ -2,7 +2,7 @@
 
 use jitney_vfio::{
     BarInfo, Card, DmaBuffer, DmaRequest, Error, ErrorKind, FakeBar, FakeCard, FakeHost, Identity, Interrupt,
-    Lease, LeaseRequest, Notices, Region, Result, Trap,
+    Lease, LeaseRequest, Notices, Region, Result, SharedInterrupt, Trap,
 };
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -48,8 +48,16 @@ impl Card for Fuzzed {
         self.fake.lease(request)
     }
 
+    fn vectors(&self) -> Result<u32> {
+        self.fake.vectors()
+    }
+
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
         self.fake.interrupt(vector)
+    }
+
+    fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt> {
+        self.fake.shared_interrupt(vector, source)
     }
 
     fn notices(&self) -> Result<Notices> {

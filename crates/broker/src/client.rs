@@ -5,7 +5,7 @@ use crate::protocol::{CardId, Reply, Request};
 use jitney_memory::EventFd;
 use jitney_vfio::{
     BarInfo, Card, Device, DmaBuffer, DmaRequest, ErrorKind, Handed, Identity, Interrupt, InterruptKind,
-    Keeper, Lease, LeaseRequest, Notices, Part, Region, Result,
+    Keeper, Lease, LeaseRequest, Notices, Part, Region, Result, SharedInterrupt, SharedVectors,
 };
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -21,6 +21,7 @@ pub(crate) struct OpenCard {
     pub(crate) card: CardId,
     pub(crate) device: Device,
     pub(crate) notices: Notices,
+    pub(crate) shared: SharedVectors,
     pub(crate) slot: Arc<Mutex<Slot>>,
     pub(crate) opened: u64,
 }
@@ -55,6 +56,10 @@ impl Card for ClientCard {
         }
     }
 
+    fn vectors(&self) -> Result<u32> {
+        Ok(self.0.device.vectors()?.map_or(0, |(_, count)| count))
+    }
+
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
         let OpenCard { link, card, device, .. } = &*self.0;
         let lease = self.lease(LeaseRequest::exclusive(Part::interrupt(vector)))?;
@@ -63,6 +68,10 @@ impl Card for ClientCard {
         let event = EventFd::new()?;
         link.done(&Request::Wire { card: *card, vector }, Some(event.as_fd()))?;
         Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.0) as _, (kind, device)))
+    }
+
+    fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt> {
+        self.0.shared.join(vector, source, || self.interrupt(vector))
     }
 
     fn notices(&self) -> Result<Notices> {

@@ -170,6 +170,7 @@ impl Link {
             }
         };
         let open = Arc::new(OpenCard {
+            shared: jitney_vfio::SharedVectors::default(),
             link: Arc::clone(self),
             card: entry.id,
             device,

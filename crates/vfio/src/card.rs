@@ -8,6 +8,7 @@ use crate::lease::LeaseRequest;
 use crate::leased::Lease;
 use crate::notices::Notices;
 use crate::region::Region;
+use crate::shared_interrupt::SharedInterrupt;
 use std::fmt;
 
 /// A card as a driver needs it: who it is, its BARs, memory to share with it, interrupts, leases and reset.
@@ -46,8 +47,23 @@ pub trait Card: fmt::Debug + Send + Sync {
     /// who.
     fn lease(&self, request: LeaseRequest) -> Result<Lease>;
 
+    /// How many interrupt vectors the card has: one if it has only the interrupt line, and maybe none. The machine may have
+    /// fewer to give.
+    ///
+    /// # Errors
+    /// What the transport says.
+    fn vectors(&self) -> Result<u32>;
+
     /// Interrupt `vector`, delivered to this process. Takes an exclusive lease on it.
     fn interrupt(&self, vector: u16) -> Result<Interrupt>;
+
+    /// Interrupt `vector` for one of the card's interrupt sources, of a number below 32 that the driver chooses. Other sources
+    /// of this process can have it too: the first takes the lease, which nobody else has then, the last gives it back.
+    ///
+    /// # Errors
+    /// As [`interrupt`](Self::interrupt): [`ErrorKind::Held`](crate::ErrorKind::Held) if another process has it, or this one for
+    /// itself alone.
+    fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt>;
 
     /// What tells this process that the card is wanted back, or has failed. A driver looks now and then while it waits for the
     /// card, and ends with [`Notice::explain`](crate::Notice::explain): an unplug waits until the last user has let go.

@@ -77,6 +77,23 @@ impl Interrupt {
         Ok(self.event.wait(timeout)? && self.event.take()? > 0)
     }
 
+    /// Whether the vector has fired since it was last asked.
+    pub(crate) fn take(&self) -> Result<bool> {
+        if self.event.take()? > 0 {
+            return Ok(true);
+        }
+        if self.line.is_none() {
+            return Ok(false);
+        }
+        self.rearm()?;
+        Ok(self.event.take()? > 0)
+    }
+
+    /// As if the vector had fired again.
+    pub(crate) fn put_back(&self) -> Result<()> {
+        Ok(self.event.signal()?)
+    }
+
     /// Waits until the vector has fired since the last call, as a task of any executor.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::notices::Notices;
 use crate::opened::OpenedCard;
 use crate::region::Region;
 use crate::running_will::RunningWill;
+use crate::shared_interrupt::{SharedInterrupt, SharedVectors};
 use crate::will::Will;
 use jitney_memory::EventFd;
 use std::os::fd::AsFd;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct OwnedCard {
     desk: Arc<Desk>,
     buffers: Arc<Buffers>,
+    shared: SharedVectors,
 }
 
 /// The card and who has which part of it. All holders are parts of this process, so they need no name.
@@ -43,7 +45,11 @@ struct Leases {
 impl OwnedCard {
     /// `card`, whose buffers are those of its address space.
     pub(crate) fn new(card: OpenedCard, buffers: Arc<Buffers>) -> Self {
-        Self { desk: Arc::new(Desk { card, leases: Mutex::default() }), buffers }
+        Self {
+            desk: Arc::new(Desk { card, leases: Mutex::default() }),
+            buffers,
+            shared: SharedVectors::default(),
+        }
     }
 
     /// The card without arbitration: its device, vectors.
@@ -90,12 +96,20 @@ impl Card for OwnedCard {
         Ok(Lease::new(part, id, Arc::clone(&self.desk) as _))
     }
 
+    fn vectors(&self) -> Result<u32> {
+        Ok(self.opened().vectors())
+    }
+
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
         let (kind, _) = self.opened().check_vector(vector)?;
         let lease = self.lease(LeaseRequest::exclusive(Part::interrupt(vector)))?;
         let event = EventFd::new()?;
         self.opened().wire(vector, Some(event.as_fd()))?;
         Ok(Interrupt::new(vector, event, lease, Arc::clone(&self.desk) as _, (kind, self.opened().device())))
+    }
+
+    fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt> {
+        self.shared.join(vector, source, || self.interrupt(vector))
     }
 
     fn notices(&self) -> Result<Notices> {

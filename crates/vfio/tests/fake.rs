@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 use jitney_vfio::{
-    AddressSpace, Card, DmaPlace, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, LeaseRequest, Mode,
-    Notice, OpenedSpace, Owner, Part, Will, WillStep,
+    AddressSpace, Card, DmaPlace, DmaRequest, ErrorKind, FakeBar, FakeCard, FakeHost, Fired, LeaseRequest,
+    Mode, Notice, OpenedSpace, Owner, Part, Requests, Will, WillStep,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -244,6 +244,51 @@ fn an_interrupt_reaches_who_holds_its_vector() {
     assert_eq!(card.interrupt(3).unwrap_err().kind(), ErrorKind::NotFound);
     drop(interrupt);
     assert!(!host.fire(1));
+    card.interrupt(1).unwrap();
+}
+
+#[test]
+fn a_shared_vector_fires_for_the_source_that_requests() {
+    let (host, card) = card();
+    assert_eq!(card.vectors().unwrap(), 3);
+    assert_eq!(card.shared_interrupt(1, 32).unwrap_err().kind(), ErrorKind::Invalid);
+    let first = card.shared_interrupt(1, 0).unwrap();
+    let alone = |sources: u32| -> Requests { panic!("nobody shares it: {sources}") };
+    assert!(host.fire(1));
+    assert_eq!(first.wait(None, alone).unwrap(), Fired::Alone);
+    assert_eq!(first.wait(Some(Duration::ZERO), alone).unwrap(), Fired::No);
+
+    let second = card.shared_interrupt(1, 31).unwrap();
+    assert_eq!(card.leases().len(), 1);
+    assert_eq!(card.interrupt(1).unwrap_err().kind(), ErrorKind::Held);
+    let requested = |expected: u32, sources: u32, again: bool| {
+        move |all: u32| {
+            assert_eq!(all, expected);
+            Requests { sources, again }
+        }
+    };
+    let (both, now) = (1 | 1 << 31, Some(Duration::ZERO));
+    assert!(host.fire(1));
+    assert_eq!(first.wait(now, requested(both, 1 << 31, false)).unwrap(), Fired::No, "it was the other");
+    let nothing = |sources: u32| -> Requests { panic!("nothing has come: {sources}") };
+    assert_eq!(first.wait(now, nothing).unwrap(), Fired::No);
+    assert_eq!(second.wait(None, nothing).unwrap(), Fired::Silenced);
+    // One that is to be looked at again, and one that is found without having been heard of.
+    assert!(host.fire(1));
+    assert_eq!(second.wait(now, requested(both, both, true)).unwrap(), Fired::Silenced);
+    assert_eq!(first.wait(now, requested(both, 0, false)).unwrap(), Fired::Silenced);
+    assert_eq!(first.wait(now, nothing).unwrap(), Fired::No);
+    let soon = Some(Duration::from_millis(1));
+    assert_eq!(first.wait(soon, requested(both, 1, false)).unwrap(), Fired::Silenced);
+
+    first.leave();
+    assert!(host.fire(1));
+    assert_eq!(first.wait(now, requested(1 << 31, 1 << 31, false)).unwrap(), Fired::No);
+    assert_eq!(second.wait(now, nothing).unwrap(), Fired::Silenced);
+    drop(first);
+    assert!(host.fire(1), "the other has it still");
+    drop(second);
+    assert!(!host.fire(1) && card.leases().is_empty());
     card.interrupt(1).unwrap();
 }
 

@@ -4,6 +4,7 @@ use crate::capture::{Capture, Overrun};
 use crate::channel_info::ChannelInfo;
 use crate::engine::Engine;
 use crate::error::Error;
+use crate::interrupt::Vector;
 use crate::lent::Lent;
 use crate::pending::{Completed, Pending, Shared};
 use crate::plan::{Limits, Plan, PlanError, Transfer, plan};
@@ -151,30 +152,36 @@ impl<D> Channel<D> {
     /// The same channel with an interrupt that wakes who waits, by the vector of the same number as the
     /// channel's [bit](ChannelInfo::interrupt) in the IRQ block. Without it, who waits looks at memory again and again.
     ///
-    /// # Errors
-    /// As [`by_vector`](Self::by_vector).
-    pub fn by_interrupt(self) -> Result<Self, Error> {
-        let vector = self.info.interrupt.into();
-        self.by_vector(vector)
-    }
-
-    /// The same by another vector. It is leased (`irq3`), so no other channel can have the same one.
+    /// A card that has fewer vectors than channels, or only the interrupt line, has several of this process's channels [share
+    /// one](crate#several-channels-on-one-vector): that of the number modulo how many there are. If another process has
+    /// it, any other that is free or this process's is taken.
     ///
     /// # Errors
-    /// [`Error::Card`]: the card has no such vector, or none at all and has to be polled, or somebody else has it, which
-    /// says who; or somebody did not end changing vector numbers (`irq-vectors`) within a second. [`Error::LinkDown`].
-    pub fn by_vector(self, vector: u16) -> Result<Self, Error> {
+    /// [`Error::Card`]: the card has no vectors and has to be polled, or other processes have all of them, which says who; or
+    /// somebody did not end changing vector numbers (`irq-vectors`) within a second. [`Error::LinkDown`].
+    pub fn by_interrupt(self) -> Result<Self, Error> {
+        let vector = Vector::Usual(self.info.interrupt.into());
         self.change(|queue| queue.engine.complete_by(vector, false))?;
         Ok(self)
     }
 
-    /// The same channel with an interrupt for those who wait long: they look at memory for 30 µs, as long as a short transfer
-    /// takes, and then sleep until the interrupt comes, which is let through only while somebody sleeps.
+    /// The same by this vector. It is leased (`irq3`), so no other process can have the same one; other channels of this one can.
     ///
     /// # Errors
-    /// As [`by_vector`](Self::by_vector).
+    /// As [`by_interrupt`](Self::by_interrupt); [`Error::Card`] also if the card has no such vector, or another process has it.
+    pub fn by_vector(self, vector: u16) -> Result<Self, Error> {
+        self.change(|queue| queue.engine.complete_by(Vector::Number(vector), false))?;
+        Ok(self)
+    }
+
+    /// The same channel with an interrupt for those who wait long: they look at memory for 30 µs, as long as a short transfer
+    /// takes, and then sleep until the interrupt comes, which is let through only while somebody sleeps. It has the vector that
+    /// [`by_interrupt`](Self::by_interrupt) would take.
+    ///
+    /// # Errors
+    /// As [`by_interrupt`](Self::by_interrupt).
     pub fn adaptive(self) -> Result<Self, Error> {
-        let vector = self.info.interrupt.into();
+        let vector = Vector::Usual(self.info.interrupt.into());
         self.change(|queue| queue.engine.complete_by(vector, true))?;
         Ok(self)
     }

@@ -17,8 +17,8 @@ pub struct ChannelInfo {
     pub alignments: Alignments,
     /// Version of the IP: 6 for 4.x.
     pub version: u8,
-    /// Its bit in the IRQ block, and the vector that it interrupts by if it is not told otherwise: H2C channels from 0
-    /// on, C2H channels directly after the last of them.
+    /// Its bit in the IRQ block, and the vector that it interrupts by if it is not told otherwise and there are as many: H2C
+    /// channels from 0 on, C2H channels directly after the last of them.
     pub interrupt: u8,
 }
 

@@ -5,7 +5,7 @@ mod stop;
 
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
-use crate::interrupt::{self, ChannelInterrupt};
+use crate::interrupt::{self, ChannelInterrupt, Vector};
 use crate::plan::{Chunk, Limits};
 use crate::ring::{DEFAULT_DEPTH, Flags, Ring};
 use jitney_registers::Block;
@@ -137,8 +137,8 @@ impl Engine {
         Ok(engine)
     }
 
-    /// From now on, has `vector` wake who waits; `adaptive`: only while somebody sleeps. The engine must be idle.
-    pub(crate) fn complete_by(&mut self, vector: u16, adaptive: bool) -> Result<(), Error> {
+    /// From now on, has a vector wake who waits; `adaptive`: only while somebody sleeps. The engine must be idle.
+    pub(crate) fn complete_by(&mut self, vector: Vector, adaptive: bool) -> Result<(), Error> {
         // First, because it may have the same vector.
         if let Some(interrupt) = self.interrupt.take() {
             interrupt.retire()?;

@@ -3,6 +3,7 @@
 use crate::channel::{C2h, Channel, H2c};
 use crate::channel_info::ChannelInfo;
 use crate::error::Error;
+use crate::interrupt::Vector;
 use crate::user_interrupt::UserInterrupt;
 use jitney_registers::Block;
 use jitney_vfio::{Card, Region};
@@ -116,23 +117,31 @@ impl Xdma {
     }
 
     /// Interrupt line `line` of the design's own logic, 0 to 15 (PG195, `usr_irq_req`): takes an exclusive lease on it
-    /// (`user-irq3`), with a will that masks it, and the vector behind those of the channels that has its number.
+    /// (`user-irq3`), with a will that masks it, and the vector behind those of the channels that has its number. A card that has
+    /// fewer has it share one with other sources of this process, as a [channel](Channel::by_interrupt).
+    ///
+    /// On a vector that it shares, the logic has to hold the line until it was told, as PG195 asks: a line that falls by itself once
+    /// its message was sent is then not heard.
     ///
     /// # Errors
     /// As [`user_interrupt_by`](Self::user_interrupt_by).
     pub fn user_interrupt(&self, line: u8) -> Result<UserInterrupt, Error> {
         let channels = self.h2c.len() + self.c2h.len();
         let vector = u16::try_from(channels).unwrap_or(0) + u16::from(line);
-        self.user_interrupt_by(line, vector)
+        self.take_line(line, Vector::Usual(vector))
     }
 
-    /// The same by another vector, for a card that has fewer than lines. It is leased (`irq3`), so nobody else can have the same
-    /// one.
+    /// The same by another vector. It is leased (`irq3`), so no other process can have the same one; other lines and channels of this
+    /// one can.
     ///
     /// # Errors
-    /// [`Error::Card`]: an XDMA has no such line, the card has no such vector or somebody else has either, which says who.
+    /// [`Error::Card`]: an XDMA has no such line, the card has no such vector or another process has either, which says who.
     /// [`Error::LinkDown`].
     pub fn user_interrupt_by(&self, line: u8, vector: u16) -> Result<UserInterrupt, Error> {
+        self.take_line(line, Vector::Number(vector))
+    }
+
+    fn take_line(&self, line: u8, vector: Vector) -> Result<UserInterrupt, Error> {
         UserInterrupt::take(&self.card, self.bar, &self.region, line, vector)
     }
 

@@ -7,7 +7,16 @@
 //! which was up before. The driver takes the bits with the status register that is cleared by reading, so the request
 //! falls; whatever the engine logs later raises it again. The enable bit therefore stays set between transfers: no
 //! moment is left between looking and enabling. An interrupt that finds nothing new costs a look, and one that never
-//! comes is made up for by the look at the registers that a wait takes now and then.
+//! comes is made up for by the look at the registers that a wait takes now and then, which takes the bits too: a request that
+//! stayed up would not rise again.
+//!
+//! # Several on one vector
+//! PG195 does not say what a vector does when a second of its sources requests while the first still does: whether each sends a
+//! message, or only the first. The interrupt line is one level in any case, and stays up for who is not waited for. So whoever
+//! hears the vector asks the IRQ block which sources request, clears the enable bits of those and tells their users, who set them
+//! again when they have taken their own bits ([`silence_requests`]): no request of one is taken back by another, and none
+//! that nobody attends to keeps the vector up. It looks once more then: one that rose before the other's bit was cleared
+//! may have sent nothing. A vector that has only ever had one source is spared all of this.
 
 #[cfg(feature = "async")]
 use crate::awaited::Watched;
@@ -15,7 +24,9 @@ use crate::channel_info::ChannelInfo;
 use crate::error::Error;
 use crate::wait::Backoff;
 use jitney_registers::{Block, ReadWrite, Register};
-use jitney_vfio::{Card, ErrorKind, Interrupt, Lease, LeaseRequest, Part, Region, WillStep};
+use jitney_vfio::{
+    Card, ErrorKind, Fired, Lease, LeaseRequest, Part, Region, Requests, SharedInterrupt, WillStep,
+};
 use jitney_xdma_spec::{
     ChannelControl, ChannelStatus, Direction, InterruptEnable, PackedChannels, Submodule, VectorNumbers,
     block, channel, irq,
@@ -30,6 +41,9 @@ use std::time::Duration;
 /// The part of a card that who changes vector numbers leases: a register holds those of four channels, each of which may
 /// be another process's. It takes two register accesses.
 const VECTOR_NUMBERS: &str = "irq-vectors";
+/// Of the sources of a vector, which this driver numbers, those that are channels, by their bits in the IRQ block. User
+/// interrupts follow.
+const CHANNEL_SOURCES: u32 = (1 << irq::CHANNEL_INTERRUPTS) - 1;
 /// How long others may take for theirs.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -77,7 +91,9 @@ pub(crate) struct ChannelInterrupt {
     vector: u8,
     channel: Block<Region>,
     irq: Block<Region>,
-    interrupt: Interrupt,
+    interrupt: SharedInterrupt,
+    /// Whether the channel's bit in the IRQ block was cleared, by whoever heard the vector that it shares.
+    silenced: AtomicBool,
     /// Whether it is the channel's no more, and another one's to mask.
     retired: AtomicBool,
     /// A descriptor of its own, for tasks; made when one waits.
@@ -86,21 +102,22 @@ pub(crate) struct ChannelInterrupt {
 }
 
 impl ChannelInterrupt {
-    /// Takes `vector` of `card` for the channel. It fires after [`enable`](Self::enable).
+    /// Takes a vector of `card` for the channel, or its part of one. It fires after [`enable`](Self::enable).
     pub(crate) fn take(
         card: &dyn Card,
         region: &Region,
         info: ChannelInfo,
-        vector: u16,
+        vector: Vector,
     ) -> Result<Self, Error> {
-        let number = vector_number(card, &info, vector)?;
+        let (number, interrupt) = take_vector(card, &info, info.interrupt, vector)?;
         let registers = |submodule, index| Block::new(region.clone(), block::offset(submodule, index));
         Ok(Self {
             info,
             vector: number,
             channel: registers(info.direction.channel_block(), info.index),
             irq: registers(Submodule::Irq, 0),
-            interrupt: card.interrupt(vector)?,
+            interrupt,
+            silenced: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             #[cfg(feature = "async")]
             watched: std::sync::OnceLock::new(),
@@ -123,16 +140,26 @@ impl ChannelInterrupt {
     /// Masks it, for good: the channel has another from now on, whoever still has this one.
     pub(crate) fn retire(&self) -> Result<(), Error> {
         self.retired.store(true, Ordering::Release);
+        // Before the channel has its bit set again: who still has this vector would clear it and tell nobody.
+        self.interrupt.leave();
         self.disable()
     }
 
-    /// Waits at most `timeout` for the vector to fire; whether it has since it was last asked.
+    /// Waits at most `timeout` for the vector to fire for this channel; whether it has since it was last asked.
     pub(crate) fn fired(&self, timeout: Duration) -> Result<bool, Error> {
-        Ok(self.interrupt.wait(Some(timeout))?)
+        let silence = |sources| silence_requests(&self.irq, sources);
+        let fired = self.interrupt.wait(Some(timeout), silence)?;
+        if fired == Fired::Silenced {
+            self.silenced.store(true, Ordering::Release);
+        }
+        Ok(fired != Fired::No)
     }
 
-    /// Lets the card's interrupt line fire again, now that the request has been taken back.
+    /// Lets the channel interrupt again, now that its request has been taken back.
     pub(crate) fn rearm(&self) -> Result<(), Error> {
+        if self.silenced.swap(false, Ordering::AcqRel) {
+            self.irq.write(irq::CHANNEL_ENABLE_SET, bit(&self.info))?;
+        }
         Ok(self.interrupt.rearm()?)
     }
 
@@ -147,7 +174,7 @@ impl ChannelInterrupt {
         Ok(Arc::clone(self.watched.get_or_init(|| Arc::new(watched))))
     }
 
-    /// Readable when the vector has fired.
+    /// Readable when the vector has fired, for this channel or another one.
     pub(crate) fn event(&self) -> BorrowedFd<'_> {
         self.interrupt.as_fd()
     }
@@ -164,8 +191,101 @@ impl Drop for ChannelInterrupt {
     }
 }
 
+/// Keeps those of `sources` from requesting that do, until each is let request again by its own user.
+pub(crate) fn silence_requests(irq: &Block<Region>, sources: u32) -> Requests {
+    let silence_some = || -> Result<u32, Error> {
+        let requests = requests(irq, sources)?;
+        let (channels, user) = (requests & CHANNEL_SOURCES, requests >> irq::CHANNEL_INTERRUPTS);
+        if channels != 0 {
+            irq.write(irq::CHANNEL_ENABLE_CLEAR, channels.into())?;
+        }
+        if user != 0 {
+            irq.write(irq::USER_ENABLE_CLEAR, user)?;
+        }
+        Ok(requests)
+    };
+    // Whoever is told of a card that does not answer finds out by a look of its own, and has somebody to tell.
+    let everybody = Requests { sources, again: false };
+    match silence_some() {
+        Err(_) => everybody,
+        Ok(0) => Requests { sources: 0, again: false },
+        Ok(first) => match silence_some() {
+            Err(_) => everybody,
+            Ok(second) => Requests { sources: first | second, again: second != 0 },
+        },
+    }
+}
+
+/// Which of `sources` request, behind their enable bits.
+fn requests(irq: &Block<Region>, sources: u32) -> Result<u32, Error> {
+    let mut requests = 0;
+    if sources & CHANNEL_SOURCES != 0 {
+        requests |= u32::from(irq.read(irq::CHANNEL_REQUEST)?) & CHANNEL_SOURCES;
+    }
+    if sources & !CHANNEL_SOURCES != 0 {
+        requests |= irq.read(irq::USER_REQUEST)? << irq::CHANNEL_INTERRUPTS;
+    }
+    Ok(requests & sources)
+}
+
+/// Which vector a source is to have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Vector {
+    /// This one.
+    Number(u16),
+    /// The one of this number if there are as many, else one that it shares.
+    Usual(u16),
+}
+
+/// Takes a vector of `card` for `what`, the source of this number, or its part of one; also as the IRQ block takes it.
+pub(crate) fn take_vector(
+    card: &dyn Card,
+    what: &dyn fmt::Display,
+    source: u8,
+    vector: Vector,
+) -> Result<(u8, SharedInterrupt), Error> {
+    let usual = match vector {
+        Vector::Number(number) => {
+            let taken = (vector_number(card, what, number)?, card.shared_interrupt(number, source));
+            return Ok((taken.0, taken.1.map_err(|error| cannot_share(card, what, error))?));
+        }
+        Vector::Usual(usual) => usual,
+    };
+    // A card that has none says so itself.
+    let count = u16::try_from(card.vectors()?).unwrap_or(u16::MAX).clamp(1, irq::MSIX_VECTORS);
+    // Both channels of a pair come to the same vector then, if there is an even number of pairs: a program that has a pair to
+    // itself leaves the other vectors to others.
+    let usual = usual % count;
+    let mut first = None;
+    for number in std::iter::once(usual).chain((0..count).rev().filter(|other| *other != usual)) {
+        match card.shared_interrupt(number, source) {
+            Ok(interrupt) => return Ok((vector_number(card, what, number)?, interrupt)),
+            // Another process has it, or the machine has not as many to give.
+            Err(error) if matches!(error.kind(), ErrorKind::Held | ErrorKind::Exhausted) => {
+                first.get_or_insert(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let none = || jitney_vfio::Error::new(ErrorKind::Unsupported, "there is no interrupt vector");
+    Err(cannot_share(card, what, first.unwrap_or_else(none)))
+}
+
+/// `error`, of `what` of `card` that asked for a vector; if others have it, with what can be done.
+fn cannot_share(card: &dyn Card, what: &dyn fmt::Display, error: jitney_vfio::Error) -> Error {
+    if error.kind() != ErrorKind::Held {
+        return error.into();
+    }
+    let remedy = "only channels and user interrupts of one process share a vector: have one process drive them, give each \
+                  process a vector of its own, or wait without an interrupt";
+    error
+        .context(format_args!("{what} of {} gets no interrupt vector", card.identity()))
+        .with_remedy(remedy)
+        .into()
+}
+
 /// `vector` as the IRQ block takes it, for `what` of `card`.
-pub(crate) fn vector_number(card: &dyn Card, what: &dyn fmt::Display, vector: u16) -> Result<u8, Error> {
+fn vector_number(card: &dyn Card, what: &dyn fmt::Display, vector: u16) -> Result<u8, Error> {
     let most = irq::MSIX_VECTORS;
     let number = u8::try_from(vector).ok().filter(|_| vector < most).ok_or_else(|| {
         let what = format!("{what} of {} cannot use interrupt vector {vector}", card.identity());

@@ -48,8 +48,17 @@
 //! | [`adaptive`](Channel::adaptive) | looks at memory for 30 µs, and then sleeps until the interrupt | the first for short waits, the second for long ones, and two accesses more |
 //!
 //! A lost interrupt delays a transfer by 50 ms at most, is logged, and fails nothing: the registers are looked at as often anyhow.
-//! A channel takes the vector of the number that its bit in the IRQ block has, or [another one](Channel::by_vector), for
-//! itself alone.
+//! A channel takes the vector of the number that its bit in the IRQ block has, or [another one](Channel::by_vector).
+//!
+//! ## Several channels on one vector
+//! A card with one MSI vector, with the interrupt line only (INTx), or with fewer MSI-X vectors than channels, has several channels
+//! of one process share a vector, by themselves: [`by_interrupt`](Channel::by_interrupt) and [`adaptive`](Channel::adaptive) take
+//! the vector of the channel's bit modulo how many there are. Each channel is woken by its own end only, as on a vector of its
+//! own; blocking, in an event loop and as a task. An interrupt costs four register accesses more, two of them reads.
+//!
+//! A vector is leased (`irq0`), and belongs to one process. So channels of two processes cannot share one: the second is told so, and
+//! who has it. Then one process drives both, each is given a vector of its own ([`by_vector`](Channel::by_vector)), or
+//! the second waits without an interrupt.
 //!
 //! [`Pending::wait`] blocks. A loop of the caller's own calls [`Pending::poll`] when [`Pending::event`] is readable, and
 //! at [`Pending::next_look`] at the latest. With the feature `async` a [`Pending`] transfer can be awaited, by a task of any executor.
@@ -61,7 +70,8 @@
 //!
 //! # Interrupts of the design's own
 //! [`Xdma::user_interrupt`] is a line that the logic behind the XDMA raises: [`UserInterrupt::wait`], then tell the logic that it was
-//! heard, in whatever way it wants. Each line is leased, so several programs can have some each.
+//! heard, in whatever way it wants. Each line is leased, so several programs can have some each. Lines share vectors as channels do,
+//! with them too, where there are too few.
 //!
 //! # Memory that an engine may still use
 //! A channel keeps the buffers of its transfers until the engine is done with them, whatever becomes of their handles; dropping

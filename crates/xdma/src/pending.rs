@@ -159,7 +159,8 @@ impl Pending {
         outcome
     }
 
-    /// For an event loop of the caller's own: readable when the channel has interrupted, if it has an interrupt.
+    /// For an event loop of the caller's own: readable when the channel has interrupted, if it has an interrupt, and when another
+    /// channel has that shares its vector.
     /// [`poll`](Self::poll) is to be called then, which makes it unreadable again.
     #[must_use]
     pub fn event(&self) -> Option<BorrowedFd<'_>> {
@@ -207,7 +208,8 @@ impl Pending {
     /// Sleeps until the interrupt comes, the registers are to be looked at, or `end`.
     fn sleep<'a>(&'a self, mut queue: Locked<'a>, end: Option<Instant>) -> Result<Locked<'a>, Error> {
         let Some(interrupt) = &self.interrupt else { return Ok(queue) };
-        let until = end.map_or(queue.next_look(), |end| end.min(queue.next_look()));
+        let look = queue.next_look();
+        let until = end.map_or(look, |end| end.min(look));
         let left = until.saturating_duration_since(now());
         // An interrupt wakes one: whoever watches tells the others.
         if queue.watched {
@@ -232,7 +234,8 @@ impl Pending {
         queue.disarm();
         if fired? {
             queue.turn_on_interrupt();
-        } else if left > Duration::ZERO {
+        } else if left > Duration::ZERO && until == look {
+            // In a shorter wait it may just not have come yet.
             queue.turn_without_interrupt();
         }
         Ok(queue)

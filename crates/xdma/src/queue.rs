@@ -207,7 +207,8 @@ impl Queue {
     /// [`turn`](Self::turn), after it was waited for the interrupt in vain.
     pub(crate) fn turn_without_interrupt(&mut self) {
         let before = self.done;
-        self.turn();
+        // What requested the one that was lost is taken back, so that the next can come.
+        self.turn_on_interrupt();
         if self.done > before {
             let channel = &self.engine.name;
             tracing::warn!(channel, "a transfer had ended without an interrupt: it is late or was lost");
@@ -424,7 +425,12 @@ impl Queue {
     fn check(&mut self) -> Result<(), Error> {
         self.looked = now();
         self.engine.heed_notices(self.looked)?;
-        let status = self.engine.status()?;
+        // A request whose interrupt was lost would stay up, and none come after it.
+        let status = if self.engine.interrupt().is_some() {
+            self.engine.take_status()?
+        } else {
+            self.engine.status()?
+        };
         if status.has_errors(self.engine.info.direction) {
             return Err(self.failure(false, Error::Engine)?);
         }

@@ -3,11 +3,15 @@
 //! A line is a level: the logic raises it and holds it until it was told that it was heard, in a way of its own. A vector fires when
 //! a request rises behind the enable bit. So the bit is cleared when the vector has fired and set before the next wait: a line that
 //! is up by then, because it was raised again or never fell, fires at once, and none is lost.
+//!
+//! Of a vector that it shares, a line is told by the IRQ block's requests: one that falls before software has looked is not heard.
 
 use crate::error::Error;
-use crate::interrupt::{direct, vector_number};
+use crate::interrupt::{Vector, direct, silence_requests, take_vector};
 use jitney_registers::Block;
-use jitney_vfio::{Card, ErrorKind, Interrupt, Lease, LeaseRequest, Part, Region, Will, WillStep};
+use jitney_vfio::{
+    Card, ErrorKind, Fired, Lease, LeaseRequest, Part, Region, SharedInterrupt, Will, WillStep,
+};
 use jitney_xdma_spec::{Submodule, block, irq};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
@@ -20,7 +24,7 @@ pub struct UserInterrupt {
     registers: Block<Region>,
     /// Whether the line may fire.
     armed: bool,
-    interrupt: Interrupt,
+    interrupt: SharedInterrupt,
     // Last, so that all is silent before somebody else can have it.
     _lease: Lease,
 }
@@ -31,7 +35,7 @@ impl UserInterrupt {
         bar: u8,
         region: &Region,
         line: u8,
-        vector: u16,
+        vector: Vector,
     ) -> Result<Self, Error> {
         let name = format!("user interrupt {line}");
         if line >= irq::USER_INTERRUPTS {
@@ -42,7 +46,6 @@ impl UserInterrupt {
             let remedy = format!("an XDMA has {}, counted from 0", irq::USER_INTERRUPTS);
             return Err(error.with_remedy(remedy).into());
         }
-        let number = vector_number(&**card, &name, vector)?;
         let start = block::offset(Submodule::Irq, 0);
         let mask = WillStep::Write {
             bar,
@@ -52,7 +55,7 @@ impl UserInterrupt {
         let part: Part = format!("user-irq{line}").parse()?;
         let lease = card.lease(LeaseRequest::exclusive(part).with_will(Will(vec![mask])))?;
         let registers = Block::new(region.clone(), start);
-        let interrupt = card.interrupt(vector)?;
+        let (number, interrupt) = take_vector(&**card, &name, irq::CHANNEL_INTERRUPTS + line, vector)?;
         let taken = Self { line, registers, armed: false, interrupt, _lease: lease };
         // Whatever an earlier user left.
         taken.mask()?;
@@ -88,7 +91,7 @@ impl UserInterrupt {
         self.arm()?;
         loop {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            let fired = self.interrupt.wait(left)?;
+            let fired = self.fired(left)?;
             if !fired && left.is_none_or(|left| left > Duration::ZERO) {
                 continue;
             }
@@ -99,19 +102,33 @@ impl UserInterrupt {
         }
     }
 
-    /// For an event loop of the caller's own: lets the line fire. [`AsFd`] gives what is readable then, and
-    /// [`has_fired`](Self::has_fired) makes it unreadable again.
+    /// For an event loop of the caller's own: lets the line fire. [`AsFd`] gives what is readable then, and may be so when another
+    /// source of the same vector has fired; [`has_fired`](Self::has_fired) says, and makes it unreadable again.
     ///
     /// # Errors
     /// What the card or its owner says.
     pub fn arm(&mut self) -> Result<(), Error> {
         if !self.armed {
             // What fired before belongs to a wait that is over.
-            self.interrupt.wait(Some(Duration::ZERO))?;
+            self.fired(Some(Duration::ZERO))?;
             self.armed = true;
             self.registers.write(irq::USER_ENABLE_SET, self.bit())?;
         }
         Ok(())
+    }
+
+    /// Waits at most `timeout` until the vector has fired for this line; whether it has since it was last asked.
+    fn fired(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let fired = self.interrupt.wait(timeout, |sources| silence_requests(&self.registers, sources))?;
+        self.check(fired)
+    }
+
+    fn check(&self, fired: Fired) -> Result<bool, Error> {
+        if fired == Fired::Silenced {
+            // Everybody is told of a card that does not answer.
+            self.is_raised()?;
+        }
+        Ok(fired != Fired::No)
     }
 
     /// After the line has fired: keeps it from firing until it is [armed](Self::arm) again.
@@ -126,7 +143,7 @@ impl UserInterrupt {
     /// # Errors
     /// What the card or its owner says.
     pub fn has_fired(&mut self) -> Result<bool, Error> {
-        let fired = self.interrupt.wait(Some(Duration::ZERO))?;
+        let fired = self.fired(Some(Duration::ZERO))?;
         if fired {
             self.silence()?;
         }
@@ -140,7 +157,8 @@ impl UserInterrupt {
     #[cfg(feature = "async")]
     pub async fn raised(&mut self) -> Result<(), Error> {
         self.arm()?;
-        self.interrupt.fired().await?;
+        let fired = self.interrupt.fired(|sources| silence_requests(&self.registers, sources)).await?;
+        self.check(fired)?;
         self.silence()
     }
 

@@ -17,6 +17,7 @@ use crate::opened::OpenedCard;
 use crate::owned::OwnedCard;
 use crate::owner::Owner;
 use crate::region::Region;
+use crate::shared_interrupt::SharedInterrupt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A card made of a register model. All but the registers is the same code that owns real cards.
@@ -161,8 +162,16 @@ impl Card for FakeCard {
         Ok(lease)
     }
 
+    fn vectors(&self) -> Result<u32> {
+        self.card.vectors()
+    }
+
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
         self.card.interrupt(vector)
+    }
+
+    fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt> {
+        self.card.shared_interrupt(vector, source)
     }
 
     fn notices(&self) -> Result<Notices> {

@@ -29,7 +29,7 @@ fn later(bench: &Bench) -> std::thread::JoinHandle<()> {
 }
 
 /// An executor that is the least: one thread, which sleeps until it is woken.
-fn run<T>(task: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(task: impl Future<Output = T>) -> T {
     struct Unpark(Thread);
     impl Wake for Unpark {
         fn wake(self: Arc<Self>) {

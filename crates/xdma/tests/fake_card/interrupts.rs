@@ -19,10 +19,14 @@ fn polled(bench: &Bench) -> H2c {
 }
 
 pub(crate) fn c2h(bench: &Bench) -> C2h {
-    Xdma::identify(bench.card(), 2).unwrap().c2h(0).unwrap().with_timeout(SHORT).by_interrupt().unwrap()
+    polled_c2h(bench).by_interrupt().unwrap()
 }
 
-fn is_readable(pending: &Pending) -> bool {
+fn polled_c2h(bench: &Bench) -> C2h {
+    Xdma::identify(bench.card(), 2).unwrap().c2h(0).unwrap().with_timeout(SHORT)
+}
+
+pub(crate) fn is_readable(pending: &Pending) -> bool {
     let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
     let event = pending.event().unwrap();
     poll(&mut [PollFd::new(&event, PollFlags::IN)], Some(&zero)).unwrap() == 1
@@ -224,10 +228,13 @@ fn the_vector_is_leased_and_all_is_silent_afterwards() {
     let (h2c, c2h) = (h2c(&bench), c2h(&bench));
     let names: Vec<String> = bench.fake.leases().iter().map(|lease| lease.part.name().to_owned()).collect();
     assert_eq!(names, ["h2c0", "irq0", "c2h0", "irq1"], "and nothing is kept for the vector numbers");
-    let error = c2h.by_vector(0).unwrap_err();
+    drop(c2h);
+    let other = bench.fake.interrupt(1).unwrap();
+    let error = polled_c2h(&bench).by_vector(1).unwrap_err();
     assert!(matches!(&error, Error::Card(error) if error.kind() == ErrorKind::Held), "{error:?}");
-    assert!(error.to_string().contains("irq0"), "{error}");
+    assert!(error.to_string().contains("irq1"), "{error}");
     works(&bench, &h2c);
+    drop(other);
 
     let h2c = h2c.by_vector(1).unwrap();
     assert_eq!(bench.model.state().irq.vectors[0] & 0xff, 1);
@@ -271,7 +278,7 @@ fn a_card_without_the_vector_says_what_it_has() {
     let error = polled(&none).by_interrupt().unwrap_err().to_string();
     assert!(error.contains("no interrupts") && error.contains("poll"), "{error}");
     let one = Bench::with_vectors(1);
-    let error = Xdma::identify(one.card(), 2).unwrap().c2h(0).unwrap().by_interrupt().unwrap_err();
+    let error = polled_c2h(&one).by_vector(1).unwrap_err();
     assert!(error.to_string().contains("no interrupt vector 1; it has 1"), "{error}");
     let many = Bench::with_vectors(300);
     for vector in [32, 256] {

@@ -1,4 +1,5 @@
-//! The IRQ block of the model, for two channels: a request that rises behind its enable bit fires its vector, once.
+//! The IRQ block of the model, for two channels: a request that rises behind its enable bit fires its vector, once. Where a vector
+//! is merged it does not while another of its requests is up.
 
 use jitney_vfio::FakeHost;
 
@@ -8,6 +9,8 @@ pub(crate) struct IrqBlock {
     pub(crate) vectors: [u32; 2],
     /// How many interrupts are to be lost.
     pub(crate) lose: u32,
+    /// Whether a vector sends for the first of several requests only, which PG195 leaves open.
+    pub(crate) merged: bool,
     lines: u32,
     requests: u32,
     /// What the design's own logic holds up, what of it may pass, and the vectors.
@@ -21,11 +24,15 @@ impl IrqBlock {
     /// The channels request these interrupts.
     pub(crate) fn set_lines(&mut self, lines: u32, host: &FakeHost) {
         let requests = lines & self.enable;
+        let up = self.up();
         for bit in (0..2).filter(|bit| requests & !self.requests & 1 << bit != 0) {
+            let vector = self.vectors[0].to_le_bytes()[bit];
+            if self.merged && up & 1 << vector != 0 {
+                continue;
+            }
             if self.lose > 0 {
                 self.lose -= 1;
             } else {
-                let vector = self.vectors[0].to_le_bytes()[bit];
                 assert!(host.fire(vector.into()), "nobody gets vector {vector}");
             }
         }
@@ -36,11 +43,23 @@ impl IrqBlock {
     /// The design's logic holds these lines up.
     pub(crate) fn set_user(&mut self, lines: u32, host: &FakeHost) {
         let requests = lines & self.user_enable;
+        let up = self.up();
         for line in (0..16).filter(|line| requests & !self.user_requests & 1 << line != 0) {
             let vector = self.user_vectors[line / 4].to_le_bytes()[line % 4];
-            host.fire(vector.into());
+            if !self.merged || up & 1 << vector == 0 {
+                host.fire(vector.into());
+            }
         }
         (self.user, self.user_requests) = (lines, requests);
+    }
+
+    /// The vectors of which a request is up, as bits.
+    fn up(&self) -> u32 {
+        let bits = |set: u32| (0..16).filter(move |bit| set >> bit & 1 == 1);
+        let channels = bits(self.requests).map(|bit: usize| self.vectors[bit / 4].to_le_bytes()[bit % 4]);
+        let user =
+            bits(self.user_requests).map(|line: usize| self.user_vectors[line / 4].to_le_bytes()[line % 4]);
+        channels.chain(user).fold(0, |set, vector| set | 1 << vector)
     }
 
     pub(crate) fn read(&self, offset: u64) -> u32 {

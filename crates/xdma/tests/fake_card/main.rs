@@ -10,6 +10,7 @@ mod interrupts;
 mod irq;
 mod model;
 mod queue;
+mod sharing;
 mod stopping;
 mod transfers;
 mod user_interrupts;

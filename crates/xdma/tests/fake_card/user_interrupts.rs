@@ -71,7 +71,7 @@ fn a_line_or_vector_that_is_not_there_is_refused() {
     let xdma = Xdma::identify(few.card(), 2).unwrap();
     let error = xdma.user_interrupt(16).unwrap_err().to_string();
     assert!(error.contains("no user interrupt 16 of fake") && error.contains("has 16"), "{error}");
-    let error = xdma.user_interrupt(3).unwrap_err().to_string();
+    let error = xdma.user_interrupt_by(3, 5).unwrap_err().to_string();
     assert!(error.contains("no interrupt vector 5; it has 2"), "{error}");
     assert!(few.fake.leases().is_empty());
     let mut irq = xdma.user_interrupt_by(3, 1).unwrap();

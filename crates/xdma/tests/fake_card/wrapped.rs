@@ -2,7 +2,7 @@
 
 use jitney_vfio::{
     BarInfo, Card, DmaBuffer, DmaRequest, Error, ErrorKind, FakeCard, Identity, Interrupt, Lease,
-    LeaseRequest, Notices, Region, Result, Trap,
+    LeaseRequest, Notices, Region, Result, SharedInterrupt, Trap,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -88,8 +88,16 @@ impl Card for Wrapped {
         self.card.lease(request)
     }
 
+    fn vectors(&self) -> Result<u32> {
+        self.card.vectors()
+    }
+
     fn interrupt(&self, vector: u16) -> Result<Interrupt> {
         self.card.interrupt(vector)
+    }
+
+    fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt> {
+        self.card.shared_interrupt(vector, source)
     }
 
     fn notices(&self) -> Result<Notices> {
