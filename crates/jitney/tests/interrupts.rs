@@ -3,8 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 use jitney::Bus;
-use jitney::vfio::CardAddress;
-use jitney::xdma::Xdma;
+use jitney::vfio::{CardAddress, DmaBuffer};
+use jitney::xdma::{Channel, Pending, Xdma};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -155,7 +156,7 @@ fn the_interrupt_line_of_a_board_without_messages_alone_and_for_a_client() {
     one_channel_by_line(&Bus::options().broker(broker).open().unwrap());
 }
 
-/// The line is one vector, so one channel has it; the other is polled.
+/// One channel has it, the other is polled.
 fn one_channel_by_line(bus: &Bus) {
     let xdma = xdma(bus);
     let (h2c, c2h) = (xdma.h2c(0).unwrap(), xdma.c2h(0).unwrap().by_vector(0).unwrap());
@@ -177,6 +178,132 @@ fn one_channel_by_line(bus: &Bus) {
     while read.poll().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// Waits in one of the ways that there are; `turn` chooses.
+fn wait(turn: u64, pending: Pending) {
+    match turn % 3 {
+        0 => {
+            pending.wait().unwrap();
+        }
+        1 => while pending.wait_for(Duration::from_micros(turn % 500)).unwrap().is_none() {},
+        _ => {
+            while pending.poll().unwrap().is_none() {
+                let mut event = [PollFd::from_borrowed_fd(pending.event().unwrap(), PollFlags::IN)];
+                let left = Timespec { tv_sec: 20, tv_nsec: 0 };
+                assert_eq!(rustix::event::poll(&mut event, Some(&left)).unwrap(), 1, "an interrupt was lost");
+            }
+        }
+    }
+}
+
+/// Transfers of a channel of random lengths, a few at a time, at `base` of the card's memory; the longest of them, with the
+/// wait for it.
+fn at_random<D>(
+    channel: &Channel<D>,
+    buffer: &DmaBuffer,
+    base: u64,
+    transfers: u32,
+    mut dice: impl FnMut() -> u64,
+) -> Vec<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..transfers {
+        let submitted = Instant::now();
+        let lengths: Vec<_> = (0..1 + dice() % 3).map(|_| 1 + dice() % buffer.size()).collect();
+        let waiting: Vec<_> =
+            lengths.iter().map(|length| channel.submit(buffer, 0..*length, base).unwrap()).collect();
+        waiting.into_iter().for_each(|pending| wait(dice(), pending));
+        times.push(submitted.elapsed());
+    }
+    times
+}
+
+/// Numbers that look random, the same for a seed.
+fn dice(seed: u64) -> impl FnMut() -> u64 {
+    let mut state = seed;
+    move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    }
+}
+
+/// All channels of a board on one vector, with transfers on each at once; then one less, and so on.
+fn all_on_one_vector(bus: &Bus, seed: u64, by_one_vector: bool) {
+    const TRANSFERS: u32 = 100;
+    let xdma = xdma(bus);
+    let pair = |channel: u8| {
+        let (h2c, c2h) = (xdma.h2c(channel).unwrap(), xdma.c2h(channel).unwrap());
+        match by_one_vector {
+            true => (h2c.by_vector(0).unwrap(), c2h.by_vector(0).unwrap()),
+            false => (h2c.by_interrupt().unwrap(), c2h.by_interrupt().unwrap()),
+        }
+    };
+    let mut pairs: Vec<_> = [0, 1].map(pair).into();
+    while !pairs.is_empty() {
+        let times = std::thread::scope(|scope| {
+            let mut users = Vec::new();
+            for (number, (h2c, c2h)) in (0..).zip(&pairs) {
+                let (sent, received) = (bus.dma_buffer(SIZE).unwrap(), bus.dma_buffer(SIZE).unwrap());
+                let base = number * 2 * SIZE;
+                users.push(scope.spawn(move || at_random(h2c, &sent, base, TRANSFERS, dice(seed + number))));
+                users.push(scope.spawn(move || {
+                    at_random(c2h, &received, base + SIZE, TRANSFERS, dice(seed + 100 + number))
+                }));
+            }
+            users.into_iter().flat_map(|user| user.join().unwrap()).collect::<Vec<_>>()
+        });
+        // A machine that has much else to do may hold some up; of interrupts that are lost there would be many.
+        let slow = times.iter().filter(|time| **time >= LOOK).count();
+        assert!(slow * 20 <= times.len(), "{slow} of {} took as long as a look: {seed}", times.len());
+        // In the middle of whatever the other direction is about.
+        let (h2c, c2h) = pairs.pop().unwrap();
+        let buffer = bus.dma_buffer(SIZE).unwrap();
+        let write = h2c.submit(&buffer, 0..SIZE, 0).unwrap();
+        drop((c2h.submit(&buffer, 0..SIZE, SIZE).unwrap(), c2h));
+        write.wait().unwrap();
+    }
+}
+
+#[test]
+fn four_channels_share_the_interrupt_line_or_one_message_and_none_is_lost() {
+    for (kind, by_one_vector) in [("intx", false), ("msi", true), ("msix", true)] {
+        let mut ground = Ground::with(&format!("{TWO_AND_TWO} --interrupts {kind}"));
+        all_on_one_vector(&ground.alone().0, 1, by_one_vector);
+        let broker = ground.broker();
+        all_on_one_vector(&Bus::options().broker(broker).open().unwrap(), 2, by_one_vector);
+    }
+}
+
+#[test]
+fn the_channels_of_two_processes_do_not_share_a_vector() {
+    let mut ground = Ground::with(&format!("{TWO_AND_TWO} --interrupts intx"));
+    let broker = ground.broker();
+    let [first, second] = [(); 2].map(|()| Bus::options().broker(&broker).open().unwrap());
+    let (first, second) = (xdma(&first), xdma(&second));
+    let pair = (first.h2c(0).unwrap().by_interrupt().unwrap(), first.c2h(0).unwrap().by_interrupt().unwrap());
+    let error = second.h2c(1).unwrap().by_interrupt().unwrap_err().to_string();
+    for text in ["h2c1 of ", "irq0 is held by", "of one process share a vector", "wait without an interrupt"]
+    {
+        assert!(error.contains(text), "{error}");
+    }
+    // As it says.
+    let polled = second.h2c(1).unwrap();
+    drop(pair);
+    polled.by_interrupt().unwrap();
+}
+
+#[test]
+fn a_user_interrupt_shares_the_interrupt_line_with_channels() {
+    let ground = Ground::with("nitefury --interrupts intx --user-interrupt 3@2ms");
+    let (bus, xdma) = ground.alone();
+    let mut line = xdma.user_interrupt(3).unwrap();
+    std::thread::scope(|scope| {
+        let heard = scope.spawn(move || {
+            (0..50).for_each(|_| assert!(line.wait(Some(Duration::from_secs(20))).unwrap()));
+        });
+        transfer(&bus, &xdma, 0, 100);
+        heard.join().unwrap();
+    });
 }
 
 #[test]
