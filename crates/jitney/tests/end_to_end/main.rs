@@ -8,6 +8,7 @@
 mod bad_input;
 mod commands;
 mod dead_boards;
+mod every_design;
 mod faults;
 mod kills;
 mod programs;
