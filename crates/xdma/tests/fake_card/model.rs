@@ -86,6 +86,8 @@ pub(crate) struct State {
     pub(crate) credit_mode: u32,
     pub(crate) memory: Vec<u8>,
     pub(crate) fault: Fault,
+    /// The channel whose hung engine goes on when the requests have been read.
+    pub(crate) go_on_then: Option<usize>,
     /// Registers that read as something else.
     pub(crate) overrides: Vec<(u64, u32)>,
     /// Every register write, in order.
@@ -330,6 +332,14 @@ impl FakeBar for Model {
             0x6020 => state.credit_mode,
             0x4080 | 0x5080 => halves(state.channels[channel].first)[0],
             0x4084 | 0x5084 => halves(state.channels[channel].first)[1],
+            0x2044 => {
+                let requests = state.irq.read(offset);
+                if let Some(channel) = state.go_on_then.take() {
+                    self.run(&mut state, channel, u32::MAX);
+                    self.request(&mut state);
+                }
+                requests
+            }
             0x2004..0x2100 => state.irq.read(offset),
             _ => 0,
         }
@@ -399,6 +409,7 @@ impl Bench {
             credit_mode: 0,
             memory: vec![0; MEMORY],
             fault: Fault::None,
+            go_on_then: None,
             overrides: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),

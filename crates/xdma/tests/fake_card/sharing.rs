@@ -121,6 +121,24 @@ fn each_is_told_of_its_own_end_whoever_hears_the_vector() {
 }
 
 #[test]
+fn one_that_rises_while_it_is_asked_who_requests_is_not_missed() {
+    for merged in [false, true] {
+        let bench = bench(merged);
+        let ((h2c, write), (_c2h, read)) = two_waiting(&bench);
+        bench.model.go_on(0);
+        bench.model.state().go_on_then = Some(1);
+        assert!(write.poll().unwrap().is_some());
+        assert!(is_readable(&read), "{merged}");
+        assert!(read.poll().unwrap().is_some());
+        let buffer = patterned(&bench, 64);
+        bench.model.set(Fault::Hang { after: 0 });
+        let write = h2c.submit(&buffer, 0..64, 0).unwrap();
+        bench.model.go_on(0);
+        assert!(is_readable(&write) && write.poll().unwrap().is_some());
+    }
+}
+
+#[test]
 fn who_waits_sleeps_on_through_the_ends_of_others() {
     for merged in [false, true] {
         let bench = bench(merged);
