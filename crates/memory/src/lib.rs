@@ -28,6 +28,7 @@ mod event;
 mod hugetlb;
 mod inherited;
 mod kernel_signal;
+mod large_pages;
 mod mapped;
 mod mapping;
 mod memfd;

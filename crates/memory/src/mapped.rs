@@ -21,6 +21,9 @@ use crate::past_caches;
 // Lengths travel as u64 and are used as usize.
 const _: () = assert!(usize::BITS == 64);
 
+/// The large pages of x86-64, which 512 normal ones make.
+pub(crate) const LARGE_PAGE: usize = 2 << 20;
+
 /// What a mapping may be used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -62,7 +65,8 @@ impl Mapped {
         let stat =
             rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", "of a file to map", errno))?;
         let mut pages = PageSize::Normal;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+        let is_memory = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if is_memory {
             let size = u64::try_from(stat.st_size).unwrap_or(0);
             if offset.checked_add(len as u64).is_none_or(|end| end > size) {
                 return Err(Error::Descriptor {
@@ -77,9 +81,12 @@ impl Mapped {
             Access::ReadOnly => ProtFlags::READ,
             Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
         };
-        // SAFETY: A new mapping at an address that the kernel chooses changes no memory that exists.
-        let mapping = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), mapped, protection, MapFlags::SHARED, &file, offset)
+        let mapping = match is_memory && pages == PageSize::Normal && mapped >= LARGE_PAGE {
+            true => map_for_large_pages(&file, offset, mapped, protection),
+            // SAFETY: A new mapping at an address that the kernel chooses changes no memory that exists.
+            false => unsafe {
+                rustix::mm::mmap(std::ptr::null_mut(), mapped, protection, MapFlags::SHARED, &file, offset)
+            },
         };
         Self::new(mapping, len, mapped, access).map_err(|errno| Error::system("mmap", object(), errno))
     }
@@ -150,6 +157,35 @@ impl Mapped {
     /// `MAP_DMA`. It is no way to the memory itself, and means nothing once the mapping is dropped.
     pub(crate) fn address(&self) -> u64 {
         self.base.addr().get() as u64
+    }
+
+    /// Puts each 2 MiB of it on one large page, what is in them with it. The kernel stops where one does not work.
+    pub(crate) fn collapse(&self) -> Result<(), Errno> {
+        // SAFETY: The range is this mapping. Its bytes stay what they are, for everybody who has them.
+        let outcome = unsafe { libc::madvise(self.base.as_ptr(), self.mapped, libc::MADV_COLLAPSE) };
+        if outcome == 0 { Ok(()) } else { Err(last_errno()) }
+    }
+
+    /// Has pages of the file that are not there yet taken from a NUMA node, as long as that has some. It holds for everybody who
+    /// has the file.
+    pub(crate) fn prefer_node(&self, node: u32) -> Result<(), Errno> {
+        let mut nodes = [0_u64; NODES / u64::BITS as usize];
+        let word = nodes.get_mut((node / u64::BITS) as usize).ok_or(Errno::INVAL)?;
+        *word = 1 << (node % u64::BITS);
+        // SAFETY: The range is this mapping, of which no byte changes, and the mask has as many bits as is said: the kernel takes
+        // one off.
+        let outcome = unsafe {
+            libc::syscall(
+                libc::SYS_mbind,
+                self.base.as_ptr(),
+                self.mapped,
+                libc::MPOL_PREFERRED,
+                nodes.as_ptr(),
+                NODES + 1,
+                0,
+            )
+        };
+        if outcome == 0 { Ok(()) } else { Err(last_errno()) }
     }
 
     /// Copies the bytes from `offset` on into `buffer`.
@@ -349,6 +385,49 @@ pub(crate) trait Word: Copy {}
 impl Word for u8 {}
 impl Word for u16 {}
 impl Word for u32 {}
+
+/// How many NUMA nodes a kernel can have (CONFIG_NODES_SHIFT is 10 at most).
+const NODES: usize = 1024;
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// Maps a file where its large pages, if it has any, can be large pages of the mapping: address and offset differ by whole
+/// ones. The kernel looks for such an address only where large pages are on for all files.
+fn map_for_large_pages(
+    file: impl AsFd,
+    offset: u64,
+    len: usize,
+    protection: ProtFlags,
+) -> Result<*mut c_void, Errno> {
+    let room = len.checked_add(LARGE_PAGE).ok_or(Errno::NOMEM)?;
+    let nothing = (ProtFlags::empty(), MapFlags::PRIVATE | MapFlags::NORESERVE);
+    // SAFETY: A new mapping at an address that the kernel chooses changes no memory that exists.
+    let reserved = unsafe { rustix::mm::mmap_anonymous(std::ptr::null_mut(), room, nothing.0, nothing.1) };
+    let Ok(reserved) = reserved else {
+        // Addresses are limited: the wish is not worth a failure.
+        // SAFETY: As above.
+        return unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, offset)
+        };
+    };
+    let before = usize::try_from(offset).unwrap_or(0).wrapping_sub(reserved.addr()) % LARGE_PAGE;
+    let there = reserved.wrapping_byte_add(before);
+    let flags = MapFlags::SHARED | MapFlags::FIXED;
+    // SAFETY: What is mapped over is a part of what was just reserved, which nobody else knows.
+    let mapping = unsafe { rustix::mm::mmap(there, len, protection, flags, file, offset) };
+    let left = match mapping {
+        Ok(_) => [(reserved, before), (there.wrapping_byte_add(len), LARGE_PAGE - before)],
+        Err(_) => [(reserved, room), (reserved, 0)],
+    };
+    for (start, size) in left.into_iter().filter(|(_, size)| *size > 0) {
+        // SAFETY: A part of what was just reserved, and not the part that was mapped over.
+        let unmapped = unsafe { rustix::mm::munmap(start, size) };
+        debug_assert_eq!(unmapped, Ok(()), "what was just mapped can be unmapped");
+    }
+    mapping
+}
 
 /// `len` rounded up to whole pages: `munmap` of huge pages demands it, and `mmap` does the same by itself.
 fn whole_pages(len: usize, pages: PageSize) -> Result<usize> {

@@ -1,7 +1,7 @@
 //! One IOVA space that one or more cards share.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::transport::{MapError, Mapper, PhysicalMemory};
+use crate::transport::{MapError, Mapper, PhysicalMemory, Pinning};
 use jitney_memory::Memfd;
 use std::ops::RangeInclusive;
 use std::ptr;
@@ -93,8 +93,18 @@ impl AddressSpace {
         self.mappers().find_map(|mapper| mapper.physical())
     }
 
+    /// Set if a card of the space has memory pinned, with what suits all of those that do.
+    #[must_use]
+    pub fn pinning(&self) -> Option<Pinning> {
+        let there = self.members.iter().filter(|member| !member.gone.load(Ordering::Relaxed));
+        there.filter_map(|member| member.mapper.pinning()).reduce(Pinning::and)
+    }
+
     /// Maps `size` bytes of `memory` from `offset` on at `iova` for every card that is still there. On an error none has
     /// it mapped, unless it says so.
+    ///
+    /// Memory that will be pinned is put near the cards and on large pages before, as far as that can be had. No other is:
+    /// what no card uses of it is never taken.
     ///
     /// # Errors
     /// What a mapper says. That a card is gone is an error only if all are.
@@ -105,6 +115,12 @@ impl AddressSpace {
         iova: u64,
         size: u64,
     ) -> std::result::Result<(), NotMapped> {
+        if let Some(Pinning { node }) = self.pinning()
+            && let Err(error) = memory.settle(offset, size, node)
+        {
+            // Any pages from anywhere will do.
+            tracing::debug!(%error, iova, size, "memory is mapped as it is");
+        }
         let mut last_gone = None;
         let mut reached = self.members.is_empty();
         for (done, member) in self.members.iter().enumerate() {
@@ -202,6 +218,7 @@ mod tests {
     struct Scripted {
         error: Option<MapError>,
         sticky: bool,
+        pinning: Option<Pinning>,
         mapped: Mutex<Vec<u64>>,
     }
 
@@ -230,6 +247,10 @@ mod tests {
 
         fn granule(&self) -> u64 {
             4096
+        }
+
+        fn pinning(&self) -> Option<Pinning> {
+            self.pinning
         }
 
         fn map(&self, _: &Memfd, _: u64, iova: u64, _: u64) -> std::result::Result<(), MapError> {
@@ -322,6 +343,41 @@ mod tests {
         assert_eq!(mapped(), [vec![], vec![0x1000]]);
         AddressSpace::joined(&spaces).map(&page(), 0, 0x2000, 4096).unwrap();
         assert_eq!(mapped(), [vec![0x2000], vec![0x1000, 0x2000]]);
+    }
+
+    /// A mapper that pins, near a node.
+    fn pins(node: Option<u32>) -> Arc<dyn Mapper> {
+        Arc::new(Scripted { pinning: Some(Pinning { node }), ..Scripted::default() })
+    }
+
+    #[test]
+    fn memory_is_taken_near_all_cards_that_pin_it_or_anywhere() {
+        let node = |mappers: &[Arc<dyn Mapper>]| {
+            AddressSpace::new(mappers.to_vec()).pinning().map(|pinning| pinning.node)
+        };
+        let emulated: Arc<dyn Mapper> = Arc::new(Scripted::default());
+        assert_eq!(node(&[Arc::clone(&emulated)]), None);
+        assert_eq!(node(&[pins(Some(1)), emulated, pins(Some(1))]), Some(Some(1)));
+        assert_eq!(node(&[pins(Some(1)), pins(Some(0))]), Some(None));
+        assert_eq!(node(&[pins(Some(0)), pins(None), pins(Some(0))]), Some(None));
+        let (near, far) = (pins(Some(0)), pins(Some(1)));
+        let space = AddressSpace::new(vec![Arc::clone(&near), far]);
+        space.leave_out(&near);
+        assert_eq!(space.pinning(), Some(Pinning { node: Some(1) }));
+    }
+
+    #[test]
+    fn only_memory_that_will_be_pinned_is_taken_before() {
+        const SIZE: u64 = 4 << 20;
+        let taken = |mapper| {
+            let memory = Memfd::create("test", SIZE, PageSize::Normal).unwrap();
+            AddressSpace::new(vec![mapper]).map(&memory, 0, 0, SIZE).unwrap();
+            rustix::fs::fstat(&memory).unwrap().st_blocks > 0
+        };
+        assert!(!taken(Arc::new(Scripted::default())), "an emulated board's memory stays sparse");
+        assert!(taken(pins(None)));
+        // A node that is not there, and whatever else does not work, is no reason not to map.
+        assert!(taken(pins(Some(1023))));
     }
 
     #[test]

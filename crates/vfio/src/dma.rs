@@ -133,6 +133,16 @@ impl DmaBuffer {
         self.inner.place.size
     }
 
+    /// How many of its bytes are on pages of 2 MiB or more: all, if it was asked to be [of](DmaRequest::of) huge pages; else those
+    /// that the kernel could put on large pages when it pinned them (Linux 6.1 and later). Memory that no kernel pinned, as for an
+    /// emulated board, has none of them as a rule.
+    ///
+    /// # Errors
+    /// What the system says instead.
+    pub fn on_large_pages(&self) -> Result<u64> {
+        Ok(self.inner.memory.on_large_pages()?)
+    }
+
     /// This process's view of it.
     #[must_use]
     pub fn view(&self) -> &Mapping {

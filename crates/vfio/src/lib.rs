@@ -144,6 +144,6 @@ pub use owner::Owner;
 pub use region::{Region, Trap};
 pub use running_will::{RunningWill, WillProgress};
 pub use shared_interrupt::{Fired, Requests, SharedInterrupt, SharedVectors};
-pub use transport::{InterruptKind, MapError, Mapper, PhysicalMemory, RegionInfo, Transport};
+pub use transport::{InterruptKind, MapError, Mapper, PhysicalMemory, Pinning, RegionInfo, Transport};
 pub use trust::refuse_strangers;
 pub use will::{Will, WillStep};

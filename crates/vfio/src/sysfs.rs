@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod numa;
 mod vfio;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -46,6 +47,8 @@ pub struct PciFunction {
     pub bars: [u64; 6],
     /// Its link; none for a function without one, as inside of a root complex.
     pub link: Option<LinkInfo>,
+    /// The NUMA node that it is near to; none if the kernel does not know.
+    pub numa_node: Option<u32>,
 }
 
 /// A PCIe link: what it runs at, and what the function could do.
@@ -139,6 +142,7 @@ impl Sysfs {
             },
             bars: function.bars()?,
             link: function.link()?,
+            numa_node: function.numa_node()?,
         })
     }
 }

@@ -107,6 +107,11 @@ pub trait Mapper: fmt::Debug + Send + Sync {
         u64::MAX
     }
 
+    /// Set if mapping pins memory: all of it is there from then on, and stays where it is.
+    fn pinning(&self) -> Option<Pinning> {
+        None
+    }
+
     /// Set if IOVAs are physical addresses: there is no IOMMU, so that memory can be mapped nowhere but where it lies, and
     /// no allocator has a choice.
     fn physical(&self) -> Option<&dyn PhysicalMemory> {
@@ -118,6 +123,21 @@ pub trait Mapper: fmt::Debug + Send + Sync {
 
     /// Unmaps exactly `size` bytes at `iova`. When it returns without an error, no card touches that memory any more.
     fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError>;
+}
+
+/// That a [`Mapper`] pins what it maps, and what it would like to pin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pinning {
+    /// The NUMA node that its cards are near to; none if it does not matter.
+    pub node: Option<u32>,
+}
+
+impl Pinning {
+    /// What suits both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { node: self.node.filter(|_| self == other) }
+    }
 }
 
 /// Why a [`Mapper`] did not map or unmap.

@@ -13,7 +13,7 @@ use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holders;
 use crate::sysfs::{PciFunction, Sysfs};
-use crate::transport::{MapError, Mapper};
+use crate::transport::{MapError, Mapper, Pinning};
 use jitney_memory::Memfd;
 use rustix::io::Errno;
 use std::ops::RangeInclusive;
@@ -32,6 +32,7 @@ pub(crate) struct Ioas {
     name: String,
     ranges: Vec<RangeInclusive<u64>>,
     granule: u64,
+    node: Option<u32>,
     /// Whether this kernel has turned out to map no files.
     views_only: AtomicBool,
 }
@@ -61,7 +62,7 @@ pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<Vfio
         .map_err(|errno| Error::from_errno(errno, "making an address space of iommufd"))?;
     let files =
         functions.iter().map(|function| attach(&iommufd, id, function, sysfs)).collect::<Result<Vec<_>>>()?;
-    let ioas = Arc::new(Ioas::new(iommufd, id, functions)?);
+    let ioas = Arc::new(Ioas::new(iommufd, id, functions, sysfs.common_node(functions))?);
     let all: Vec<_> = functions.iter().map(|function| function.address).collect();
     let devices = functions.iter().zip(files);
     let devices = devices
@@ -137,8 +138,8 @@ fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno, sysfs: &Sysfs)
 }
 
 impl Ioas {
-    /// The address space with all its cards, which decide what can be mapped.
-    fn new(iommufd: Iommufd, id: u32, functions: &[PciFunction]) -> Result<Self> {
+    /// The address space with all its cards, which decide what can be mapped; `node` is where memory is best taken.
+    fn new(iommufd: Iommufd, id: u32, functions: &[PciFunction], node: Option<u32>) -> Result<Self> {
         let cards: Vec<String> = functions.iter().map(|function| function.address.to_string()).collect();
         let name = format!("the address space of {}", cards.join(", "));
         let what = || format!("asking for the addresses of {name}");
@@ -146,7 +147,7 @@ impl Ioas {
         let ranges = ascending(ranges)
             .map_err(|error| Error::new(ErrorKind::Protocol, format!("{}: {error}", what())))?;
         let granule = alignment.max(rustix::param::page_size() as u64);
-        Ok(Self { iommufd, id, name, ranges, granule, views_only: AtomicBool::new(false) })
+        Ok(Self { iommufd, id, name, ranges, granule, node, views_only: AtomicBool::new(false) })
     }
 
     fn try_map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
@@ -177,6 +178,10 @@ impl Mapper for Ioas {
 
     fn piece(&self) -> u64 {
         PIECE
+    }
+
+    fn pinning(&self) -> Option<Pinning> {
+        Some(Pinning { node: self.node })
     }
 
     fn map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {

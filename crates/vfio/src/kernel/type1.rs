@@ -7,7 +7,7 @@ use super::info::Iommu;
 use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sysfs::{PciFunction, Sysfs};
-use crate::transport::{MapError, Mapper};
+use crate::transport::{MapError, Mapper, Pinning};
 use jitney_memory::Memfd;
 use rustix::io::Errno;
 use std::ops::RangeInclusive;
@@ -25,6 +25,7 @@ pub(crate) struct Type1 {
     /// The kernel does not say which addresses can be mapped.
     guessed: bool,
     granule: u64,
+    node: Option<u32>,
 }
 
 /// Opens `functions`, all in one container.
@@ -34,16 +35,16 @@ pub(crate) struct Type1 {
 pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<VfioDevice>, Arc<Type1>)> {
     let groups = Arc::new(Groups::open(functions, sysfs, Kind::Type1)?);
     let devices = groups.devices(functions)?;
-    Ok((devices, Arc::new(Type1::new(groups)?)))
+    Ok((devices, Arc::new(Type1::new(groups, sysfs.common_node(functions))?)))
 }
 
 impl Type1 {
-    /// The container with all its groups, which decide what can be mapped.
-    fn new(groups: Arc<Groups>) -> Result<Self> {
+    /// The container with all its groups, which decide what can be mapped; `node` is where memory is best taken.
+    fn new(groups: Arc<Groups>, node: Option<u32>) -> Result<Self> {
         let iommu = read_info(&groups)?;
         let guessed = iommu.ranges.is_none();
         let ranges = iommu.ranges.unwrap_or_else(|| USUAL_RANGES.to_vec());
-        Ok(Self { ranges, guessed, granule: smallest_page(iommu.page_sizes), groups })
+        Ok(Self { ranges, guessed, granule: smallest_page(iommu.page_sizes), groups, node })
     }
 
     fn failed(&self, iova: u64, size: u64, errno: Errno) -> Error {
@@ -67,6 +68,10 @@ impl Mapper for Type1 {
 
     fn piece(&self) -> u64 {
         PIECE
+    }
+
+    fn pinning(&self) -> Option<Pinning> {
+        Some(Pinning { node: self.node })
     }
 
     /// The pages are pinned through a view that is gone when this returns.

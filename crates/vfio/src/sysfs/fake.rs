@@ -36,6 +36,13 @@ impl Machine {
         path
     }
 
+    /// Gives the machine this many NUMA nodes.
+    pub(crate) fn nodes(&self, count: u32) {
+        for node in 0..count {
+            fs::create_dir_all(self.0.path().join(format!("devices/system/node/node{node}"))).unwrap();
+        }
+    }
+
     /// Makes a group one of functions without an IOMMU.
     pub(crate) fn without_iommu(&self, group: u32) {
         let name = self.0.path().join(format!("kernel/iommu_groups/{group}/name"));
