@@ -63,6 +63,16 @@ impl Tree {
         self.file("sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts", "N\n");
         self.file("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
         self.file("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "500\n");
+        self.file(
+            "sys/kernel/mm/transparent_hugepage/shmem_enabled",
+            "always within_size advise [never] deny force\n",
+        );
+        self.file(
+            "proc/buddyinfo",
+            "Node 0, zone      DMA      0      0      0      0      0      0      0      0      1      1      2 \n\
+             Node 0, zone   Normal   3188   2034    922    423    170     53     22     11      4      9    100 \n",
+        );
+        self.folder("sys/devices/system/node/node0");
         self.caller(1000, 8 << 30);
     }
 
@@ -100,6 +110,7 @@ impl Tree {
         ] {
             self.file(&format!("{folder}/{file}"), &format!("{text}\n"));
         }
+        self.express(address, 0x22, 0x2920);
         self.file(&format!("{folder}/class"), &format!("{class:#08x}\n"));
         self.link(
             &format!("sys/bus/pci/devices/{address}"),
@@ -112,6 +123,34 @@ impl Tree {
             self.link(&format!("{folder}/iommu_group"), &format!("../../../kernel/iommu_groups/{group}"));
             self.folder(&format!("sys/kernel/iommu_groups/{group}/devices/{address}"));
         }
+    }
+
+    /// Gives a function a configuration space with these Device Capabilities and this Device Control.
+    pub(crate) fn express(&self, address: &str, capabilities: u32, control: u16) {
+        let mut config = [0; 256];
+        // Status says that there is a list of capabilities, which begins at 0x70 with PCI Express and ends there.
+        config[0x06] = 0x10;
+        config[0x34] = 0x70;
+        config[0x70] = 0x10;
+        config[0x74..0x78].copy_from_slice(&capabilities.to_le_bytes());
+        config[0x78..0x7a].copy_from_slice(&control.to_le_bytes());
+        self.config(address, &config);
+    }
+
+    /// Gives a function a configuration space of which this can be seen.
+    pub(crate) fn config(&self, address: &str, bytes: &[u8]) {
+        let folder = self.root.path(device(address));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("config"), bytes).unwrap();
+    }
+
+    /// Puts a function behind a port.
+    pub(crate) fn behind(&self, port: &str, address: &str) {
+        let link = format!("sys/bus/pci/devices/{address}");
+        self.without(&link);
+        self.link(&link, &format!("../../../devices/pci0000:00/{port}/{address}"));
+        self.link(&format!("{}/{address}", device(port)), &format!("../{address}"));
+        self.link(&format!("sys/bus/pci/devices/{port}"), &format!("../../../devices/pci0000:00/{port}"));
     }
 
     /// Binds a function to a driver, as its link says.

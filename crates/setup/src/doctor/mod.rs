@@ -5,14 +5,17 @@
 
 mod boot_line;
 mod cards;
+mod express;
 mod holders;
 mod interface;
 mod iommu;
 mod kernel_config;
+mod large_pages;
 mod link;
 mod machine;
 mod memory;
 mod modules;
+mod numa;
 mod permissions;
 mod remapping;
 mod report;
@@ -50,6 +53,7 @@ impl Doctor {
             modules::check(&machine),
             memory::locked(&machine),
             memory::huge_pages(&machine),
+            large_pages::check(&machine),
         ];
         match cards::find(&machine, card) {
             Ok(cards) => {
@@ -59,8 +63,9 @@ impl Doctor {
                         cards::group(&machine, card),
                         permissions::check(&machine, card),
                         link::check(card),
-                        holders::check(&machine, card),
                     ]);
+                    checks.extend(express::check(&machine, card.address));
+                    checks.extend([numa::check(&machine, card), holders::check(&machine, card)]);
                 }
                 checks.push(interface::check(&machine, &cards));
             }

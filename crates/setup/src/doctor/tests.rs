@@ -302,3 +302,88 @@ fn a_card_that_is_held() {
     tree.process(77, "/usr/bin/client", 1000, &["anon_inode:[vfio-device]"]);
     expect(&tree, "held by", Unknown, "maybe pid 77", "");
 }
+
+/// The port of the tests below: payloads of 256 bytes at most.
+const PORT: &str = "0000:00:01.0";
+
+#[test]
+fn payloads_that_do_not_match_or_are_small() {
+    let tree = Tree::healthy();
+    expect(&tree, "payload", Good, "256 bytes, the card can 512; there is no port", "");
+    tree.behind(PORT, CARD);
+    expect(
+        &tree,
+        "payload",
+        Unknown,
+        "could not be seen, reading /sys/bus/pci/devices/0000:00:01.0/config",
+        "",
+    );
+    tree.express(PORT, 0x1, 0x0020);
+    expect(&tree, "payload", Good, "256 bytes, all that card and port 0000:00:01.0 can", "");
+    // The card came back with 128 bytes, and its port kept 256.
+    tree.express(CARD, 0x22, 0x2900);
+    expect(&tree, "payload", Missing, "128 bytes, its port 0000:00:01.0 has 256", "0000:2e:00.0/remove");
+    tree.express(PORT, 0x1, 0x0000);
+    expect(&tree, "payload", Warning, "128 bytes, card and port 0000:00:01.0 can 256", "pci=pcie_bus_safe");
+    tree.express(PORT, 0x0, 0x0000);
+    expect(&tree, "payload", Good, "128 bytes, all", "");
+}
+
+#[test]
+fn read_requests_and_tags() {
+    let tree = Tree::healthy();
+    expect(&tree, "read requests", Good, "512 bytes", "");
+    expect(&tree, "tags", Good, "256 reads", "");
+    tree.express(CARD, 0x22, 0x0000);
+    expect(&tree, "read requests", Warning, "128 bytes", "setpci -s 0000:2e:00.0 CAP_EXP+8.w=2000:7000");
+    expect(&tree, "tags", Warning, "the card can 8 bits", "rescan");
+    tree.express(CARD, 0x02, 0x5000);
+    expect(&tree, "read requests", Good, "4096 bytes", "");
+    expect(&tree, "tags", Good, "the card's design can no more", "");
+}
+
+#[test]
+fn settings_that_cannot_be_seen() {
+    let tree = Tree::healthy();
+    let settings = |what| expect(&tree, "PCIe settings", Unknown, what, "");
+    tree.config(CARD, &[0; 64]);
+    settings("shows its first 64 bytes; the settings are behind them, which root sees: sudo jitney doctor");
+    tree.config(CARD, &[0; 256]);
+    settings("no PCI Express function");
+    tree.config(CARD, &[0xff; 256]);
+    settings("link is down");
+    tree.without(&format!("{}/config", device(CARD)));
+    settings("could not be seen");
+    assert!(examine(&tree).checks.iter().all(|check| check.name != "payload"));
+}
+
+#[test]
+fn numa_nodes_of_cards() {
+    let tree = Tree::healthy();
+    let file = format!("{}/numa_node", device(CARD));
+    tree.file(&file, "-1\n");
+    expect(&tree, "NUMA node", Good, "the machine has one", "");
+    tree.folder("sys/devices/system/node/node1");
+    expect(&tree, "NUMA node", Warning, "unknown, of 0, 1", "BIOS");
+    tree.file(&file, "1\n");
+    expect(&tree, "NUMA node", Good, "1 of 0, 1", "");
+}
+
+#[test]
+fn large_pages_without_a_reservation() {
+    let tree = Tree::healthy();
+    expect(&tree, "large pages", Good, "without a reservation; 428 MiB are free", "");
+    tree.file("proc/buddyinfo", "Node 0, zone Normal 3188 2034 922 423 170 53 22 11 4 0 0\n");
+    expect(&tree, "large pages", Warning, "no free memory is in one piece", "compact_memory");
+    tree.without("proc/buddyinfo");
+    expect(&tree, "large pages", Good, "as they are mapped", "");
+    let choice = "sys/kernel/mm/transparent_hugepage/shmem_enabled";
+    tree.file(choice, "always within_size advise never [deny] force\n");
+    expect(&tree, "large pages", Warning, "says deny", "echo never");
+    tree.without(choice);
+    expect(&tree, "large pages", Warning, "CONFIG_TRANSPARENT_HUGEPAGE", "--buffer huge");
+    tree.file("proc/sys/kernel/osrelease", "5.15.0-91-generic\n");
+    expect(&tree, "large pages", Warning, "Linux 5.15.0-91-generic, before 6.1", "reserve");
+    tree.file("proc/sys/kernel/osrelease", "huh\n");
+    expect(&tree, "large pages", Unknown, "no version", "");
+}
