@@ -38,7 +38,10 @@ impl Machine<'_> {
         // Other processes can serve cards only if they can map the guest's memory: hence the shared memfd.
         command.args(["-machine", "q35,kernel-irqchip=off,memory-backend=memory", "-object"]);
         command.arg(format!("memory-backend-memfd,id=memory,size={memory}M,share=on"));
-        command.args(["-m", &format!("{memory}M"), "-smp", "2", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.args(["-m", &format!("{memory}M"), "-smp", "2", "-accel", "tcg,thread=multi"]);
+        // Emulated `rep movsb` and `rep stosb` go byte by byte. Without the flags that promise that they are fast, the kernel and
+        // the C library copy and zero by words and vectors.
+        command.args(["-cpu", "max,-erms,-fsrm,-fsrs"]);
         command.args(["-nodefaults", "-display", "none", "-no-reboot"]);
         // The virtual machine does not outlive the lab, however the lab ends.
         command.args(["-run-with", "exit-with-parent=on"]);
