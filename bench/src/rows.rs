@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod buffer;
+mod first_pass;
 mod instructions;
 mod iova;
 pub(crate) mod kernel;
@@ -35,7 +36,7 @@ pub(crate) struct Row {
     pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
 }
 
-pub(crate) const ROWS: [Row; 11] = [
+pub(crate) const ROWS: [Row; 12] = [
     Row { name: "transfer", measure: transfer::measure },
     Row { name: "queue", measure: queue::measure },
     Row { name: "streams", measure: streams::measure },
@@ -46,5 +47,6 @@ pub(crate) const ROWS: [Row; 11] = [
     Row { name: "iova", measure: iova::measure },
     Row { name: "instructions", measure: instructions::measure },
     Row { name: "memory", measure: memory::measure },
+    Row { name: "first-pass", measure: first_pass::measure },
     Row { name: "kernel", measure: kernel::measure },
 ];

@@ -7,7 +7,7 @@ use crate::boot;
 use crate::card::Card;
 use crate::initramfs::Task;
 use crate::lab::{Lab, boot_folder};
-use crate::machine::Guest;
+use crate::machine::{Guest, Machine};
 use crate::programs::Target;
 use crate::progress::Step;
 use crate::suites::{IOMMU_ON, ROWS};
@@ -23,6 +23,8 @@ pub struct Script<'a> {
     pub programs: &'a [Target],
     /// The cards of the machine.
     pub cards: &'a [Card],
+    /// How much memory the machine has.
+    pub memory_mib: u32,
 }
 
 /// Boots the small kernel in a machine with an IOMMU, runs a script in it and returns what it wrote.
@@ -38,8 +40,8 @@ pub fn script(script: &Script<'_>) -> Result<String, Error> {
     let initramfs = folder.path().join("initramfs");
     lab.pack(&initramfs, &kernel, Task::Script { text: script.text, limit: script.limit })?;
     let step = Step::start(format!("booting {}", row.name));
-    let guest =
-        Guest::start(&lab.machine((row, IOMMU_ON), &kernel, &initramfs, script.cards), folder.path())?;
+    let machine = lab.machine((row, IOMMU_ON), &kernel, &initramfs, script.cards);
+    let guest = Guest::start(&Machine { memory_mib: script.memory_mib, ..machine }, folder.path())?;
     boot::await_ready(&guest)?;
     drop(step);
     let _step = Step::start("measuring in the guest");

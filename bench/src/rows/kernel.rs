@@ -2,6 +2,7 @@
 //! on.
 
 pub(crate) mod guest;
+mod large_pages;
 
 use super::Wish;
 use crate::figure::Figure;
@@ -16,6 +17,9 @@ const SCRIPT: &str = include_str!("kernel/guest.sh");
 /// The guest's processor is emulated.
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// A buffer of 1 GiB of huge pages, one of pages that are not, and the rest.
+const MEMORY_MIB: u32 = 3072;
+
 const PROGRAMS: [Target; 2] = [
     Target { package: "jitney", kind: "--bin", name: "jitney" },
     Target { package: "jitney-bench", kind: "--bin", name: "jitney-bench" },
@@ -29,7 +33,8 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let text = SCRIPT.replace("QUICK", quick);
     // Two of a kind: one for the broker, and one for whoever does without.
     let cards = [Card::Edu, Card::Edu];
-    let script = Script { text: &text, limit: LIMIT, programs: &PROGRAMS, cards: &cards };
+    let script =
+        Script { text: &text, limit: LIMIT, programs: &PROGRAMS, cards: &cards, memory_mib: MEMORY_MIB };
     let said = jitney_lab::script(&script).map_err(|error| match error.lacking() {
         Some(reason) => Skipped::new(reason).into(),
         None => anyhow::Error::from(error),

@@ -1,8 +1,9 @@
-//! The guest's side: what is measured on its kernel, by groups and a type1 container.
+//! The guest's side: what is measured on its kernel, by groups and a type1 container where nothing else is said.
 //!
 //! The broker has one edu, the other is for the side without a broker, in a container of its own. Nothing but the processor
 //! works on either: no card moves data.
 
+use super::large_pages;
 use crate::figure::{Bar, Figure, Unit};
 use crate::processes::Broker;
 use crate::rounds::{Rounds, timed};
@@ -34,6 +35,7 @@ pub(crate) fn run(cards: &[CardAddress], quick: bool) -> anyhow::Result<()> {
         figures.extend(buffers(&broker, own, size, wish)?);
     }
     figures.push(starts(&broker, own, wish)?);
+    figures.extend(large_pages::measure(own, wish)?);
     let line = serde_json::to_string(&figures)?;
     writeln!(std::io::stdout(), "{line}").context("printing the figures")
 }

@@ -1,5 +1,7 @@
 # Both edu cards go to vfio-pci, and the bench program measures with them. QUICK is replaced.
 . /lab/lib.sh
+# Soon after the start there are enough in one piece.
+echo 520 >/proc/sys/vm/nr_hugepages
 cards=
 for folder in /sys/bus/pci/devices/*; do
     [ "$(cat "$folder/vendor"):$(cat "$folder/device")" = "0x${edu%:*}:0x${edu#*:}" ] || continue
