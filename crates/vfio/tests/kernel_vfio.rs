@@ -215,12 +215,16 @@ fn large_buffers_are_mapped_in_pieces_and_let_go_of() {
     let owner = Owner::of(open(&[EDU], false).unwrap()).unwrap();
     let buffer = owner.dma_buffer(130 << 20).unwrap();
     assert_ne!(locked(), before, "pinned memory is accounted for");
+    // No huge page was reserved for it. Some of the machine's memory may be in small pieces.
+    let large = buffer.on_large_pages().unwrap();
+    assert!(large > 64 << 20, "{large:#x} bytes on large pages");
     buffer.write((130 << 20) - 4, &[1, 2, 3, 4]).unwrap();
     buffer.free().unwrap();
     assert_eq!(locked(), before);
 
     let huge = owner.dma_buffer(DmaRequest::new(4 << 20).of(PageSize::Huge2M)).unwrap();
     assert_eq!(huge.iova() % (2 << 20), 0);
+    assert_eq!(huge.on_large_pages().unwrap(), huge.size());
     huge.free().unwrap();
 }
 

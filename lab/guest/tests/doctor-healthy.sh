@@ -11,6 +11,9 @@ diagnosis 0 driver good "bound to vfio-pci" jitney doctor "$card"
 diagnosis 0 group good "nothing in it is in the way" jitney doctor "$card"
 diagnosis 0 permissions good "this user may open" jitney doctor "$card"
 diagnosis 0 link good "all that the card can" jitney doctor "$card"
+diagnosis 0 payload good "all that card and port" jitney doctor "$card"
+diagnosis 0 "read requests" good "512 bytes" jitney doctor "$card"
+diagnosis 0 "NUMA node" good "the machine has one" jitney doctor "$card"
 diagnosis 0 "held by" good nobody jitney doctor "$card"
 if [ -c /dev/iommu ]; then
     diagnosis 0 interface good "iommufd: /dev/iommu and the cards' own nodes are there" jitney doctor
