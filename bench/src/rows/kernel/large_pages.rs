@@ -6,9 +6,10 @@
 use crate::figure::{Bar, Figure, Unit};
 use crate::rounds::{Rounds, timed};
 use crate::rows::{Wish, first_pass};
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use jitney_memory::{HugePool, PageSize};
 use jitney_vfio::{CardAddress, DmaBuffer, DmaRequest, IommuInterface, OpenOptions, Owner};
+use std::cell::Cell;
 
 /// What the guest has huge pages for.
 const SIZE: u64 = 1 << 30;
@@ -32,41 +33,53 @@ pub(super) fn measure(card: &CardAddress, wish: Wish) -> anyhow::Result<Vec<Figu
     Ok(figures)
 }
 
-/// Both buffers are made and freed; the time is that of making them.
+/// What forbids large pages for memory for which none were reserved.
+const CHOICE: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+const DENY: &str = "deny";
+/// The kernel's default: only who asks has them.
+const NEVER: &str = "never";
+
+/// All buffers are made and freed; the time is that of making them. For the detail there is also one for which the kernel may
+/// have no large pages.
 fn mapped(owner: &Owner, name: &str, wish: Wish) -> anyhow::Result<Figure> {
     let free = HugePool::of(PageSize::Huge2M).free;
     ensure!(free >= SIZE >> 21, "{free} huge pages are free");
-    let mut large = 0;
-    let mut make = |pages| {
-        let mut buffer = None;
+    let large = Cell::new(0);
+    let make = |pages, choice| {
+        std::fs::write(CHOICE, choice).with_context(|| format!("writing to {CHOICE}"))?;
+        let mut made = None;
         let time = timed(|| {
-            buffer = Some(owner.dma_buffer(DmaRequest::new(SIZE).of(pages))?);
+            made = Some(owner.dma_buffer(DmaRequest::new(SIZE).of(pages))?);
             anyhow::Ok(())
         })?;
-        if let Some(buffer) = buffer {
-            if pages == PageSize::Normal {
-                large = buffer.on_large_pages()?;
-            }
-            buffer.free()?;
+        let buffer = made.context("a buffer that was made")?;
+        let on_large_pages = buffer.on_large_pages()?;
+        match choice {
+            DENY => ensure!(on_large_pages == 0, "large pages that were forbidden"),
+            _ if pages == PageSize::Normal => large.set(on_large_pages),
+            _ => {}
         }
+        buffer.free()?;
         Ok(time)
     };
-    let make = std::cell::RefCell::new(&mut make);
     let rounds = Rounds::measure(
         "large DMA buffers on a real kernel",
         wish.rounds(8),
-        [&mut || make.borrow_mut()(PageSize::Normal), &mut || make.borrow_mut()(PageSize::Huge2M)],
+        [&mut || make(PageSize::Normal, NEVER), &mut || make(PageSize::Huge2M, NEVER), &mut || {
+            make(PageSize::Normal, DENY)
+        }],
     )?;
+    std::fs::write(CHOICE, NEVER).with_context(|| format!("writing to {CHOICE}"))?;
+    let each = [0, 1, 2].map(|side| format!("{:.0}", rounds.seconds(side) * 1e3));
+    let [collapsed, reserved, normal] = each;
     Ok(Figure {
         what: format!("a DMA buffer of 1 GiB, {name}: nothing reserved ÷ huge pages reserved"),
         measured: rounds.ratio(0, 1),
         unit: Unit::Ratio,
         bar: Bar::AtMost(3.0),
         detail: format!(
-            "{:.0} and {:.0} ms; {} MiB on large pages",
-            rounds.seconds(0) * 1e3,
-            rounds.seconds(1) * 1e3,
-            large >> 20
+            "{collapsed} and {reserved} ms; {} MiB on large pages; {normal} ms where those are forbidden",
+            large.get() >> 20
         ),
     })
 }
