@@ -117,13 +117,16 @@ impl Pending {
     /// [`Error::CutOff`] or [`Error::Unknown`] if it could not be; [`Error::Cancelled`]. The same again if asked again. A card that
     /// is being unplugged counts as one whose link is down, so that the program lets go of it.
     pub fn poll(&self) -> Result<Option<Completed>, Error> {
+        let mut queue = self.shared.lock();
         if let Some(interrupt) = &self.interrupt
+            // Who sleeps until it comes sees to everybody; its interrupt is not to be taken away.
+            && !queue.watched
             && interrupt.fired(Duration::ZERO)?
         {
-            self.shared.lock().turn_on_interrupt();
+            queue.turn_on_interrupt();
             self.shared.notify();
         }
-        self.shared.lock().poll(self.ticket).transpose()
+        queue.poll(self.ticket).transpose()
     }
 
     /// Waits until the transfer has ended.

@@ -301,3 +301,35 @@ fn two_channels_interrupt_side_by_side() {
     assert_eq!(contents(&target), contents(&source));
     assert_eq!(bench.model.state().memory[..4096], contents(&source));
 }
+
+#[test]
+fn who_looks_does_not_take_the_interrupt_from_who_sleeps() {
+    let bench = Bench::new();
+    let h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    let mut late = 0;
+    for _ in 0..30 {
+        bench.model.set(Fault::Hang { after: 0 });
+        let [first, second] = [(); 2].map(|()| h2c.submit(&buffer, 0..4096, 0).unwrap());
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let sleeper = scope.spawn(|| {
+                first.wait().unwrap();
+                Instant::now()
+            });
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::SeqCst) {
+                    second.poll().unwrap();
+                }
+            });
+            std::thread::sleep(Duration::from_millis(5));
+            let begun = Instant::now();
+            bench.model.go_on(0);
+            // Others use this machine, too.
+            late += u32::from(sleeper.join().unwrap() > begun + LOOK / 3);
+            over.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        second.wait().unwrap();
+    }
+    assert!(late < 10, "{late} of 30 slept on");
+}
