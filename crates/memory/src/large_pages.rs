@@ -61,12 +61,28 @@ impl Memfd {
             fallocate(self, nothing_else, offset, normal).map_err(|errno| failed("fallocate", errno))?;
         }
         let view = self.view(range.clone(), PageSize::Normal)?;
-        match view.collapse() {
-            // Pages were on their way from one list of the kernel's to another.
-            Err(Errno::AGAIN) => view.collapse(),
-            outcome => outcome,
+        // One by one, and with something of each met by this view: else Linux 6.1 does one and says that it did none.
+        let mut lacking = None;
+        for offset in (0..view.len()).step_by(mapped::LARGE_PAGE) {
+            if view.load::<u8>(offset as u64).is_err() {
+                break;
+            }
+            let outcome = match view.collapse(offset) {
+                // Pages were on their way from one list of the kernel's to another.
+                Err(Errno::AGAIN) => view.collapse(offset),
+                outcome => outcome,
+            };
+            match outcome {
+                Ok(()) => {}
+                // The kernel has looked for free memory in one piece, and moved what was in the way, in vain. It may find some
+                // at the next attempt, but each takes its time.
+                Err(Errno::NOMEM | Errno::AGAIN | Errno::BUSY) if lacking.is_none() => {
+                    lacking = outcome.err()
+                }
+                Err(errno) => return Err(failed("MADV_COLLAPSE", errno)),
+            }
         }
-        .map_err(|errno| failed("MADV_COLLAPSE", errno))
+        lacking.map_or(Ok(()), |errno| Err(failed("MADV_COLLAPSE", errno)))
     }
 
     /// A view of the whole pages that have a part of `range`.

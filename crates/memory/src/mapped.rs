@@ -159,10 +159,14 @@ impl Mapped {
         self.base.addr().get() as u64
     }
 
-    /// Puts each 2 MiB of it on one large page, what is in them with it. The kernel stops where one does not work.
-    pub(crate) fn collapse(&self) -> Result<(), Errno> {
-        // SAFETY: The range is this mapping. Its bytes stay what they are, for everybody who has them.
-        let outcome = unsafe { libc::madvise(self.base.as_ptr(), self.mapped, libc::MADV_COLLAPSE) };
+    /// Puts 2 MiB of it from `offset` on, which is where a large page can begin, on one such page, what is in them with it.
+    pub(crate) fn collapse(&self, offset: usize) -> Result<(), Errno> {
+        if offset.checked_add(LARGE_PAGE).is_none_or(|end| end > self.mapped) {
+            return Err(Errno::INVAL);
+        }
+        let start = self.base.as_ptr().wrapping_byte_add(offset);
+        // SAFETY: The range is in this mapping. Its bytes stay what they are, for everybody who has them.
+        let outcome = unsafe { libc::madvise(start, LARGE_PAGE, libc::MADV_COLLAPSE) };
         if outcome == 0 { Ok(()) } else { Err(last_errno()) }
     }
 
