@@ -4,12 +4,13 @@
 
 use jitney::boards::{Catalogue, Error, RegisterSpace, identify_in};
 use jitney::emulated::EmulatedCard;
-use jitney::emulated::emulator::axi::Peripheral;
+use jitney::emulated::emulator::axi::{AxiError, AxiTarget, Peripheral};
 use jitney::emulated::emulator::boards::Board;
 use jitney::emulated::emulator::fault::{Fault, FaultKind};
 use jitney::vfio::Card;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 const DESIGN: &str = r#"
 [[design]]
@@ -79,6 +80,55 @@ fn each_card_has_memory_of_its_own_and_outlives_what_made_it() {
     assert_eq!(program(&card, 1), [2, 2]);
     drop(other);
     assert_eq!(program(&card, 3), [6, 6]);
+}
+
+/// A FIFO at one address of the card: what is written there comes out there.
+#[derive(Default)]
+struct OneAddress(Mutex<VecDeque<u8>>);
+
+impl AxiTarget for OneAddress {
+    fn read(&self, address: u64, data: &mut [u8]) -> Result<(), AxiError> {
+        let mut bytes = self.0.lock().unwrap();
+        if address != 0x40 || data.len() > bytes.len() {
+            return Err(AxiError::Slave);
+        }
+        let length = data.len();
+        data.iter_mut().zip(bytes.drain(..length)).for_each(|(to, from)| *to = from);
+        Ok(())
+    }
+
+    fn write(&self, address: u64, data: &[u8]) -> Result<(), AxiError> {
+        if address != 0x40 {
+            return Err(AxiError::Slave);
+        }
+        self.0.lock().unwrap().extend(data);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_fifo_at_one_address_takes_and_gives_whole_transfers() {
+    let emulated =
+        EmulatedCard::new(&board().target("fifo", 0x4000_0000, 0x1000, OneAddress::default())).unwrap();
+    let card = emulated.card();
+    let catalogue = Catalogue::of_text("my_filter.toml", DESIGN).unwrap();
+    let xdma = identify_in(&catalogue, &card).unwrap().xdma().unwrap();
+    let sent: Vec<u8> = (0..0x2800_u32).flat_map(|word| word.to_le_bytes()).collect();
+    let buffer = card.dma_buffer((sent.len() as u64).into()).unwrap();
+    buffer.write(0, &sent).unwrap();
+    let h2c = xdma.h2c(0).unwrap().descriptors_of_at_most(0x1000);
+    assert!(h2c.write(&buffer, 0x4000_0040).is_err(), "the addresses behind it refuse");
+    drop(h2c);
+    let h2c = xdma.h2c(0).unwrap().descriptors_of_at_most(0x1000).at_one_address().unwrap();
+    let c2h = xdma.c2h(0).unwrap().at_one_address().unwrap();
+    // What the transfer that failed had written before.
+    while c2h.read_bytes(&mut [0; 16], 0x4000_0040).is_ok() {}
+    assert_eq!(h2c.write(&buffer, 0x4000_0040).unwrap().descriptors, 10);
+    buffer.write(0, &vec![0; sent.len()]).unwrap();
+    c2h.read(&buffer, 0x4000_0040).unwrap();
+    let mut came = vec![0; sent.len()];
+    buffer.read(0, &mut came).unwrap();
+    assert!(came == sent);
 }
 
 #[test]

@@ -134,6 +134,23 @@ impl<D> Channel<D> {
         Ok(self)
     }
 
+    /// The same channel with transfers all of whose data goes to, or comes from, the one card address that they name: a FIFO behind
+    /// the DMA (PG195, "Channel Control": non-incrementing address mode). Each beat of the data path is an access of its own
+    /// there. A stream has no addresses, and stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::LinkDown`], or why the engine could not be stopped for it.
+    pub fn at_one_address(mut self) -> Result<Self, Error> {
+        if !self.info.stream {
+            self.change(|queue| {
+                queue.engine.one_address = true;
+                Ok(())
+            })?;
+            self.limits = self.limits.at_one_address();
+        }
+        Ok(self)
+    }
+
     /// The same channel with descriptors that the card may fetch as many of at once as its read requests allow, where they
     /// are given to it together (PG195, "Descriptors": adjacent). By default it fetches each by itself, which has run on more
     /// boards; it matters for many short descriptors behind a slow link.

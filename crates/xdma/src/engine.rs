@@ -82,6 +82,8 @@ pub(crate) struct Engine {
     interrupt: Option<Arc<ChannelInterrupt>>,
     /// Whether the interrupt is let through only while somebody sleeps.
     adaptive: bool,
+    /// All of a transfer goes to, or comes from, one card address.
+    pub(crate) one_address: bool,
     /// What the status said since the engine was started and was cleared by reading it.
     logged: ChannelStatus,
     pub(crate) ring: Ring,
@@ -121,6 +123,7 @@ impl Engine {
             common: Block::new(region.clone(), block::offset(Submodule::SgdmaCommon, 0)),
             interrupt: None,
             adaptive: false,
+            one_address: false,
             logged: ChannelStatus::new(),
             ring: Ring::new(&**card, limits.top(), DEFAULT_DEPTH, info.direction, info.stream)?,
             state: State::Foreign,
@@ -257,6 +260,7 @@ impl Engine {
             None => ChannelControl::polled(self.info.direction),
             Some(_) => interrupt::control(self.info.direction),
         };
+        let control = control.with_non_incrementing(self.one_address);
         self.logged = ChannelStatus::new();
         self.longest = 0;
         self.state = State::Running;

@@ -34,12 +34,19 @@ pub struct Limits {
     top: u64,
     align: u64,
     longest: u32,
+    one_address: bool,
 }
 
 impl Limits {
     /// Any address of 64 bits, any length, descriptors as long as the IP takes them.
-    pub const ANY: Self =
-        Self { address_alignment: 1, length_granularity: 1, top: u64::MAX, align: 1, longest: MAX_LENGTH };
+    pub const ANY: Self = Self {
+        address_alignment: 1,
+        length_granularity: 1,
+        top: u64::MAX,
+        align: 1,
+        longest: MAX_LENGTH,
+        one_address: false,
+    };
 
     /// What a channel's alignment register says (PG195, "Channel Alignments (0x4C)"). A field that reads 0 sets no limit.
     #[must_use]
@@ -71,6 +78,13 @@ impl Limits {
     #[must_use]
     pub const fn at_most(mut self, bytes: u32) -> Self {
         self.longest = if bytes < MAX_LENGTH { bytes } else { MAX_LENGTH };
+        self
+    }
+
+    /// The same with all bytes going to, or coming from, the card address of the first: every descriptor names it.
+    #[must_use]
+    pub const fn at_one_address(mut self) -> Self {
+        self.one_address = true;
         self
     }
 
@@ -198,6 +212,7 @@ pub fn plan(transfer: Transfer, limits: &Limits) -> Result<Plan, PlanError> {
     let Transfer { host, card, length } = transfer;
     let Some(last) = length.checked_sub(1) else { return Err(PlanError::Empty) };
     for (side, address) in [(Side::Host, host), (Side::Card, card)] {
+        let last = if side == Side::Card && limits.one_address { 0 } else { last };
         if address.checked_add(last).is_none_or(|end| end > limits.top) {
             return Err(PlanError::Beyond { side, address, length, top: limits.top });
         }
@@ -210,7 +225,7 @@ pub fn plan(transfer: Transfer, limits: &Limits) -> Result<Plan, PlanError> {
     if !length.is_multiple_of(multiple) {
         return Err(PlanError::Length { length, multiple });
     }
-    Ok(Plan { transfer, done: 0, whole })
+    Ok(Plan { transfer, done: 0, whole, one_address: limits.one_address })
 }
 
 /// The descriptors of a transfer that are still to come, first one first.
@@ -219,6 +234,7 @@ pub struct Plan {
     transfer: Transfer,
     done: u64,
     whole: u32,
+    one_address: bool,
 }
 
 impl Plan {
@@ -266,8 +282,9 @@ impl Iterator for Plan {
         // A rest that does not fit 32 bits is longer than a whole chunk.
         let length = u32::try_from(left).unwrap_or(self.whole).min(self.whole);
         // Neither sum overflows: both ends hold the whole transfer.
-        let chunk =
-            Chunk { host: self.transfer.host + self.done, card: self.transfer.card + self.done, length };
+        let host = self.transfer.host + self.done;
+        let card = self.transfer.card + if self.one_address { 0 } else { self.done };
+        let chunk = Chunk { host, card, length };
         self.done += u64::from(length);
         Some(chunk)
     }
@@ -283,6 +300,16 @@ impl Iterator for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_address_stays_the_same() {
+        let limits = Limits::ANY.at_most(0x1000).at_one_address();
+        let transfer = Transfer { host: 0x1_0000, card: u64::MAX - 7, length: 0x2800 };
+        let chunks: Vec<_> = plan(transfer, &limits).unwrap().collect();
+        let expected = [(0x1_0000, 0x1000), (0x1_1000, 0x1000), (0x1_2000, 0x800)];
+        assert_eq!(chunks, expected.map(|(host, length)| Chunk { host, card: u64::MAX - 7, length }));
+        assert!(plan(transfer, &Limits::ANY).is_err());
+    }
     use proptest::prelude::*;
 
     const GIB: u64 = 1 << 30;
