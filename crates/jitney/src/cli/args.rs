@@ -1,6 +1,7 @@
 //! The command line.
 
 use super::boards::Choice;
+use super::places::Place;
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -18,6 +19,46 @@ Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 
 Environment: JITNEY_BROKER names the broker to use, JITNEY_CARDS the cards to own (separated by commas),
 JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd; noiommu), JITNEY_BOARDS files or folders with boards of your
 own, JITNEY_LOG what to log (as jitney_broker=debug).";
+
+/// The help of a command for registers: `examples`, and how a register is named.
+macro_rules! with_places {
+    ($examples:literal) => {
+        concat!(
+            $examples,
+            "\n\nA register is BAR:OFFSET, as 2:0x40, or NAME or NAME+OFFSET with the name or kind of a peripheral in the \
+             design's boards file, as xadc+0x200; of several of a kind axi-gpio0, axi-gpio1 and so on. Those of an XDMA have \
+             names of their own, as xdma:h2c0.control. `jitney dump` shows what there is. Offsets are in bytes.\n\n\
+             A card that no broker has is reset when the command ends: to write a register with one command and read it \
+             with the next, have a broker own the card (`jitney broker`)."
+        )
+    };
+}
+
+const READ_HELP: &str = with_places!(
+    "Examples:\n  \
+     jitney read 10ee:7011 0:0x0 --count 3\n  \
+     jitney read 10ee:7011 xadc+0x200\n  \
+     jitney read --emulate nitefury 10ee:7011 xdma:h2c0.identifier\n\n\
+     All-ones is what a card reads as whose link is down. Then configuration space is asked whether it is there; if not, the \
+     exit status is 1."
+);
+
+const WRITE_HELP: &str = with_places!(
+    "Examples:\n  \
+     jitney write 10ee:7011 axi-gpio2+8 2      # the LED of a NiteFury\n  \
+     jitney write 10ee:7011 0:0x2004 0xf0 --verify\n\n\
+     Nothing is read unless asked, because a read can have effects of its own. While it writes, no other program has what \
+     the register belongs to: a peripheral, a DMA channel, or the whole card for what all channels share. If one has, \
+     nothing is written and it is named."
+);
+
+const DUMP_HELP: &str = with_places!(
+    "Examples:\n  \
+     jitney dump 10ee:7011 0 --from 0x3200 --bytes 0x100\n  \
+     jitney dump 10ee:7011 xdma --bytes 0x100\n\n\
+     A line has 16 bytes; lines equal to the one above are left out, with a *. Registers that are known to change when they \
+     are read, as the FIFO of a quad-spi, are not read: they are shown as dashes."
+);
 
 /// Several processes drive the same PCIe cards from user space, at the same time and safely.
 #[derive(Debug, Parser)]
@@ -59,6 +100,15 @@ Example:
     List(Source),
     /// A card's BARs, IP, channels, peripherals and memory.
     Info(Info),
+    /// Read registers of 32 bits.
+    #[command(after_help = READ_HELP)]
+    Read(Read),
+    /// Write a register of 32 bits.
+    #[command(after_help = WRITE_HELP)]
+    Write(Write),
+    /// Print the registers of a BAR, or of one thing in it, with their names.
+    #[command(after_help = DUMP_HELP)]
+    Dump(Dump),
     /// The designs of boards that are known, built in and from boards files.
     Boards {
         #[command(subcommand)]
@@ -125,14 +175,33 @@ pub(crate) struct Source {
     pub(crate) isolate: bool,
 }
 
+/// Which broker has the cards.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct Client {
+    /// Be the client of the broker at this socket.
+    #[arg(long = "broker", value_name = "SOCKET", conflicts_with_all = ["card", "emulate", "iommu", "isolate"])]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// The one card that a command is about, and where it comes from.
+#[derive(Debug, Args, Clone)]
+pub(crate) struct OneCard {
+    /// Which card: its address, or VENDOR:DEVICE.
+    #[arg(value_name = "CARD")]
+    pub(crate) named: String,
+    #[command(flatten)]
+    pub(crate) source: Source,
+    #[command(flatten)]
+    pub(crate) broker: Client,
+}
+
 /// Which cards a program uses.
 #[derive(Debug, Args, Clone, Default)]
 pub(crate) struct Selection {
     #[command(flatten)]
     pub(crate) source: Source,
-    /// Be the client of the broker at this socket.
-    #[arg(long, value_name = "SOCKET", conflicts_with_all = ["card", "emulate", "iommu", "isolate"])]
-    pub(crate) broker: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) broker: Client,
     /// Use only this one of the cards: its address, or VENDOR:DEVICE.
     #[arg(long, value_name = "CARD")]
     pub(crate) only: Option<String>,
@@ -291,6 +360,48 @@ pub(crate) struct Info {
     /// Which card: its address, or VENDOR:DEVICE.
     #[arg(value_name = "CARD", conflicts_with = "only")]
     pub(crate) named: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Read {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// BAR:OFFSET, or NAME[+OFFSET].
+    #[arg(value_name = "REGISTER")]
+    pub(crate) place: Place,
+    /// How many registers, one after the other.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Write {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// BAR:OFFSET, or NAME[+OFFSET].
+    #[arg(value_name = "REGISTER")]
+    pub(crate) place: Place,
+    /// What to write, in hexadecimal (0x1f) or decimal.
+    #[arg(value_name = "VALUE", value_parser = size::parse_word)]
+    pub(crate) value: u32,
+    /// Read the register afterwards, and compare.
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Dump {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// A BAR's number, or the name of what is in one.
+    #[arg(value_name = "BAR|NAME")]
+    pub(crate) place: Place,
+    /// Where to begin, in bytes from the start of the BAR or of what was named.
+    #[arg(long, value_name = "OFFSET", default_value = "0", value_parser = size::parse)]
+    pub(crate) from: u64,
+    /// How many bytes, instead of all that there are.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
+    pub(crate) bytes: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,9 @@
 //! The bus that a command uses, and the boards that it started for it.
 
-use super::args::{Selection, Source};
+use super::args::{OneCard, Selection, Source};
 use super::emulated::EmulatedBoards;
 use super::held::holders_of;
+use jitney_boards::{Board, Catalogue, identify_in};
 use jitney_broker::{Bus, BusOptions};
 use jitney_vfio::{Card, CardAddress, Error, ErrorKind};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ pub(crate) struct Session {
 impl Session {
     /// Opens what `selection` names, or what [`Bus::open`] finds.
     pub(crate) fn open(selection: &Selection) -> anyhow::Result<Self> {
-        if let Some(path) = &selection.broker {
+        if let Some(path) = &selection.broker.socket {
             let bus = Bus::options().broker(path).open()?;
             return Ok(Self { bus, _boards: EmulatedBoards::default() });
         }
@@ -28,6 +29,15 @@ impl Session {
         let options = selection.source.iommu.into_iter().fold(options, BusOptions::iommu);
         let options = options.isolate(selection.source.isolate);
         Ok(Self { bus: options.open()?, _boards: boards })
+    }
+
+    /// Opens what `wanted` names as [`open`](Self::open) does, and its card.
+    pub(crate) fn open_card(wanted: &OneCard) -> anyhow::Result<(Self, Arc<dyn Card>)> {
+        let (source, broker) = (wanted.source.clone(), wanted.broker.clone());
+        let session = Self::open(&Selection { source, broker, only: None })?;
+        let selector = &wanted.named;
+        let card = session.bus.card(selector).map_err(|error| not_found(error, selector))?;
+        Ok((session, card))
     }
 
     /// The cards to use: the one that is named, or all.
@@ -72,6 +82,15 @@ pub(crate) struct Cards {
 /// Whether `error` says that the card itself is dead, so that another may well be usable.
 pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::LinkDown | ErrorKind::TimedOut)
+}
+
+/// Which board `card` is, if it is a known one.
+pub(crate) fn known_board(catalogue: &Catalogue, card: &Arc<dyn Card>) -> anyhow::Result<Option<Board>> {
+    match identify_in(catalogue, card) {
+        Ok(board) => Ok(Some(board)),
+        Err(jitney_boards::Error::UnknownBoard { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The cards that `source` names, emulated ones last.

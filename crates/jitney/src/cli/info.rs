@@ -2,12 +2,12 @@
 
 use super::args::{self, Selection};
 use super::boards::catalogue;
-use super::cards::Session;
+use super::cards::{Session, known_board};
 use super::report::print_line;
 use super::size::human;
 use super::status::Status;
 use super::targets::nothing_tested;
-use jitney_boards::{Board, Catalogue, Error, Summary, identify_in};
+use jitney_boards::{Board, Catalogue, Summary};
 use jitney_vfio::{BarInfo, Card};
 use jitney_xdma::{ChannelInfo, Direction, Xdma};
 use serde_json::{Value, json};
@@ -49,12 +49,7 @@ struct Facts<'a> {
 
 impl<'a> Facts<'a> {
     fn of(catalogue: &Catalogue, card: &'a Arc<dyn Card>) -> anyhow::Result<Self> {
-        let board = match identify_in(catalogue, card) {
-            Ok(board) => Some(board),
-            Err(Error::UnknownBoard { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        Ok(Self { card, board, xdma: jitney_boards::probe(card)? })
+        Ok(Self { card, board: known_board(catalogue, card)?, xdma: jitney_boards::probe(card)? })
     }
 
     fn bars(&self) -> impl Iterator<Item = (usize, &BarInfo)> {

@@ -11,16 +11,20 @@ mod channels;
 mod ddr;
 mod demo;
 mod descriptors;
+mod dump;
 mod emulate;
 mod emulated;
 mod general;
 mod held;
+mod help;
 mod info;
 mod list;
 mod log;
 mod nearest;
+mod places;
 mod programs;
 mod rates;
+mod read;
 mod report;
 mod run;
 mod runner;
@@ -29,17 +33,20 @@ mod signals;
 mod size;
 mod status;
 mod targets;
+mod write;
+mod xdma_names;
 
 use args::{Command, Options, Test, Time};
-use clap::Parser;
+use clap::FromArgMatches;
 use log::Log;
-use status::Status;
+use status::{Misuse, Status};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::from_arg_matches(&help::command().get_matches());
+    let options = options.unwrap_or_else(|error| error.exit());
     let level = match options.verbose {
         0 => "warn",
         1 => "info",
@@ -73,6 +80,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Time(Time::Blkram(blkram)) => blkram::blkram(&blkram, json),
         Command::List(source) => list::list(&source, json),
         Command::Info(info) => info::info(&info, json),
+        Command::Read(read) => read::read(&read, json),
+        Command::Write(write) => write::write(&write, json),
+        Command::Dump(dump) => dump::dump(&dump, json),
         Command::Boards { command } => boards::boards(command.as_ref(), json),
         Command::Emulate(emulate) => emulate::emulate(&emulate, json),
         Command::Doctor(doctor) => setup::doctor(&doctor, json),
@@ -87,7 +97,8 @@ pub(crate) fn main() -> ExitCode {
         Ok(status) => status.into(),
         Err(error) => {
             eprintln!("jitney: {error:#}");
-            Status::Failed.into()
+            let status = if error.is::<Misuse>() { Status::Misused } else { Status::Failed };
+            status.into()
         }
     }
 }

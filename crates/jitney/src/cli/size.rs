@@ -2,11 +2,12 @@
 
 use jitney_xdma::LONGEST_DESCRIPTOR;
 
-/// A number of bytes: `4096`, `0x128000`, `64K`, `1G`, `1GiB`. Units are powers of 1024.
+/// A number of bytes: `4096`, `0x128000`, `0x1000_0000`, `64K`, `1G`, `1GiB`. Units are powers of 1024, and a `_` may stand
+/// between digits, as in a boards file.
 pub(crate) fn parse(text: &str) -> Result<u64, String> {
     let malformed =
         || format!("{text:?} is no size; write a number of bytes as 4096, 0x128000, 64K, 8M or 1G");
-    let lower = text.trim().to_lowercase();
+    let lower = text.trim().to_lowercase().replace('_', "");
     if let Some(hex) = lower.strip_prefix("0x") {
         return u64::from_str_radix(hex, 16).map_err(|_| malformed());
     }
@@ -29,6 +30,25 @@ pub(crate) fn parse_nonzero(text: &str) -> Result<u64, String> {
         0 => Err("a size of 0 has nothing to test".into()),
         size => Ok(size),
     }
+}
+
+/// The same for what is to be moved or shown.
+pub(crate) fn parse_length(text: &str) -> Result<u64, String> {
+    match parse(text)? {
+        0 => Err("nothing would be done with 0 bytes".into()),
+        length => Ok(length),
+    }
+}
+
+/// What a register of 32 bits holds: `0x1f`, `31`.
+pub(crate) fn parse_word(text: &str) -> Result<u32, String> {
+    let text = text.trim();
+    let number = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    let number = number.map_err(|_| format!("{text:?} is no number; write it as 0x1f or 31"))?;
+    u32::try_from(number).map_err(|_| format!("{text} does not fit a register, which has 32 bits"))
 }
 
 /// A power of two.
@@ -73,7 +93,8 @@ mod tests {
         {
             assert_eq!(parse(text), Ok(size), "{text}");
         }
-        for text in ["", "K", "1X", "-1", "0x", "1.5G", "99999999999G", "G1", "ı", "1İ"] {
+        assert_eq!(parse("0x1000_0000"), Ok(0x1000_0000));
+        for text in ["", "_", "K", "1X", "-1", "0x", "1.5G", "99999999999G", "G1", "ı", "1İ"] {
             assert!(parse(text).is_err(), "{text}");
         }
         assert!(parse_nonzero("0").is_err());
@@ -87,6 +108,17 @@ mod tests {
                 && parse_descriptor("0").is_err()
                 && parse_descriptor("1T").is_err()
         );
+    }
+
+    #[test]
+    fn words_are_hexadecimal_or_decimal_and_fit_a_register() {
+        for (text, word) in [("0x1f", 31), ("0XFF", 255), ("31", 31), ("4294967295", u32::MAX)] {
+            assert_eq!(parse_word(text), Ok(word), "{text}");
+        }
+        for text in ["", "0x", "-1", "1K", "ff", "4294967296", "0x100000000"] {
+            assert!(parse_word(text).is_err(), "{text}");
+        }
+        assert!(parse_length("0").is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Exit statuses.
 
+use std::fmt;
 use std::process::ExitCode;
 
 /// How a command ended. The numbers are what scripts rely on; the help text lists them.
@@ -9,7 +10,8 @@ pub(crate) enum Status {
     Passed = 0,
     /// A test failed, or something could not be done.
     Failed = 1,
-    // 2 is clap's: the arguments make no sense.
+    /// The arguments make no sense. Where that is seen without a card, clap says so.
+    Misused = 2,
     /// There was no card to test, so nothing was tested; that is not a pass.
     NothingTested = 3,
 }
@@ -19,3 +21,15 @@ impl From<Status> for ExitCode {
         Self::from(status as u8)
     }
 }
+
+/// Arguments that make no sense for the card that they are about.
+#[derive(Debug)]
+pub(crate) struct Misuse(pub(crate) String);
+
+impl fmt::Display for Misuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Misuse {}

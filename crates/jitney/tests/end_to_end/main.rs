@@ -12,6 +12,7 @@ mod every_design;
 mod faults;
 mod kills;
 mod programs;
+mod registers;
 mod rude_clients;
 mod sharing;
 mod signals;

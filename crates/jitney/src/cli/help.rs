@@ -1,0 +1,55 @@
+//! `jitney --help`: the commands by what they are for.
+
+use super::args::Options;
+use clap::{Command, CommandFactory};
+use comfy_table::{ContentArrangement, Table, presets};
+
+/// Every command that is shown, by what it is for.
+const GROUPS: &[(&str, &[&str])] = &[
+    ("share", &["demo", "run", "broker", "emulate"]),
+    ("see", &["list", "info", "boards"]),
+    ("check", &["test"]),
+    ("measure", &["time"]),
+    ("poke", &["read", "write", "dump"]),
+    ("set up", &["doctor", "who", "bind", "unbind"]),
+];
+
+/// The command line, whose help has its commands in groups.
+pub(crate) fn command() -> Command {
+    let command = Options::command();
+    let template = format!(
+        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\nCommands (`jitney COMMAND --help` has examples):\n{}\n\n\
+         Options:\n{{options}}{{after-help}}",
+        groups(&command)
+    );
+    command.help_template(template)
+}
+
+fn groups(command: &Command) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    for (group, names) in GROUPS {
+        for (index, name) in names.iter().enumerate() {
+            let about = command.find_subcommand(name).and_then(Command::get_about);
+            let about = about.map(ToString::to_string).unwrap_or_default();
+            table.add_row([if index == 0 { *group } else { "" }, *name, &about]);
+        }
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_in_one_group() {
+        let command = Options::command();
+        let shown = command.get_subcommands().filter(|own| !own.is_hide_set());
+        let mut shown: Vec<&str> = shown.map(Command::get_name).collect();
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        shown.sort_unstable();
+        grouped.sort_unstable();
+        assert_eq!(shown, grouped);
+    }
+}
