@@ -60,6 +60,19 @@ const DUMP_HELP: &str = with_places!(
      are read, as the FIFO of a quad-spi, are not read: they are shown as dashes."
 );
 
+const LOAD_HELP: &str = "Examples:\n  \
+     jitney load 10ee:7011 0 weights.bin --verify\n  \
+     zstd -dc image.zst | jitney load 10ee:7011 0x1000_0000 -\n\n\
+     ADDRESS is the card's own; `jitney info` says where its memories are. What does not fit into them is refused before \
+     anything is written. Of a pipe nobody knows the length: it is written as far as there is memory, and if it goes on, \
+     that is an error.";
+
+const SAVE_HELP: &str = "Examples:\n  \
+     jitney save 10ee:7011 0 64M dump.bin\n  \
+     jitney save 10ee:7011 0x1000 1G - | sha256sum\n\n\
+     The file has its name once all of it is written: if something fails there is none. An existing one is kept unless \
+     there is --force; what is no file, as a pipe, is written to. With - the result is printed on standard error.";
+
 /// Several processes drive the same PCIe cards from user space, at the same time and safely.
 #[derive(Debug, Parser)]
 #[command(name = "jitney", version, after_help = STATUSES, max_term_width = 110)]
@@ -100,6 +113,12 @@ Example:
     List(Source),
     /// A card's BARs, IP, channels, peripherals and memory.
     Info(Info),
+    /// Write a file to a card's memory by DMA.
+    #[command(after_help = LOAD_HELP)]
+    Load(Load),
+    /// Read a card's memory into a file by DMA.
+    #[command(after_help = SAVE_HELP)]
+    Save(Save),
     /// Read registers of 32 bits.
     #[command(after_help = READ_HELP)]
     Read(Read),
@@ -360,6 +379,43 @@ pub(crate) struct Info {
     /// Which card: its address, or VENDOR:DEVICE.
     #[arg(value_name = "CARD", conflicts_with = "only")]
     pub(crate) named: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// Where to, on the card: 0x8000_0000, 4096, 64M.
+    #[arg(value_name = "ADDRESS", value_parser = size::parse)]
+    pub(crate) address: u64,
+    /// The file, or - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Read all of it back afterwards, and compare.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Save {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// Where from, on the card: 0x8000_0000, 4096, 64M.
+    #[arg(value_name = "ADDRESS", value_parser = size::parse)]
+    pub(crate) address: u64,
+    /// How many bytes: 4096, 0x128000, 64K, 8M, 1G.
+    #[arg(value_name = "LENGTH", value_parser = size::parse_length)]
+    pub(crate) length: u64,
+    /// The file, or - for standard output.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Replace the file if there is one.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
 }
 
 #[derive(Debug, Args)]

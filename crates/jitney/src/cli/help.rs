@@ -10,6 +10,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("see", &["list", "info", "boards"]),
     ("check", &["test"]),
     ("measure", &["time"]),
+    ("move", &["load", "save"]),
     ("poke", &["read", "write", "dump"]),
     ("set up", &["doctor", "who", "bind", "unbind"]),
 ];

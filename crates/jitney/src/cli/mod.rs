@@ -14,20 +14,27 @@ mod descriptors;
 mod dump;
 mod emulate;
 mod emulated;
+mod errno;
 mod general;
 mod held;
 mod help;
+mod in_flight;
 mod info;
 mod list;
+mod load;
 mod log;
+mod memory_range;
 mod nearest;
+mod output;
 mod places;
 mod programs;
+mod progress;
 mod rates;
 mod read;
 mod report;
 mod run;
 mod runner;
+mod save;
 mod setup;
 mod signals;
 mod size;
@@ -80,6 +87,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Time(Time::Blkram(blkram)) => blkram::blkram(&blkram, json),
         Command::List(source) => list::list(&source, json),
         Command::Info(info) => info::info(&info, json),
+        Command::Load(load) => load::load(&load, json),
+        Command::Save(save) => save::save(&save, json),
         Command::Read(read) => read::read(&read, json),
         Command::Write(write) => write::write(&write, json),
         Command::Dump(dump) => dump::dump(&dump, json),

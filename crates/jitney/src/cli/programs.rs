@@ -1,6 +1,7 @@
 //! The programs that `jitney run` starts: what was asked for, and how each ended.
 
 use super::boards;
+use super::errno::explained;
 use super::nearest::nearest;
 use super::signals;
 use super::status::Status;
@@ -77,12 +78,8 @@ impl Program {
 
     /// Why it could not be started, with what the user may have meant.
     pub(crate) fn not_started(&self, error: &std::io::Error) -> End {
-        let errno = rustix::io::Errno::from_io_error(error);
         let name = &self.words[0];
-        let what = match errno {
-            Some(errno) => format!("{name}: {}", jitney_memory::Explained(errno)),
-            None => format!("{name}: {error}"),
-        };
+        let what = format!("{name}: {}", explained(error));
         let tests = ["general", "ddr", "blkram"];
         let hint = match nearest(name, tests.into_iter().chain(["jitney"])) {
             Some("jitney") => "; did you mean jitney?".into(),

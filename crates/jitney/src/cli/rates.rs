@@ -1,6 +1,8 @@
 //! Transfer rates of several transfers.
 
+use super::size::human;
 use serde::Serialize;
+use std::fmt;
 use std::time::Duration;
 
 /// Transfers of the same size, one duration each.
@@ -53,6 +55,35 @@ impl Summary {
             "{direction}: {} transfers of {} bytes: min {:.1}, mean {:.1}, max {:.1} MB/s",
             self.transfers, self.bytes, self.min_mb_per_s, self.mean_mb_per_s, self.max_mb_per_s
         )
+    }
+}
+
+/// Bytes that were moved, and how long it took.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Moved {
+    bytes: u64,
+    seconds: f64,
+    mb_per_s: f64,
+}
+
+impl Moved {
+    pub(crate) fn in_time((bytes, time): (u64, Duration)) -> Self {
+        let mut rates = Rates::of(bytes);
+        rates.add(time);
+        Self { bytes, seconds: time.as_secs_f64(), mb_per_s: rates.summary().mean_mb_per_s }
+    }
+}
+
+/// `64 MiB (67108864 bytes) in 0.05 s (1325.8 MB/s)`
+impl fmt::Display for Moved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, seconds, mb_per_s } = *self;
+        if bytes >= 1 << 10 {
+            write!(f, "{} ({bytes} bytes)", human(bytes))?;
+        } else {
+            write!(f, "{bytes} bytes")?;
+        }
+        write!(f, " in {seconds:.2} s ({mb_per_s:.1} MB/s)")
     }
 }
 

@@ -9,23 +9,49 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Report {
     json: bool,
+    /// Whether standard output has something else on it.
+    beside: bool,
     bar: ProgressBar,
 }
 
 impl Report {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, bar: ProgressBar::hidden() }
+        Self { json, beside: false, bar: ProgressBar::hidden() }
+    }
+
+    /// Of a command whose standard output is data: its results go to standard error.
+    pub(crate) fn beside_data(json: bool) -> Self {
+        Self { json, beside: true, bar: ProgressBar::hidden() }
     }
 
     /// Shows progress towards `total` bytes, on a terminal only.
     pub(crate) fn start(&mut self, what: &str, total: u64) {
-        let style = ProgressStyle::with_template(
-            "{msg} {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left",
-        );
-        self.bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr())
+        self.prepare(what, Some(total));
+        self.show();
+    }
+
+    /// Measures progress, whose total may not be known, to [`show`](Self::show) it later.
+    pub(crate) fn prepare(&mut self, what: &str, total: Option<u64>) {
+        let style = ProgressStyle::with_template(match total {
+            Some(_) => {
+                "{msg} {wide_bar} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
+            }
+            None => "{msg} {spinner} {binary_bytes}, {binary_bytes_per_sec}",
+        });
+        self.bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden())
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_message(what.to_owned());
+    }
+
+    /// Shows progress from now on, on a terminal only.
+    pub(crate) fn show(&self) {
+        self.bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar.enable_steady_tick(Duration::from_millis(200));
+    }
+
+    /// Shows progress no more.
+    pub(crate) fn stop(&self) {
+        self.bar.finish_and_clear();
     }
 
     /// Some more bytes are done.
@@ -36,23 +62,27 @@ impl Report {
     /// A line for people.
     pub(crate) fn line(&self, line: impl AsRef<str>) {
         if !self.json {
-            self.bar.suspend(|| print_line(line.as_ref()));
+            self.bar.suspend(|| self.print(line.as_ref()));
         }
     }
 
     /// The result for programs. Ends the progress bar.
     pub(crate) fn finish(&self, result: &impl Serialize) -> anyhow::Result<()> {
-        self.bar.finish_and_clear();
+        self.stop();
         if self.json {
-            print_line(&serde_json::to_string(result)?);
+            self.print(&serde_json::to_string(result)?);
         }
         Ok(())
+    }
+
+    fn print(&self, line: &str) {
+        if self.beside { eprintln!("{line}") } else { print_line(line) }
     }
 }
 
 impl Drop for Report {
     fn drop(&mut self) {
-        self.bar.finish_and_clear();
+        self.stop();
     }
 }
 

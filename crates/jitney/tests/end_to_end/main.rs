@@ -11,6 +11,7 @@ mod dead_boards;
 mod every_design;
 mod faults;
 mod kills;
+mod moving;
 mod programs;
 mod registers;
 mod rude_clients;

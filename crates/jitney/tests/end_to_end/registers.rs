@@ -189,6 +189,7 @@ fn a_link_that_is_down_is_no_value() {
         "read 10ee:7011 xdma:h2c0.control",
         "dump 10ee:7011 2 --bytes 64",
         "write 10ee:7011 2:0x88 5 --verify",
+        "save 10ee:7011 0 4K out.bin",
     ] {
         let outcome = run(line).exits(1);
         assert!(outcome.err.contains("all-ones") || outcome.err.contains("is gone"), "{outcome}");
