@@ -145,6 +145,7 @@ impl TryFrom<OwnedFd> for EventFd {
         rustix::fs::fcntl_getfl(&descriptor)
             .and_then(|flags| rustix::fs::fcntl_setfl(&descriptor, flags | OFlags::NONBLOCK))
             .map_err(|errno| Error::system("F_SETFL", "of a received event", errno))?;
+        kernel_signal::prepare();
         Ok(Self { descriptor, shared: true })
     }
 }

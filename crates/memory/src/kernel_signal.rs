@@ -55,11 +55,21 @@ struct Signals {
     file: OwnedFd,
 }
 
+// It ends with the process.
+static SIGNALS: OnceLock<Option<Signals>> = OnceLock::new();
+
+/// Gets what signalling needs, once for the process, so that it is there when there are no descriptors left.
+pub(crate) fn prepare() {
+    signals();
+}
+
+fn signals() -> Option<&'static Signals> {
+    SIGNALS.get_or_init(|| Signals::new().ok()).as_ref()
+}
+
 /// Signals an eventfd; `None` where the kernel does not offer this, which it may not in a container.
 pub(crate) fn signal(event: impl AsFd) -> Option<Result<(), Errno>> {
-    // It ends with the process.
-    static SIGNALS: OnceLock<Option<Signals>> = OnceLock::new();
-    let signals = SIGNALS.get_or_init(|| Signals::new().ok()).as_ref()?;
+    let signals = signals()?;
     Some(signals.send(event.as_fd().as_raw_fd()))
 }
 
