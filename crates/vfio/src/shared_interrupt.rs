@@ -165,18 +165,19 @@ impl SharedInterrupt {
     /// # Errors
     /// What the system and the transport say.
     pub fn wait(&self, timeout: Option<Duration>, silence: impl Fn(u32) -> Requests) -> Result<Fired> {
+        if timeout == Some(Duration::ZERO) {
+            return self.look(false, &silence);
+        }
         let end = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
+            // What has come before ends it at once.
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            if !self.sleep(left)? {
+                return self.look(true, &silence);
+            }
             match self.look(false, &silence)? {
                 Fired::No => {}
                 fired => return Ok(fired),
-            }
-            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(Fired::No);
-            }
-            if !self.sleep(left)? {
-                return self.look(true, &silence);
             }
         }
     }
@@ -209,7 +210,9 @@ impl SharedInterrupt {
     /// Sleeps until one of the events is signalled; whether one was before `timeout` had passed.
     fn sleep(&self, timeout: Option<Duration>) -> Result<bool> {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match rustix::event::poll(&mut [PollFd::new(&self.poll, PollFlags::IN)], timeout.as_ref()) {
+        let mut either = [self.vector().interrupt.as_fd(), self.event.as_fd()]
+            .map(|of| PollFd::from_borrowed_fd(of, PollFlags::IN));
+        match rustix::event::poll(&mut either, timeout.as_ref()) {
             Ok(ready) => Ok(ready != 0),
             Err(Errno::INTR) => Ok(true),
             Err(errno) => Err(Error::from_errno(errno, "waiting for a shared interrupt vector")),
