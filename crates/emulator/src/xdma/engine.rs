@@ -20,8 +20,7 @@ use std::time::Instant;
 /// The most bytes that are moved between two looks at whether the engine was stopped: a fraction of a millisecond. A copy
 /// of this size was measured to be a tenth faster than one of 1 MiB.
 const PIECE: u64 = 256 << 10;
-/// The same when so much was moved already that no cache holds it: such copies go past the caches, in larger pieces.
-const LARGE_PIECE: u64 = 2 << 20;
+/// So much is in no cache any more when its end is moved: what follows is copied past them.
 const MANY: u64 = 16 << 20;
 
 /// A burst's bytes on their way.
@@ -210,8 +209,7 @@ impl Engine<'_> {
     /// Moves the beginning of `length` bytes, as far as one piece goes: says how many they were.
     fn piece(&self, target: &dyn AxiTarget, iova: u64, address: u64, length: u64) -> Result<u64, Ended> {
         let memory = target.memory(address, length);
-        let piece = if self.busy.moved.get() < MANY { PIECE } else { LARGE_PIECE };
-        let most = memory.map_or(BURST - address % BURST, |span| span.length.min(piece)).min(length);
+        let most = memory.map_or(BURST - address % BURST, |span| span.length.min(PIECE)).min(length);
         let most = self.piece_of(most)?;
         self.over_link(most, || match memory {
             Some(span) => self.copy(iova, span, most),
