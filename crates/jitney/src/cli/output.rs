@@ -78,6 +78,10 @@ impl Output {
         let mut own = target.file_name().with_context(|| format!("{name} names no file"))?.to_owned();
         own.push(format!(".{}.part", std::process::id()));
         let path = target.with_file_name(own);
+        if fs::symlink_metadata(&path).is_ok() {
+            let errno = jitney_memory::Explained(Errno::EXIST);
+            bail!("{}: {errno}; a program that was killed has left it: remove it", path.display());
+        }
         // Ctrl-C leaves no half file behind either, from its first moment on.
         let half = path.clone();
         signals::on_stop(move |signal| {
@@ -130,5 +134,20 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // It has its name now, or nobody needs it.
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_program_left_is_named_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let left = folder.path().join(format!("dump.bin.{}.part", std::process::id()));
+        fs::write(&left, "half").unwrap();
+        let error = Output::create(&folder.path().join("dump.bin"), false).unwrap_err().to_string();
+        assert!(error.contains(".part: EEXIST") && error.ends_with("remove it"), "{error}");
+        assert!(left.exists());
     }
 }
