@@ -23,7 +23,7 @@ mod stream;
 mod tests;
 mod user_interrupt;
 
-use crate::axi::{Peripheral, merge};
+use crate::axi::Peripheral;
 use crate::fault::Faults;
 use crate::function::Host;
 use channel::Channel;
@@ -38,7 +38,7 @@ use jitney_xdma_spec::{
 use link::Link;
 pub use link::{LinkError, LinkLimit};
 use state::State;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use user_interrupt::Clock;
 pub use user_interrupt::{PeriodicInterrupt, PeriodicInterruptError, UserInterrupt};
@@ -99,6 +99,8 @@ pub struct Xdma {
     interface: Interface,
     channels: Vec<(Direction, u8, Arc<Channel>)>,
     irq: Arc<IrqBlock>,
+    /// Held for a write of the SGDMA common block: it is one for all channels, as it is on the bus of a card.
+    common: Mutex<()>,
     card: Arc<Card>,
     threads: Vec<JoinHandle<()>>,
     /// What makes user interrupts, if anything does.
@@ -154,6 +156,7 @@ impl Xdma {
             interface,
             channels: Vec::new(),
             irq,
+            common: Mutex::default(),
             card: Arc::clone(&card),
             threads: Vec::new(),
             _clock: clock,
@@ -219,11 +222,12 @@ impl Xdma {
             .fold(0, |set, (direction, index, _)| set | u32::from(ChannelSet::only(*direction, *index)))
     }
 
-    /// Gives every channel its bit of `set`.
-    fn set_channels(&self, set: u32, change: impl Fn(&mut State, bool)) {
+    /// Changes the channels of `set`, and no other: several writers that set and clear bits at once each get their own.
+    fn change_channels(&self, set: u32, change: impl Fn(&mut State)) {
         for (direction, index, channel) in &self.channels {
-            let on = ChannelSet::from(set).contains(*direction, *index);
-            channel.update(|state| change(state, on));
+            if ChannelSet::from(set).contains(*direction, *index) {
+                channel.update(&change);
+            }
         }
     }
 
@@ -237,17 +241,22 @@ impl Xdma {
     }
 
     fn write_common(&self, register: u32, value: u32, lanes: u32) {
-        let halted = || self.channels_that(|state| state.halted);
-        let credit_mode = || self.channels_that(|state| state.credit_mode);
-        let set_halted = |set| self.set_channels(set, |state, on| state.halted = on);
-        let set_credit_mode = |set| self.set_channels(set, State::set_credit_mode);
+        let _whole = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        let halted = |set, on| self.change_channels(set, |state| state.halted = on);
+        let credit_mode = |set, on| self.change_channels(set, |state| state.set_credit_mode(on));
         match register {
-            at::HALT => set_halted(merge(halted(), value, lanes)),
-            at::HALT_SET => set_halted(halted() | value),
-            at::HALT_CLEAR => set_halted(halted() & !value),
-            at::CREDIT_MODE => set_credit_mode(merge(credit_mode(), value, lanes)),
-            at::CREDIT_MODE_SET => set_credit_mode(credit_mode() | value),
-            at::CREDIT_MODE_CLEAR => set_credit_mode(credit_mode() & !value),
+            at::HALT => {
+                halted(value & lanes, true);
+                halted(!value & lanes, false);
+            }
+            at::HALT_SET => halted(value, true),
+            at::HALT_CLEAR => halted(value, false),
+            at::CREDIT_MODE => {
+                credit_mode(value & lanes, true);
+                credit_mode(!value & lanes, false);
+            }
+            at::CREDIT_MODE_SET => credit_mode(value, true),
+            at::CREDIT_MODE_CLEAR => credit_mode(value, false),
             _ => {}
         }
     }

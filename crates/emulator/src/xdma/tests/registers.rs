@@ -133,6 +133,32 @@ fn the_common_block_has_one_bit_for_each_channel() {
     }
 }
 
+/// Two processes that drive a channel each set and clear its bit at the same time.
+#[test]
+fn each_writer_gets_its_own_bit_of_the_common_block() {
+    let rig = Rig::channels(2, 2);
+    let common = |base: u64, offset: u32| u32::try_from(base).unwrap() + offset;
+    for base in [HALT, CREDIT_MODE] {
+        std::thread::scope(|scope| {
+            for bit in [1, 1 << 1, 1 << 16, 1 << 17] {
+                let core = &rig.core;
+                scope.spawn(move || {
+                    for round in 0..20_000 {
+                        core.write(common(base, 4), bit, u32::MAX);
+                        assert_eq!(core.read(common(base, 0)) & bit, bit, "{base:#x}: set in round {round}");
+                        core.write(common(base, 8), bit, u32::MAX);
+                        assert_eq!(
+                            core.read(common(base, 0)) & bit,
+                            0,
+                            "{base:#x}: cleared in round {round}"
+                        );
+                    }
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn masks_and_vectors_keep_what_there_is() {
     let rig = Rig::channels(1, 2);
