@@ -1,6 +1,6 @@
 //! `jitney --help`: the commands by what they are for.
 
-use super::args::Options;
+use super::options::Options;
 use clap::{Command, CommandFactory};
 use comfy_table::{ContentArrangement, Table, presets};
 

@@ -3,52 +3,41 @@
 #![expect(clippy::print_stderr, reason = "this is what a person sees")]
 
 mod args;
-mod blkram;
 mod boards;
-mod broker;
 mod cards;
 mod channels;
-mod ddr;
-mod demo;
-mod descriptors;
-mod dump;
-mod emulate;
+mod check;
 mod emulated;
 mod errno;
-mod general;
 mod held;
 mod help;
-mod in_flight;
-mod info;
-mod list;
-mod load;
 mod log;
-mod memory_range;
+mod measure;
 mod nearest;
-mod output;
-mod places;
-mod programs;
+mod options;
 mod progress;
 mod rates;
-mod read;
+mod registers;
 mod report;
-mod run;
-mod runner;
-mod save;
+mod see;
 mod setup;
+mod share;
 mod signals;
 mod size;
 mod status;
 mod targets;
-mod write;
-mod xdma_names;
+mod transfer;
 
-use args::{Command, Options, Test, Time};
 use clap::FromArgMatches;
 use log::Log;
+use options::{Command, Options};
+use registers::{dump, read, write};
+use see::{info, list};
+use share::{broker, demo, emulate, run};
 use status::{Misuse, Status};
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use transfer::{load, save};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -82,9 +71,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(demo) => demo::demo(&demo, json),
         Command::Run(run) => run::run(run, json),
         Command::Broker(broker) => broker::broker(&broker, json),
-        Command::Test(Test::General(general)) => general::general(&general, json),
-        Command::Test(Test::Ddr(ddr)) => ddr::ddr(&ddr, json),
-        Command::Time(Time::Blkram(blkram)) => blkram::blkram(&blkram, json),
+        Command::Test(test) => check::test(&test, json),
+        Command::Time(time) => measure::time(&time, json),
         Command::List(source) => list::list(&source, json),
         Command::Info(info) => info::info(&info, json),
         Command::Load(load) => load::load(&load, json),

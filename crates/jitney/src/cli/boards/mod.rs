@@ -2,17 +2,34 @@
 
 mod choice;
 
-use super::args::Boards;
 use super::report::print_line;
 use super::status::Status;
 use anyhow::Context;
 pub(crate) use choice::Choice;
+use clap::Subcommand;
 use jitney_boards::designs::{Design, Known};
 use jitney_boards::{Catalogue, DmaIp};
 use jitney_emulator::boards::Board;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Boards {
+    /// List the designs, and which can be emulated.
+    List,
+    /// Check boards files: exit status 0 if all are right.
+    Check {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Print what a board is: its ids, BARs, peripherals and memory.
+    Show {
+        /// Its name, or a file as ./my.toml or ./my.toml#NAME.
+        board: Choice,
+    },
+}
 
 /// Names boards files of the user's own.
 pub(crate) const VARIABLE: &str = "JITNEY_BOARDS";

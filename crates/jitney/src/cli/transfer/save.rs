@@ -1,19 +1,49 @@
 //! `jitney save`: a card's memory to a file, by DMA.
 
-use super::args::Save;
-use super::boards::catalogue;
-use super::cards::Session;
-use super::channels::from_card;
 use super::in_flight::read_all;
 use super::memory_range::{must_fit, room};
 use super::output::Output;
-use super::progress::Progress;
-use super::rates::Moved;
-use super::report::Report;
-use super::status::Status;
+use crate::cli::args::{Dma, OneCard};
+use crate::cli::boards::catalogue;
+use crate::cli::cards::Session;
+use crate::cli::channels::from_card;
+use crate::cli::progress::Progress;
+use crate::cli::rates::Moved;
+use crate::cli::report::Report;
+use crate::cli::size;
+use crate::cli::status::Status;
 use anyhow::Context;
+use clap::Args;
 use jitney_boards::identify_in;
 use serde::Serialize;
+use std::path::PathBuf;
+
+const HELP: &str = "Examples:\n  \
+     jitney save 10ee:7011 0 64M dump.bin\n  \
+     jitney save 10ee:7011 0x1000 1G - | sha256sum\n\n\
+     The file has its name once all of it is written: if something fails there is none. An existing one is kept unless \
+     there is --force; what is no file, as a pipe, is written to. With - the result is printed on standard error.";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Save {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// Where from, on the card: 0x8000_0000, 4096, 64M.
+    #[arg(value_name = "ADDRESS", value_parser = size::parse)]
+    pub(crate) address: u64,
+    /// How many bytes: 4096, 0x128000, 64K, 8M, 1G.
+    #[arg(value_name = "LENGTH", value_parser = size::parse_length)]
+    pub(crate) length: u64,
+    /// The file, or - for standard output.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Replace the file if there is one.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
+}
 
 /// What was saved.
 #[derive(Debug, Serialize)]

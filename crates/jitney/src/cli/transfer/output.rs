@@ -1,8 +1,8 @@
 //! Where `jitney save` puts what it reads: a file that is there as a whole or not at all, or what standard output is.
 
-use super::errno::explained;
-use super::signals;
-use super::status::Misuse;
+use crate::cli::errno::explained;
+use crate::cli::signals;
+use crate::cli::status::Misuse;
 use anyhow::{Context, anyhow, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;

@@ -1,11 +1,11 @@
 //! `jitney list`: the cards and boards that can be seen, and who uses them.
 
-use super::args::{Selection, Source};
-use super::boards::catalogue;
-use super::cards::Session;
-use super::held::holders_of;
-use super::report::print_line;
-use super::status::Status;
+use crate::cli::args::{Selection, Source};
+use crate::cli::boards::catalogue;
+use crate::cli::cards::Session;
+use crate::cli::held::holders_of;
+use crate::cli::report::print_line;
+use crate::cli::status::Status;
 use jitney_boards::{Catalogue, identify_in, ids};
 use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, is_out_of_reach};
 use jitney_vfio::Identity;

@@ -1,8 +1,8 @@
 //! Starts programs at once, shows what they print as it happens, passes signals on, and waits for all.
 
 use super::programs::{End, Ended, Program};
-use super::report::print_line;
-use super::signals;
+use crate::cli::report::print_line;
+use crate::cli::signals;
 use console::Style;
 use jitney_broker::Door;
 use rustix::process::{Pid, Signal, kill_process_group};

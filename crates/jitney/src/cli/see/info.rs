@@ -1,19 +1,29 @@
 //! `jitney info CARD`: its BARs, IP, channels, peripherals and memory.
 
-use super::args::{self, Selection};
-use super::boards::catalogue;
-use super::cards::{Session, known_board};
-use super::report::print_line;
-use super::size::human;
-use super::status::Status;
-use super::targets::nothing_tested;
+use crate::cli::args::Selection;
+use crate::cli::boards::catalogue;
+use crate::cli::cards::{Session, known_board};
+use crate::cli::report::print_line;
+use crate::cli::size::human;
+use crate::cli::status::Status;
+use crate::cli::targets::nothing_tested;
+use clap::Args;
 use jitney_boards::{Board, Catalogue, Summary};
 use jitney_vfio::{BarInfo, Card};
 use jitney_xdma::{ChannelInfo, Direction, Xdma};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-pub(crate) fn info(args: &args::Info, json: bool) -> anyhow::Result<Status> {
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Which card: its address, or VENDOR:DEVICE.
+    #[arg(value_name = "CARD", conflicts_with = "only")]
+    pub(crate) named: Option<String>,
+}
+
+pub(crate) fn info(args: &Info, json: bool) -> anyhow::Result<Status> {
     let only = args.named.clone().or_else(|| args.selection.only.clone());
     let selection = Selection { only, ..args.selection.clone() };
     let session = Session::open(&selection)?;

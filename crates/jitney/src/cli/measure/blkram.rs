@@ -1,16 +1,29 @@
 //! `jitney time blkram`: many transfers of a block RAM's whole size each way, each verified.
 
-use super::args::Blkram;
-use super::cards::Session;
-use super::channels;
-use super::rates::{Rates, Summary};
-use super::report::Report;
-use super::status::Status;
-use super::targets::{self, block_ram, nothing_tested};
+use crate::cli::args::{Dma, Selection, count};
+use crate::cli::cards::Session;
+use crate::cli::channels;
+use crate::cli::rates::{Rates, Summary};
+use crate::cli::report::Report;
+use crate::cli::status::Status;
+use crate::cli::targets::{self, block_ram, nothing_tested};
 use anyhow::bail;
+use clap::Args;
 use jitney_boards::Board;
 use jitney_pattern::Pattern;
 use serde::Serialize;
+use std::num::NonZeroU64;
+
+#[derive(Debug, Args)]
+pub(crate) struct Blkram {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// How many transfers each way.
+    #[arg(long, default_value = "14170", value_parser = count)]
+    pub(crate) transfers: NonZeroU64,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
+}
 
 /// How it went on one board.
 #[derive(Debug, Serialize)]

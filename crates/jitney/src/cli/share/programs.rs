@@ -1,10 +1,10 @@
 //! The programs that `jitney run` starts: what was asked for, and how each ended.
 
-use super::boards;
-use super::errno::explained;
-use super::nearest::nearest;
-use super::signals;
-use super::status::Status;
+use crate::cli::boards;
+use crate::cli::errno::explained;
+use crate::cli::nearest::nearest;
+use crate::cli::signals;
+use crate::cli::status::Status;
 use anyhow::{Context, bail};
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};

@@ -1,20 +1,64 @@
 //! `jitney test ddr`: write all of a card's memory by DMA, read it back, compare every word.
 
-use super::args::{Ddr, Pages};
-use super::cards::Session;
-use super::channels;
-use super::rates::{Rates, Summary};
-use super::report::Report;
-use super::size::human;
-use super::status::Status;
-use super::targets::{self, dram, nothing_tested};
+use crate::cli::args::{Dma, Selection, count};
+use crate::cli::cards::Session;
+use crate::cli::channels;
+use crate::cli::rates::{Rates, Summary};
+use crate::cli::report::Report;
+use crate::cli::size;
+use crate::cli::size::human;
+use crate::cli::status::Status;
+use crate::cli::targets::{self, dram, nothing_tested};
 use anyhow::bail;
+use clap::{Args, ValueEnum};
 use jitney_boards::Board;
 use jitney_memory::PageSize;
 use jitney_pattern::{Mismatch, Pattern};
 use jitney_vfio::{DmaBuffer, DmaRequest};
 use jitney_xdma::{C2h, H2c};
 use serde::Serialize;
+use std::num::NonZeroU32;
+
+const HELP: &str = "\
+Examples:
+  jitney test ddr --emulate nitefury --passes 2
+  jitney test ddr --align 4096 --buffer huge --only 10ee:7011";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Ddr {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Test this much of the memory, from its start, instead of all: 4096, 0x128000, 64K, 8M, 1G.
+    #[arg(long, value_parser = size::parse_nonzero)]
+    pub(crate) size: Option<u64>,
+    /// How often to write and read all of it.
+    #[arg(long, default_value = "16", value_parser = passes)]
+    pub(crate) passes: NonZeroU32,
+    /// Make descriptors of whole multiples of this many bytes.
+    #[arg(long, value_name = "BYTES", value_parser = size::parse_alignment)]
+    pub(crate) align: Option<u64>,
+    /// Make descriptors of at most this many bytes, up to 0x0fffffff, instead of 8M: fewer, each of which takes longer to stop.
+    #[arg(long, value_name = "BYTES", value_parser = size::parse_descriptor)]
+    pub(crate) descriptors_of: Option<u32>,
+    /// Which pages to make the buffers of.
+    #[arg(long, value_enum, default_value = "normal")]
+    pub(crate) buffer: Pages,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pages {
+    /// Pages of 4 KiB.
+    Normal,
+    /// Pages of 2 MiB, which have to be reserved.
+    Huge,
+}
+
+fn passes(text: &str) -> Result<NonZeroU32, String> {
+    NonZeroU32::try_from(count(text)?).map_err(|_| format!("at most {} are possible", u32::MAX))
+}
 
 /// How it went on one board.
 #[derive(Debug, Serialize)]

@@ -1,16 +1,36 @@
 //! `jitney broker`: own the cards for programs that are started elsewhere.
 
-use super::args;
-use super::emulated::EmulatedBoards;
-use super::report::print_line;
-use super::signals;
-use super::status::Status;
-use jitney_broker::{Broker, OwnerOptions, RuntimeFolder};
+use crate::cli::args::Source;
+use crate::cli::emulated::EmulatedBoards;
+use crate::cli::report::print_line;
+use crate::cli::signals;
+use crate::cli::status::Status;
+use clap::Args;
+use jitney_broker::{OwnerOptions, RuntimeFolder};
 use jitney_vfio::{Identity, OpenedSpace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
+use std::path::PathBuf;
 
-pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> {
+const HELP: &str = "\
+Example:
+  jitney broker --emulate nitefury &
+  jitney test general        # finds the broker at its well-known socket";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Broker {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Listen here instead of at the well-known place.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    /// Let the processes of the socket's group in as well, not only this user's.
+    #[arg(long)]
+    pub(crate) group: bool,
+}
+
+pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     jitney_memory::keep_from_children()?;
     allow_many_descriptors();
     let boards = EmulatedBoards::start(&args.source.emulate)?;
@@ -21,7 +41,7 @@ pub(crate) fn broker(args: &args::Broker, json: bool) -> anyhow::Result<Status> 
     }
     let cards = spaces.iter().flat_map(|opened| &opened.cards);
     let identities: Vec<Identity> = cards.map(|card| card.identity().clone()).collect();
-    let mut broker = Broker::new(spaces)?;
+    let mut broker = jitney_broker::Broker::new(spaces)?;
     let socket = match &args.socket {
         Some(path) => path.clone(),
         None => RuntimeFolder::of_this_user()?.make_for_broker()?,
@@ -52,7 +72,7 @@ fn allow_many_descriptors() {
 }
 
 /// Opens the cards that `source` names, `boards` among them; without any, what an owner of no name opens.
-pub(crate) fn open(source: &args::Source, boards: &EmulatedBoards) -> anyhow::Result<Vec<OpenedSpace>> {
-    let cards = super::cards::named(source, boards);
+pub(crate) fn open(source: &Source, boards: &EmulatedBoards) -> anyhow::Result<Vec<OpenedSpace>> {
+    let cards = crate::cli::cards::named(source, boards);
     Ok(OwnerOptions { cards, iommu: source.iommu, isolate: source.isolate }.open()?)
 }

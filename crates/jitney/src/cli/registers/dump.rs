@@ -1,13 +1,39 @@
 //! `jitney dump`: the registers of a BAR or of what is in one, with their names.
 
-use super::args::Dump;
-use super::cards::Session;
 use super::places::{Place, Places, Span, must_answer};
-use super::report::print_line;
-use super::size::human;
-use super::status::{Misuse, Status};
+use crate::cli::args::OneCard;
+use crate::cli::cards::Session;
+use crate::cli::report::print_line;
+use crate::cli::size;
+use crate::cli::size::human;
+use crate::cli::status::{Misuse, Status};
+use clap::Args;
 use jitney_vfio::Region;
 use serde_json::json;
+
+const HELP: &str = with_places!(
+    "Examples:\n  \
+     jitney dump 10ee:7011 0 --from 0x3200 --bytes 0x100\n  \
+     jitney dump 10ee:7011 xdma --bytes 0x100\n\n\
+     A line has 16 bytes; lines equal to the one above are left out, with a *. Registers that are known to change when they \
+     are read, as the FIFO of a quad-spi, are not read: they are shown as dashes."
+);
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Dump {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// A BAR's number, or the name of what is in one.
+    #[arg(value_name = "BAR|NAME")]
+    pub(crate) place: Place,
+    /// Where to begin, in bytes from the start of the BAR or of what was named.
+    #[arg(long, value_name = "OFFSET", default_value = "0", value_parser = size::parse)]
+    pub(crate) from: u64,
+    /// How many bytes, instead of all that there are.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
+    pub(crate) bytes: Option<u64>,
+}
 
 /// Bytes in a line.
 const LINE: usize = 16;

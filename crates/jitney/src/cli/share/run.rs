@@ -1,20 +1,39 @@
 //! `jitney run`: own the cards, and start programs that share them.
 
-use super::args::{Run, Source};
-use super::boards;
 use super::broker::open;
 use super::descriptors;
-use super::emulated::EmulatedBoards;
 use super::programs::{Ended, Program, overall};
-use super::report::print_line;
 use super::runner::Running;
-use super::status::Status;
+use crate::cli::args::Source;
+use crate::cli::boards;
+use crate::cli::emulated::EmulatedBoards;
+use crate::cli::report::print_line;
+use crate::cli::status::Status;
 use anyhow::Context;
+use clap::Args;
 use console::{Color, Style};
 use jitney_broker::Broker;
 use jitney_vfio::OpenedCard;
 use serde_json::json;
 use std::thread;
+
+const HELP: &str = "\
+Examples:
+  jitney run --emulate nitefury --emulate tef1001-dma-blkram \"jitney test ddr\" \"jitney time blkram\"
+  jitney run --card vfio-user:/tmp/nf.sock \"./my-program --fast\" \"jitney test general\"";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) source: Source,
+    /// Show every open descriptor of this process and of each program.
+    #[arg(long)]
+    pub(crate) fds: bool,
+    /// The programs, each with its arguments as one word.
+    #[arg(required = true, value_name = "PROGRAM ARGS")]
+    pub(crate) programs: Vec<String>,
+}
 
 const COLORS: [Color; 6] =
     [Color::Cyan, Color::Yellow, Color::Green, Color::Magenta, Color::Blue, Color::Red];

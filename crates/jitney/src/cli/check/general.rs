@@ -1,12 +1,19 @@
 //! `jitney test general`: which NiteFury or LiteFury it is, and its sensors.
 
-use super::args::General;
-use super::cards::Session;
-use super::report::Report;
-use super::status::Status;
-use super::targets::{self, nothing_tested};
+use crate::cli::args::Selection;
+use crate::cli::cards::Session;
+use crate::cli::report::Report;
+use crate::cli::status::Status;
+use crate::cli::targets::{self, nothing_tested};
+use clap::Args;
 use jitney_boards::{Board, xadc};
 use serde::Serialize;
+
+#[derive(Debug, Args)]
+pub(crate) struct General {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
 
 /// What is printed of a board.
 #[derive(Debug, Serialize)]

@@ -1,11 +1,34 @@
 //! `jitney read`: registers, by number or by name.
 
-use super::args::Read;
-use super::cards::Session;
 use super::places::{Place, must_answer, span};
-use super::report::print_line;
-use super::status::{Misuse, Status};
+use crate::cli::args::OneCard;
+use crate::cli::cards::Session;
+use crate::cli::report::print_line;
+use crate::cli::status::{Misuse, Status};
+use clap::Args;
 use serde_json::json;
+
+const HELP: &str = with_places!(
+    "Examples:\n  \
+     jitney read 10ee:7011 0:0x0 --count 3\n  \
+     jitney read 10ee:7011 xadc+0x200\n  \
+     jitney read --emulate nitefury 10ee:7011 xdma:h2c0.identifier\n\n\
+     All-ones is what a card reads as whose link is down. Then configuration space is asked whether it is there; if not, the \
+     exit status is 1."
+);
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Read {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// BAR:OFFSET, or NAME[+OFFSET].
+    #[arg(value_name = "REGISTER")]
+    pub(crate) place: Place,
+    /// How many registers, one after the other.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: u64,
+}
 
 pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
     let (_session, card) = Session::open_card(&args.card)?;

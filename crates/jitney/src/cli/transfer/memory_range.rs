@@ -1,7 +1,7 @@
 //! Which addresses of a card have memory behind them.
 
-use super::size::human;
-use super::status::Misuse;
+use crate::cli::size::human;
+use crate::cli::status::Misuse;
 use anyhow::bail;
 use jitney_boards::{Board, Memory};
 

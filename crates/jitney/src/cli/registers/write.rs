@@ -1,12 +1,39 @@
 //! `jitney write`: a register, by number or by name.
 
-use super::args::Write;
-use super::cards::Session;
 use super::places::{Place, Places, must_answer};
-use super::report::print_line;
-use super::status::{Misuse, Status};
+use crate::cli::args::OneCard;
+use crate::cli::cards::Session;
+use crate::cli::report::print_line;
+use crate::cli::size;
+use crate::cli::status::{Misuse, Status};
 use anyhow::bail;
+use clap::Args;
 use serde_json::json;
+
+const HELP: &str = with_places!(
+    "Examples:\n  \
+     jitney write 10ee:7011 axi-gpio2+8 2      # the LED of a NiteFury\n  \
+     jitney write 10ee:7011 0:0x2004 0xf0 --verify\n\n\
+     Nothing is read unless asked, because a read can have effects of its own. While it writes, no other program has what \
+     the register belongs to: a peripheral, a DMA channel, or the whole card for what all channels share. If one has, \
+     nothing is written and it is named."
+);
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Write {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// BAR:OFFSET, or NAME[+OFFSET].
+    #[arg(value_name = "REGISTER")]
+    pub(crate) place: Place,
+    /// What to write, in hexadecimal (0x1f) or decimal.
+    #[arg(value_name = "VALUE", value_parser = size::parse_word)]
+    pub(crate) value: u32,
+    /// Read the register afterwards, and compare.
+    #[arg(long)]
+    pub(crate) verify: bool,
+}
 
 pub(crate) fn write(args: &Write, json: bool) -> anyhow::Result<Status> {
     let (_session, card) = Session::open_card(&args.card)?;

@@ -1,17 +1,19 @@
 //! `jitney load`: a file to a card's memory, by DMA.
 
-use super::args::Load;
-use super::boards::catalogue;
-use super::cards::Session;
-use super::channels::{from_card, to_card};
-use super::errno::explained;
 use super::in_flight::{InFlight, PIECE, Piece, read_all};
 use super::memory_range::{must_fit, room};
-use super::progress::Progress;
-use super::rates::Moved;
-use super::report::Report;
-use super::status::{Misuse, Status};
+use crate::cli::args::{Dma, OneCard};
+use crate::cli::boards::catalogue;
+use crate::cli::cards::Session;
+use crate::cli::channels::{from_card, to_card};
+use crate::cli::errno::explained;
+use crate::cli::progress::Progress;
+use crate::cli::rates::Moved;
+use crate::cli::report::Report;
+use crate::cli::size;
+use crate::cli::status::{Misuse, Status};
 use anyhow::{Context, anyhow, bail};
+use clap::Args;
 use jitney_boards::identify_in;
 use jitney_vfio::Card;
 use jitney_xdma::H2c;
@@ -21,6 +23,32 @@ use std::hash::{DefaultHasher, Hasher};
 use std::io::{self, IsTerminal, Read, Seek};
 use std::os::fd::AsFd;
 use std::path::Path;
+use std::path::PathBuf;
+
+const HELP: &str = "Examples:\n  \
+     jitney load 10ee:7011 0 weights.bin --verify\n  \
+     zstd -dc image.zst | jitney load 10ee:7011 0x1000_0000 -\n\n\
+     ADDRESS is the card's own; `jitney info` says where its memories are. What does not fit into them is refused before \
+     anything is written. Of a pipe nobody knows the length: it is written as far as there is memory, and if it goes on, \
+     that is an error.";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) card: OneCard,
+    /// Where to, on the card: 0x8000_0000, 4096, 64M.
+    #[arg(value_name = "ADDRESS", value_parser = size::parse)]
+    pub(crate) address: u64,
+    /// The file, or - for standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Read all of it back afterwards, and compare.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) dma: Dma,
+}
 
 /// What was loaded.
 #[derive(Debug, Serialize)]

@@ -1,12 +1,12 @@
 //! Registers by number, and by the names of what is on a card.
 
-use super::args::OneCard;
-use super::boards::catalogue;
-use super::cards::known_board;
-use super::nearest::nearest;
-use super::size;
-use super::status::Misuse;
 use super::xdma_names::{self, XdmaNames};
+use crate::cli::args::OneCard;
+use crate::cli::boards::catalogue;
+use crate::cli::cards::known_board;
+use crate::cli::nearest::nearest;
+use crate::cli::size;
+use crate::cli::status::Misuse;
 use jitney_boards::{Kind, Peripheral};
 use jitney_pci::header::{self, Command};
 use jitney_vfio::{Card, ErrorKind, LeaseRequest, Part, Region};

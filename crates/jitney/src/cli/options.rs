@@ -1,0 +1,92 @@
+//! The command line: every command, and what all of them have.
+
+use super::args::Source;
+use super::boards::Boards;
+use super::check::Test;
+use super::measure::Time;
+use super::registers::{dump, read, write};
+use super::see::info;
+use super::setup::args::{Bind, Doctor, Unbind, Who};
+use super::share::{broker, demo, emulate, run};
+use super::transfer::{load, save};
+use clap::{Parser, Subcommand};
+
+const STATUSES: &str = "\
+Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 nothing was tested.
+
+Environment: JITNEY_BROKER names the broker to use, JITNEY_CARDS the cards to own (separated by commas),
+JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd; noiommu), JITNEY_BOARDS files or folders with boards of your
+own, JITNEY_LOG what to log (as jitney_broker=debug).";
+
+/// Several processes drive the same PCIe cards from user space, at the same time and safely.
+#[derive(Debug, Parser)]
+#[command(name = "jitney", version, after_help = STATUSES, max_term_width = 110)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    /// Print JSON for programs instead of lines for people.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more, to standard error; twice for everything.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Two emulated boards and three programs at once: what jitney is for, in 20 seconds.
+    Demo(demo::Demo),
+    /// Own the cards, and start programs that share them.
+    Run(run::Run),
+    /// Own the cards for programs that are started elsewhere, until told to stop.
+    Broker(broker::Broker),
+    /// Test boards.
+    #[command(subcommand)]
+    Test(Test),
+    /// Measure boards.
+    #[command(subcommand)]
+    Time(Time),
+    /// The cards and boards that can be seen, and who uses them.
+    List(Source),
+    /// A card's BARs, IP, channels, peripherals and memory.
+    Info(info::Info),
+    /// Write a file to a card's memory by DMA.
+    Load(load::Load),
+    /// Read a card's memory into a file by DMA.
+    Save(save::Save),
+    /// Read registers of 32 bits.
+    Read(read::Read),
+    /// Write a register of 32 bits.
+    Write(write::Write),
+    /// Print the registers of a BAR, or of one thing in it, with their names.
+    Dump(dump::Dump),
+    /// The designs of boards that are known, built in and from boards files.
+    Boards {
+        #[command(subcommand)]
+        command: Option<Boards>,
+    },
+    /// Serve an emulated board over vfio-user, to any client, until told to stop.
+    Emulate(emulate::Emulate),
+    /// What this PC lacks for cards of its own, and the command that mends it.
+    Doctor(Doctor),
+    /// Which process holds which file of VFIO.
+    Who(Who),
+    /// Hand a PCI card to vfio-pci, for programs to use. Needs root.
+    #[command(after_help = "\
+Example:
+  sudo jitney bind 0000:2e:00.0 --owner $USER --mode 0600")]
+    Bind(Bind),
+    /// Give a PCI card back to its own driver. Needs root.
+    Unbind(Unbind),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Options::command().debug_assert();
+    }
+}

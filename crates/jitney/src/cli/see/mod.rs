@@ -1,0 +1,4 @@
+//! What cards there are, and what is on them.
+
+pub(crate) mod info;
+pub(crate) mod list;

@@ -1,0 +1,9 @@
+//! Cards that several programs use, and cards that are emulated.
+
+pub(crate) mod broker;
+pub(crate) mod demo;
+mod descriptors;
+pub(crate) mod emulate;
+mod programs;
+pub(crate) mod run;
+mod runner;
