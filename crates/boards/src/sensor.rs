@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 /// A quantity and its extremes since the monitor was last reset.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Tracked {
     /// The value now.

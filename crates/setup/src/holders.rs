@@ -27,6 +27,7 @@ pub enum Scope {
 }
 
 /// A process that holds files of VFIO.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Holder {
     /// Its process id.
@@ -56,6 +57,7 @@ impl fmt::Display for Holder {
 }
 
 /// What a search has found.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct Holders {
     /// The processes, in order of their ids.

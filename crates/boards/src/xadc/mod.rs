@@ -20,6 +20,7 @@ pub use sequencer::{Channel, Mode, Selected, Sequencer};
 ///
 /// Temperature and supplies are converted whatever the sequencer is set to; the other inputs are `None` or missing
 /// where it does not convert them, because their registers hold nothing then.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Readings {
     /// The die's temperature.
@@ -41,6 +42,7 @@ pub struct Readings {
 }
 
 /// An auxiliary analogue input.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Auxiliary {
     /// Which one, 0 to 15.
@@ -52,6 +54,7 @@ pub struct Auxiliary {
 }
 
 /// The coefficients that an ADC found when it calibrated itself.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Calibration {
     /// Offset of the supply sensor in units of 1/4096 of the scale.

@@ -2,7 +2,7 @@
 
 use jitney_memory::Explained;
 use rustix::io::Errno;
-use std::io;
+use std::{fmt, io};
 
 /// `ENOSPC (No space left on device)`, or what `error` says that has no errno.
 pub(crate) fn explained(error: &io::Error) -> String {
@@ -11,3 +11,28 @@ pub(crate) fn explained(error: &io::Error) -> String {
         None => error.to_string(),
     }
 }
+
+/// What could not be done with a file, or what is used as one.
+#[derive(Debug)]
+pub(crate) struct FileError {
+    name: String,
+    error: io::Error,
+}
+
+impl FileError {
+    pub(crate) fn new(name: impl Into<String>, error: io::Error) -> Self {
+        Self { name: name.into(), error }
+    }
+
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        Errno::from_io_error(&self.error)
+    }
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.name, explained(&self.error))
+    }
+}
+
+impl std::error::Error for FileError {}

@@ -7,6 +7,7 @@ mod boards;
 mod cards;
 mod channels;
 mod check;
+mod contract;
 mod emulated;
 mod errno;
 mod held;
@@ -19,6 +20,7 @@ mod progress;
 mod rates;
 mod registers;
 mod report;
+mod schema;
 mod see;
 mod setup;
 mod share;
@@ -28,7 +30,8 @@ mod status;
 mod targets;
 mod transfer;
 
-use clap::FromArgMatches;
+use clap::{ArgMatches, FromArgMatches};
+use contract::Failure;
 use log::Log;
 use options::{Command, Options};
 use registers::{dump, read, write};
@@ -41,8 +44,10 @@ use transfer::{load, save};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
-    let options = Options::from_arg_matches(&help::command().get_matches());
-    let options = options.unwrap_or_else(|error| error.exit());
+    let matches = help::command().try_get_matches().unwrap_or_else(|error| refuse(&error));
+    contract::set_command(path(&matches));
+    let options = Options::from_arg_matches(&matches);
+    let options = options.unwrap_or_else(|error| refuse(&error));
     let level = match options.verbose {
         0 => "warn",
         1 => "info",
@@ -80,6 +85,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Read(read) => read::read(&read, json),
         Command::Write(write) => write::write(&write, json),
         Command::Dump(dump) => dump::dump(&dump, json),
+        Command::Schema(schema) => schema::schema(&schema),
         Command::Boards { command } => boards::boards(command.as_ref(), json),
         Command::Emulate(emulate) => emulate::emulate(&emulate, json),
         Command::Doctor(doctor) => setup::doctor(&doctor, json),
@@ -94,10 +100,34 @@ pub(crate) fn main() -> ExitCode {
         Ok(status) => status.into(),
         Err(error) => {
             eprintln!("jitney: {error:#}");
+            if json {
+                contract::tell(&Failure::from(&error));
+            }
             let status = if error.is::<Misuse>() { Status::Misused } else { Status::Failed };
             status.into()
         }
     }
+}
+
+/// The command and its subcommands, as `test memory`.
+fn path(matches: &ArgMatches) -> String {
+    let mut names = Vec::new();
+    let mut at = matches;
+    while let Some((name, below)) = at.subcommand() {
+        names.push(name);
+        at = below;
+    }
+    names.join(" ")
+}
+
+/// Ends with what is wrong with the arguments, or with the help that was asked for.
+fn refuse(error: &clap::Error) -> ! {
+    if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+        let text = error.to_string();
+        let text = text.split("\n\nUsage:").next().unwrap_or_default();
+        contract::tell(&Failure::misuse(text.trim_start_matches("error: ").trim()));
+    }
+    error.exit()
 }
 
 /// Whether programs depend on this process, so that no log that nobody reads may hold it up.

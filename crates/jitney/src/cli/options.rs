@@ -5,6 +5,7 @@ use super::boards::Boards;
 use super::check::Test;
 use super::measure::Time;
 use super::registers::{dump, read, write};
+use super::schema::Schema;
 use super::see::info;
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, run};
@@ -65,6 +66,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<Boards>,
     },
+    /// What --json prints, as JSON Schema.
+    Schema(Schema),
     /// Serve an emulated board over vfio-user, to any client, until told to stop.
     Emulate(emulate::Emulate),
     /// What this PC lacks for cards of its own, and the command that mends it.

@@ -1,6 +1,7 @@
 //! Transfer rates of several transfers.
 
 use super::size::human;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
@@ -13,7 +14,7 @@ pub(crate) struct Rates {
 }
 
 /// Smallest, mean and largest rate, in 10^6 bytes per second. The mean is all bytes by all time.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 pub(crate) struct Summary {
     pub(crate) transfers: usize,
     pub(crate) bytes: u64,
@@ -59,7 +60,7 @@ impl Summary {
 }
 
 /// Bytes that were moved, and how long it took.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 pub(crate) struct Moved {
     bytes: u64,
     seconds: f64,

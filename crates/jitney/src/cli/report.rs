@@ -1,5 +1,6 @@
 //! What a test says: lines for people with a progress bar below, or one JSON value for programs.
 
+use super::contract;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::Write;
@@ -21,6 +22,7 @@ impl Report {
 
     /// Of a command whose standard output is data: its results go to standard error.
     pub(crate) fn beside_data(json: bool) -> Self {
+        contract::stdout_is_data();
         Self { json, beside: true, bar: ProgressBar::hidden() }
     }
 
@@ -66,11 +68,16 @@ impl Report {
         }
     }
 
+    /// What went wrong, on standard error.
+    pub(crate) fn complain(&self, text: impl AsRef<str>) {
+        self.bar.suspend(|| eprintln!("jitney: {}", text.as_ref()));
+    }
+
     /// The result for programs. Ends the progress bar.
     pub(crate) fn finish(&self, result: &impl Serialize) -> anyhow::Result<()> {
         self.stop();
         if self.json {
-            self.print(&serde_json::to_string(result)?);
+            self.print(&contract::result(result)?);
         }
         Ok(())
     }
@@ -84,6 +91,18 @@ impl Drop for Report {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Prints the result of a command for programs.
+pub(crate) fn print_result(result: &impl Serialize) -> anyhow::Result<()> {
+    print_line(&contract::result(result)?);
+    Ok(())
+}
+
+/// Prints for programs something that happened before there is a result.
+pub(crate) fn print_event(event: &impl Serialize) -> anyhow::Result<()> {
+    print_line(&contract::event(event)?);
+    Ok(())
 }
 
 /// Prints a line. If nobody reads any more, as in `jitney list | head -1`, the command ends there.

@@ -3,10 +3,13 @@
 use super::args::Selection;
 use super::boards::catalogue;
 use super::cards::{Session, is_gone};
+use super::contract::{CardName, Failure};
 use super::held::held_cards;
-use super::report::{Report, print_line};
+use super::report::{Report, print_result};
 use super::status::Status;
 use jitney_boards::{Board, Error, Memory, identify_in};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// The boards that a test is for.
 #[derive(Debug)]
@@ -20,6 +23,58 @@ impl Targets {
     /// The status of a test of all of them, of which one `failed` or none did.
     pub(crate) fn status(&self, failed: bool) -> Status {
         if failed || self.card_is_gone { Status::Failed } else { Status::Passed }
+    }
+}
+
+/// What came of one of several boards.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct OnBoard<T> {
+    #[serde(flatten)]
+    pub(crate) card: CardName,
+    pub(crate) board: String,
+    #[serde(flatten)]
+    pub(crate) came: Came<T>,
+}
+
+/// A result, or the reason why there is none.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Came<T> {
+    Result(T),
+    Failure { error: Failure },
+}
+
+impl<T> OnBoard<T> {
+    /// Whether there is no result, or one of which `failed` is true.
+    pub(crate) fn failed(&self, failed: impl FnOnce(&T) -> bool) -> bool {
+        match &self.came {
+            Came::Result(result) => failed(result),
+            Came::Failure { .. } => true,
+        }
+    }
+}
+
+impl Targets {
+    /// Does `job` with each board. That it fails on one does not keep the others from it; it is said at once.
+    pub(crate) fn each<T>(
+        &self,
+        report: &mut Report,
+        mut job: impl FnMut(&Board, &mut Report) -> anyhow::Result<T>,
+    ) -> Vec<OnBoard<T>> {
+        let one = |board: &Board| {
+            let card = CardName::of(&**board.card());
+            let came = match job(board, report) {
+                Ok(result) => Came::Result(result),
+                Err(error) => {
+                    report.stop();
+                    let (name, identity) = (board.name(), board.card().identity());
+                    report.complain(format!("{name} at {identity}: {error:#}"));
+                    Came::Failure { error: Failure::from(&error) }
+                }
+            };
+            OnBoard { card, board: board.name().to_owned(), came }
+        };
+        self.boards.iter().map(one).collect()
     }
 }
 
@@ -63,7 +118,7 @@ pub(crate) fn block_ram(board: &Board) -> Option<Memory> {
 }
 
 /// What is said when there was nothing to test.
-pub(crate) fn nothing_tested(what: &str, json: bool) -> Status {
+pub(crate) fn nothing_tested(what: &str, json: bool) -> anyhow::Result<Status> {
     match held_cards() {
         Some(held) => eprintln!(
             "jitney: nothing tested: there is no {what} among the cards that can be had, but {held}; `jitney list` shows all"
@@ -71,7 +126,8 @@ pub(crate) fn nothing_tested(what: &str, json: bool) -> Status {
         None => eprintln!("jitney: nothing tested: there is no {what}; `jitney list` shows what there is"),
     }
     if json {
-        print_line("[]");
+        let none: [(); 0] = [];
+        print_result(&none)?;
     }
-    Status::NothingTested
+    Ok(Status::NothingTested)
 }

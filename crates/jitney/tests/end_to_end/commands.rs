@@ -1,6 +1,6 @@
 //! Every command, alone with the boards that it starts or is told of.
 
-use crate::support::{Ground, Process};
+use crate::support::{Ground, Process, json_line};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -297,10 +297,10 @@ fn a_board_serves_any_vfio_user_client() {
 fn what_serves_says_where_in_json_too() {
     let ground = Ground::new();
     let mut board = ground.start("emulate nitefury --socket own.sock --json");
-    let line: Value = serde_json::from_str(&board.wait_for_line("own.sock")).unwrap();
-    assert_eq!(line, json!({ "serving": "nitefury", "socket": "own.sock" }));
+    let line = json_line(&board.wait_for_line("own.sock"));
+    assert_eq!(line["event"], json!({ "type": "serving", "board": "nitefury", "socket": "own.sock" }));
     let lines = ground.run("demo --json").exits(0).json_lines();
-    let ended = lines.last().unwrap()["ended"].as_array().unwrap();
+    let ended = lines.last().unwrap()["result"]["ended"].as_array().unwrap();
     assert_eq!(ended.len(), 3);
     assert!(ended.iter().all(|program| program["status"] == 0), "{ended:?}");
 }

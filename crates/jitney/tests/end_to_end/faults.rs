@@ -123,3 +123,35 @@ fn cards_with_other_interrupts_work_too() {
         ground.run(&format!("test ddr --size 16M --passes 1 {}", broker.option())).exits(0);
     }
 }
+
+#[test]
+fn one_boards_failure_does_not_end_the_others() {
+    let ground = Ground::new();
+    let bad = ground.board("nitefury --memory 16M --fault data-fault:h2c0@1");
+    let good = ground.board("nitefury --memory 16M");
+    let test = |options: &str| {
+        let cards = format!("--card {} --card {}", bad.address(), good.address());
+        ground.run(&format!("test ddr {cards} --size 1M --passes 1 {options}"))
+    };
+    test("").exits(1).complains("transfer failed on h2c0").says("pass 1 of 1: test pattern matches");
+    let bad_again = ground.board("nitefury --memory 16M --fault data-fault:h2c0@1");
+    let cards = format!("--card {} --card {}", bad_again.address(), good.address());
+    let json = ground.run(&format!("test ddr {cards} --size 1M --passes 1 --json")).exits(1).json();
+    assert_eq!(json[0]["card"], bad_again.address());
+    assert_eq!(json[0]["error"]["kind"], "other");
+    assert!(json[0]["error"]["what"].as_str().unwrap().contains("transfer failed on h2c0"), "{json}");
+    assert_eq!((&json[1]["card"], &json[1]["failures"]), (&good.address().into(), &serde_json::json!([])));
+}
+
+#[test]
+fn programs_are_told_why_there_is_no_result() {
+    let ground = Ground::new();
+    let error = ground.run("read 10ee:7011 9:0 --emulate nitefury --json").exits(2).json_error();
+    assert_eq!(error["kind"], "misuse");
+    let error = ground.run("load 10ee:7011 0 nowhere.bin --emulate nitefury --json").exits(1).json_error();
+    assert_eq!((&error["kind"], &error["errno"]), (&"system".into(), &"ENOENT".into()));
+    let error = ground.run("load 10ee:7011 soon x --json").exits(2).json_error();
+    assert!(error["kind"] == "misuse" && error["what"].as_str().unwrap().contains("soon"), "{error}");
+    let error = ground.run("info --json --card vfio-user:/nowhere.sock").exits(1).json_error();
+    assert_eq!((&error["kind"], &error["errno"]), (&"not-found".into(), &"ENOENT".into()));
+}

@@ -29,7 +29,7 @@ fn registers_are_read_by_number_and_by_name() {
     read("0:0x8 --count 1").says("0x00000002");
     let json = read("0:0x8 --count 2 --json").json();
     assert_eq!((&json["bar"], &json["offset"], &json["values"][0]), (&json!(0), &json!(8), &json!(2)));
-    assert_eq!(json["card"]["device"], 0x7011);
+    assert_eq!(json["id"], "10ee:7011");
     // The board that a command starts for itself.
     let own = ground.run("read --emulate nitefury 10ee:7011 0:0x0").exits(0);
     assert_eq!(own.out, format!("{NITE:#010x}\n"));

@@ -1,7 +1,6 @@
 //! Programs as clients of a broker: one that is named, one at its well-known place, one that started them.
 
-use crate::support::{Ground, Process};
-use serde_json::Value;
+use crate::support::{Ground, Process, json_line};
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
@@ -74,9 +73,9 @@ fn two_brokers_at_one_place_are_not_possible() {
     let ground = Ground::new();
     let board = ground.board("nitefury");
     let mut broker = ground.start(&format!("broker --json --card {}", board.address()));
-    let line: Value = serde_json::from_str(&broker.wait_for_line("broker.sock")).unwrap();
-    assert_eq!(line["pid"], broker.pid());
-    assert_eq!(line["cards"][0]["device"], 0x7011);
+    let line = &json_line(&broker.wait_for_line("broker.sock"))["event"];
+    assert_eq!((&line["type"], &line["pid"]), (&"listening".into(), &broker.pid().into()));
+    assert_eq!(line["cards"][0]["id"], "10ee:7011");
     ground
         .run("broker --emulate litefury")
         .exits(1)
@@ -139,12 +138,15 @@ fn run_tells_programs_all_of_it_in_json() {
         .run_args(["run", "--json", "--emulate", "nitefury", "jitney test general --json", "sh -c 'exit 7'"])
         .exits(1)
         .json_lines();
-    let find = |key: &str| lines.iter().find(|line| line.get(key).is_some()).unwrap();
-    assert_eq!(find("card")["card"]["vendor"], 0x10ee);
+    let find = |kind: &str| &lines.iter().find(|line| line["event"]["type"] == kind).unwrap()["event"];
+    assert_eq!(find("card")["id"], "10ee:7011");
     assert!(!find("descriptors")["descriptors"].as_array().unwrap().is_empty());
-    let inner: Value = serde_json::from_str(find("stdout")["stdout"].as_str().unwrap()).unwrap();
-    assert_eq!(inner[0]["board"], "NiteFury");
-    let ended = find("ended")["ended"].as_array().unwrap();
+    let inner = json_line(find("output")["text"].as_str().unwrap());
+    assert_eq!(
+        (&inner["command"], &inner["result"][0]["board"]),
+        (&"test general".into(), &"NiteFury".into())
+    );
+    let ended = lines.last().unwrap()["result"]["ended"].as_array().unwrap();
     assert_eq!(ended[0]["program"], "general");
     assert_eq!(ended[0]["status"], 0);
     assert_eq!((&ended[1]["how"], &ended[1]["status"]), (&"exited".into(), &7.into()));

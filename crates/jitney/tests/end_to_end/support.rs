@@ -393,16 +393,35 @@ impl Outcome {
         self
     }
 
-    /// Its standard output, which has to be one JSON value.
+    /// The result that it prints for programs.
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self}"))
+        let last = self.json_lines().pop().unwrap_or_else(|| panic!("it prints nothing: {self}"));
+        last.get("result").unwrap_or_else(|| panic!("there is no result: {self}")).clone()
     }
 
-    /// Its standard output, each line of which has to be a JSON value.
-    pub(crate) fn json_lines(&self) -> Vec<Value> {
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        self.out.lines().map(parse).collect()
+    /// The error that it prints for programs.
+    pub(crate) fn json_error(&self) -> Value {
+        let last = self.json_lines().pop().unwrap_or_else(|| panic!("it prints nothing: {self}"));
+        last.get("error").unwrap_or_else(|| panic!("there is no error: {self}")).clone()
     }
+
+    /// Its standard output, each line of which has to be as `jitney schema` says.
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        self.out.lines().map(json_line).collect()
+    }
+}
+
+/// A line for programs, which has to be as `jitney schema` says.
+pub(crate) fn json_line(line: &str) -> Value {
+    static SCHEMA: std::sync::OnceLock<jsonschema::Validator> = std::sync::OnceLock::new();
+    let schema = SCHEMA.get_or_init(|| {
+        let output = Command::new(env!("CARGO_BIN_EXE_jitney")).arg("schema").output().unwrap();
+        jsonschema::validator_for(&serde_json::from_slice(&output.stdout).unwrap()).unwrap()
+    });
+    let value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let command = &serde_json::from_str::<Value>(line).unwrap()["command"];
+    assert!(schema.is_valid(&value), "not as `jitney schema {command}` has it: {line}");
+    value
 }
 
 impl std::fmt::Display for Outcome {

@@ -53,6 +53,7 @@ impl Default for BindOptions {
 }
 
 /// A function that `vfio-pci` has.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Bound {
     /// The functions that `vfio-pci` was given: the card, and with it others of its group.
@@ -69,6 +70,7 @@ pub struct Bound {
 }
 
 /// A function that was given back.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Released {
     /// The driver that took it; none if the kernel has none for it, as for most FPGA boards.

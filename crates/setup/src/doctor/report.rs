@@ -5,6 +5,7 @@ use serde::Serialize;
 use std::fmt;
 
 /// How it is with one thing.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -30,6 +31,7 @@ impl fmt::Display for Verdict {
 }
 
 /// One thing that was looked at.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Check {
@@ -83,6 +85,7 @@ impl fmt::Display for Check {
 }
 
 /// All that was looked at.
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// In the order in which things are best mended.

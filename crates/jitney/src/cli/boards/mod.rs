@@ -2,7 +2,7 @@
 
 mod choice;
 
-use super::report::print_line;
+use super::report::{print_line, print_result};
 use super::status::Status;
 use anyhow::Context;
 pub(crate) use choice::Choice;
@@ -10,6 +10,7 @@ use clap::Subcommand;
 use jitney_boards::designs::{Design, Known};
 use jitney_boards::{Catalogue, DmaIp};
 use jitney_emulator::boards::Board;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -35,8 +36,8 @@ pub(crate) enum Boards {
 pub(crate) const VARIABLE: &str = "JITNEY_BOARDS";
 
 /// A design in the list.
-#[derive(Debug, Serialize)]
-struct Row<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Row<'a> {
     design: &'a str,
     /// Other names, those of its variants among them.
     aliases: Vec<&'a str>,
@@ -49,8 +50,8 @@ struct Row<'a> {
 }
 
 /// What checking a file came to.
-#[derive(Debug, Serialize)]
-struct Checked {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Checked {
     file: PathBuf,
     designs: Vec<String>,
     error: Option<String>,
@@ -100,7 +101,7 @@ fn list(json: bool) -> anyhow::Result<Status> {
     let catalogue = catalogue(&[])?;
     let rows = catalogue.known().map(row).collect::<anyhow::Result<Vec<_>>>()?;
     if json {
-        print_line(&serde_json::to_string(&rows)?);
+        print_result(&rows)?;
         return Ok(Status::Passed);
     }
     let mut table = comfy_table::Table::new();
@@ -145,7 +146,7 @@ fn check(files: &[PathBuf], json: bool) -> anyhow::Result<Status> {
         }
     }
     if json {
-        print_line(&serde_json::to_string(&checked)?);
+        print_result(&checked)?;
     }
     Ok(if checked.iter().all(|one| one.error.is_none()) { Status::Passed } else { Status::Failed })
 }
@@ -168,7 +169,7 @@ fn check_file(file: &Path) -> Checked {
 fn show(choice: &Choice, json: bool) -> anyhow::Result<Status> {
     let design = choice.board.design();
     if json {
-        print_line(&serde_json::to_string(&**design)?);
+        print_result(&**design)?;
         return Ok(Status::Passed);
     }
     print_line(&format!("{}: {}", design.name, choice.board.summary()?));

@@ -16,6 +16,7 @@ use jitney_memory::PageSize;
 use jitney_pattern::{Mismatch, Pattern};
 use jitney_vfio::{DmaBuffer, DmaRequest};
 use jitney_xdma::{C2h, H2c};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::num::NonZeroU32;
 
@@ -61,10 +62,8 @@ fn passes(text: &str) -> Result<NonZeroU32, String> {
 }
 
 /// How it went on one board.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    card: String,
-    board: String,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
     bytes: u64,
     h2c_descriptors: Vec<u32>,
     c2h_descriptors: Vec<u32>,
@@ -79,14 +78,11 @@ pub(crate) fn ddr(args: &Ddr, json: bool) -> anyhow::Result<Status> {
     let session = Session::open(&args.selection)?;
     let targets = targets::find(&session, &args.selection, &report, |board| dram(board).is_some())?;
     if targets.boards.is_empty() {
-        return Ok(nothing_tested("board with DDR memory and DMA", json));
+        return nothing_tested("board with DDR memory and DMA", json);
     }
-    let mut outcomes = Vec::new();
-    for board in &targets.boards {
-        outcomes.push(test(board, args, &mut report)?);
-    }
+    let outcomes = targets.each(&mut report, |board, report| test(board, args, report));
     report.finish(&outcomes)?;
-    let failed = outcomes.iter().any(|outcome| !outcome.failures.is_empty());
+    let failed = outcomes.iter().any(|one| one.failed(|outcome| !outcome.failures.is_empty()));
     Ok(targets.status(failed))
 }
 
@@ -128,8 +124,6 @@ fn test(board: &Board, args: &Ddr, report: &mut Report) -> anyhow::Result<Outcom
     report.line(host_to_card.describe("host to card"));
     report.line(card_to_host.describe("card to host"));
     Ok(Outcome {
-        card,
-        board: board.name().to_owned(),
         bytes: bench.size,
         h2c_descriptors,
         c2h_descriptors,

@@ -7,6 +7,7 @@ use crate::cli::status::Status;
 use crate::cli::targets::{self, nothing_tested};
 use clap::Args;
 use jitney_boards::{Board, xadc};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 #[derive(Debug, Args)]
@@ -16,27 +17,22 @@ pub(crate) struct General {
 }
 
 /// What is printed of a board.
-#[derive(Debug, Serialize)]
-struct Found {
-    card: String,
-    board: String,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Found {
     version: Option<u32>,
     readings: xadc::Readings,
 }
 
 pub(crate) fn general(args: &General, json: bool) -> anyhow::Result<Status> {
-    let report = Report::new(json);
+    let mut report = Report::new(json);
     let session = Session::open(&args.selection)?;
     let targets = targets::find(&session, &args.selection, &report, |board| board.version().is_some())?;
     if targets.boards.is_empty() {
-        return Ok(nothing_tested("NiteFury or LiteFury", json));
+        return nothing_tested("NiteFury or LiteFury", json);
     }
-    let mut found = Vec::new();
-    for board in &targets.boards {
-        found.push(look_at(board, &report)?);
-    }
+    let found = targets.each(&mut report, |board, report| look_at(board, report));
     report.finish(&found)?;
-    Ok(targets.status(false))
+    Ok(targets.status(found.iter().any(|one| one.failed(|_| false))))
 }
 
 fn look_at(board: &Board, report: &Report) -> anyhow::Result<Found> {
@@ -50,5 +46,5 @@ fn look_at(board: &Board, report: &Report) -> anyhow::Result<Found> {
     {
         report.line(format!("  {name:11} {:6.2} V", supply.now));
     }
-    Ok(Found { card, board: board.name().to_owned(), version, readings })
+    Ok(Found { version, readings })
 }

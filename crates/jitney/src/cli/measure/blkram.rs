@@ -11,6 +11,7 @@ use anyhow::bail;
 use clap::Args;
 use jitney_boards::Board;
 use jitney_pattern::Pattern;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::num::NonZeroU64;
 
@@ -26,10 +27,8 @@ pub(crate) struct Blkram {
 }
 
 /// How it went on one board.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    card: String,
-    board: String,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
     failure: Option<String>,
     host_to_card: Summary,
     card_to_host: Summary,
@@ -40,14 +39,11 @@ pub(crate) fn blkram(args: &Blkram, json: bool) -> anyhow::Result<Status> {
     let session = Session::open(&args.selection)?;
     let targets = targets::find(&session, &args.selection, &report, |board| block_ram(board).is_some())?;
     if targets.boards.is_empty() {
-        return Ok(nothing_tested("board with block RAM and DMA", json));
+        return nothing_tested("board with block RAM and DMA", json);
     }
-    let mut outcomes = Vec::new();
-    for board in &targets.boards {
-        outcomes.push(time(board, args, &mut report)?);
-    }
+    let outcomes = targets.each(&mut report, |board, report| time(board, args, report));
     report.finish(&outcomes)?;
-    let failed = outcomes.iter().any(|outcome| outcome.failure.is_some());
+    let failed = outcomes.iter().any(|one| one.failed(|outcome| outcome.failure.is_some()));
     Ok(targets.status(failed))
 }
 
@@ -81,5 +77,5 @@ fn time(board: &Board, args: &Blkram, report: &mut Report) -> anyhow::Result<Out
     report.line(failure.clone().unwrap_or_else(|| format!("all {transfers} transfers each way match")));
     report.line(host_to_card.describe("host to card"));
     report.line(card_to_host.describe("card to host"));
-    Ok(Outcome { card, board: board.name().to_owned(), failure, host_to_card, card_to_host })
+    Ok(Outcome { failure, host_to_card, card_to_host })
 }

@@ -3,13 +3,15 @@
 use super::places::{Place, Places, Span, must_answer};
 use crate::cli::args::OneCard;
 use crate::cli::cards::Session;
-use crate::cli::report::print_line;
+use crate::cli::contract::CardName;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::size;
 use crate::cli::size::human;
 use crate::cli::status::{Misuse, Status};
 use clap::Args;
 use jitney_vfio::Region;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 const HELP: &str = with_places!(
     "Examples:\n  \
@@ -35,6 +37,27 @@ pub(crate) struct Dump {
     pub(crate) bytes: Option<u64>,
 }
 
+/// What was read.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    card: CardName,
+    bar: usize,
+    /// Offset of the first register, in bytes from the start of the BAR.
+    from: u64,
+    /// One register after the other; null where one was left alone because reading it changes something.
+    words: Vec<Word>,
+    names: Vec<RegisterName>,
+}
+
+/// What something in a BAR is called.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct RegisterName {
+    /// Where it begins, in bytes from the start of the BAR.
+    offset: u64,
+    name: String,
+}
+
 /// Bytes in a line.
 const LINE: usize = 16;
 /// The most bytes that are shown of what nobody said how much of: reading a BAR of card memory takes minutes.
@@ -58,12 +81,9 @@ pub(crate) fn dump(args: &Dump, json: bool) -> anyhow::Result<Status> {
     let shown = Shown { places: &places, region: &region, span: &span };
     let (words, names) = shown.read(!json)?;
     if json {
-        let (card, bar, from) = (card.identity(), span.bar, span.start);
-        let names: Vec<_> =
-            names.into_iter().map(|(offset, name)| json!({ "offset": offset, "name": name })).collect();
-        print_line(
-            &json!({ "card": card, "bar": bar, "from": from, "words": words, "names": names }).to_string(),
-        );
+        let names = names.into_iter().map(|(offset, name)| RegisterName { offset, name }).collect();
+        let card = CardName::of(&*card);
+        print_result(&Outcome { card, bar: span.bar, from: span.start, words: words.clone(), names })?;
     }
     if let Some(index) = words.iter().rposition(|word| *word == Some(u32::MAX)) {
         must_answer(&*card, &region, span.start + 4 * index as u64)?;

@@ -3,10 +3,12 @@
 use super::places::{Place, must_answer, span};
 use crate::cli::args::OneCard;
 use crate::cli::cards::Session;
-use crate::cli::report::print_line;
+use crate::cli::contract::CardName;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::status::{Misuse, Status};
 use clap::Args;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 const HELP: &str = with_places!(
     "Examples:\n  \
@@ -30,6 +32,17 @@ pub(crate) struct Read {
     pub(crate) count: u64,
 }
 
+/// What was read.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    card: CardName,
+    bar: usize,
+    /// Of the first register, in bytes from the start of the BAR.
+    offset: u64,
+    values: Vec<u32>,
+}
+
 pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
     let (_session, card) = Session::open_card(&args.card)?;
     if let Place::Bar(bar) = args.place {
@@ -40,8 +53,8 @@ pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
     let region = card.bar(span.bar)?;
     let values = span.registers().map(|offset| region.read32(offset)).collect::<Result<Vec<_>, _>>()?;
     if json {
-        let (card, bar, offset) = (card.identity(), span.bar, span.start);
-        print_line(&json!({ "card": card, "bar": bar, "offset": offset, "values": values }).to_string());
+        let (card, bar, offset) = (CardName::of(&*card), span.bar, span.start);
+        print_result(&Outcome { card, bar, offset, values: values.clone() })?;
     } else {
         for (offset, value) in span.registers().zip(&values) {
             let place = if values.len() > 1 { format!("{offset:#07x}  ") } else { String::new() };

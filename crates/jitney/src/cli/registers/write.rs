@@ -3,12 +3,14 @@
 use super::places::{Place, Places, must_answer};
 use crate::cli::args::OneCard;
 use crate::cli::cards::Session;
-use crate::cli::report::print_line;
+use crate::cli::contract::CardName;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::size;
 use crate::cli::status::{Misuse, Status};
 use anyhow::bail;
 use clap::Args;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 const HELP: &str = with_places!(
     "Examples:\n  \
@@ -35,6 +37,21 @@ pub(crate) struct Write {
     pub(crate) verify: bool,
 }
 
+/// What was written.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    card: CardName,
+    bar: usize,
+    /// In bytes from the start of the BAR.
+    offset: u64,
+    /// What no other program had meanwhile.
+    leased: String,
+    value: u32,
+    /// What the register held afterwards, if that was asked for.
+    read: Option<u32>,
+}
+
 pub(crate) fn write(args: &Write, json: bool) -> anyhow::Result<Status> {
     let (_session, card) = Session::open_card(&args.card)?;
     if let Place::Bar(bar) = args.place {
@@ -48,11 +65,8 @@ pub(crate) fn write(args: &Write, json: bool) -> anyhow::Result<Status> {
     region.write32(offset, value)?;
     let read = args.verify.then(|| region.read32(offset)).transpose()?;
     if json {
-        let (card, leased) = (card.identity(), lease.part());
-        print_line(
-            &json!({ "card": card, "bar": bar, "offset": offset, "leased": leased, "value": value, "read": read })
-                .to_string(),
-        );
+        let (card, leased) = (CardName::of(&*card), lease.part().to_string());
+        print_result(&Outcome { card, bar, offset, leased, value, read })?;
     } else {
         print_line(&format!("wrote {value:#010x} to {offset:#07x} of BAR {bar}"));
     }

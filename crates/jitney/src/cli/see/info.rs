@@ -3,7 +3,7 @@
 use crate::cli::args::Selection;
 use crate::cli::boards::catalogue;
 use crate::cli::cards::{Session, known_board};
-use crate::cli::report::print_line;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::size::human;
 use crate::cli::status::Status;
 use crate::cli::targets::nothing_tested;
@@ -32,7 +32,7 @@ pub(crate) fn info(args: &Info, json: bool) -> anyhow::Result<Status> {
         eprintln!("jitney: passed over: {error}");
     }
     if cards.there.is_empty() && cards.gone.is_empty() {
-        return Ok(nothing_tested("card", json));
+        return nothing_tested("card", json);
     }
     let catalogue = catalogue(&args.selection.source.emulate)?;
     let mut values = Vec::new();
@@ -45,7 +45,7 @@ pub(crate) fn info(args: &Info, json: bool) -> anyhow::Result<Status> {
         }
     }
     if json {
-        print_line(&Value::Array(values).to_string());
+        print_result(&values)?;
     }
     Ok(if cards.gone.is_empty() { Status::Passed } else { Status::Failed })
 }

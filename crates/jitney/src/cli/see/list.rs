@@ -4,17 +4,18 @@ use crate::cli::args::{Selection, Source};
 use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
 use crate::cli::held::holders_of;
-use crate::cli::report::print_line;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::status::Status;
 use jitney_boards::{Catalogue, identify_in, ids};
 use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, is_out_of_reach};
 use jitney_vfio::Identity;
 use jitney_vfio::sysfs::{PciFunction, Sysfs};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A row of the list.
-#[derive(Debug, Serialize)]
-struct Row {
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Row {
     card: String,
     id: String,
     board: Option<String>,
@@ -32,7 +33,7 @@ pub(crate) fn list(source: &Source, json: bool) -> anyhow::Result<Status> {
     let others: Vec<Row> = functions.filter(|other| rows.iter().all(|row| row.card != other.card)).collect();
     rows.extend(others);
     if json {
-        print_line(&serde_json::to_string(&rows)?);
+        print_result(&rows)?;
         return Ok(Status::Passed);
     }
     if rows.is_empty() {

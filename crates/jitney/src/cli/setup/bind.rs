@@ -1,7 +1,7 @@
 //! `jitney bind` and `jitney unbind`: a card goes to vfio-pci, and back to its own driver.
 
 use super::args::{Bind, Unbind};
-use crate::cli::report::print_line;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::status::Status;
 use jitney_setup::{BindOptions, Root};
 use jitney_vfio::sysfs::Sysfs;
@@ -17,7 +17,7 @@ pub(crate) fn bind(args: &Bind, json: bool) -> anyhow::Result<Status> {
     };
     let bound = jitney_setup::bind(&Root::default(), address, &options)?;
     if json {
-        print_line(&serde_json::to_string(&bound)?);
+        print_result(&bound)?;
         return Ok(Status::Passed);
     }
     print_line(&format!(
@@ -46,7 +46,7 @@ pub(crate) fn unbind(args: &Unbind, json: bool) -> anyhow::Result<Status> {
     let address = args.card.address(&Sysfs::default())?;
     let released = jitney_setup::unbind(&Root::default(), address)?;
     if json {
-        print_line(&serde_json::to_string(&released)?);
+        print_result(&released)?;
         return Ok(Status::Passed);
     }
     match released.driver {

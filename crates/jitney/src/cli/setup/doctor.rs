@@ -1,7 +1,7 @@
 //! `jitney doctor`: what is missing, and the command that mends it.
 
 use super::args::Doctor;
-use crate::cli::report::print_line;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::status::Status;
 use jitney_setup::Root;
 use jitney_vfio::sysfs::Sysfs;
@@ -10,7 +10,7 @@ pub(crate) fn doctor(args: &Doctor, json: bool) -> anyhow::Result<Status> {
     let card = args.card.map(|card| card.address(&Sysfs::default())).transpose()?;
     let report = jitney_setup::Doctor::new(Root::default()).examine(card);
     if json {
-        print_line(&serde_json::to_string(&report)?);
+        print_result(&report)?;
     } else {
         print_line(&report.to_string());
         if !report.is_ready() {

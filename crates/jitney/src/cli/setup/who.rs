@@ -1,7 +1,7 @@
 //! `jitney who`: which process holds which file of VFIO, and since when.
 
 use super::args::Who;
-use crate::cli::report::print_line;
+use crate::cli::report::{print_line, print_result};
 use crate::cli::status::Status;
 use jitney_setup::{Holder, Root, Scope};
 use jitney_vfio::sysfs::Sysfs;
@@ -14,7 +14,7 @@ pub(crate) fn who(args: &Who, json: bool) -> anyhow::Result<Status> {
     };
     let found = jitney_setup::who_holds(&Root::default(), scope)?;
     if json {
-        print_line(&serde_json::to_string(&found)?);
+        print_result(&found)?;
         return Ok(Status::Passed);
     }
     if found.holders.is_empty() {

@@ -1,16 +1,18 @@
 //! `jitney broker`: own the cards for programs that are started elsewhere.
 
 use crate::cli::args::Source;
+use crate::cli::contract::CardName;
 use crate::cli::emulated::EmulatedBoards;
-use crate::cli::report::print_line;
+use crate::cli::report::{print_event, print_line};
 use crate::cli::signals;
 use crate::cli::status::Status;
 use clap::Args;
 use jitney_broker::{OwnerOptions, RuntimeFolder};
 use jitney_vfio::{Identity, OpenedSpace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
-use std::path::PathBuf;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
 
 const HELP: &str = "\
 Example:
@@ -28,6 +30,14 @@ pub(crate) struct Broker {
     /// Let the processes of the socket's group in as well, not only this user's.
     #[arg(long)]
     pub(crate) group: bool,
+}
+
+/// What happens while it runs.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum Event<'a> {
+    /// Programs can be its clients from now on.
+    Listening { socket: &'a Path, pid: u32, cards: Vec<CardName> },
 }
 
 pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
@@ -54,7 +64,8 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
         }
     })?;
     if json {
-        print_line(&json!({ "broker": socket, "pid": std::process::id(), "cards": identities }).to_string());
+        let cards = identities.iter().map(CardName::from).collect();
+        print_event(&Event::Listening { socket: &socket, pid: std::process::id(), cards })?;
     } else {
         identities.iter().for_each(|identity| print_line(&format!("card {identity}")));
         print_line(&format!("listening at {}", socket.display()));

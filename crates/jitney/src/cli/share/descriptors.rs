@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// An open descriptor and what it refers to.
-#[derive(Debug, Clone, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct Descriptor {
     pub(crate) number: i32,
     pub(crate) target: String,

@@ -1,6 +1,7 @@
 //! `jitney emulate`: serve a board over vfio-user.
 
 use crate::cli::boards::Choice;
+use crate::cli::contract;
 use crate::cli::emulated::READY;
 use crate::cli::report::print_line;
 use crate::cli::signals;
@@ -15,8 +16,10 @@ use jitney_emulator::fault::{Fault, FaultKind};
 use jitney_emulator::xdma::{LinkError, LinkLimit, PeriodicInterrupt};
 use jitney_emulator::{Function, Options, Server};
 use jitney_memory::take_inherited;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Debug, Args)]
@@ -94,6 +97,14 @@ fn link(text: &str) -> Result<LinkLimit, String> {
     }
 }
 
+/// What happens while it runs.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum Event<'a> {
+    /// Clients can connect from now on.
+    Serving { board: &'a str, socket: &'a Path },
+}
+
 pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
     let options = BoardOptions {
         memory: args.memory,
@@ -132,7 +143,7 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
     }
     let socket = server.path();
     let line = if json {
-        serde_json::json!({ READY: args.board.text, "socket": socket }).to_string()
+        contract::event(&Event::Serving { board: &args.board.text, socket })?
     } else {
         format!("{READY} {} at vfio-user:{}", args.board.text, socket.display())
     };

@@ -6,6 +6,7 @@ use crate::cli::nearest::nearest;
 use crate::cli::signals;
 use crate::cli::status::Status;
 use anyhow::{Context, bail};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
@@ -23,7 +24,7 @@ pub(crate) struct Program {
 }
 
 /// How a program ended.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(tag = "how", rename_all = "kebab-case")]
 pub(crate) enum End {
     /// It could not be started.
@@ -35,7 +36,7 @@ pub(crate) enum End {
 }
 
 /// A program that ended, or never began.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Ended {
     pub(crate) program: String,
     pub(crate) pid: Option<u32>,

@@ -1,20 +1,22 @@
 //! `jitney run`: own the cards, and start programs that share them.
 
 use super::broker::open;
-use super::descriptors;
+use super::descriptors::{self, Descriptor};
 use super::programs::{Ended, Program, overall};
-use super::runner::Running;
+use super::runner::{Running, Stream};
 use crate::cli::args::Source;
 use crate::cli::boards;
+use crate::cli::contract::CardName;
 use crate::cli::emulated::EmulatedBoards;
-use crate::cli::report::print_line;
+use crate::cli::report::{print_event, print_line, print_result};
 use crate::cli::status::Status;
 use anyhow::Context;
 use clap::Args;
 use console::{Color, Style};
 use jitney_broker::Broker;
 use jitney_vfio::OpenedCard;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::thread;
 
 const HELP: &str = "\
@@ -43,6 +45,24 @@ pub(crate) fn run(args: Run, json: bool) -> anyhow::Result<Status> {
     Ok(status)
 }
 
+/// What happens while programs run.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum Event<'a> {
+    /// A card is owned.
+    Card(CardName),
+    /// What a process has open.
+    Descriptors { process: &'a str, pid: u32, descriptors: Vec<Descriptor> },
+    /// A program printed a line.
+    Output { program: &'a str, stream: Stream, text: &'a str },
+}
+
+/// What came of the programs.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome<'a> {
+    ended: &'a [Ended],
+}
+
 /// Runs `lines` under a broker of the cards that `source` names; returns how it went as a whole, and how each did.
 pub(crate) fn run_programs(
     source: &Source,
@@ -63,13 +83,13 @@ pub(crate) fn run_programs(
         }
         return Ok((Status::NothingTested, Vec::new()));
     }
-    spaces.iter().flat_map(|opened| &opened.cards).for_each(|card| describe(card, json));
+    spaces.iter().flat_map(|opened| &opened.cards).try_for_each(|card| describe(card, json))?;
     let mut broker = Broker::new(spaces)?;
     // A door for each, so that what one does to its own is nothing to the others.
     let doors = programs.iter().map(|_| broker.door()).collect::<Result<Vec<_>, _>>()?;
     let stop = broker.stop_handle();
     let serving = thread::Builder::new().name("broker".into()).spawn(move || broker.run())?;
-    show_descriptors("jitney", std::process::id(), all_descriptors, json);
+    show_descriptors("jitney", std::process::id(), all_descriptors, json)?;
 
     let width = programs.iter().map(|program| program.mark.len()).max().unwrap_or(0);
     let mut ended = Vec::new();
@@ -82,7 +102,7 @@ pub(crate) fn run_programs(
     }
     if all_descriptors {
         for program in &started {
-            show_descriptors(program.mark(), program.pid(), true, json);
+            show_descriptors(program.mark(), program.pid(), true, json)?;
         }
     }
     thread::scope(|scope| {
@@ -97,35 +117,34 @@ pub(crate) fn run_programs(
     Ok((status, ended))
 }
 
-fn describe(card: &OpenedCard, json: bool) {
+fn describe(card: &OpenedCard, json: bool) -> anyhow::Result<()> {
     let identity = card.identity();
     if json {
-        print_line(&json!({ "card": identity }).to_string());
-    } else {
-        print_line(&format!(
-            "card {identity}, subsystem {:04x}:{:04x}, revision {:02x}",
-            identity.subsystem_vendor, identity.subsystem_device, identity.revision
-        ));
+        return print_event(&Event::Card(CardName::from(identity)));
     }
+    print_line(&format!(
+        "card {identity}, subsystem {:04x}:{:04x}, revision {:02x}",
+        identity.subsystem_vendor, identity.subsystem_device, identity.revision
+    ));
+    Ok(())
 }
 
-fn show_descriptors(name: &str, pid: u32, all: bool, json: bool) {
+fn show_descriptors(name: &str, pid: u32, all: bool, json: bool) -> anyhow::Result<()> {
     let mut descriptors = descriptors::of(pid);
     descriptors.retain(|descriptor| all || descriptor.matters());
     if json {
-        print_line(&json!({ "process": name, "pid": pid, "descriptors": descriptors }).to_string());
-        return;
+        return print_event(&Event::Descriptors { process: name, pid, descriptors });
     }
     print_line(&format!("open in {name} (pid {pid}):"));
     for descriptor in descriptors {
         print_line(&format!("  fd {} -> {}", descriptor.number, descriptor.target));
     }
+    Ok(())
 }
 
 fn summarize(ended: &[Ended], json: bool) -> anyhow::Result<()> {
     if json {
-        print_line(&serde_json::to_string(&json!({ "ended": ended }))?);
-        return Ok(());
+        return print_result(&Outcome { ended });
     }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);

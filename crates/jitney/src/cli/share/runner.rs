@@ -1,12 +1,14 @@
 //! Starts programs at once, shows what they print as it happens, passes signals on, and waits for all.
 
 use super::programs::{End, Ended, Program};
-use crate::cli::report::print_line;
+use super::run::Event;
+use crate::cli::report::{print_event, print_line};
 use crate::cli::signals;
 use console::Style;
 use jitney_broker::Door;
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use signal_hook::consts::SIGHUP;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
@@ -92,8 +94,8 @@ impl Running {
         let mark = style.apply_to(format!("{:width$} |", program.mark)).to_string();
         let name = program.mark.clone();
         let shown = [
-            child.stdout.take().map(|out| show(out, mark.clone(), name.clone(), "stdout", json)),
-            child.stderr.take().map(|err| show(err, mark, name, "stderr", json)),
+            child.stdout.take().map(|out| show(out, mark.clone(), name.clone(), Stream::Stdout, json)),
+            child.stderr.take().map(|err| show(err, mark, name, Stream::Stderr, json)),
         ];
         let shown = shown.into_iter().flatten().collect();
         Ok(Started { program: program.clone(), child, since: Instant::now(), shown })
@@ -145,12 +147,20 @@ fn send(group: Pid, signal: Signal) {
     }
 }
 
+/// Where a program printed something.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
 /// Shows each line of `output` as it comes, marked with its program.
 fn show(
     output: impl Read + Send + 'static,
     mark: String,
     program: String,
-    stream: &'static str,
+    stream: Stream,
     json: bool,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
@@ -160,7 +170,10 @@ fn show(
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches(['\n', '\r']);
             if json {
-                print_line(&json!({ "program": program, stream: text }).to_string());
+                let event = Event::Output { program: &program, stream, text };
+                if let Err(error) = print_event(&event) {
+                    eprintln!("jitney: a line of {program}: {error:#}");
+                }
             } else {
                 print_line(&format!("{mark} {text}"));
             }

@@ -6,17 +6,19 @@ use crate::cli::args::{Dma, OneCard};
 use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
 use crate::cli::channels::{from_card, to_card};
-use crate::cli::errno::explained;
+use crate::cli::contract::CardName;
+use crate::cli::errno::FileError;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
 use crate::cli::report::Report;
 use crate::cli::size;
 use crate::cli::status::{Misuse, Status};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 use jitney_boards::identify_in;
 use jitney_vfio::Card;
 use jitney_xdma::H2c;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
@@ -51,9 +53,10 @@ pub(crate) struct Load {
 }
 
 /// What was loaded.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    card: String,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    card: CardName,
     board: String,
     address: u64,
     file: String,
@@ -106,7 +109,7 @@ pub(crate) fn load(args: &Load, json: bool) -> anyhow::Result<Status> {
     }
     let status = if failure.is_none() { Status::Passed } else { Status::Failed };
     let (board, file) = (name.to_owned(), file.clone());
-    report.finish(&Outcome { card: identity, board, address, file, moved, verified, failure })?;
+    report.finish(&Outcome { card: CardName::of(&*card), board, address, file, moved, verified, failure })?;
     Ok(status)
 }
 
@@ -175,7 +178,7 @@ impl Input {
     fn open(path: &Path) -> anyhow::Result<Self> {
         let is_standard = path.as_os_str() == "-";
         let name = if is_standard { "standard input".to_owned() } else { path.display().to_string() };
-        let failed = |error: io::Error| anyhow!("{name}: {}", explained(&error));
+        let failed = |error| FileError::new(&name, error);
         let mut file = if is_standard {
             let input = io::stdin();
             if input.is_terminal() {
@@ -204,7 +207,7 @@ impl Input {
                 Ok(0) => break,
                 Ok(more) => filled += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => bail!("{}: {}", self.name, explained(&error)),
+                Err(error) => return Err(FileError::new(&self.name, error).into()),
             }
         }
         Ok(filled)

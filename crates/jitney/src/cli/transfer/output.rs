@@ -1,9 +1,9 @@
 //! Where `jitney save` puts what it reads: a file that is there as a whole or not at all, or what standard output is.
 
-use crate::cli::errno::explained;
+use crate::cli::errno::FileError;
 use crate::cli::signals;
 use crate::cli::status::Misuse;
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
@@ -50,12 +50,12 @@ impl Output {
     pub(crate) fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let open = |path: &Path, options: &mut OpenOptions| {
-            options.write(true).open(path).map_err(|error| anyhow!("{name}: {}", explained(&error)))
+            options.write(true).open(path).map_err(|error| FileError::new(&name, error))
         };
         let there = match fs::metadata(path) {
             Ok(there) => Some(there.file_type()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => bail!("{name}: {}", explained(&error)),
+            Err(error) => return Err(FileError::new(name, error).into()),
         };
         match there {
             Some(kind) if kind.is_dir() => bail!("{name}: EISDIR (Is a directory)"),
@@ -100,18 +100,18 @@ impl Output {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.file.write_all(bytes).map_err(|error| self.failed(&error))
+        self.file.write_all(bytes).map_err(|error| self.failed(error))
     }
 
     /// All was written: the file gets its name, once the disk has it.
     pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         let Some(unfinished) = self.unfinished.take() else { return Ok(()) };
-        self.file.sync_data().map_err(|error| self.failed(&error))?;
-        unfinished.rename().map_err(|errno| self.failed(&errno.into()))
+        self.file.sync_data().map_err(|error| self.failed(error))?;
+        unfinished.rename().map_err(|errno| self.failed(errno.into()))
     }
 
-    fn failed(&self, error: &io::Error) -> anyhow::Error {
-        anyhow!("{}: {}", self.name, explained(error))
+    fn failed(&self, error: io::Error) -> anyhow::Error {
+        FileError::new(&self.name, error).into()
     }
 }
 

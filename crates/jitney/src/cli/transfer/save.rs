@@ -7,6 +7,7 @@ use crate::cli::args::{Dma, OneCard};
 use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
 use crate::cli::channels::from_card;
+use crate::cli::contract::CardName;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
 use crate::cli::report::Report;
@@ -15,6 +16,7 @@ use crate::cli::status::Status;
 use anyhow::Context;
 use clap::Args;
 use jitney_boards::identify_in;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -46,9 +48,10 @@ pub(crate) struct Save {
 }
 
 /// What was saved.
-#[derive(Debug, Serialize)]
-struct Outcome {
-    card: String,
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    card: CardName,
     board: String,
     address: u64,
     file: String,
@@ -77,11 +80,17 @@ pub(crate) fn save(args: &Save, json: bool) -> anyhow::Result<Status> {
     let file = output.name().to_owned();
     output.finish()?;
     let moved = Moved::in_time(progress.end());
-    let card = card.identity().to_string();
+    let identity = card.identity();
     report.line(format!(
-        "saved {moved} from card address {address:#x} of {} at {card} to {file}",
+        "saved {moved} from card address {address:#x} of {} at {identity} to {file}",
         board.name()
     ));
-    report.finish(&Outcome { card, board: board.name().to_owned(), address, file, moved })?;
+    report.finish(&Outcome {
+        card: CardName::from(identity),
+        board: board.name().to_owned(),
+        address,
+        file,
+        moved,
+    })?;
     Ok(Status::Passed)
 }
