@@ -3,9 +3,11 @@
 use crate::error::Result;
 use crate::frame::Frame;
 use bitfield_struct::bitfield;
-use jitney_registers::{ReadOnly, Register};
+use jitney_registers::{Block, ReadOnly, Register, WriteOnly};
 use serde::Serialize;
 
+/// The one pin that is an output.
+const CONTROL: Register<DdrWord, WriteOnly> = Register::new(0x0);
 const STATUS: Register<DdrWord, ReadOnly> = Register::new(0x0);
 
 /// The GPIO's pins.
@@ -67,6 +69,15 @@ impl DdrStatus {
     #[must_use]
     pub fn new(frame: Frame) -> Self {
         Self { frame }
+    }
+
+    /// Holds the controller in reset, or lets it go, whereupon it calibrates the memory; [`state`](Self::state) says when it has.
+    /// A DMA transfer hangs from the first until then, so nobody may have one under way.
+    ///
+    /// # Errors
+    /// What the card says.
+    pub fn hold_in_reset(&self, held: bool) -> Result<()> {
+        Block::new(&self.frame, 0).write(CONTROL, DdrWord::new().with_reset(held))
     }
 
     /// The state of the controller now.

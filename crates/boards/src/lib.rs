@@ -46,7 +46,7 @@ pub mod xadc;
 
 pub use axi_gpio::AxiGpio;
 pub use board::{Board, Summary};
-pub use ddr_status::DdrStatus;
+pub use ddr_status::{DdrState, DdrStatus};
 pub use error::{Error, Result};
 pub use frame::Frame;
 pub use identify::{identify, identify_in, ids, probe};

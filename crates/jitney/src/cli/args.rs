@@ -91,11 +91,29 @@ pub(crate) fn count(text: &str) -> Result<NonZeroU64, String> {
 }
 
 /// A time that is not zero and ends some day.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "give a number of seconds, as 10 or 0.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(time) if time >= Duration::from_millis(1) && time <= Duration::from_secs(86_400) => Ok(time),
         _ => Err("give something from 0.001 to 86400".into()),
+    }
+}
+
+/// How long something goes on: `500ms`, `10s`, `5m`, `1h`, or a number of seconds.
+pub(crate) fn limit(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err("write a time as 500ms, 10s, 5m or 1h".into()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "write a time as 500ms, 10s, 5m or 1h".to_owned())?;
+    match Duration::try_from_secs_f64(number * unit) {
+        Ok(time) if time >= Duration::from_millis(1) && time <= Duration::from_secs(365 * 86_400) => Ok(time),
+        _ => Err("give something from 1ms to 365d".into()),
     }
 }
 
@@ -108,6 +126,14 @@ mod tests {
         assert_eq!(count("16").unwrap().get(), 16);
         for text in ["0", "-1", "18446744073709551616", "x", ""] {
             assert!(count(text).is_err(), "{text}");
+        }
+        for (text, millis) in
+            [("500ms", 500), ("10s", 10_000), ("2", 2000), ("1.5m", 90_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(limit(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1y", "nan", "inf", "0", "1e99d", "1 s"] {
+            assert!(limit(text).is_err(), "{text}");
         }
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         for text in ["0", "-1", "nan", "inf", "1e99", "soon", ""] {

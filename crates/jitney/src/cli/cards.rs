@@ -1,6 +1,6 @@
 //! The bus that a command uses, and the boards that it started for it.
 
-use super::args::{OneCard, Selection, Source};
+use super::args::{Client, OneCard, Selection, Source};
 use super::emulated::EmulatedBoards;
 use super::held::holders_of;
 use jitney_boards::{Board, Catalogue, identify_in};
@@ -33,11 +33,22 @@ impl Session {
 
     /// Opens what `wanted` names as [`open`](Self::open) does, and its card.
     pub(crate) fn open_card(wanted: &OneCard) -> anyhow::Result<(Self, Arc<dyn Card>)> {
-        let (source, broker) = (wanted.source.clone(), wanted.broker.clone());
+        let named = std::slice::from_ref(&wanted.named);
+        let (session, mut cards) = Self::open_cards(&wanted.source, &wanted.broker, named)?;
+        Ok((session, cards.remove(0)))
+    }
+
+    /// The same with several cards, in the order of their names.
+    pub(crate) fn open_cards(
+        source: &Source,
+        broker: &Client,
+        named: &[String],
+    ) -> anyhow::Result<(Self, Vec<Arc<dyn Card>>)> {
+        let (source, broker) = (source.clone(), broker.clone());
         let session = Self::open(&Selection { source, broker, only: None })?;
-        let selector = &wanted.named;
-        let card = session.bus.card(selector).map_err(|error| not_found(error, selector))?;
-        Ok((session, card))
+        let card = |selector: &String| session.bus.card(selector).map_err(|error| not_found(error, selector));
+        let cards = named.iter().map(card).collect::<Result<_, _>>()?;
+        Ok((session, cards))
     }
 
     /// The cards to use: the one that is named, or all.

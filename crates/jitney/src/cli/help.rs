@@ -10,8 +10,9 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("see", &["list", "info", "boards", "schema"]),
     ("check", &["test"]),
     ("measure", &["time"]),
-    ("move", &["load", "save"]),
+    ("move", &["load", "save", "capture", "play"]),
     ("poke", &["read", "write", "dump"]),
+    ("change", &["hold", "reset", "route"]),
     ("set up", &["doctor", "who", "bind", "unbind"]),
 ];
 

@@ -5,6 +5,7 @@
 mod args;
 mod boards;
 mod cards;
+mod change;
 mod channels;
 mod check;
 mod contract;
@@ -30,6 +31,7 @@ mod status;
 mod targets;
 mod transfer;
 
+use change::{hold, reset, route};
 use clap::{ArgMatches, FromArgMatches};
 use contract::Failure;
 use log::Log;
@@ -40,7 +42,7 @@ use share::{broker, demo, emulate, run};
 use status::{Misuse, Status};
 use std::io::IsTerminal;
 use std::process::ExitCode;
-use transfer::{load, save};
+use transfer::{capture, load, play, save};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -82,6 +84,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Info(info) => info::info(&info, json),
         Command::Load(load) => load::load(&load, json),
         Command::Save(save) => save::save(&save, json),
+        Command::Capture(args) => capture::capture(&args, json),
+        Command::Play(play) => play::play(&play, json),
+        Command::Hold(hold) => hold::hold(&hold, json),
+        Command::Reset(reset) => reset::reset(&reset, json),
+        Command::Route(route) => route::route(&route, json),
         Command::Read(read) => read::read(&read, json),
         Command::Write(write) => write::write(&write, json),
         Command::Dump(dump) => dump::dump(&dump, json),

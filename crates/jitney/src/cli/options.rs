@@ -2,6 +2,7 @@
 
 use super::args::Source;
 use super::boards::Boards;
+use super::change::{hold, reset, route};
 use super::check::Test;
 use super::measure::Time;
 use super::registers::{dump, read, write};
@@ -9,7 +10,7 @@ use super::schema::Schema;
 use super::see::info;
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, run};
-use super::transfer::{load, save};
+use super::transfer::{capture, load, play, save};
 use clap::{Parser, Subcommand};
 
 const STATUSES: &str = "\
@@ -55,12 +56,22 @@ pub(crate) enum Command {
     Load(load::Load),
     /// Read a card's memory into a file by DMA.
     Save(save::Save),
+    /// Receive a stream into a file or a pipe, without losing a byte unseen.
+    Capture(capture::CaptureArgs),
+    /// Send a file or a pipe into a stream.
+    Play(play::Play),
     /// Read registers of 32 bits.
     Read(read::Read),
     /// Write a register of 32 bits.
     Write(write::Write),
     /// Print the registers of a BAR, or of one thing in it, with their names.
     Dump(dump::Dump),
+    /// Keep cards as they are while other programs come and go.
+    Hold(hold::Hold),
+    /// Reset a card, or its DDR controller.
+    Reset(reset::Reset),
+    /// Which stream goes where on a card, and change it.
+    Route(route::Route),
     /// The designs of boards that are known, built in and from boards files.
     Boards {
         #[command(subcommand)]

@@ -1,6 +1,7 @@
 //! `jitney schema`: what `--json` prints, as JSON Schema, from the types that are printed.
 
 use super::boards;
+use super::change::{hold, reset, route};
 use super::check::{ddr, general};
 use super::contract::{Failure, SCHEMA};
 use super::measure::blkram;
@@ -11,7 +12,7 @@ use super::see::list;
 use super::share::{broker, emulate, run};
 use super::status::Status;
 use super::targets::OnBoard;
-use super::transfer::{load, save};
+use super::transfer::{capture, load, play, save};
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use schemars::generate::SchemaSettings;
@@ -47,13 +48,17 @@ const RESULTS: &[(&str, Printed)] = &[
     ("boards list", of::<Vec<boards::Row<'_>>>),
     // A design as docs/boards.md has it.
     ("boards show", of::<Value>),
+    ("capture", of::<capture::Outcome>),
     ("demo", of::<run::Outcome<'_>>),
     ("doctor", of::<jitney_setup::Report>),
     ("dump", of::<dump::Outcome>),
     ("info", of::<Value>),
     ("list", of::<Vec<list::Row>>),
     ("load", of::<load::Outcome>),
+    ("play", of::<play::Outcome>),
     ("read", of::<read::Outcome>),
+    ("reset", of::<reset::Outcome>),
+    ("route", of::<route::Outcome>),
     ("run", of::<run::Outcome<'_>>),
     ("save", of::<save::Outcome>),
     ("test ddr", of::<Vec<OnBoard<ddr::Outcome>>>),
@@ -69,6 +74,7 @@ const EVENTS: &[(&str, Printed)] = &[
     ("broker", of::<broker::Event<'_>>),
     ("demo", of::<run::Event<'_>>),
     ("emulate", of::<emulate::Event<'_>>),
+    ("hold", of::<hold::Event>),
     ("run", of::<run::Event<'_>>),
 ];
 

@@ -4,6 +4,8 @@ use anyhow::Context;
 use jitney_host::{Caller, Root};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Calls `told` with each SIGINT, SIGTERM and SIGHUP, on a thread of its own, for the life of the process.
 ///
@@ -19,6 +21,29 @@ pub(crate) fn on_stop(mut told: impl FnMut(i32) + Send + 'static) -> anyhow::Res
         }
     })?;
     Ok(())
+}
+
+/// Whether the program was told to end what it does. Told once more, it ends at once.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Listens from now on.
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let own = Self::default();
+        let flag = own.clone();
+        on_stop(move |signal| {
+            if flag.0.swap(true, Ordering::Relaxed) {
+                // It fails for no signal that is heard here.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
+        })?;
+        Ok(own)
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// `SIGKILL`, or the number of a signal that has no name here.

@@ -18,5 +18,6 @@ mod rude_clients;
 mod sharing;
 mod signals;
 mod strangers;
+mod streaming;
 mod support;
 mod unread_logs;

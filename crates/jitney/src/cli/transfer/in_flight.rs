@@ -51,6 +51,16 @@ impl<'a, D> InFlight<'a, D> {
         Ok(Self { channel, free, under_way: VecDeque::new() })
     }
 
+    /// Buffers for packets of up to `length` bytes through a stream, as many as it takes to keep it busy.
+    pub(crate) fn of_packets(card: &dyn Card, channel: &'a Channel<D>, length: u64) -> anyhow::Result<Self> {
+        let count = (PIECES * PIECE / length).clamp(3, 64);
+        let request = DmaRequest::new(length).below(channel.limits().top());
+        let buffers = (0..count).map(|_| card.dma_buffer(request)).collect::<Result<Vec<_>, _>>()?;
+        let _possible = channel.plan(&buffers[0], 0..length, 0)?;
+        let free = buffers.into_iter().filter_map(|buffer| buffer.into_own().ok()).collect();
+        Ok(Self { channel, free, under_way: VecDeque::new() })
+    }
+
     /// A buffer that no transfer has.
     pub(crate) fn free(&mut self) -> Option<OwnBuffer> {
         self.free.pop()

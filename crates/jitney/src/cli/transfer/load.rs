@@ -1,18 +1,18 @@
 //! `jitney load`: a file to a card's memory, by DMA.
 
 use super::in_flight::{InFlight, PIECE, Piece, read_all};
+use super::input::Input;
 use super::memory_range::{must_fit, room};
 use crate::cli::args::{Dma, OneCard};
 use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
 use crate::cli::channels::{from_card, to_card};
 use crate::cli::contract::CardName;
-use crate::cli::errno::FileError;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
 use crate::cli::report::Report;
 use crate::cli::size;
-use crate::cli::status::{Misuse, Status};
+use crate::cli::status::Status;
 use anyhow::{Context, bail};
 use clap::Args;
 use jitney_boards::identify_in;
@@ -20,11 +20,7 @@ use jitney_vfio::Card;
 use jitney_xdma::H2c;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::fs::File;
 use std::hash::{DefaultHasher, Hasher};
-use std::io::{self, IsTerminal, Read, Seek};
-use std::os::fd::AsFd;
-use std::path::Path;
 use std::path::PathBuf;
 
 const HELP: &str = "Examples:\n  \
@@ -160,57 +156,6 @@ fn write_all(
             bail!("{} has become shorter: it had {length} bytes and now has {read}", input.name)
         }
         _ => Ok(()),
-    }
-}
-
-/// What is read from.
-#[derive(Debug)]
-struct Input {
-    /// In errors.
-    name: String,
-    file: File,
-    /// How many bytes are left of it, if it is a file.
-    length: Option<u64>,
-}
-
-impl Input {
-    /// The file at `path`, or standard input if that is `-`.
-    fn open(path: &Path) -> anyhow::Result<Self> {
-        let is_standard = path.as_os_str() == "-";
-        let name = if is_standard { "standard input".to_owned() } else { path.display().to_string() };
-        let failed = |error| FileError::new(&name, error);
-        let mut file = if is_standard {
-            let input = io::stdin();
-            if input.is_terminal() {
-                return Err(Misuse("standard input is a terminal: name a file, or pipe one in".into()).into());
-            }
-            File::from(input.as_fd().try_clone_to_owned().map_err(failed)?)
-        } else {
-            File::open(path).map_err(failed)?
-        };
-        let kind = file.metadata().map_err(failed)?;
-        if kind.is_dir() {
-            bail!("{name}: EISDIR (Is a directory)");
-        }
-        let length = match kind.is_file() {
-            true => Some(kind.len().saturating_sub(file.stream_position().map_err(failed)?)),
-            false => None,
-        };
-        Ok(Self { name, file, length })
-    }
-
-    /// Reads until `buffer` is full or there is no more, and says how many bytes.
-    fn fill(&mut self, buffer: &mut [u8]) -> anyhow::Result<usize> {
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match self.file.read(&mut buffer[filled..]) {
-                Ok(0) => break,
-                Ok(more) => filled += more,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FileError::new(&self.name, error).into()),
-            }
-        }
-        Ok(filled)
     }
 }
 

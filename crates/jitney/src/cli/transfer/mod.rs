@@ -1,7 +1,11 @@
 //! Files and pipes to and from cards.
 
+pub(crate) mod capture;
 mod in_flight;
+mod input;
 pub(crate) mod load;
 mod memory_range;
 mod output;
+pub(crate) mod play;
 pub(crate) mod save;
+mod stream_channel;

@@ -1,4 +1,4 @@
-//! Where `jitney save` puts what it reads: a file that is there as a whole or not at all, or what standard output is.
+//! Where `jitney save` and `capture` put what they read: a file that is there as a whole or not at all, or what standard output is.
 
 use crate::cli::errno::FileError;
 use crate::cli::signals;
@@ -19,6 +19,15 @@ pub(crate) struct Output {
     name: String,
     file: File,
     unfinished: Option<Unfinished>,
+}
+
+/// What Ctrl-C means for a file that is not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupted {
+    /// It goes, and the program ends.
+    Removes,
+    /// It is the end of what is written; the program finishes it.
+    Keeps,
 }
 
 /// A file under a name that is not its own, which goes with this.
@@ -47,7 +56,7 @@ impl Output {
 
     /// The file at `path`. One that is there is replaced only by `force`, and only when the new one is complete; what is
     /// no file, as a pipe or /dev/null, is written to.
-    pub(crate) fn create(path: &Path, force: bool) -> anyhow::Result<Self> {
+    pub(crate) fn create(path: &Path, force: bool, interrupted: Interrupted) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let open = |path: &Path, options: &mut OpenOptions| {
             options.write(true).open(path).map_err(|error| FileError::new(&name, error))
@@ -83,13 +92,15 @@ impl Output {
             bail!("{}: {errno}; a program that was killed has left it: remove it", path.display());
         }
         // Ctrl-C leaves no half file behind either, from its first moment on.
-        let half = path.clone();
-        signals::on_stop(move |signal| {
-            // It may not be there yet, or have its name by now.
-            let _ = fs::remove_file(&half);
-            // It fails for no signal that is heard here.
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
-        })?;
+        if interrupted == Interrupted::Removes {
+            let half = path.clone();
+            signals::on_stop(move |signal| {
+                // It may not be there yet, or have its name by now.
+                let _ = fs::remove_file(&half);
+                // It fails for no signal that is heard here.
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            })?;
+        }
         let file = open(&path, OpenOptions::new().create_new(true))?;
         let unfinished = Unfinished { path, target, force };
         Ok(Self { name, file, unfinished: Some(unfinished) })
@@ -146,7 +157,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let left = folder.path().join(format!("dump.bin.{}.part", std::process::id()));
         fs::write(&left, "half").unwrap();
-        let error = Output::create(&folder.path().join("dump.bin"), false).unwrap_err().to_string();
+        let error = Output::create(&folder.path().join("dump.bin"), false, Interrupted::Removes)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(".part: EEXIST") && error.ends_with("remove it"), "{error}");
         assert!(left.exists());
     }

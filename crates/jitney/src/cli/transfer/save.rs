@@ -2,7 +2,7 @@
 
 use super::in_flight::read_all;
 use super::memory_range::{must_fit, room};
-use super::output::Output;
+use super::output::{Interrupted, Output};
 use crate::cli::args::{Dma, OneCard};
 use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
@@ -66,7 +66,11 @@ pub(crate) fn save(args: &Save, json: bool) -> anyhow::Result<Status> {
     must_fit(&board, address, length, room(&board, address)?)?;
     let channel = from_card(&board.xdma()?, args.dma)?;
     let is_standard = args.file.as_os_str() == "-";
-    let mut output = if is_standard { Output::standard()? } else { Output::create(&args.file, args.force)? };
+    let mut output = if is_standard {
+        Output::standard()?
+    } else {
+        Output::create(&args.file, args.force, Interrupted::Removes)?
+    };
     let mut report = if is_standard { Report::beside_data(json) } else { Report::new(json) };
 
     let mut progress = Progress::new(&mut report, "saving", Some(length));

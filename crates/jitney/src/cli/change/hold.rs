@@ -1,0 +1,65 @@
+//! `jitney hold`: a card stays as it is.
+
+use crate::cli::args::{Client, Source};
+use crate::cli::cards::Session;
+use crate::cli::contract::CardName;
+use crate::cli::report::{print_event, print_line};
+use crate::cli::signals;
+use crate::cli::status::Status;
+use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::sync::mpsc::channel;
+
+const HELP: &str = "\
+Example:
+  jitney broker --card 0000:2e:00.0 &
+  jitney hold 10ee:7024 &
+  jitney route 10ee:7024 h2c0:c2h1      # stays, as nothing is reset
+  jitney capture 10ee:7024 --channel c2h1 --to samples.bin
+
+A broker resets a card when its last program has gone; while this one is there, it does not: registers, routes and links stay as \
+they were left. It takes no lease, so that other programs can use all of the card. Ctrl-C ends it.";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Hold {
+    /// Which cards: each by its address, or VENDOR:DEVICE.
+    #[arg(value_name = "CARD", required = true)]
+    cards: Vec<String>,
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    broker: Client,
+}
+
+/// What happens while it runs.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum Event {
+    /// The cards stay as they are from now on.
+    Holding { cards: Vec<CardName> },
+}
+
+pub(crate) fn hold(args: &Hold, json: bool) -> anyhow::Result<Status> {
+    let (told, stop) = channel();
+    signals::on_stop(move |_| {
+        // Who is told twice has been told.
+        let _ = told.send(());
+    })?;
+    let (session, cards) = Session::open_cards(&args.source, &args.broker, &args.cards)?;
+    let alone = session.bus.broker().is_none();
+    if json {
+        print_event(&Event::Holding { cards: cards.iter().map(|card| CardName::of(&**card)).collect() })?;
+    } else {
+        cards.iter().for_each(|card| print_line(&format!("holding {}", card.identity())));
+    }
+    if alone {
+        eprintln!(
+            "jitney: no broker has them, so no other program can use them while they are held: start `jitney broker` first"
+        );
+    }
+    // The other end is there for as long as this process.
+    let _ = stop.recv();
+    Ok(Status::Passed)
+}

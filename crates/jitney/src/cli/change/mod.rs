@@ -1,0 +1,5 @@
+//! What is changed on cards.
+
+pub(crate) mod hold;
+pub(crate) mod reset;
+pub(crate) mod route;

@@ -1,0 +1,190 @@
+//! `jitney capture`: what a stream says, into a file or a pipe.
+
+use super::output::{Interrupted, Output};
+use super::stream_channel::ChannelName;
+use crate::cli::args::{OneCard, limit, seconds};
+use crate::cli::boards::catalogue;
+use crate::cli::cards::Session;
+use crate::cli::contract::CardName;
+use crate::cli::progress::Progress;
+use crate::cli::rates::Moved;
+use crate::cli::report::Report;
+use crate::cli::signals::StopFlag;
+use crate::cli::size;
+use crate::cli::status::Status;
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use jitney_boards::identify_in;
+use jitney_xdma::{Capture, Captured, Direction, Overrun};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const HELP: &str = "\
+Examples:
+  jitney capture 10ee:7011 --channel c2h0 --bytes 1G --to samples.bin
+  jitney capture 10ee:7011 --for 60s --to - | my-analysis
+  jitney capture 10ee:7011 --overrun overwrite --to /dev/null --for 1h
+
+Ctrl-C ends it, and what came until then is kept; a second one ends it at once. The card waits while the disk does, unless \
+it is told to overwrite: then what was lost is counted, said where it is missing, and the exit status is 1.";
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct CaptureArgs {
+    #[command(flatten)]
+    card: OneCard,
+    /// Which channel.
+    #[arg(long, value_name = "CHANNEL", default_value = "c2h0")]
+    channel: ChannelName,
+    /// The file, or - for standard output.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    to: PathBuf,
+    /// Replace the file if there is one.
+    #[arg(long)]
+    force: bool,
+    /// End after so many bytes: 4096, 64K, 1G.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
+    bytes: Option<u64>,
+    /// End after so many packets.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    packets: Option<u64>,
+    /// End after this time: 500ms, 10s, 5m, 1h.
+    #[arg(long = "for", value_name = "TIME", value_parser = limit)]
+    time: Option<Duration>,
+    /// End when nothing came for so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    until_idle: Option<Duration>,
+    /// What happens when blocks come faster than they are written.
+    #[arg(long, value_enum, default_value = "wait")]
+    overrun: OverrunArg,
+    /// Bytes of a block, a multiple of 64. A packet that ends early ends its block.
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size::parse_length)]
+    block: u64,
+    /// How many blocks of memory there are, 3 to 1023.
+    #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(3..=1023))]
+    blocks: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OverrunArg {
+    /// The card waits, and so does what feeds the stream, if it can.
+    Wait,
+    /// The oldest blocks are lost, and counted.
+    Overwrite,
+}
+
+/// What was captured.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
+    #[serde(flatten)]
+    card: CardName,
+    channel: String,
+    file: String,
+    #[serde(flatten)]
+    moved: Moved,
+    /// Packets that have ended.
+    packets: u64,
+    /// Blocks that were overwritten before they were read.
+    lost_blocks: u64,
+}
+
+/// How often it is looked whether it is to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(crate) fn capture(args: &CaptureArgs, json: bool) -> anyhow::Result<Status> {
+    let (_session, card) = Session::open_card(&args.card)?;
+    let board = identify_in(&catalogue(&args.card.source.emulate)?, &card)?;
+    let xdma = board.xdma()?;
+    let info = args.channel.must_be_stream(&xdma, Direction::CardToHost, "save")?.to_string();
+    let stop = StopFlag::new()?;
+    let is_standard = args.to.as_os_str() == "-";
+    let output = if is_standard {
+        Output::standard()?
+    } else {
+        Output::create(&args.to, args.force, Interrupted::Keeps)?
+    };
+    let mut report = if is_standard { Report::beside_data(json) } else { Report::new(json) };
+    let overrun = match args.overrun {
+        OverrunArg::Wait => Overrun::Wait,
+        OverrunArg::Overwrite => Overrun::Overwrite,
+    };
+    let channel = xdma.c2h(args.channel.index)?;
+    // A card that can interrupt lets this process sleep, and others have the processor.
+    let channel = if card.vectors()? > 0 { channel.adaptive()? } else { channel };
+    let mut source = channel.capture(args.blocks, args.block, overrun)?;
+
+    let progress = Progress::new(&mut report, "capturing", args.bytes);
+    let mut sink = Sink { args, output, progress, packets: 0, first_loss: None };
+    let end = sink.run(&mut source, &stop);
+    let Sink { output, progress, packets, first_loss, .. } = sink;
+    let lost_blocks = source.lost();
+    drop(source);
+    let done = progress.end();
+    let file = output.name().to_owned();
+    // What came is kept whatever ended it.
+    output.finish()?;
+    end.with_context(|| format!("after {} bytes; they are kept in {file}", done.0))?;
+    let (moved, name) = (Moved::in_time(done), card.identity());
+    report.line(format!("captured {moved} in {packets} packets from {info} of {name} to {file}"));
+    if let Some(at) = first_loss {
+        report.complain(format!(
+            "LOST: {lost_blocks} blocks of up to {} bytes were overwritten before they were written down, the first of them \
+             behind byte {at}",
+            args.block
+        ));
+    }
+    let card = CardName::from(name);
+    report.finish(&Outcome { card, channel: info, file, moved, packets, lost_blocks })?;
+    Ok(if lost_blocks == 0 { Status::Passed } else { Status::Failed })
+}
+
+/// Where blocks go.
+struct Sink<'a> {
+    args: &'a CaptureArgs,
+    output: Output,
+    progress: Progress<'a>,
+    packets: u64,
+    /// How many bytes came before what was lost first.
+    first_loss: Option<u64>,
+}
+
+impl Sink<'_> {
+    /// Writes down blocks until it is enough.
+    fn run(&mut self, source: &mut Capture, stop: &StopFlag) -> anyhow::Result<()> {
+        let mut block = vec![0; source.block_size()];
+        let started = Instant::now();
+        let mut last = started;
+        let end = self.args.time.map(|time| started + time);
+        loop {
+            let now = Instant::now();
+            if stop.is_set() || end.is_some_and(|end| now >= end) {
+                return Ok(());
+            }
+            if self.args.until_idle.is_some_and(|idle| now.duration_since(last) >= idle) {
+                return Ok(());
+            }
+            let Some(captured) = source.read(&mut block, Some(LOOK))? else { continue };
+            last = Instant::now();
+            if self.take(&block, captured)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes down a block; whether it was the last one wanted.
+    fn take(&mut self, block: &[u8], captured: Captured) -> anyhow::Result<bool> {
+        let done = self.progress.done();
+        if captured.lost > 0 && self.first_loss.is_none() {
+            self.first_loss = Some(done);
+        }
+        let wanted = self.args.bytes.map_or(u64::MAX, |bytes| bytes - done);
+        let length = usize::try_from(wanted).unwrap_or(usize::MAX).min(captured.bytes);
+        self.output.write(&block[..length])?;
+        self.progress.advance(length as u64);
+        self.packets += u64::from(captured.ends_packet && length == captured.bytes);
+        Ok(self.args.bytes.is_some_and(|bytes| self.progress.done() >= bytes)
+            || self.args.packets.is_some_and(|packets| self.packets >= packets))
+    }
+}
