@@ -26,6 +26,13 @@ pub struct WrongWord {
 }
 
 impl Mismatch {
+    /// The same, of a range that begins `bytes` further on in a larger one.
+    #[must_use]
+    pub fn further_on(mut self, bytes: u64) -> Self {
+        self.first.iter_mut().for_each(|wrong| wrong.offset += bytes);
+        self
+    }
+
     /// Notes the words that differ in two equally long pieces, the first of which is `offset` bytes into the range.
     pub(crate) fn note(&mut self, offset: u64, expected: &[u8], actual: &[u8]) {
         let words = expected.chunks(4).zip(actual.chunks(4));

@@ -199,6 +199,23 @@ pub struct Link {
     pub width: u8,
 }
 
+impl Link {
+    /// Bytes that it carries a second each way, headers and all: its lanes' bits less their coding, 8b/10b up to 5 GT/s and
+    /// 128b/130b from 8 GT/s on. Nothing for a speed that is not known.
+    #[must_use]
+    pub const fn bytes_per_second(self) -> Option<u64> {
+        let lane = match self.speed.0 {
+            1 => 250_000_000,
+            2 => 500_000_000,
+            3 => 984_615_384,
+            4 => 1_969_230_769,
+            5 => 3_938_461_538,
+            _ => return None,
+        };
+        Some(lane * self.width as u64)
+    }
+}
+
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} x{}", self.speed, self.width)
@@ -212,7 +229,7 @@ mod tests {
     #[test]
     fn links_in_words() {
         let best = LinkCapabilities::new().with_speed(2).with_width(4).link();
-        assert_eq!(best.to_string(), "5 GT/s x4");
+        assert_eq!((best.to_string().as_str(), best.bytes_per_second()), ("5 GT/s x4", Some(2_000_000_000)));
         assert_eq!(LinkStatus::from(0x1041).link().to_string(), "2.5 GT/s x4");
         assert_eq!(Link { speed: LinkSpeed(9), width: 0 }.to_string(), "unknown speed 9 x0");
         assert!(LinkStatus::from(0x1041).link().speed < best.speed);

@@ -91,6 +91,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// What was tried on which object, and what happened.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Arguments that make no sense.
     pub(crate) fn misuse(what: &str) -> Self {
         Self { kind: "misuse".into(), what: what.into(), errno: None, remedy: None }

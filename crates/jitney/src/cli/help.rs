@@ -8,7 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 const GROUPS: &[(&str, &[&str])] = &[
     ("share", &["demo", "run", "broker", "emulate"]),
     ("see", &["list", "info", "boards", "schema"]),
-    ("check", &["test"]),
+    ("check", &["validate", "test"]),
     ("measure", &["time"]),
     ("move", &["load", "save", "capture", "play"]),
     ("poke", &["read", "write", "dump"]),

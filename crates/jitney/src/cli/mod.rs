@@ -78,6 +78,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(demo) => demo::demo(&demo, json),
         Command::Run(run) => run::run(run, json),
         Command::Broker(broker) => broker::broker(&broker, json),
+        Command::Validate(args) => check::validate::validate(&args, json),
         Command::Test(test) => check::test(&test, json),
         Command::Time(time) => measure::time(&time, json),
         Command::List(source) => list::list(&source, json),

@@ -4,6 +4,7 @@ use super::args::Source;
 use super::boards::Boards;
 use super::change::{hold, reset, route};
 use super::check::Test;
+use super::check::validate::Validate;
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::schema::Schema;
@@ -42,6 +43,8 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Own the cards for programs that are started elsewhere, until told to stop.
     Broker(broker::Broker),
+    /// All that fits a board, in one go: a table of what passed, failed or was skipped.
+    Validate(Validate),
     /// Test boards.
     #[command(subcommand)]
     Test(Test),

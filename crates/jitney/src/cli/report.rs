@@ -20,6 +20,11 @@ impl Report {
         Self { json, beside: false, bar: ProgressBar::hidden() }
     }
 
+    /// For a part of something larger that says itself what came of it: progress is shown, lines are not.
+    pub(crate) fn quiet() -> Self {
+        Self::new(true)
+    }
+
     /// Of a command whose standard output is data: its results go to standard error.
     pub(crate) fn beside_data(json: bool) -> Self {
         contract::stdout_is_data();
@@ -29,6 +34,15 @@ impl Report {
     /// Shows progress towards `total` bytes, on a terminal only.
     pub(crate) fn start(&mut self, what: &str, total: u64) {
         self.prepare(what, Some(total));
+        self.show();
+    }
+
+    /// Shows progress towards `total` steps, on a terminal only.
+    pub(crate) fn start_steps(&mut self, what: &str, total: u64) {
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len}, {eta} left");
+        self.bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_message(what.to_owned());
         self.show();
     }
 

@@ -2,9 +2,9 @@
 
 use super::boards;
 use super::change::{hold, reset, route};
-use super::check::{ddr, general};
+use super::check::{addressing, dma, general, memory, persistence, streams, validate};
 use super::contract::{Failure, SCHEMA};
-use super::measure::blkram;
+use super::measure::{self, blkram, latency, pio};
 use super::options::Options;
 use super::registers::{dump, read, write};
 use super::report::print_line;
@@ -61,10 +61,19 @@ const RESULTS: &[(&str, Printed)] = &[
     ("route", of::<route::Outcome>),
     ("run", of::<run::Outcome<'_>>),
     ("save", of::<save::Outcome>),
-    ("test ddr", of::<Vec<OnBoard<ddr::Outcome>>>),
+    ("test addressing", of::<Vec<OnBoard<addressing::Outcome>>>),
+    ("test ddr", of::<Vec<OnBoard<memory::Outcome>>>),
+    ("test dma", of::<Vec<OnBoard<dma::Outcome>>>),
     ("test general", of::<Vec<OnBoard<general::Found>>>),
+    ("test memory", of::<Vec<OnBoard<memory::Outcome>>>),
+    ("test persistence", of::<Vec<OnBoard<persistence::Outcome>>>),
+    ("test streams", of::<Vec<OnBoard<streams::Outcome>>>),
     ("time blkram", of::<Vec<OnBoard<blkram::Outcome>>>),
+    ("time dma", of::<Vec<OnBoard<measure::dma::Outcome>>>),
+    ("time latency", of::<Vec<OnBoard<latency::Outcome>>>),
+    ("time pio", of::<Vec<OnBoard<pio::Outcome>>>),
     ("unbind", of::<jitney_setup::Released>),
+    ("validate", of::<Vec<OnBoard<validate::Outcome>>>),
     ("who", of::<jitney_setup::Holders>),
     ("write", of::<write::Outcome>),
 ];

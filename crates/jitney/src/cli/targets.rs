@@ -7,7 +7,7 @@ use super::contract::{CardName, Failure};
 use super::held::held_cards;
 use super::report::{Report, print_result};
 use super::status::Status;
-use jitney_boards::{Board, Error, Memory, identify_in};
+use jitney_boards::{Board, DmaIp, Error, Memory, identify_in};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -105,6 +105,12 @@ pub(crate) fn find(
         eprintln!("jitney: passed over: {error}");
     }
     Ok(Targets { boards, card_is_gone: !gone.is_empty() })
+}
+
+/// Whether it has memory that an XDMA reaches.
+pub(crate) fn has_memory(board: &Board) -> bool {
+    let dma = board.design().dma;
+    !board.memories().is_empty() && dma.is_some_and(|dma| dma.ip == DmaIp::Xdma && !dma.has_streams())
 }
 
 /// The first memory on it that DMA reaches and that is DRAM, or may be.

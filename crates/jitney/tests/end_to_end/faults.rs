@@ -140,7 +140,10 @@ fn one_boards_failure_does_not_end_the_others() {
     assert_eq!(json[0]["card"], bad_again.address());
     assert_eq!(json[0]["error"]["kind"], "other");
     assert!(json[0]["error"]["what"].as_str().unwrap().contains("transfer failed on h2c0"), "{json}");
-    assert_eq!((&json[1]["card"], &json[1]["failures"]), (&good.address().into(), &serde_json::json!([])));
+    assert_eq!(
+        (&json[1]["card"], &json[1]["memories"][0]["failures"]),
+        (&good.address().into(), &serde_json::json!([]))
+    );
 }
 
 #[test]

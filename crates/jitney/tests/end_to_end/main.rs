@@ -20,4 +20,5 @@ mod signals;
 mod strangers;
 mod streaming;
 mod support;
+mod testing;
 mod unread_logs;

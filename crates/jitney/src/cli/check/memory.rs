@@ -1,5 +1,6 @@
-//! `jitney test ddr`: write all of a card's memory by DMA, read it back, compare every word.
+//! `jitney test memory` and `test ddr`: write all of a card's memory by DMA, read it back, compare every word.
 
+use super::verdict::Found;
 use crate::cli::args::{Dma, Selection, count};
 use crate::cli::cards::Session;
 use crate::cli::channels;
@@ -11,7 +12,7 @@ use crate::cli::status::Status;
 use crate::cli::targets::{self, dram, nothing_tested};
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use jitney_boards::Board;
+use jitney_boards::{Board, Memory};
 use jitney_memory::PageSize;
 use jitney_pattern::{Mismatch, Pattern};
 use jitney_vfio::{DmaBuffer, DmaRequest};
@@ -22,20 +23,23 @@ use std::num::NonZeroU32;
 
 const HELP: &str = "\
 Examples:
-  jitney test ddr --emulate nitefury --passes 2
-  jitney test ddr --align 4096 --buffer huge --only 10ee:7011";
+  jitney test memory --emulate nitefury --passes 2
+  jitney test memory --size 1G --align 4096 --buffer huge --only 10ee:7011
+
+Larger memory than 1 GiB is written a GiB at a time, and read when all of it is written. `test ddr` is the same for DDR and HBM \
+alone, of each board the first, with 16 passes.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-pub(crate) struct Ddr {
+pub(crate) struct MemoryArgs {
     #[command(flatten)]
     pub(crate) selection: Selection,
     /// Test this much of the memory, from its start, instead of all: 4096, 0x128000, 64K, 8M, 1G.
     #[arg(long, value_parser = size::parse_nonzero)]
     pub(crate) size: Option<u64>,
-    /// How often to write and read all of it.
-    #[arg(long, default_value = "16", value_parser = passes)]
-    pub(crate) passes: NonZeroU32,
+    /// How often to write and read all of it: 2 times if nothing is said.
+    #[arg(long, value_parser = passes)]
+    pub(crate) passes: Option<NonZeroU32>,
     /// Make descriptors of whole multiples of this many bytes.
     #[arg(long, value_name = "BYTES", value_parser = size::parse_alignment)]
     pub(crate) align: Option<u64>,
@@ -61,32 +65,94 @@ fn passes(text: &str) -> Result<NonZeroU32, String> {
     NonZeroU32::try_from(count(text)?).map_err(|_| format!("at most {} are possible", u32::MAX))
 }
 
+/// Which memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// All that DMA reaches.
+    All,
+    /// The first that is DDR or HBM, or may be.
+    Dram,
+}
+
+impl Which {
+    fn of(self, board: &Board) -> Vec<Memory> {
+        match self {
+            Self::All => board.memories().to_vec(),
+            Self::Dram => dram(board).into_iter().collect(),
+        }
+    }
+}
+
 /// How it went on one board.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Outcome {
+    memories: Vec<Tested>,
+}
+
+/// How it went with one memory.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Tested {
+    /// Its first address on the card.
+    base: u64,
     bytes: u64,
+    /// Of the first transfer.
     h2c_descriptors: Vec<u32>,
     c2h_descriptors: Vec<u32>,
     passes: u32,
-    failures: Vec<String>,
-    host_to_card: Summary,
-    card_to_host: Summary,
+    pub(crate) failures: Vec<String>,
+    pub(crate) host_to_card: Summary,
+    pub(crate) card_to_host: Summary,
 }
 
-pub(crate) fn ddr(args: &Ddr, json: bool) -> anyhow::Result<Status> {
+pub(crate) fn memory(args: &MemoryArgs, which: Which, json: bool) -> anyhow::Result<Status> {
     let mut report = Report::new(json);
     let session = Session::open(&args.selection)?;
-    let targets = targets::find(&session, &args.selection, &report, |board| dram(board).is_some())?;
+    let targets = targets::find(&session, &args.selection, &report, |board| {
+        targets::has_memory(board) && !which.of(board).is_empty()
+    })?;
     if targets.boards.is_empty() {
-        return nothing_tested("board with DDR memory and DMA", json);
+        return match which {
+            Which::All => nothing_tested("board with memory that DMA reaches", json),
+            Which::Dram => nothing_tested("board with DDR memory and DMA", json),
+        };
     }
-    let outcomes = targets.each(&mut report, |board, report| test(board, args, report));
+    let outcomes = targets.each(&mut report, |board, report| {
+        let memories = which.of(board).into_iter().map(|memory| test(board, memory, which, args, report));
+        Ok(Outcome { memories: memories.collect::<anyhow::Result<_>>()? })
+    });
     report.finish(&outcomes)?;
-    let failed = outcomes.iter().any(|one| one.failed(|outcome| !outcome.failures.is_empty()));
-    Ok(targets.status(failed))
+    let failed = |one: &targets::OnBoard<Outcome>| {
+        one.failed(|outcome| outcome.memories.iter().any(|tested| !tested.failures.is_empty()))
+    };
+    Ok(targets.status(outcomes.iter().any(failed)))
 }
 
-/// A board's memory, a channel each way, and a buffer for each.
+/// As one check of several: once, and no more of each memory than `most`.
+pub(crate) fn check(board: &Board, most: u64, dma: Dma) -> anyhow::Result<Found> {
+    let mut said = Vec::new();
+    for memory in board.memories() {
+        let args = MemoryArgs {
+            selection: Selection::default(),
+            size: Some(memory.size.min(most)),
+            passes: NonZeroU32::new(1),
+            align: None,
+            descriptors_of: None,
+            buffer: Pages::Normal,
+            dma,
+        };
+        let tested = test(board, *memory, Which::All, &args, &mut Report::quiet())?;
+        if !tested.failures.is_empty() {
+            return Ok(Found::Bad(tested.failures.join("; ")));
+        }
+        said.push(format!("{} of {} at {:#x}", human(tested.bytes), human(memory.size), memory.base));
+    }
+    Ok(Found::Good(format!("{} written, read and compared", said.join(" and "))))
+}
+
+/// What is moved at a time: more memory than this is not asked of the host.
+const PIECE: u64 = 1 << 30;
+
+/// A memory, a channel each way, and a buffer for each.
 struct Bench {
     base: u64,
     size: u64,
@@ -96,25 +162,33 @@ struct Bench {
     received: DmaBuffer,
 }
 
-fn test(board: &Board, args: &Ddr, report: &mut Report) -> anyhow::Result<Outcome> {
+fn test(
+    board: &Board,
+    memory: Memory,
+    which: Which,
+    args: &MemoryArgs,
+    report: &mut Report,
+) -> anyhow::Result<Tested> {
     let card = board.card().identity().to_string();
-    let mut bench = Bench::new(board, args)?;
+    let bench = Bench::new(board, memory, args)?;
     report.line(format!("Testing {} with {} of memory at {card}", board.name(), human(bench.size)));
-    let h2c_descriptors = lengths(bench.h2c.plan(&bench.sent, 0..bench.size, bench.base)?);
-    let c2h_descriptors = lengths(bench.c2h.plan(&bench.received, 0..bench.size, bench.base)?);
+    let first = 0..bench.size.min(PIECE);
+    let h2c_descriptors = lengths(bench.h2c.plan(&bench.sent, first.clone(), bench.base)?);
+    let c2h_descriptors = lengths(bench.c2h.plan(&bench.received, first.clone(), bench.base)?);
     report.line(sizes("h2c", &h2c_descriptors));
     report.line(sizes("c2h", &c2h_descriptors));
 
-    let (mut to_card, mut from_card) = (Rates::of(bench.size), Rates::of(bench.size));
+    let (mut to_card, mut from_card) = (Rates::of(first.end), Rates::of(first.end));
     let mut pattern = Pattern::starting_at(0);
     let mut failures = Vec::new();
-    // Filled, written, read and compared.
-    report.start(board.name(), bench.size.saturating_mul(4 * u64::from(args.passes.get())));
-    for pass in 1..=args.passes.get() {
+    let passes = args.passes.map_or(if which == Which::Dram { 16 } else { 2 }, NonZeroU32::get);
+    // Written and read.
+    report.start(board.name(), bench.size.saturating_mul(2 * u64::from(passes)));
+    for pass in 1..=passes {
         match bench.pass(&mut pattern, &mut to_card, &mut from_card, report)? {
-            None => report.line(format!("pass {pass} of {}: test pattern matches", args.passes)),
+            None => report.line(format!("pass {pass} of {passes}: test pattern matches")),
             Some(mismatch) => {
-                let failure = format!("pass {pass} of {}: {mismatch}", args.passes);
+                let failure = format!("pass {pass} of {passes}: {mismatch}");
                 report.line(&failure);
                 failures.push(failure);
             }
@@ -123,20 +197,12 @@ fn test(board: &Board, args: &Ddr, report: &mut Report) -> anyhow::Result<Outcom
     let (host_to_card, card_to_host) = (to_card.summary(), from_card.summary());
     report.line(host_to_card.describe("host to card"));
     report.line(card_to_host.describe("card to host"));
-    Ok(Outcome {
-        bytes: bench.size,
-        h2c_descriptors,
-        c2h_descriptors,
-        passes: args.passes.get(),
-        failures,
-        host_to_card,
-        card_to_host,
-    })
+    let (base, bytes) = (bench.base, bench.size);
+    Ok(Tested { base, bytes, h2c_descriptors, c2h_descriptors, passes, failures, host_to_card, card_to_host })
 }
 
 impl Bench {
-    fn new(board: &Board, args: &Ddr) -> anyhow::Result<Self> {
-        let Some(memory) = dram(board) else { bail!("{} has no DDR memory that DMA reaches", board.name()) };
+    fn new(board: &Board, memory: Memory, args: &MemoryArgs) -> anyhow::Result<Self> {
         let size = args.size.unwrap_or(memory.size);
         if size > memory.size {
             bail!("{} has {:#x} bytes of memory, fewer than --size {size:#x}", board.name(), memory.size);
@@ -154,7 +220,7 @@ impl Bench {
             Pages::Huge => PageSize::Huge2M,
         };
         let top = h2c.limits().top().min(c2h.limits().top());
-        let request = DmaRequest::new(size).of(pages).aligned(align).below(top);
+        let request = DmaRequest::new(size.min(PIECE)).of(pages).aligned(align).below(top);
         let card = board.card();
         let (sent, received) = (card.dma_buffer(request)?, card.dma_buffer(request)?);
         Ok(Self { base: memory.base, size, h2c, c2h, sent, received })
@@ -162,23 +228,38 @@ impl Bench {
 
     /// Fills, writes, reads back and compares all of the memory once; the pattern goes on from the last pass.
     fn pass(
-        &mut self,
+        &self,
         pattern: &mut Pattern,
         to_card: &mut Rates,
         from_card: &mut Rates,
         report: &Report,
     ) -> anyhow::Result<Option<Mismatch>> {
-        let all = 0..self.size;
         let mut expected = pattern.clone();
-        pattern.fill(self.sent.view(), 0, self.size)?;
-        report.advance(self.size);
-        to_card.add(self.h2c.write_range(&self.sent, all.clone(), self.base)?.duration);
-        report.advance(self.size);
-        from_card.add(self.c2h.read_range(&self.received, all, self.base)?.duration);
-        report.advance(self.size);
-        let mismatch = expected.compare(self.received.view(), 0, self.size)?;
-        report.advance(self.size);
-        Ok(mismatch)
+        for (start, length) in self.pieces() {
+            pattern.fill(self.sent.view(), 0, length)?;
+            let written = self.h2c.write_range(&self.sent, 0..length, self.base + start)?;
+            if length == PIECE.min(self.size) {
+                to_card.add(written.duration);
+            }
+            report.advance(length);
+        }
+        for (start, length) in self.pieces() {
+            let read = self.c2h.read_range(&self.received, 0..length, self.base + start)?;
+            if length == PIECE.min(self.size) {
+                from_card.add(read.duration);
+            }
+            report.advance(length);
+            if let Some(mismatch) = expected.compare(self.received.view(), 0, length)? {
+                return Ok(Some(mismatch.further_on(start)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where each piece begins, and its length.
+    fn pieces(&self) -> impl Iterator<Item = (u64, u64)> + use<> {
+        let size = self.size;
+        (0..size.div_ceil(PIECE)).map(move |piece| (piece * PIECE, PIECE.min(size - piece * PIECE)))
     }
 }
 
