@@ -8,7 +8,7 @@ use crate::dma::{Bypass, Dma, DmaIp, Interface, Stream};
 use crate::file::File;
 use crate::ids::IdPattern;
 use crate::memory::{Memory, MemoryKind};
-use crate::peripheral::{Kind, Peripheral, Pins};
+use crate::peripheral::{Flash, Kind, Peripheral, Pins};
 use crate::place::KeyPath;
 use proptest::prelude::*;
 use std::fs;
@@ -83,6 +83,22 @@ fn wrong_sense_is_named_with_line_and_key() {
         (at("kind = \"stream-switch\", bar = 0, offset = 0x1000"), 8, "say how many"),
         (at("kind = \"xadc\", bar = 0, offset = 0x1000, slaves = 1"), 8, "only a sysmon"),
         (at("kind = \"sysmon\", bar = 0, offset = 0x1000, slaves = 2"), 8, "3 dies need 0x1800 bytes"),
+        (
+            at("kind = \"xadc\", bar = 0, offset = 0x1000, flash = \"s25fl256s\""),
+            8,
+            "flash: only a quad-spi has a flash",
+        ),
+        (
+            at("kind = \"quad-spi\", bar = 0, offset = 0x1000, flash = \"w25q80\""),
+            8,
+            "unknown variant `w25q80`",
+        ),
+        ("fpga = [\"xc7a200t\"]".into(), 6, "fpga[0]: \"xc7a200t\" is no part"),
+        (
+            "variants = [\n{ revisions = [1], fpga = [\"XC7A200T-FBG484\"] }]".into(),
+            7,
+            "variants[0].fpga[0]: \"XC7A200T-FBG484\" is no part",
+        ),
         ("dma = { ip = \"xdma\", bar = 6 }".into(), 6, "design[0].dma.bar: there is no BAR 6"),
         ("dma = { ip = \"xdma\", bar = 0, h2c = 5 }".into(), 6, "4 channels"),
         (
@@ -284,13 +300,16 @@ fn peripheral() -> impl Strategy<Value = Peripheral> {
     let kind = prop::sample::select(vec![Kind::AxiGpio, Kind::StreamSwitch, Kind::Cms, Kind::Other]);
     let numbers = (any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>());
     let pins = prop::sample::select(vec![Pins::Inputs, Pins::Outputs, Pins::Both]);
-    let held = (any::<Vec<u32>>(), prop::collection::vec(pins, 0..3), any::<u32>(), any::<Option<String>>());
+    let flash = prop::option::of(prop::sample::select(Flash::ALL.to_vec()));
+    let held =
+        (any::<Vec<u32>>(), prop::collection::vec(pins, 0..3), any::<u32>(), any::<Option<String>>(), flash);
     (kind, address(), prop_oneof![Just(0x1000), address()], numbers, held, any::<Option<String>>()).prop_map(
         |(kind, offset, size, (bar, from_revision, ports, slaves), held, note)| Peripheral {
             name: held.3,
             words: held.0,
             pins: held.1,
             sequencer_from_version: held.2,
+            flash: held.4,
             kind,
             bar,
             offset,
@@ -329,15 +348,9 @@ fn dma() -> impl Strategy<Value = Dma> {
 
 fn variant() -> impl Strategy<Value = Variant> {
     let conditions = (any::<Option<String>>(), any::<Vec<u8>>(), any::<Option<u8>>(), any::<Option<u8>>());
-    let names = (any::<Option<String>>(), any::<Option<String>>());
-    (conditions, names, memory()).prop_map(|((word, revisions, h2c, c2h), (name, board), memory)| Variant {
-        name,
-        word,
-        revisions,
-        h2c,
-        c2h,
-        board,
-        memory,
+    let names = (any::<Option<String>>(), any::<Option<String>>(), any::<Vec<String>>());
+    (conditions, names, memory()).prop_map(|((word, revisions, h2c, c2h), (name, board, fpga), memory)| {
+        Variant { name, fpga, word, revisions, h2c, c2h, board, memory }
     })
 }
 
@@ -347,7 +360,13 @@ fn bar_shape() -> impl Strategy<Value = BarShape> {
 }
 
 fn design() -> impl Strategy<Value = Design> {
-    let names = (any::<String>(), any::<Vec<String>>(), any::<String>(), any::<Option<String>>());
+    let names = (
+        any::<String>(),
+        any::<Vec<String>>(),
+        any::<String>(),
+        any::<Option<String>>(),
+        any::<Vec<String>>(),
+    );
     let found_by = (
         prop::collection::vec(ids(), 0..3),
         prop::option::of(ids()),
@@ -371,7 +390,7 @@ fn design() -> impl Strategy<Value = Design> {
         prop::option::of((prop::option::of(0.0..100.0), any::<Option<u8>>())),
     );
     (names, found_by, function, parts).prop_map(|(names, found_by, function, parts)| {
-        let (name, aliases, board, note) = names;
+        let (name, aliases, board, note, fpga) = names;
         let (pci, subsystem, revisions, usual_device, word) = found_by;
         let (dma, memory, variants, peripherals, link) = parts;
         let (usual_revision, class, serial, interrupts, bars) = function;
@@ -386,6 +405,7 @@ fn design() -> impl Strategy<Value = Design> {
             name,
             aliases,
             board,
+            fpga,
             pci,
             subsystem,
             revisions,

@@ -21,6 +21,9 @@ pub struct Design {
     pub aliases: Vec<String>,
     /// The board that it is for.
     pub board: String,
+    /// The FPGA that it is built for, as `XC7A200T`; several where boards of that name have one of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fpga: Vec<String>,
     /// Vendor and device ids that it is found by; one of them must match.
     pub pci: Vec<IdPattern>,
     /// Subsystem ids that it is found by; without them any will do.
@@ -102,6 +105,12 @@ impl Design {
     #[must_use]
     pub fn has_xdma(&self) -> bool {
         self.dma.is_some_and(|dma| dma.ip == DmaIp::Xdma)
+    }
+
+    /// The FPGAs that a card of `variant` may have; none if that is not known.
+    #[must_use]
+    pub fn fpga_of<'a>(&'a self, variant: Option<&'a Variant>) -> &'a [String] {
+        variant.map(|variant| &variant.fpga).filter(|fpga| !fpga.is_empty()).unwrap_or(&self.fpga)
     }
 
     /// The memories of a card of `variant`.
@@ -222,6 +231,9 @@ pub struct Variant {
     /// The board, if it is not the design's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub board: Option<String>,
+    /// The FPGA, if it is not the design's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fpga: Vec<String>,
     /// The memories, if they are not the design's.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_many")]
     pub memory: Vec<Memory>,

@@ -35,6 +35,9 @@ pub struct Peripheral {
     /// What the pins of an AXI GPIO's channels are built as; both ways if nothing is said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pins: Vec<Pins>,
+    /// The flash on the bus of a quad-spi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flash: Option<Flash>,
     /// The version of the board ([`IdWord::version_offset`](crate::IdWord::version_offset)) from which on an XADC
     /// runs its sequencer. Before that it converts the temperature alone.
     #[serde(default, skip_serializing_if = "is_zero_32")]
@@ -79,6 +82,52 @@ pub enum Pins {
     Outputs,
     /// Each is what software makes it.
     Both,
+}
+
+/// A serial NOR flash that holds the configuration of an FPGA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Flash {
+    /// Spansion S25FL256S with sectors of 64 KiB: 32 MiB.
+    S25fl256s,
+    /// Micron N25Q256A: 32 MiB.
+    N25q256a,
+    /// Micron MT25QU256: 32 MiB.
+    Mt25qu256,
+    /// Micron MT25QU01G, two dies: 128 MiB.
+    Mt25qu01g,
+    /// Macronix MX25L12835F: 16 MiB.
+    Mx25l12835f,
+}
+
+impl Flash {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::S25fl256s, Self::N25q256a, Self::Mt25qu256, Self::Mt25qu01g, Self::Mx25l12835f];
+
+    /// How many bytes it holds.
+    #[must_use]
+    pub const fn size(self) -> u32 {
+        match self {
+            Self::S25fl256s | Self::N25q256a | Self::Mt25qu256 => 32 << 20,
+            Self::Mt25qu01g => 128 << 20,
+            Self::Mx25l12835f => 16 << 20,
+        }
+    }
+}
+
+/// Writes the part as in a boards file: `s25fl256s`.
+impl fmt::Display for Flash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::S25fl256s => "s25fl256s",
+            Self::N25q256a => "n25q256a",
+            Self::Mt25qu256 => "mt25qu256",
+            Self::Mt25qu01g => "mt25qu01g",
+            Self::Mx25l12835f => "mx25l12835f",
+        })
+    }
 }
 
 /// What a peripheral is.

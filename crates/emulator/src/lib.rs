@@ -34,6 +34,7 @@ mod limited;
 mod nearest;
 mod no_host;
 mod server;
+pub mod spi;
 pub mod stream;
 pub mod xdma;
 

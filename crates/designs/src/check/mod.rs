@@ -49,6 +49,7 @@ fn check_identity(design: &Design, at: &KeyPath) -> Check {
     let key = |name: &'static str| move || at.clone().key(name);
     check_names(design, at)?;
     ensure(!design.board.trim().is_empty(), key("board"), || "a board has a name".into())?;
+    check_fpga(&design.fpga, &at.clone().key("fpga"))?;
     ensure(!design.pci.is_empty(), key("pci"), || "name one pair of ids at least, as \"10ee:7011\"".into())?;
     if let Some(device) = design.usual_device {
         let possible = design.pci.iter().any(|ids| ids.device.is_none_or(|own| own == device));
@@ -67,6 +68,21 @@ fn check_identity(design: &Design, at: &KeyPath) -> Check {
     ensure(interrupts.is_empty() || design.has_xdma(), key("interrupts"), || {
         "only an XDMA interrupts; the design has none".into()
     })
+}
+
+/// Parts without package and speed: that is what the ids in bitstreams tell.
+fn check_fpga(parts: &[String], at: &KeyPath) -> Check {
+    for (index, part) in parts.iter().enumerate() {
+        let is_part = part.len() <= LONGEST_NAME
+            && part.starts_with("XC")
+            && part.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        ensure(
+            is_part,
+            || at.clone().index(index),
+            || format!("{part:?} is no part like \"XC7A200T\": without package and speed, in capitals"),
+        )?;
+    }
+    Ok(())
 }
 
 fn check_names(design: &Design, at: &KeyPath) -> Check {

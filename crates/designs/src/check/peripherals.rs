@@ -73,6 +73,9 @@ fn check_details(peripheral: &Peripheral, place: &KeyPath) -> Check {
         "only an axi-gpio has pins".into()
     })?;
     ensure(peripheral.pins.len() <= 2, key("pins"), || "an axi-gpio has two channels at most".into())?;
+    ensure(peripheral.flash.is_none() || kind == Kind::QuadSpi, key("flash"), || {
+        "only a quad-spi has a flash on its bus".into()
+    })?;
     ensure(
         peripheral.sequencer_from_version == 0 || kind == Kind::Xadc,
         key("sequencer_from_version"),

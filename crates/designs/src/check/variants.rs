@@ -33,6 +33,7 @@ pub(super) fn check(design: &Design, at: &KeyPath) -> Check {
         ensure(possible, key("revisions"), || "one of them is none of the design's revisions".into())?;
         let named = variant.board.as_ref().is_none_or(|board| !board.trim().is_empty());
         ensure(named, key("board"), || "a board has a name".into())?;
+        super::check_fpga(&variant.fpga, &place.clone().key("fpga"))?;
         let again = design.variants[..index].iter().any(|other| {
             let same = (&other.word, &other.revisions) == (&variant.word, &variant.revisions);
             same && (other.h2c, other.c2h) == (variant.h2c, variant.c2h)

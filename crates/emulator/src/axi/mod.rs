@@ -20,7 +20,7 @@ pub use gpio::{Gpio, GpioChannel};
 pub use lite::RegisterTarget;
 pub use memory::CardMemory;
 pub use plain::PlainRegisters;
-pub use quad_spi::QuadSpi;
+pub use quad_spi::{BYTE_TIME, QuadSpi};
 pub use sysmon::Sysmon;
 pub use target::{AxiError, AxiTarget, BURST, MemorySpan, NoAnswer};
 pub use xadc::{Image, Xadc};

@@ -5,7 +5,7 @@ use super::board::{Board, Replaced};
 use super::card::Card;
 use super::own::Target;
 use super::streams::Streams;
-use super::{BoardError, info, models};
+use super::{BoardError, BoardOptions, info, models};
 use crate::axi::{
     AddressMap, AxiTarget, CardMemory, DdrStatus, LiteMaster, NoAnswer, Peripheral, PlainRegisters,
     RegisterTarget,
@@ -61,7 +61,8 @@ impl Assembly {
         }
         for (index, bar) in (0..).zip(bars) {
             let Some(bar) = bar else { continue };
-            let models = Models { design, card, replaced, ddr: &ddr, streams: streams.as_ref() };
+            let options = board.options();
+            let models = Models { design, card, replaced, options, ddr: &ddr, streams: streams.as_ref() };
             assembly.put(index, models.bar(index, bar)?);
         }
         Ok(assembly)
@@ -189,6 +190,7 @@ struct Models<'a> {
     design: &'a Design,
     card: &'a Card,
     replaced: &'a Replaced,
+    options: &'a BoardOptions,
     /// The memory controller.
     ddr: &'a Arc<DdrStatus>,
     streams: Option<&'a Streams>,
@@ -242,7 +244,7 @@ impl Models<'_> {
             Kind::DdrStatus => return Ok(Some(Arc::clone(self.ddr) as Arc<dyn Peripheral>)),
             _ => {}
         }
-        Ok(Some(models::model(peripheral, self.card, self.design.id_word)?))
+        Ok(Some(models::model(peripheral, self.card, self.design.id_word, self.options)?))
     }
 }
 

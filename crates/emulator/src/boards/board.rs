@@ -170,6 +170,7 @@ impl Board {
         let card = self.card()?;
         let replaced = self.replaced()?;
         self.check_own(&card)?;
+        self.check_flash(&card, &replaced)?;
         for line in super::info::approximations(&self.design, &card, &replaced) {
             tracing::warn!("{}: {line}", self.design.name);
         }
@@ -236,6 +237,21 @@ impl Board {
         match sinks.chain(sources).find(|(_, channel, count)| !streams || channel >= count) {
             Some((direction, channel, _)) => Err(part(format!("{direction} stream {channel}"))),
             None => Ok(()),
+        }
+    }
+
+    /// Complains of a file for a flash unless there is one flash.
+    fn check_flash(&self, card: &Card, replaced: &Replaced) -> Result<(), BoardError> {
+        let Some(file) = &self.options.flash else { return Ok(()) };
+        let present = super::info::present(&self.design, card);
+        let flashes = present.filter(|(index, own)| own.flash.is_some() && replaced.model(*index).is_none());
+        match flashes.count() {
+            1 => Ok(()),
+            count => {
+                let there =
+                    if count == 0 { "there is no flash that is modelled" } else { "there are several" };
+                Err(self.refuse("the flash file", file.display().to_string(), there.into()))
+            }
         }
     }
 

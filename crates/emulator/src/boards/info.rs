@@ -98,6 +98,10 @@ fn place_in_bar(peripheral: &Peripheral) -> String {
     let note = peripheral.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
     match peripheral.kind {
         Kind::Ram => format!("RAM of {} at {:#x}{note}", size(peripheral.size), peripheral.offset),
+        Kind::QuadSpi => {
+            let flash = peripheral.flash.map(|flash| format!(" with {flash}, {}", size(flash.size().into())));
+            format!("{} {:#x}{}{note}", label(peripheral), peripheral.offset, flash.unwrap_or_default())
+        }
         _ => format!("{} {:#x}{note}", label(peripheral), peripheral.offset),
     }
 }

@@ -1,7 +1,9 @@
 //! Which model stands for a peripheral of a design.
 
 use super::card::Card;
+use super::{BoardError, BoardOptions};
 use crate::axi::{Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc};
+use crate::spi::nor::NorFlash;
 use crate::stream::Switch;
 use jitney_designs::{IdWord, Kind, Peripheral, Pins};
 use std::sync::Arc;
@@ -32,7 +34,8 @@ pub(super) fn model(
     peripheral: &Peripheral,
     card: &Card,
     id_word: Option<IdWord>,
-) -> Result<Arc<dyn Model>, jitney_memory::Error> {
+    options: &BoardOptions,
+) -> Result<Arc<dyn Model>, BoardError> {
     let words = &peripheral.words;
     Ok(match peripheral.kind {
         Kind::AxiGpio => Arc::new(gpio(peripheral, card, id_word)),
@@ -41,7 +44,7 @@ pub(super) fn model(
             Arc::new(Xadc::new(if rebuilt { Image::Sequenced } else { Image::Factory }))
         }
         Kind::Sysmon => Arc::new(Sysmon::new(peripheral.slaves)),
-        Kind::QuadSpi => Arc::new(QuadSpi::default()),
+        Kind::QuadSpi => Arc::new(quad_spi(peripheral, options)?),
         Kind::UserAccess => {
             let time = words.first().copied().unwrap_or(NO_TIME);
             Arc::new(Gpio::new("user-access", GpioChannel::inputs(time), None))
@@ -62,6 +65,15 @@ pub(super) fn model(
             });
             Arc::new(constants.fold(plain, |plain, (offset, value)| plain.with_constant(offset, value)))
         }
+    })
+}
+
+/// With the flash that the design says, or nothing on its bus.
+fn quad_spi(peripheral: &Peripheral, options: &BoardOptions) -> Result<QuadSpi, BoardError> {
+    Ok(match (peripheral.flash, &options.flash) {
+        (Some(part), Some(file)) => QuadSpi::with_flash(NorFlash::in_file(part, file)?),
+        (Some(part), None) => QuadSpi::with_flash(NorFlash::new(part)),
+        (None, _) => QuadSpi::default(),
     })
 }
 

@@ -28,6 +28,8 @@ pub struct BoardOptions {
     pub strict_adjacency: bool,
     /// User interrupts that come by themselves, of those that the design has.
     pub user_interrupts: Vec<PeriodicInterrupt>,
+    /// The file that keeps the bytes of its flash; without it they go with the board.
+    pub flash: Option<PathBuf>,
     /// Faults to produce.
     pub faults: Vec<Fault>,
 }
@@ -104,6 +106,9 @@ pub enum BoardError {
     /// The card's memory could not be made.
     #[error("cannot make the memory of an emulated board: {0}")]
     Memory(#[from] jitney_memory::Error),
+    /// The file of its flash cannot be used.
+    #[error(transparent)]
+    Flash(#[from] crate::spi::nor::FlashFileError),
     /// The core could not be made.
     #[error(transparent)]
     Xdma(#[from] crate::xdma::XdmaError),

@@ -366,3 +366,23 @@ fn untouched_memory_costs_nothing() {
     assert!(resident().saturating_sub(before) < 64 << 20);
     drop(boards);
 }
+
+#[test]
+fn a_flash_file_is_for_a_board_with_one_flash() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("flash");
+    let options = || BoardOptions { flash: Some(file.clone()), ..Default::default() };
+    let first = board("TOSING_160T_dma_ddr3", options()).unwrap();
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 16 << 20);
+    let second = board("TOSING_160T_dma_stream_crc64", options()).unwrap_err().to_string();
+    assert!(second.contains("another board's"), "{second}");
+    drop(first);
+    let wrong = board("nitefury", options()).unwrap_err().to_string();
+    assert!(wrong.contains("has 16777216 bytes") && wrong.contains("s25fl256s"), "{wrong}");
+    for name in ["tef1001-dma-blkram", "i2c_probe"] {
+        let none = board(name, options()).unwrap_err().to_string();
+        assert!(none.contains("no flash that is modelled"), "{none}");
+    }
+    let info = named("U200_dma_ddr4").unwrap().info().unwrap();
+    assert!(info.contains("quad-spi 0x6000 with mt25qu01g, 128 MiB"), "{info}");
+}

@@ -59,6 +59,10 @@ pub(crate) struct Emulate {
     /// A user interrupt that comes again and again, as 0@100ms for the first one ten times a second; can be repeated.
     #[arg(long, value_name = "N@PERIOD")]
     pub(crate) user_interrupt: Vec<PeriodicInterrupt>,
+    /// Keep the bytes of its configuration flash in this file, which is made, erased, if it is not there. Without it they go
+    /// with the board.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) flash: Option<PathBuf>,
     /// Something that goes wrong; can be repeated.
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Vec<Fault>,
@@ -115,6 +119,7 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         link: args.link,
         strict_adjacency: args.strict_adjacency,
         user_interrupts: args.user_interrupt.clone(),
+        flash: args.flash.clone(),
         faults: args.fault.clone(),
     };
     // Before anything else is opened that could get its number.
