@@ -4,6 +4,7 @@ use crate::axi_gpio::AxiGpio;
 use crate::ddr_status::DdrStatus;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
+use crate::quad_spi::QuadSpi;
 use crate::stream_switch::StreamSwitch;
 use crate::sysmon::Sysmon;
 use crate::user_access::UserAccess;
@@ -22,6 +23,7 @@ pub struct Board {
     pub(crate) name: String,
     pub(crate) version: Option<u32>,
     pub(crate) memories: Vec<Memory>,
+    pub(crate) fpga: Vec<String>,
 }
 
 impl Board {
@@ -106,6 +108,21 @@ impl Board {
     pub fn stream_switch(&self) -> Result<StreamSwitch> {
         let frame = self.peripheral(Kind::StreamSwitch, 0)?;
         Ok(StreamSwitch::new(frame, Arc::clone(&self.card)))
+    }
+
+    /// The bus that its configuration flash is on.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn quad_spi(&self) -> Result<QuadSpi> {
+        let frame = self.peripheral(Kind::QuadSpi, 0)?;
+        Ok(QuadSpi::new(frame, Arc::clone(&self.card)))
+    }
+
+    /// The FPGAs that it may have; none if the catalogue does not say.
+    #[must_use]
+    pub fn fpga(&self) -> &[String] {
+        &self.fpga
     }
 
     /// The time of its build.

@@ -1,5 +1,6 @@
 //! What went wrong with a board or its catalogue, where, and what to do about it.
 
+use crate::flash::FlashError;
 use jitney_designs::Kind;
 use jitney_vfio::Identity;
 
@@ -105,7 +106,24 @@ pub enum Error {
         size: u64,
     },
 
+    /// The flash, or the bus that it is on.
+    #[error(transparent)]
+    Flash(Box<FlashError>),
+
     /// A boards file cannot be used.
     #[error(transparent)]
     Catalogue(#[from] jitney_designs::Error),
+}
+
+impl From<FlashError> for Error {
+    fn from(error: FlashError) -> Self {
+        Self::Flash(Box::new(error))
+    }
+}
+
+impl Error {
+    /// Whether the core of a bus has stopped for it.
+    pub(crate) fn is_of_the_bus(&self) -> bool {
+        matches!(self, Self::Flash(error) if matches!(**error, FlashError::Command { .. } | FlashError::Core { .. }))
+    }
 }

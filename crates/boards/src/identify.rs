@@ -61,6 +61,7 @@ pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board>
             name: design.board_of(variant).to_owned(),
             version: version_offset.map(|(bar, at)| register(card, bar, at)).transpose()?,
             memories: design.memory_of(variant).to_vec(),
+            fpga: design.fpga_of(variant).to_vec(),
             design: Arc::clone(design),
         });
     }

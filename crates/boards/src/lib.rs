@@ -27,8 +27,8 @@
 //!
 //! # What it is not for
 //! It knows nothing of processes, and takes any [`Card`](jitney_vfio::Card): the owner's, a broker client's or a fake
-//! one. It takes no leases for the registers of peripherals. Flash, I2C, Ethernet and QDMA are in the catalogue and
-//! have no driver here.
+//! one. It takes no leases for the registers of peripherals, but for the stream switch and the Quad SPI. I2C, Ethernet
+//! and QDMA are in the catalogue and have no driver here.
 
 #![forbid(unsafe_code)]
 
@@ -36,8 +36,10 @@ pub mod axi_gpio;
 mod board;
 pub mod ddr_status;
 mod error;
+pub mod flash;
 mod frame;
 mod identify;
+mod quad_spi;
 mod sensor;
 mod stream_switch;
 pub mod sysmon;
@@ -48,6 +50,7 @@ pub use axi_gpio::AxiGpio;
 pub use board::{Board, Summary};
 pub use ddr_status::{DdrState, DdrStatus};
 pub use error::{Error, Result};
+pub use flash::{Flash, FlashError, FlashPart};
 pub use frame::Frame;
 pub use identify::{identify, identify_in, ids, probe};
 pub use jitney_designs::{
@@ -55,6 +58,7 @@ pub use jitney_designs::{
     MemoryKind, Peripheral, Variant,
 };
 pub use jitney_registers::RegisterSpace;
+pub use quad_spi::{LeasedSpi, QuadSpi};
 pub use sensor::Tracked;
 pub use stream_switch::{LeasedSwitch, StreamSwitch};
 pub use sysmon::Sysmon;
