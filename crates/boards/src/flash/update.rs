@@ -7,6 +7,8 @@ use std::ops::Range;
 
 /// What an erased byte reads.
 const ERASED: u8 = 0xff;
+/// What is read before the next look whether to go on.
+const PIECE: usize = 4096;
 
 /// An image that is to be in a flash, from an offset on.
 ///
@@ -161,15 +163,9 @@ impl<'a> Update<'a> {
         let mut outcome = Outcome { sectors: self.image.len().div_ceil(size) as u64, ..Outcome::default() };
         let mut sectors = self.image.chunks(size).enumerate();
         let Some((_, first)) = sectors.next() else { return Ok(Some(outcome)) };
-        if !go_on(Progress { doing: Doing::Comparing, bytes: 0 }) {
-            return Ok(None);
-        }
-        let mut is_first = self.sector(0, first)?;
+        let Some(mut is_first) = self.sector(0, first, go_on)? else { return Ok(None) };
         for (index, wanted) in sectors {
-            if !go_on(Progress { doing: Doing::Comparing, bytes: 0 }) {
-                return Ok(None);
-            }
-            let sector = self.sector(index, wanted)?;
+            let Some(sector) = self.sector(index, wanted, go_on)? else { return Ok(None) };
             if sector.is_right() {
                 outcome.equal += 1;
             } else {
@@ -199,21 +195,33 @@ impl<'a> Update<'a> {
         Ok(Some(outcome))
     }
 
-    /// Sector `index` of the image as it is and as it is to be: behind the image's end, as it is.
-    fn sector(&self, index: usize, wanted: &[u8]) -> Result<Sector> {
-        let size = self.flash.part().sector;
-        let start = self.offset + index as u64 * size;
-        let mut now = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
-        self.flash.read(start, &mut now)?;
-        let mut after = now.clone();
-        after[..wanted.len()].copy_from_slice(wanted);
-        Ok(Sector { start, now, after })
+    /// What the image has in its sector `index`, and what is there; nothing if it was told to stop.
+    fn sector(
+        &self,
+        index: usize,
+        wanted: &'a [u8],
+        go_on: &mut dyn FnMut(Progress) -> bool,
+    ) -> Result<Option<Sector<'a>>> {
+        let start = self.offset + index as u64 * self.flash.part().sector;
+        let mut now = vec![0; wanted.len()];
+        for (piece, at) in now.chunks_mut(PIECE).zip((start..).step_by(PIECE)) {
+            if !go_on(Progress { doing: Doing::Comparing, bytes: 0 }) {
+                return Ok(None);
+            }
+            self.flash.read(at, piece)?;
+        }
+        Ok(Some(Sector { start, now, wanted }))
+    }
+
+    /// Where the sector that begins at `start` is.
+    fn range(&self, start: u64) -> Range<u64> {
+        start..start + self.flash.part().sector
     }
 
     /// Erases the first sector, so that nothing starts from what is about to change; says whether that was needed.
-    fn open_first(&mut self, first: &mut Sector) -> Result<bool> {
+    fn open_first(&mut self, first: &mut Sector<'_>) -> Result<bool> {
         let blank = first.now.iter().all(|byte| *byte == ERASED);
-        let range = first.range();
+        let range = self.range(first.start);
         if !blank {
             self.state.open = Some(range.clone());
             self.flash.erase(first.start)?;
@@ -227,44 +235,57 @@ impl<'a> Update<'a> {
     /// Makes a sector what it is to be; not if it was told to stop.
     fn change(
         &mut self,
-        sector: &Sector,
+        sector: &Sector<'_>,
         outcome: &mut Outcome,
         go_on: &mut dyn FnMut(Progress) -> bool,
     ) -> Result<bool> {
+        let range = self.range(sector.start);
         let mut now = sector.now.clone();
+        let mut after = sector.wanted.to_vec();
         if sector.needs_erase() {
+            // What lies behind the image's end stays.
+            let mut behind =
+                vec![0; usize::try_from(self.flash.part().sector).unwrap_or(usize::MAX) - after.len()];
+            self.flash.read(sector.start + after.len() as u64, &mut behind)?;
+            if behind.iter().any(|byte| *byte != ERASED) {
+                after.extend(behind);
+            }
             if !go_on(Progress { doing: Doing::Erasing, bytes: 0 }) {
                 return Ok(false);
             }
-            self.state.open = Some(sector.range());
+            self.state.open = Some(range.clone());
             self.flash.erase(sector.start)?;
             outcome.erased += 1;
-            now.fill(ERASED);
+            now = vec![ERASED; after.len()];
         }
         let page = usize::try_from(self.flash.part().page).unwrap_or(256);
-        let pages = (0..sector.after.len()).step_by(page).map(|at| (at, &sector.after[at..at + page]));
-        let changed = pages.filter(|(at, page)| now[*at..*at + page.len()] != **page);
+        let pages: Vec<(usize, &[u8])> = (0..).step_by(page).zip(after.chunks(page)).collect();
+        let changed = pages.into_iter().filter(|(at, page)| now[*at..*at + page.len()] != **page);
         // Backwards: what an FPGA looks for comes last.
         let changed = changed.rev().map(|(at, page)| (sector.start + at as u64, page));
         let open = &mut self.state.open;
         let programmed = self.flash.program(changed, |_| {
             let go_on = go_on(Progress { doing: Doing::Programming, bytes: 0 });
             if go_on {
-                *open = Some(sector.range());
+                *open = Some(range.clone());
             }
             go_on
         })?;
         if !programmed {
             return Ok(false);
         }
-        // It is soon done, and leaves nothing that was not read back.
-        let _ = go_on(Progress { doing: Doing::Verifying, bytes: 0 });
-        let mut read = vec![0; sector.after.len()];
-        self.flash.read(sector.start, &mut read)?;
-        if let Some(at) = (0..read.len()).find(|at| read[*at] != sector.after[*at]) {
-            let (address, at_byte) = (sector.start + at as u64, (sector.after[at], read[at]));
-            let (written, read) = at_byte;
-            return Err(FlashError::Differs { at: self.flash.at(), address, written, read }.into());
+        // What is wrong in it leaves it open, what is not read back does so, too.
+        for (piece, at) in after.chunks(PIECE).zip((sector.start..).step_by(PIECE)) {
+            if !go_on(Progress { doing: Doing::Verifying, bytes: 0 }) {
+                return Ok(false);
+            }
+            let mut read = vec![0; piece.len()];
+            self.flash.read(at, &mut read)?;
+            let differs = piece.iter().zip(&read).zip(at..).find(|((written, read), _)| written != read);
+            if let Some(((written, read), address)) = differs {
+                let (at, written, read) = (self.flash.at(), *written, *read);
+                return Err(FlashError::Differs { at, address, written, read }.into());
+            }
         }
         outcome.written += 1;
         self.state.open = None;
@@ -272,26 +293,22 @@ impl<'a> Update<'a> {
     }
 }
 
-/// A sector: what is in it, and what is to be.
+/// What the image has in a sector, and what is there.
 #[derive(Debug)]
-struct Sector {
+struct Sector<'a> {
     start: u64,
     now: Vec<u8>,
-    after: Vec<u8>,
+    wanted: &'a [u8],
 }
 
-impl Sector {
-    fn range(&self) -> Range<u64> {
-        self.start..self.start + self.now.len() as u64
-    }
-
+impl Sector<'_> {
     fn is_right(&self) -> bool {
-        self.now == self.after
+        self.now == self.wanted
     }
 
     /// Programming only clears bits.
     fn needs_erase(&self) -> bool {
-        self.now.iter().zip(&self.after).any(|(now, after)| after & !now != 0)
+        self.now.iter().zip(self.wanted).any(|(now, wanted)| wanted & !now != 0)
     }
 }
 
@@ -307,7 +324,7 @@ pub fn compare(
 ) -> Result<Option<Difference>> {
     flash.check(offset, image.len() as u64)?;
     let mut found: Option<Difference> = None;
-    for (piece, start) in image.chunks(4096).zip((offset..).step_by(4096)) {
+    for (piece, start) in image.chunks(PIECE).zip((offset..).step_by(PIECE)) {
         let mut read = vec![0; piece.len()];
         flash.read(start, &mut read)?;
         for ((read, expected), address) in read.iter().zip(piece).zip(start..) {

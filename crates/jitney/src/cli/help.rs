@@ -12,6 +12,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("measure", &["time"]),
     ("move", &["load", "save", "capture", "play"]),
     ("poke", &["read", "write", "dump"]),
+    ("flash", &["flash", "bitstream"]),
     ("change", &["hold", "reset", "route"]),
     ("set up", &["doctor", "who", "bind", "unbind"]),
 ];

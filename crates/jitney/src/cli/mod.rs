@@ -11,6 +11,7 @@ mod check;
 mod contract;
 mod emulated;
 mod errno;
+mod flash;
 mod held;
 mod help;
 mod log;
@@ -93,6 +94,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Read(read) => read::read(&read, json),
         Command::Write(write) => write::write(&write, json),
         Command::Dump(dump) => dump::dump(&dump, json),
+        Command::Flash(args) => flash::flash(&args, json),
+        Command::Bitstream(args) => flash::bitstream::bitstream(&args, json),
         Command::Schema(schema) => schema::schema(&schema),
         Command::Boards { command } => boards::boards(command.as_ref(), json),
         Command::Emulate(emulate) => emulate::emulate(&emulate, json),

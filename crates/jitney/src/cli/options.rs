@@ -5,6 +5,7 @@ use super::boards::Boards;
 use super::change::{hold, reset, route};
 use super::check::Test;
 use super::check::validate::Validate;
+use super::flash::{Flash, bitstream};
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::schema::Schema;
@@ -75,6 +76,11 @@ pub(crate) enum Command {
     Reset(reset::Reset),
     /// Which stream goes where on a card, and change it.
     Route(route::Route),
+    /// Read, compare and write a board's configuration flash.
+    #[command(subcommand)]
+    Flash(Flash),
+    /// What a bitstream is, and a .bit file as a .bin.
+    Bitstream(bitstream::Bitstream),
     /// The designs of boards that are known, built in and from boards files.
     Boards {
         #[command(subcommand)]

@@ -84,7 +84,10 @@ impl fmt::Display for Moved {
         } else {
             write!(f, "{bytes} bytes")?;
         }
-        write!(f, " in {seconds:.2} s ({mb_per_s:.1} MB/s)")
+        match mb_per_s {
+            slow if slow < 1.0 => write!(f, " in {seconds:.2} s ({:.1} kB/s)", slow * 1e3),
+            fast => write!(f, " in {seconds:.2} s ({fast:.1} MB/s)"),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::boards;
 use super::change::{hold, reset, route};
 use super::check::{addressing, dma, general, memory, persistence, streams, validate};
 use super::contract::{Failure, SCHEMA};
+use super::flash;
 use super::measure::{self, blkram, latency, pio};
 use super::options::Options;
 use super::registers::{dump, read, write};
@@ -43,6 +44,7 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> schemars::Schema {
 /// The result of each command, if it comes to one.
 const RESULTS: &[(&str, Printed)] = &[
     ("bind", of::<jitney_setup::Bound>),
+    ("bitstream", of::<flash::bitstream::Outcome>),
     ("boards", of::<Vec<boards::Row<'_>>>),
     ("boards check", of::<Vec<boards::Checked>>),
     ("boards list", of::<Vec<boards::Row<'_>>>),
@@ -52,6 +54,10 @@ const RESULTS: &[(&str, Printed)] = &[
     ("demo", of::<run::Outcome<'_>>),
     ("doctor", of::<jitney_setup::Report>),
     ("dump", of::<dump::Outcome>),
+    ("flash info", of::<flash::info::Outcome>),
+    ("flash read", of::<flash::read::Outcome>),
+    ("flash verify", of::<flash::verify::Outcome>),
+    ("flash write", of::<flash::write::Outcome>),
     ("info", of::<Value>),
     ("list", of::<Vec<list::Row>>),
     ("load", of::<load::Outcome>),

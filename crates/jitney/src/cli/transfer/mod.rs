@@ -5,7 +5,7 @@ mod in_flight;
 mod input;
 pub(crate) mod load;
 mod memory_range;
-mod output;
+pub(crate) mod output;
 pub(crate) mod play;
 pub(crate) mod save;
 mod stream_channel;

@@ -1,0 +1,82 @@
+//! A file that is written to a flash, or compared with one.
+
+use crate::cli::errno::FileError;
+use crate::cli::status::Misuse;
+use anyhow::{Context, bail};
+use jitney_bitstream::{Bitstream, Order, is_for};
+use jitney_boards::Board;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// No flash on such a bus has more, and no FPGA a bitstream as long.
+const LARGEST: u64 = 512 << 20;
+
+/// The bytes of a file, and what they are.
+#[derive(Debug)]
+pub(super) struct Image {
+    pub(super) name: String,
+    file: Vec<u8>,
+    pub(super) bitstream: Bitstream,
+}
+
+impl Image {
+    /// The file at `path`: a .bit with a header, or anything else as it is.
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        let name = path.display().to_string();
+        let failed = |error| FileError::new(&name, error);
+        let file = File::open(path).map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_dir() {
+            bail!("{name}: EISDIR (Is a directory)");
+        }
+        let mut bytes = Vec::new();
+        file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > LARGEST {
+            bail!("{name} has more than {LARGEST:#x} bytes, which no configuration flash has");
+        }
+        if bytes.is_empty() {
+            bail!("{name} is empty");
+        }
+        let bitstream = Bitstream::read(&bytes).with_context(|| name.clone())?;
+        if bitstream.data.is_empty() {
+            bail!("{name} has a header, and nothing behind it");
+        }
+        Ok(Self { name, file: bytes, bitstream })
+    }
+
+    /// What goes to the flash: all of the file but the header of a .bit.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.file[self.bitstream.data.clone()]
+    }
+
+    /// Why it is not for the FPGA of `board`, or for none.
+    pub(super) fn must_be_for(&self, board: &Board) -> Result<(), Misuse> {
+        let scan = &self.bitstream.scan;
+        let name = &self.name;
+        let refuse =
+            |why: String| Err(Misuse(format!("{name} {why}; nothing was written (--force writes it)")));
+        if scan.sync.is_none() {
+            return refuse("is no bitstream: it has no sync word (AA995566h)".into());
+        }
+        if let Some(order) = scan.order.filter(|order| *order != Order::Straight) {
+            return refuse(format!("has {order}: no FPGA takes it so from a flash"));
+        }
+        let fault = if scan.encrypted { None } else { super::found::fault(scan, false) };
+        if let Some(fault) = fault {
+            return refuse(format!("is no whole bitstream: {fault}"));
+        }
+        let fpga = board.fpga();
+        if fpga.is_empty() {
+            return Ok(());
+        }
+        let there = format!("{} has {}", board.name(), fpga.join(" or "));
+        if let Some(part) = scan.part().filter(|part| !fpga.iter().any(|own| own == part)) {
+            return refuse(format!("is for {part} by its IDCODE, but {there}"));
+        }
+        let named = self.bitstream.header.as_ref().map(|header| header.part.as_str());
+        if let Some(named) = named.filter(|named| !fpga.iter().any(|own| is_for(named, own))) {
+            return refuse(format!("is for {named} by its header, but {there}"));
+        }
+        Ok(())
+    }
+}
