@@ -32,12 +32,14 @@
 
 #![forbid(unsafe_code)]
 
+mod alarms;
 pub mod axi_gpio;
 mod board;
 pub mod ddr_status;
 mod error;
 mod frame;
 mod identify;
+mod monitor;
 mod sensor;
 mod stream_switch;
 pub mod sysmon;
@@ -55,7 +57,8 @@ pub use jitney_designs::{
     MemoryKind, Peripheral, Variant,
 };
 pub use jitney_registers::RegisterSpace;
-pub use sensor::Tracked;
+pub use monitor::Monitor;
+pub use sensor::{Quantity, Reading, Tracked};
 pub use stream_switch::{LeasedSwitch, StreamSwitch};
 pub use sysmon::Sysmon;
 pub use user_access::UserAccess;

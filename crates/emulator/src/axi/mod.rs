@@ -4,6 +4,7 @@
 //! several targets on one bus. A peripheral of one's own is a [`Peripheral`], which [`RegisterTarget`] puts there.
 
 mod address_map;
+mod alarms;
 mod ddr;
 mod gpio;
 mod lite;

@@ -5,7 +5,7 @@ use super::boards::Boards;
 use super::check::Test;
 use super::measure::Time;
 use super::registers::{dump, read, write};
-use super::see::info;
+use super::see::{info, sensors};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, run};
 use super::transfer::{load, save};
@@ -50,6 +50,8 @@ pub(crate) enum Command {
     List(Source),
     /// A card's BARs, IP, channels, peripherals and memory.
     Info(info::Info),
+    /// Temperatures, voltages, currents and power of boards, with their extremes and alarms.
+    Sensors(sensors::Sensors),
     /// Write a file to a card's memory by DMA.
     Load(load::Load),
     /// Read a card's memory into a file by DMA.

@@ -15,6 +15,7 @@ mod moving;
 mod programs;
 mod registers;
 mod rude_clients;
+mod sensors;
 mod sharing;
 mod signals;
 mod strangers;
