@@ -1,6 +1,7 @@
 //! A board: a card and the design that is on it.
 
 use crate::axi_gpio::AxiGpio;
+use crate::cms::Cms;
 use crate::ddr_status::DdrStatus;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
@@ -89,6 +90,15 @@ impl Board {
     /// As [`xadc`](Self::xadc).
     pub fn sysmon(&self) -> Result<Sysmon> {
         self.peripheral(Kind::Sysmon, 0).map(Sysmon::new)
+    }
+
+    /// Its Alveo card management.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn cms(&self) -> Result<Cms> {
+        let frame = self.peripheral(Kind::Cms, 0)?;
+        Ok(Cms::new(frame, Arc::clone(&self.card)))
     }
 
     /// Its AXI GPIO number `index`, from 0 in the order of the catalogue.

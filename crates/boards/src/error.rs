@@ -94,6 +94,19 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// The firmware of the card management refused a message.
+    #[error("the cms of {card} refuses message {opcode:#04x} with error {code:#x}: {what}")]
+    CardManagement {
+        /// The card's address.
+        card: String,
+        /// The message.
+        opcode: u8,
+        /// The error as the firmware says it.
+        code: u32,
+        /// The error in words.
+        what: &'static str,
+    },
+
     /// A register access outside of a peripheral's frame.
     #[error("offset {offset:#x} is outside of the {kind}, which has {size:#x} bytes of registers")]
     OutsideFrame {

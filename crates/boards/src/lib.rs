@@ -35,6 +35,7 @@
 mod alarms;
 pub mod axi_gpio;
 mod board;
+pub mod cms;
 pub mod ddr_status;
 mod error;
 mod frame;
@@ -48,6 +49,7 @@ pub mod xadc;
 
 pub use axi_gpio::AxiGpio;
 pub use board::{Board, Summary};
+pub use cms::Cms;
 pub use ddr_status::DdrStatus;
 pub use error::{Error, Result};
 pub use frame::Frame;

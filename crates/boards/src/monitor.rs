@@ -1,13 +1,15 @@
 //! Everything on a board that measures, whatever it is.
 
 use crate::board::Board;
+use crate::cms::Cms;
 use crate::error::Result;
 use crate::sensor::Reading;
 use crate::sysmon::Sysmon;
 use crate::xadc::Xadc;
 use jitney_designs::Kind;
+use std::sync::Arc;
 
-/// Something on a board that measures: an XADC, the SYSMON of one die.
+/// Something on a board that measures: an XADC, the SYSMON of one die, the Alveo card management.
 #[derive(Debug, Clone)]
 pub struct Monitor {
     name: String,
@@ -18,6 +20,7 @@ pub struct Monitor {
 enum Source {
     Xadc(Xadc),
     Sysmon(Sysmon, u8),
+    Cms(Cms),
 }
 
 impl Monitor {
@@ -27,22 +30,27 @@ impl Monitor {
         &self.name
     }
 
-    /// What all its sensors say. Nothing is written, and nothing that is read changes by it, so it needs no lease and can be
-    /// done while others use the board.
+    /// What all its sensors say. Nothing that is read changes by it, so it needs no lease and can be done while others use
+    /// the board. One thing is written: the firmware of a card management that is in reset is [started](Cms::start).
     ///
     /// # Errors
-    /// [`ErrorKind::LinkDown`](jitney_vfio::ErrorKind::LinkDown) if a register reads as all-ones.
+    /// [`ErrorKind::LinkDown`](jitney_vfio::ErrorKind::LinkDown) if a register reads as all-ones, and what [`Cms::start`]
+    /// answers.
     pub fn readings(&self) -> Result<Vec<Reading>> {
         match &self.source {
             Source::Xadc(xadc) => Ok(xadc.readings()?.list()),
             Source::Sysmon(sysmon, die) => Ok(sysmon.die(*die)?.list()),
+            Source::Cms(cms) => {
+                cms.start()?;
+                cms.readings()
+            }
         }
     }
 }
 
 /// Whether a peripheral of this kind measures something.
 const fn measures(kind: Kind) -> bool {
-    matches!(kind, Kind::Xadc | Kind::Sysmon)
+    matches!(kind, Kind::Xadc | Kind::Sysmon | Kind::Cms)
 }
 
 impl Board {
@@ -75,6 +83,10 @@ impl Board {
                         name: if dies > 1 { format!("{name} die {die}") } else { name.clone() },
                         source: Source::Sysmon(sysmon.clone(), die),
                     }));
+                }
+                Kind::Cms => {
+                    let cms = Cms::new(frame, Arc::clone(self.card()));
+                    monitors.push(Monitor { name, source: Source::Cms(cms) });
                 }
                 _ => {}
             }

@@ -133,15 +133,9 @@ impl Kind {
             | Self::UserAccess
             | Self::DdrStatus
             | Self::Dna
-            | Self::StreamSwitch => true,
-            Self::Iic
-            | Self::Cmac
-            | Self::Mrmac
-            | Self::Cms
-            | Self::Drp
-            | Self::Uart
-            | Self::Ram
-            | Self::Other => false,
+            | Self::StreamSwitch
+            | Self::Cms => true,
+            Self::Iic | Self::Cmac | Self::Mrmac | Self::Drp | Self::Uart | Self::Ram | Self::Other => false,
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod address_map;
 mod alarms;
+mod cms;
 mod ddr;
 mod gpio;
 mod lite;
@@ -16,6 +17,7 @@ mod target;
 mod xadc;
 
 pub use address_map::{AddressMap, MapError};
+pub use cms::Cms;
 pub use ddr::DdrStatus;
 pub use gpio::{Gpio, GpioChannel};
 pub use lite::RegisterTarget;

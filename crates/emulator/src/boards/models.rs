@@ -1,7 +1,8 @@
 //! Which model stands for a peripheral of a design.
 
 use super::card::Card;
-use crate::axi::{Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc};
+use crate::axi::{Cms, Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc};
+use crate::fault::Faults;
 use crate::stream::Switch;
 use jitney_designs::{IdWord, Kind, Peripheral, Pins};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(super) const fn has_model(kind: Kind) -> bool {
             | Kind::DdrStatus
             | Kind::Dna
             | Kind::StreamSwitch
+            | Kind::Cms
             | Kind::Ram
     )
 }
@@ -32,6 +34,7 @@ pub(super) fn model(
     peripheral: &Peripheral,
     card: &Card,
     id_word: Option<IdWord>,
+    faults: &Arc<Faults>,
 ) -> Result<Arc<dyn Model>, jitney_memory::Error> {
     let words = &peripheral.words;
     Ok(match peripheral.kind {
@@ -41,6 +44,7 @@ pub(super) fn model(
             Arc::new(Xadc::new(if rebuilt { Image::Sequenced } else { Image::Factory }))
         }
         Kind::Sysmon => Arc::new(Sysmon::new(peripheral.slaves)),
+        Kind::Cms => Arc::new(Cms::new(Arc::clone(faults))),
         Kind::QuadSpi => Arc::new(QuadSpi::default()),
         Kind::UserAccess => {
             let time = words.first().copied().unwrap_or(NO_TIME);

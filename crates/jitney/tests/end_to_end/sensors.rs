@@ -80,6 +80,28 @@ fn a_board_that_is_gone_does_not_hide_the_others() {
 }
 
 #[test]
+fn an_alveo_card_shows_what_its_firmware_measures() {
+    let ground = Ground::new();
+    let board = ground.board("U200_dma_ddr4 --memory 64M");
+    let broker = ground.broker(&[&board]);
+    let run = |line: &str| ground.run(&format!("{line} {}", broker.option()));
+    // As long as somebody has the card it is not reset, and its firmware runs.
+    let bus = jitney::Bus::options().broker(&broker.socket).open().unwrap();
+    let address = bus.cards()[0].address.clone();
+    let card = bus.card(&address).unwrap();
+    let json = run("sensors --json").exits(0).json();
+    let volts = sensor(&json[0], "cms", "12V_PEX");
+    assert_eq!((&volts["unit"], &volts["min"]), (&json!("V"), &Value::Null));
+    assert!(volts["average"].as_f64().unwrap() > 10.0, "{volts}");
+    assert!(sensor(&json[0], "sysmon die 2", "temperature")["now"].as_f64().unwrap() > 20.0);
+    let watts = run("sensors --only power").exits(0);
+    assert!(watts.out.contains("12V_PEX_POWER") && !watts.out.contains("VCCINT"), "{watts}");
+    // Who has the card management does not keep others from reading it.
+    let _lease = card.lease(jitney::vfio::LeaseRequest::exclusive("cms".parse().unwrap())).unwrap();
+    run("sensors --only speed").exits(0).says("FAN_SPEED");
+}
+
+#[test]
 fn watching_prints_a_line_each_time_and_ends_when_told() {
     let ground = Ground::new();
     let mut process = ground.start("sensors --emulate nitefury --watch --every 0.05 --json");
