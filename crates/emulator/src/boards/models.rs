@@ -1,8 +1,11 @@
 //! Which model stands for a peripheral of a design.
 
 use super::card::Card;
-use crate::axi::{Cms, Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc};
+use crate::axi::{
+    Cms, Gpio, GpioChannel, Iic, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
+};
 use crate::fault::Faults;
+use crate::i2c::Bus;
 use crate::stream::Switch;
 use jitney_designs::{IdWord, Kind, Peripheral, Pins};
 use std::sync::Arc;
@@ -25,6 +28,7 @@ pub(super) const fn has_model(kind: Kind) -> bool {
             | Kind::Dna
             | Kind::StreamSwitch
             | Kind::Cms
+            | Kind::Iic
             | Kind::Ram
     )
 }
@@ -45,6 +49,7 @@ pub(super) fn model(
         }
         Kind::Sysmon => Arc::new(Sysmon::new(peripheral.slaves)),
         Kind::Cms => Arc::new(Cms::new(Arc::clone(faults))),
+        Kind::Iic => Arc::new(Iic::new(Bus::of(&peripheral.i2c), Arc::clone(faults))),
         Kind::QuadSpi => Arc::new(QuadSpi::default()),
         Kind::UserAccess => {
             let time = words.first().copied().unwrap_or(NO_TIME);

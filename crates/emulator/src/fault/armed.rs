@@ -70,7 +70,6 @@ impl Faults {
         self.count(|fault| fault.kind.event() == Event::Message).is_some()
     }
 
-    #[expect(dead_code, reason = "the I2C core's model, which comes next, asks it")]
     /// Counts a START on an I2C bus; says what goes wrong with the transfer.
     pub(crate) fn at_i2c_start(&self) -> Option<FaultKind> {
         self.count(|fault| fault.kind.event() == Event::I2c)

@@ -30,7 +30,7 @@ use std::str::FromStr;
 /// | `lost-interrupt` | an interrupt that should be signalled is not; those after it are | interrupts |
 /// | `cms-hang` | the firmware of the card management hangs: its mailbox stays busy and its sensors stand still, until a reset | messages |
 /// | `i2c-nak` | no device acknowledges its address | transfers of I2C, counted by their START |
-/// | `i2c-stretch` | a device holds the clock low for a second | transfers of I2C |
+/// | `i2c-stretch` | a device holds the clock low for a tenth of a second | transfers of I2C |
 /// | `i2c-hang` | a device holds the data low: the bus stays busy. For good, but a soft reset of the core frees it | transfers of I2C |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
