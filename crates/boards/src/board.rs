@@ -5,6 +5,7 @@ use crate::cms::Cms;
 use crate::ddr_status::DdrStatus;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
+use crate::iic::Iic;
 use crate::stream_switch::StreamSwitch;
 use crate::sysmon::Sysmon;
 use crate::user_access::UserAccess;
@@ -99,6 +100,15 @@ impl Board {
     pub fn cms(&self) -> Result<Cms> {
         let frame = self.peripheral(Kind::Cms, 0)?;
         Ok(Cms::new(frame, Arc::clone(&self.card)))
+    }
+
+    /// Its I2C master number `index`, from 0 in the order of the catalogue.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn iic(&self, index: usize) -> Result<Iic> {
+        let frame = self.peripheral(Kind::Iic, index)?;
+        Ok(Iic::new(frame, Arc::clone(&self.card), index))
     }
 
     /// Its AXI GPIO number `index`, from 0 in the order of the catalogue.

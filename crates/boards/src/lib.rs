@@ -27,8 +27,8 @@
 //!
 //! # What it is not for
 //! It knows nothing of processes, and takes any [`Card`](jitney_vfio::Card): the owner's, a broker client's or a fake
-//! one. It takes no leases for the registers of peripherals. Flash, I2C, Ethernet and QDMA are in the catalogue and
-//! have no driver here.
+//! one. It takes leases only where two programs would disturb each other: messages to a card management, an I2C bus, the routes
+//! of a switch. Flash, Ethernet and QDMA are in the catalogue and have no driver here.
 
 #![forbid(unsafe_code)]
 
@@ -40,8 +40,11 @@ pub mod ddr_status;
 mod error;
 mod frame;
 mod identify;
+pub mod iic;
 mod monitor;
+pub mod pmbus;
 mod sensor;
+pub mod spd;
 mod stream_switch;
 pub mod sysmon;
 pub mod user_access;
@@ -54,6 +57,7 @@ pub use ddr_status::DdrStatus;
 pub use error::{Error, Result};
 pub use frame::Frame;
 pub use identify::{identify, identify_in, ids, probe};
+pub use iic::Iic;
 pub use jitney_designs::{
     self as designs, Catalogue, Design, Dma, DmaIp, IdPattern, IdWord, Interface, Kind, Link, Memory,
     MemoryKind, Peripheral, Variant,

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
 
 mod cms;
+mod i2c;
 mod rig;
 mod streams;
 
