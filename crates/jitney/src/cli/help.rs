@@ -11,7 +11,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("check", &["test"]),
     ("measure", &["time"]),
     ("move", &["load", "save"]),
-    ("poke", &["read", "write", "dump"]),
+    ("poke", &["read", "write", "dump", "i2c"]),
     ("set up", &["doctor", "who", "bind", "unbind"]),
 ];
 

@@ -11,6 +11,7 @@ mod emulated;
 mod errno;
 mod held;
 mod help;
+mod i2c;
 mod log;
 mod measure;
 mod nearest;
@@ -81,6 +82,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Read(read) => read::read(&read, json),
         Command::Write(write) => write::write(&write, json),
         Command::Dump(dump) => dump::dump(&dump, json),
+        Command::I2c(command) => i2c::i2c(&command, json),
         Command::Boards { command } => boards::boards(command.as_ref(), json),
         Command::Emulate(emulate) => emulate::emulate(&emulate, json),
         Command::Doctor(doctor) => setup::doctor(&doctor, json),

@@ -3,6 +3,7 @@
 use super::args::Source;
 use super::boards::Boards;
 use super::check::Test;
+use super::i2c::I2c;
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::see::{info, sensors};
@@ -62,6 +63,9 @@ pub(crate) enum Command {
     Write(write::Write),
     /// Print the registers of a BAR, or of one thing in it, with their names.
     Dump(dump::Dump),
+    /// The devices on a board's I2C buses: which there are, and what they say.
+    #[command(subcommand)]
+    I2c(I2c),
     /// The designs of boards that are known, built in and from boards files.
     Boards {
         #[command(subcommand)]

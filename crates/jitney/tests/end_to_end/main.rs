@@ -10,6 +10,7 @@ mod commands;
 mod dead_boards;
 mod every_design;
 mod faults;
+mod i2c;
 mod kills;
 mod moving;
 mod programs;
