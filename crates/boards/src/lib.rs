@@ -41,6 +41,7 @@ mod error;
 mod frame;
 mod identify;
 pub mod iic;
+mod led;
 mod monitor;
 pub mod pmbus;
 mod sensor;
@@ -63,6 +64,7 @@ pub use jitney_designs::{
     MemoryKind, Peripheral, Variant,
 };
 pub use jitney_registers::RegisterSpace;
+pub use led::{LeasedLed, Led};
 pub use monitor::Monitor;
 pub use sensor::{Quantity, Reading, Tracked};
 pub use stream_switch::{LeasedSwitch, StreamSwitch};

@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// Every command that is shown, by what it is for.
 const GROUPS: &[(&str, &[&str])] = &[
     ("share", &["demo", "run", "broker", "emulate"]),
-    ("see", &["list", "info", "sensors", "boards"]),
+    ("see", &["list", "info", "sensors", "blink", "boards"]),
     ("check", &["test"]),
     ("measure", &["time"]),
     ("move", &["load", "save"]),

@@ -33,7 +33,7 @@ use clap::FromArgMatches;
 use log::Log;
 use options::{Command, Options};
 use registers::{dump, read, write};
-use see::{info, list, sensors};
+use see::{blink, info, list, sensors};
 use share::{broker, demo, emulate, run};
 use status::{Misuse, Status};
 use std::io::IsTerminal;
@@ -77,6 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::List(source) => list::list(&source, json),
         Command::Info(info) => info::info(&info, json),
         Command::Sensors(sensors) => sensors::sensors(&sensors, json),
+        Command::Blink(blink) => blink::blink(&blink, json),
         Command::Load(load) => load::load(&load, json),
         Command::Save(save) => save::save(&save, json),
         Command::Read(read) => read::read(&read, json),

@@ -6,7 +6,7 @@ use super::check::Test;
 use super::i2c::I2c;
 use super::measure::Time;
 use super::registers::{dump, read, write};
-use super::see::{info, sensors};
+use super::see::{blink, info, sensors};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, run};
 use super::transfer::{load, save};
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Info(info::Info),
     /// Temperatures, voltages, currents and power of boards, with their extremes and alarms.
     Sensors(sensors::Sensors),
+    /// Let an LED of a board blink, to see which of them it is.
+    Blink(blink::Blink),
     /// Write a file to a card's memory by DMA.
     Load(load::Load),
     /// Read a card's memory into a file by DMA.

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 mod bad_input;
+mod blink;
 mod commands;
 mod dead_boards;
 mod every_design;
