@@ -3,6 +3,7 @@
 use crate::axi_gpio::AxiGpio;
 use crate::cms::Cms;
 use crate::ddr_status::DdrStatus;
+use crate::dna::Dna;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::iic::Iic;
@@ -134,6 +135,14 @@ impl Board {
     /// As [`xadc`](Self::xadc).
     pub fn user_access(&self) -> Result<UserAccess> {
         self.peripheral(Kind::UserAccess, 0).map(UserAccess::new)
+    }
+
+    /// Its FPGA's unique number; of several, that of number `index`, from 0 in the order of the catalogue.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn dna(&self, index: usize) -> Result<Dna> {
+        self.peripheral(Kind::Dna, index).map(Dna::new)
     }
 
     /// The state of its DDR controller.

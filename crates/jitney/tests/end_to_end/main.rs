@@ -12,6 +12,7 @@ mod dead_boards;
 mod every_design;
 mod faults;
 mod i2c;
+mod info;
 mod kills;
 mod moving;
 mod programs;
