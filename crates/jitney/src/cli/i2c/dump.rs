@@ -153,7 +153,7 @@ impl Device {
     fn ask(&mut self, open: &OpenBus, kind: I2cKind) -> anyhow::Result<()> {
         match kind {
             I2cKind::SpdDdr3 => {
-                let spd = Spd::decode(&read_all(open, self.address, Some(&[0]), 256)?)?;
+                let spd = Spd::decode(&read_all(open, self.address, Some(&[0]), 256, |_| ())?)?;
                 self.lines.extend(spd_lines(&spd));
                 self.module = Some(Module::of(spd));
             }
@@ -165,7 +165,7 @@ impl Device {
             }
             I2cKind::Eeprom24c02 | I2cKind::Eeprom24c32 => {
                 let first: &[u8] = if kind == I2cKind::Eeprom24c32 { &[0, 0] } else { &[0] };
-                let bytes = read_all(open, self.address, Some(first), 256)?;
+                let bytes = read_all(open, self.address, Some(first), 256, |_| ())?;
                 self.lines.extend(hex(0, &bytes).lines().map(|line| format!("      {line}")));
                 self.bytes = Some(bytes);
             }

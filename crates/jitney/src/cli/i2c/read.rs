@@ -2,6 +2,7 @@
 
 use super::place::Place;
 use super::{OneBus, OpenBus};
+use crate::cli::progress::Progress;
 use crate::cli::report::Report;
 use crate::cli::status::Status;
 use clap::Args;
@@ -48,7 +49,7 @@ struct Bytes {
 }
 
 pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
-    let report = Report::new(json);
+    let mut report = Report::new(json);
     let open = OpenBus::of(&args.bus)?;
     let Place { address, register } = args.place;
     let is_large = open.known(address).is_some_and(|own| own.device == I2cKind::Eeprom24c32);
@@ -59,7 +60,9 @@ pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
         if wide { vec![high, low] } else { vec![low] }
     });
     let count = usize::try_from(args.count)?;
-    let bytes = read_all(&open, address, written.as_deref(), count)?;
+    let mut progress = Progress::new(&mut report, "reading", Some(args.count.into()));
+    let bytes = read_all(&open, address, written.as_deref(), count, |bytes| progress.advance(bytes))?;
+    progress.end();
     if bytes.len() == 1 {
         report.line(format!("{:#04x}", bytes[0]));
     } else {
@@ -69,12 +72,13 @@ pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
     Ok(Status::Passed)
 }
 
-/// `count` bytes, in as many transfers as that takes.
+/// `count` bytes, in as many transfers as that takes, each of which is `told`.
 pub(super) fn read_all(
     open: &OpenBus,
     address: u8,
     written: Option<&[u8]>,
     count: usize,
+    mut told: impl FnMut(u64),
 ) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(count);
     while bytes.len() < count {
@@ -84,6 +88,7 @@ pub(super) fn read_all(
             Some(written) if first => open.bus.write_read(address, written, part)?,
             _ => open.bus.read(address, part)?,
         });
+        told(u64::try_from(part)?);
     }
     Ok(bytes)
 }
