@@ -1,9 +1,12 @@
 //! A board: a card and the design that is on it.
 
 use crate::axi_gpio::AxiGpio;
+use crate::cms::Cms;
 use crate::ddr_status::DdrStatus;
+use crate::dna::Dna;
 use crate::error::{Error, Result};
 use crate::frame::Frame;
+use crate::iic::Iic;
 use crate::quad_spi::QuadSpi;
 use crate::stream_switch::StreamSwitch;
 use crate::sysmon::Sysmon;
@@ -93,6 +96,24 @@ impl Board {
         self.peripheral(Kind::Sysmon, 0).map(Sysmon::new)
     }
 
+    /// Its Alveo card management.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn cms(&self) -> Result<Cms> {
+        let frame = self.peripheral(Kind::Cms, 0)?;
+        Ok(Cms::new(frame, Arc::clone(&self.card)))
+    }
+
+    /// Its I2C master number `index`, from 0 in the order of the catalogue.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn iic(&self, index: usize) -> Result<Iic> {
+        let frame = self.peripheral(Kind::Iic, index)?;
+        Ok(Iic::new(frame, Arc::clone(&self.card), index))
+    }
+
     /// Its AXI GPIO number `index`, from 0 in the order of the catalogue.
     ///
     /// # Errors
@@ -131,6 +152,14 @@ impl Board {
     /// As [`xadc`](Self::xadc).
     pub fn user_access(&self) -> Result<UserAccess> {
         self.peripheral(Kind::UserAccess, 0).map(UserAccess::new)
+    }
+
+    /// Its FPGA's unique number; of several, that of number `index`, from 0 in the order of the catalogue.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn dna(&self, index: usize) -> Result<Dna> {
+        self.peripheral(Kind::Dna, index).map(Dna::new)
     }
 
     /// The state of its DDR controller.

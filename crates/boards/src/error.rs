@@ -95,6 +95,33 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// The firmware of the card management refused a message.
+    #[error("the cms of {card} refuses message {opcode:#04x} with error {code:#x}: {what}")]
+    CardManagement {
+        /// The card's address.
+        card: String,
+        /// The message.
+        opcode: u8,
+        /// The error as the firmware says it.
+        code: u32,
+        /// The error in words.
+        what: &'static str,
+    },
+
+    /// A device on an I2C bus did not acknowledge.
+    #[error(
+        "no device at {address:#04x} of {bus} acknowledges{}: it is not there, is busy, or takes no more",
+        if *sent == 0 { String::new() } else { format!(" (of what goes to it, {sent} words were given to the core)") }
+    )]
+    NotAcknowledged {
+        /// The bus.
+        bus: String,
+        /// The device's address, 7 bits.
+        address: u8,
+        /// How many words behind the address the core had been given, of which it may have sent fewer.
+        sent: usize,
+    },
+
     /// A register access outside of a peripheral's frame.
     #[error("offset {offset:#x} is outside of the {kind}, which has {size:#x} bytes of registers")]
     OutsideFrame {

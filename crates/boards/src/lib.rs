@@ -27,20 +27,28 @@
 //!
 //! # What it is not for
 //! It knows nothing of processes, and takes any [`Card`](jitney_vfio::Card): the owner's, a broker client's or a fake
-//! one. It takes no leases for the registers of peripherals, but for the stream switch and the Quad SPI. I2C, Ethernet
-//! and QDMA are in the catalogue and have no driver here.
+//! one. It takes leases only where two programs would disturb each other: messages to a card management, an I2C bus, the routes
+//! of a switch, a flash. Ethernet and QDMA are in the catalogue and have no driver here.
 
 #![forbid(unsafe_code)]
 
+mod alarms;
 pub mod axi_gpio;
 mod board;
+pub mod cms;
 pub mod ddr_status;
+pub mod dna;
 mod error;
 pub mod flash;
 mod frame;
 mod identify;
+pub mod iic;
+mod led;
+mod monitor;
+pub mod pmbus;
 mod quad_spi;
 mod sensor;
+pub mod spd;
 mod stream_switch;
 pub mod sysmon;
 pub mod user_access;
@@ -48,18 +56,23 @@ pub mod xadc;
 
 pub use axi_gpio::AxiGpio;
 pub use board::{Board, Summary};
+pub use cms::Cms;
 pub use ddr_status::{DdrState, DdrStatus};
+pub use dna::Dna;
 pub use error::{Error, Result};
 pub use flash::{Flash, FlashError, FlashPart};
 pub use frame::Frame;
 pub use identify::{identify, identify_in, ids, probe};
+pub use iic::Iic;
 pub use jitney_designs::{
     self as designs, Catalogue, Design, Dma, DmaIp, IdPattern, IdWord, Interface, Kind, Link, Memory,
     MemoryKind, Peripheral, Variant,
 };
 pub use jitney_registers::RegisterSpace;
+pub use led::{LeasedLed, Led};
+pub use monitor::Monitor;
 pub use quad_spi::{LeasedSpi, QuadSpi};
-pub use sensor::Tracked;
+pub use sensor::{Quantity, Reading, Tracked};
 pub use stream_switch::{LeasedSwitch, StreamSwitch};
 pub use sysmon::Sysmon;
 pub use user_access::UserAccess;

@@ -1,9 +1,9 @@
 //! System Management Wizard: temperature and voltages of an UltraScale FPGA (PG185, UG580), of each of its dies.
 
+use crate::alarms::{Alarms, Flags};
 use crate::error::Result;
 use crate::frame::Frame;
-use crate::sensor::Tracked;
-use bitfield_struct::bitfield;
+use crate::sensor::{Quantity, Reading, Tracked};
 use jitney_designs::SYSMON_DIE;
 use jitney_registers::{ReadOnly, Register};
 use serde::Serialize;
@@ -19,17 +19,8 @@ const MAXIMA: Register<Sample, ReadOnly> = Register::new(0x480);
 /// The least temperature; those of VCCINT, VCCAUX and VBRAM follow.
 const MINIMA: Register<Sample, ReadOnly> = Register::new(0x490);
 const FLAGS: Register<Flags, ReadOnly> = Register::new(0x4fc);
-
-/// "Flag Register".
-#[bitfield(u32)]
-struct Flags {
-    #[bits(9)]
-    __: u16,
-    /// The internal reference is in use, not the one on the board.
-    internal_reference: bool,
-    #[bits(22)]
-    __: u32,
-}
+/// "Configuration Register 1", which switches alarms off.
+const CONFIGURATION_1: Register<u32, ReadOnly> = Register::new(0x504);
 
 /// A conversion: 10 bits in bits 15:6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +71,8 @@ pub struct DieReadings {
     pub die: u8,
     /// Its temperature.
     pub temperature: Tracked,
+    /// Whether it is so hot that the FPGA may switch itself off; `None` if nobody watches it.
+    pub over_temperature: Option<bool>,
     /// The core's supply.
     pub vccint: Tracked,
     /// The auxiliary supply.
@@ -88,6 +81,21 @@ pub struct DieReadings {
     pub vbram: Tracked,
     /// The monitor uses its internal reference, which is less accurate.
     pub internal_reference: bool,
+}
+
+impl DieReadings {
+    /// The same as a list.
+    #[must_use]
+    pub fn list(&self) -> Vec<Reading> {
+        let mut temperature = Reading::tracked("temperature", Quantity::Temperature, self.temperature);
+        // One alarm is for the design to act upon, the other for the FPGA itself; a reading has one.
+        if self.over_temperature == Some(true) {
+            temperature.alarm = Some(true);
+        }
+        let supplies = [("VCCINT", self.vccint), ("VCCAUX", self.vccaux), ("VBRAM", self.vbram)];
+        let supplies = supplies.map(|(name, supply)| Reading::tracked(name, Quantity::Voltage, supply));
+        std::iter::once(temperature).chain(supplies).collect()
+    }
 }
 
 /// A SYSMON.
@@ -108,33 +116,47 @@ impl Sysmon {
     /// # Errors
     /// [`ErrorKind::LinkDown`](jitney_vfio::ErrorKind::LinkDown) if a register reads as all-ones.
     pub fn readings(&self) -> Result<Vec<DieReadings>> {
-        (0..=self.frame.peripheral().slaves).map(|die| self.die(die)).collect()
+        (0..self.dies()).map(|die| self.die(die)).collect()
     }
 
-    fn die(&self, die: u8) -> Result<DieReadings> {
-        let internal = self.frame.sane(of(FLAGS, die))?.internal_reference();
+    /// How many dies it watches.
+    #[must_use]
+    pub fn dies(&self) -> u8 {
+        self.frame.peripheral().slaves.saturating_add(1)
+    }
+
+    /// Temperature and supplies of one die, below [`dies`](Self::dies).
+    ///
+    /// # Errors
+    /// As [`readings`](Self::readings); that the registers of the die are outside of the frame.
+    pub fn die(&self, die: u8) -> Result<DieReadings> {
+        let flags = self.frame.sane(of(FLAGS, die))?;
+        let internal = flags.internal_reference();
+        let alarms = Alarms::of(flags, self.frame.sane(of(CONFIGURATION_1, die))?);
+        let celsius = |sample: Sample| sample.celsius(internal);
         Ok(DieReadings {
             die,
-            temperature: self.tracked(die, TEMPERATURE, 0, |sample| sample.celsius(internal))?,
-            vccint: self.tracked(die, VCCINT, 1, Sample::supply)?,
-            vccaux: self.tracked(die, VCCAUX, 2, Sample::supply)?,
-            vbram: self.tracked(die, VBRAM, 3, Sample::supply)?,
+            temperature: self.tracked(die, (TEMPERATURE, 0), alarms.temperature, celsius)?,
+            over_temperature: alarms.over_temperature,
+            vccint: self.tracked(die, (VCCINT, 1), alarms.vccint, Sample::supply)?,
+            vccaux: self.tracked(die, (VCCAUX, 2), alarms.vccaux, Sample::supply)?,
+            vbram: self.tracked(die, (VBRAM, 3), alarms.vbram, Sample::supply)?,
             internal_reference: internal,
         })
     }
 
-    /// A quantity with the extremes at place `extreme` of their arrays.
+    /// A quantity by its register, and the place of its extremes in their arrays.
     fn tracked(
         &self,
         die: u8,
-        now: Register<Sample, ReadOnly>,
-        extreme: u32,
+        (now, extreme): (Register<Sample, ReadOnly>, u32),
+        alarm: Option<bool>,
         convert: impl Fn(Sample) -> f64,
     ) -> Result<Tracked> {
         let least = self.frame.sane(of(MINIMA.nth(extreme, STRIDE), die))?.minimum();
         let greatest = self.frame.sane(of(MAXIMA.nth(extreme, STRIDE), die))?.maximum();
         let now = convert(self.frame.sane(of(now, die))?);
-        Ok(Tracked { now, min: least.map(&convert), max: greatest.map(&convert) })
+        Ok(Tracked { now, min: least.map(&convert), max: greatest.map(&convert), alarm })
     }
 }
 
@@ -153,7 +175,6 @@ mod tests {
     fn registers_are_where_the_wizard_has_them() {
         assert_eq!(of(MINIMA.nth(3, STRIDE), 2).offset(), 0x149c);
         assert_eq!(of(FLAGS, 1).offset(), 0xcfc);
-        assert!(Flags::from(1 << 9).internal_reference());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::dma::{Bypass, Dma, DmaIp, Interface, Stream};
 use crate::file::File;
 use crate::ids::IdPattern;
 use crate::memory::{Memory, MemoryKind};
-use crate::peripheral::{Flash, Kind, Peripheral, Pins};
+use crate::peripheral::{Flash, I2cDevice, I2cKind, Kind, Led, Peripheral, Pins};
 use crate::place::KeyPath;
 use proptest::prelude::*;
 use std::fs;
@@ -153,6 +153,41 @@ fn wrong_sense_is_named_with_line_and_key() {
             "words: a dna of 0x1000 bytes has 3",
         ),
         (at("kind = \"iic\", bar = 0, offset = 0x1000, pins = [\"both\"]"), 8, "pins: only an axi-gpio"),
+        (
+            at("kind = \"xadc\", bar = 0, offset = 0x1000, i2c = [{ address = 0x50, device = \"24c02\" }]"),
+            8,
+            "peripherals[1].i2c: only an iic",
+        ),
+        (
+            at("kind = \"iic\", bar = 0, offset = 0x1000, i2c = [{ address = 0xa0, device = \"24c02\" }]"),
+            8,
+            "peripherals[1].i2c[0].address: 0xa0 is no address",
+        ),
+        (
+            at(
+                "kind = \"iic\", bar = 0, offset = 0x1000, i2c = [{ address = 9, device = \"other\" }, { address = 9, device = \"other\" }]",
+            ),
+            8,
+            "i2c[1].address: there is a device at 0x09 already",
+        ),
+        (at("kind = \"iic\", bar = 0, offset = 0x1000, i2c = [{ address = 9, device = \"eeprom\" }]"), 8, "24c02"),
+        (at("kind = \"iic\", bar = 0, offset = 0x1000, leds = [{ channel = 1, bit = 0 }]"), 8, "only an axi-gpio"),
+        (
+            at("kind = \"axi-gpio\", bar = 0, offset = 0x1000, leds = [{ channel = 3, bit = 0 }]"),
+            8,
+            "leds[0].channel: an axi-gpio has channels 1 and 2",
+        ),
+        (at("kind = \"axi-gpio\", bar = 0, offset = 0x1000, leds = [{ channel = 1, bit = 32 }]"), 8, "leds[0].bit"),
+        (
+            at("kind = \"axi-gpio\", bar = 0, offset = 0x1000, pins = [\"inputs\"], leds = [{ channel = 1, bit = 1 }]"),
+            8,
+            "are inputs",
+        ),
+        (
+            at("kind = \"axi-gpio\", bar = 0, offset = 0x1000, pins = [\"outputs\"], leds = [{ channel = 2, bit = 1 }]"),
+            8,
+            "no second channel",
+        ),
         ("usual_device = 0x7025".into(), 6, "usual_device: 0x7025 is none of the device ids"),
         ("revisions = [1]\nusual_revision = 2".into(), 7, "usual_revision: 2 is none of"),
         ("class = 0x1000000".into(), 6, "class: 0x1000000 has more than three bytes"),
@@ -301,15 +336,30 @@ fn peripheral() -> impl Strategy<Value = Peripheral> {
     let numbers = (any::<u8>(), any::<u8>(), any::<u8>(), any::<u8>());
     let pins = prop::sample::select(vec![Pins::Inputs, Pins::Outputs, Pins::Both]);
     let flash = prop::option::of(prop::sample::select(Flash::ALL.to_vec()));
-    let held =
-        (any::<Vec<u32>>(), prop::collection::vec(pins, 0..3), any::<u32>(), any::<Option<String>>(), flash);
+    let device = prop::sample::select(vec![I2cKind::SpdDdr3, I2cKind::Eeprom24c32, I2cKind::Other]);
+    let device = (any::<u8>(), device, any::<Option<String>>())
+        .prop_map(|(address, device, note)| I2cDevice { address, device, note });
+    let led = (any::<u8>(), any::<u8>(), any::<Option<String>>()).prop_map(|(channel, bit, note)| Led {
+        channel,
+        bit,
+        note,
+    });
+    let held = (
+        any::<Vec<u32>>(),
+        prop::collection::vec(pins, 0..3),
+        any::<u32>(),
+        any::<Option<String>>(),
+        prop::collection::vec(device, 0..3),
+        prop::collection::vec(led, 0..3),
+        flash,
+    );
     (kind, address(), prop_oneof![Just(0x1000), address()], numbers, held, any::<Option<String>>()).prop_map(
         |(kind, offset, size, (bar, from_revision, ports, slaves), held, note)| Peripheral {
             name: held.3,
             words: held.0,
             pins: held.1,
             sequencer_from_version: held.2,
-            flash: held.4,
+            flash: held.6,
             kind,
             bar,
             offset,
@@ -317,6 +367,8 @@ fn peripheral() -> impl Strategy<Value = Peripheral> {
             from_revision,
             ports,
             slaves,
+            i2c: held.4,
+            leds: held.5,
             note,
         },
     )

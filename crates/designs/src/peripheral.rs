@@ -42,6 +42,12 @@ pub struct Peripheral {
     /// runs its sequencer. Before that it converts the temperature alone.
     #[serde(default, skip_serializing_if = "is_zero_32")]
     pub sequencer_from_version: u32,
+    /// The devices on the bus of an I2C master.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub i2c: Vec<I2cDevice>,
+    /// The LEDs that pins of an AXI GPIO drive.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leds: Vec<Led>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -70,6 +76,72 @@ fn is_zero(value: &u8) -> bool {
 
 fn is_zero_32(value: &u32) -> bool {
     *value == 0
+}
+
+/// A device on an I2C bus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct I2cDevice {
+    /// Its address, 7 bits: 0x08 to 0x77.
+    pub address: u8,
+    /// What it is.
+    pub device: I2cKind,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl I2cDevice {
+    /// Whether a device can have this address; the others are reserved (I2C-bus specification, "Reserved addresses").
+    #[must_use]
+    pub const fn is_address(address: u8) -> bool {
+        address >= 0x08 && address <= 0x77
+    }
+}
+
+/// What a device on an I2C bus is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum I2cKind {
+    /// The EEPROM of a DDR3 module, which says what it is (JEDEC 21-C, annex K).
+    SpdDdr3,
+    /// An EEPROM of 256 bytes, as 24C02.
+    #[serde(rename = "24c02")]
+    Eeprom24c02,
+    /// An EEPROM of 4 KiB, whose addresses have two bytes, as 24C32.
+    #[serde(rename = "24c32")]
+    Eeprom24c32,
+    /// A regulator with two outputs that speaks PMBus.
+    Ltm4676a,
+    /// Something else; the note says what.
+    Other,
+}
+
+/// Writes the kind as in a boards file: `spd-ddr3`.
+impl fmt::Display for I2cKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::SpdDdr3 => "spd-ddr3",
+            Self::Eeprom24c02 => "24c02",
+            Self::Eeprom24c32 => "24c32",
+            Self::Ltm4676a => "ltm4676a",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// An LED that a pin of an AXI GPIO drives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Led {
+    /// The channel of the GPIO, 1 or 2.
+    pub channel: u8,
+    /// The pin, 0 to 31.
+    pub bit: u8,
+    /// Where it is on the board.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What the pins of a channel of an AXI GPIO were built as (PG144, "All Inputs", "All Outputs").
@@ -182,15 +254,9 @@ impl Kind {
             | Self::UserAccess
             | Self::DdrStatus
             | Self::Dna
-            | Self::StreamSwitch => true,
-            Self::Iic
-            | Self::Cmac
-            | Self::Mrmac
-            | Self::Cms
-            | Self::Drp
-            | Self::Uart
-            | Self::Ram
-            | Self::Other => false,
+            | Self::StreamSwitch
+            | Self::Cms => true,
+            Self::Iic | Self::Cmac | Self::Mrmac | Self::Drp | Self::Uart | Self::Ram | Self::Other => false,
         }
     }
 

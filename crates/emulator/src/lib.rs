@@ -30,6 +30,7 @@ mod config_space;
 pub mod fault;
 mod function;
 mod host;
+pub mod i2c;
 mod limited;
 mod nearest;
 mod no_host;

@@ -3,13 +3,14 @@
 mod registers;
 mod sequencer;
 
+use crate::alarms::Alarms;
 use crate::error::Result;
 use crate::frame::Frame;
-use crate::sensor::Tracked;
+use crate::sensor::{Quantity, Reading, Tracked};
 use jitney_registers::{ReadOnly, Register};
 use registers::{
-    ACQUISITION, BIPOLAR, CALIBRATION_A, CALIBRATION_B, CONFIGURATION_0, CONFIGURATION_1, Gain, MAXIMA,
-    MINIMA, SELECTED, STRIDE, Sample, TEMPERATURE, VAUX, VBRAM, VCCAUX, VCCINT, VP_VN, VREFN, VREFP,
+    ACQUISITION, BIPOLAR, CALIBRATION_A, CALIBRATION_B, CONFIGURATION_0, CONFIGURATION_1, FLAGS, Gain,
+    MAXIMA, MINIMA, SELECTED, STRIDE, Sample, TEMPERATURE, VAUX, VBRAM, VCCAUX, VCCINT, VP_VN, VREFN, VREFP,
 };
 use sequencer::ChannelBits;
 use serde::Serialize;
@@ -25,6 +26,8 @@ pub use sequencer::{Channel, Mode, Selected, Sequencer};
 pub struct Readings {
     /// The die's temperature.
     pub temperature: Tracked,
+    /// Whether it is so hot that the FPGA may switch itself off; `None` if nobody watches it.
+    pub over_temperature: Option<bool>,
     /// The core's supply.
     pub vccint: Tracked,
     /// The auxiliary supply.
@@ -39,6 +42,29 @@ pub struct Readings {
     pub vrefn: Option<f64>,
     /// The auxiliary inputs.
     pub vaux: Vec<Auxiliary>,
+}
+
+impl Readings {
+    /// The same as a list, in which temperature, supplies and inputs look alike.
+    #[must_use]
+    pub fn list(&self) -> Vec<Reading> {
+        let mut temperature = Reading::tracked("temperature", Quantity::Temperature, self.temperature);
+        // One alarm is for the design to act upon, the other for the FPGA itself; a reading has one.
+        if self.over_temperature == Some(true) {
+            temperature.alarm = Some(true);
+        }
+        let supplies = [("VCCINT", self.vccint), ("VCCAUX", self.vccaux), ("VBRAM", self.vbram)];
+        let supplies = supplies.map(|(name, supply)| Reading::tracked(name, Quantity::Voltage, supply));
+        let inputs = [("VP/VN", self.vp_vn), ("VREFP", self.vrefp), ("VREFN", self.vrefn)];
+        let inputs = inputs
+            .into_iter()
+            .filter_map(|(name, volts)| Some(Reading::new(name, Quantity::Voltage, volts?)));
+        let vaux = self
+            .vaux
+            .iter()
+            .map(|own| Reading::new(format!("VAUX{}", own.input), Quantity::Voltage, own.volts));
+        std::iter::once(temperature).chain(supplies).chain(inputs).chain(vaux).collect()
+    }
 }
 
 /// An auxiliary analogue input.
@@ -105,11 +131,20 @@ impl Xadc {
             }
         }
         let vp_vn = sequencer.selected(Channel::VP_VN);
+        let alarms = Alarms::of(self.frame.sane(FLAGS)?, self.frame.sane(CONFIGURATION_1)?.into());
+        // What is not converted is not watched.
+        let watched = |channel, alarm: Option<bool>| alarm.filter(|_| sequencer.selected(channel).is_some());
         Ok(Readings {
-            temperature: self.tracked(TEMPERATURE, 0, Sample::celsius)?,
-            vccint: self.tracked(VCCINT, 1, Sample::supply)?,
-            vccaux: self.tracked(VCCAUX, 2, Sample::supply)?,
-            vbram: self.tracked(VBRAM, 3, Sample::supply)?,
+            temperature: self.tracked(
+                TEMPERATURE,
+                0,
+                watched(Channel::TEMPERATURE, alarms.temperature),
+                Sample::celsius,
+            )?,
+            over_temperature: watched(Channel::TEMPERATURE, alarms.over_temperature),
+            vccint: self.tracked(VCCINT, 1, watched(Channel::VCCINT, alarms.vccint), Sample::supply)?,
+            vccaux: self.tracked(VCCAUX, 2, watched(Channel::VCCAUX, alarms.vccaux), Sample::supply)?,
+            vbram: self.tracked(VBRAM, 3, watched(Channel::VBRAM, alarms.vbram), Sample::supply)?,
             vp_vn: vp_vn
                 .map(|own| self.frame.sane(VP_VN).map(|sample| sample.input(own.bipolar)))
                 .transpose()?,
@@ -150,12 +185,14 @@ impl Xadc {
         &self,
         now: Register<Sample, ReadOnly>,
         extreme: u32,
+        alarm: Option<bool>,
         convert: fn(Sample) -> f64,
     ) -> Result<Tracked> {
         Ok(Tracked {
             now: convert(self.frame.sane(now)?),
             min: self.frame.sane(MINIMA.nth(extreme, STRIDE))?.minimum().map(convert),
             max: self.frame.sane(MAXIMA.nth(extreme, STRIDE))?.maximum().map(convert),
+            alarm,
         })
     }
 

@@ -1,6 +1,7 @@
 //! The registers of the XADC Wizard's AXI4-Lite interface (PG091, "Register Space"), which are those of the XADC
 //! itself (UG480, "XADC Register Interface") four bytes apart from 0x200 on.
 
+use crate::alarms::Flags;
 use bitfield_struct::bitfield;
 use jitney_registers::{ReadOnly, Register};
 
@@ -26,6 +27,8 @@ pub(super) const CALIBRATION_B: Register<u32, ReadOnly> = Register::new(0x2c0);
 pub(super) const MAXIMA: Register<Sample, ReadOnly> = Register::new(0x280);
 /// The least temperature; those of VCCINT, VCCAUX and VBRAM follow.
 pub(super) const MINIMA: Register<Sample, ReadOnly> = Register::new(0x290);
+
+pub(super) const FLAGS: Register<Flags, ReadOnly> = Register::new(0x2fc);
 
 pub(super) const CONFIGURATION_0: Register<Configuration0, ReadOnly> = Register::new(0x300);
 pub(super) const CONFIGURATION_1: Register<Configuration1, ReadOnly> = Register::new(0x304);

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
 
+mod cms;
+mod i2c;
 mod rig;
 mod streams;
 

@@ -48,6 +48,12 @@ impl Emulated {
         Self::of(Board::named(&Catalogue::built_in(), name).unwrap().with(options))
     }
 
+    /// The same, with a fault.
+    pub(crate) fn with_fault(name: &str, fault: &str) -> Self {
+        let options = BoardOptions { faults: vec![fault.parse().unwrap()], ..BoardOptions::default() };
+        Self::of(Board::named(&Catalogue::built_in(), name).unwrap().with(options))
+    }
+
     fn of(board: Board) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("board.sock");

@@ -3,7 +3,7 @@
 use super::{Check, Complaint, LARGEST_BAR, NO_NAME, ensure, is_name};
 use crate::bars::no_such_bar;
 use crate::design::{Design, SYSMON_DIE};
-use crate::peripheral::{Kind, Peripheral};
+use crate::peripheral::{I2cDevice, Kind, Peripheral, Pins};
 use crate::place::KeyPath;
 
 pub(super) fn check(design: &Design, at: &KeyPath) -> Check {
@@ -11,6 +11,8 @@ pub(super) fn check(design: &Design, at: &KeyPath) -> Check {
         let place = at.clone().key("peripherals").index(index);
         check_place(peripheral, &place)?;
         check_details(peripheral, &place)?;
+        check_i2c(peripheral, &place)?;
+        check_leds(peripheral, &place)?;
         if let Some(name) = &peripheral.name {
             let key = || place.clone().key("name");
             ensure(is_name(name), key, || NO_NAME.into())?;
@@ -81,6 +83,45 @@ fn check_details(peripheral: &Peripheral, place: &KeyPath) -> Check {
         key("sequencer_from_version"),
         || "only an xadc has a sequencer".into(),
     )
+}
+
+fn check_i2c(peripheral: &Peripheral, place: &KeyPath) -> Check {
+    let key = || place.clone().key("i2c");
+    ensure(peripheral.i2c.is_empty() || peripheral.kind == Kind::Iic, key, || {
+        "only an iic has devices on a bus".into()
+    })?;
+    for (index, device) in peripheral.i2c.iter().enumerate() {
+        let key = || key().index(index).key("address");
+        let address = device.address;
+        ensure(I2cDevice::is_address(address), key, || {
+            format!(
+                "{address:#04x} is no address of a device: they have 0x08 to 0x77, without the bit for reading"
+            )
+        })?;
+        let again = peripheral.i2c[..index].iter().any(|other| other.address == address);
+        ensure(!again, key, || format!("there is a device at {address:#04x} already"))?;
+    }
+    Ok(())
+}
+
+fn check_leds(peripheral: &Peripheral, place: &KeyPath) -> Check {
+    let key = || place.clone().key("leds");
+    ensure(peripheral.leds.is_empty() || peripheral.kind == Kind::AxiGpio, key, || {
+        "only an axi-gpio drives LEDs".into()
+    })?;
+    for (index, led) in peripheral.leds.iter().enumerate() {
+        let key = |name: &'static str| move || key().index(index).key(name);
+        ensure([1, 2].contains(&led.channel), key("channel"), || "an axi-gpio has channels 1 and 2".into())?;
+        ensure(led.bit < 32, key("bit"), || "a channel has pins 0 to 31".into())?;
+        let pins = peripheral.pins.get(usize::from(led.channel) - 1);
+        ensure(pins != Some(&Pins::Inputs), key("channel"), || "the pins of that channel are inputs".into())?;
+        let there = peripheral.pins.len() != 1 || led.channel == 1;
+        ensure(there, key("channel"), || "pins says that there is no second channel".into())?;
+        let again =
+            peripheral.leds[..index].iter().any(|other| (other.channel, other.bit) == (led.channel, led.bit));
+        ensure(!again, key("bit"), || "that LED is there already".into())?;
+    }
+    Ok(())
 }
 
 fn overlap(a: &Peripheral, b: &Peripheral) -> bool {

@@ -4,8 +4,11 @@
 //! several targets on one bus. A peripheral of one's own is a [`Peripheral`], which [`RegisterTarget`] puts there.
 
 mod address_map;
+mod alarms;
+mod cms;
 mod ddr;
 mod gpio;
+mod iic;
 mod lite;
 mod memory;
 mod plain;
@@ -15,8 +18,10 @@ mod target;
 mod xadc;
 
 pub use address_map::{AddressMap, MapError};
+pub use cms::Cms;
 pub use ddr::DdrStatus;
 pub use gpio::{Gpio, GpioChannel};
+pub use iic::Iic;
 pub use lite::RegisterTarget;
 pub use memory::CardMemory;
 pub use plain::PlainRegisters;

@@ -3,6 +3,7 @@
 //!
 //! As of the XADC's model, every read of a register makes one conversion, so that a run can be repeated.
 
+use super::alarms::{Alarms, LIMITS as PLACES};
 use super::{Peripheral, merge};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +42,22 @@ const fn register(code: u32) -> u32 {
     code << 6
 }
 
+/// Limits as designs have them: DRP address and value. 85 °C, back at 60 °C; the supplies 5 % up and down; off at 125 °C, back at 70 °C.
+const LIMITS: [(u32, u32); 10] = [
+    (PLACES[0].upper, 0xB790),
+    (PLACES[0].lower, 0xAB02),
+    (PLACES[1].upper, 0x4C28),
+    (PLACES[1].lower, 0x44E8),
+    (PLACES[2].upper, 0xA147),
+    (PLACES[2].lower, 0x91EB),
+    (PLACES[3].upper, 0xCB03),
+    (PLACES[3].lower, 0xB008),
+    (PLACES[4].upper, 0x4C28),
+    (PLACES[4].lower, 0x44E8),
+];
+/// The DRP address of the first configuration register.
+const CONFIGURATION_DRP: u32 = 0x40;
+
 /// One die's monitor.
 #[derive(Debug, Clone)]
 struct Die {
@@ -51,6 +68,7 @@ struct Die {
     values: [u32; 4],
     maxima: [u32; 4],
     minima: [u32; 4],
+    alarms: Alarms,
 }
 
 impl Die {
@@ -58,6 +76,9 @@ impl Die {
         let mut configuration = [0; _];
         configuration[1] = CONFIGURATION_1;
         configuration[((0x520 - CONFIGURATION) / 4) as usize] = SELECT_LOWER;
+        for (address, limit) in LIMITS {
+            configuration[(address - CONFIGURATION_DRP) as usize] = limit;
+        }
         let mut die = Self {
             warmer: 2 * u32::from(number),
             conversions: 0,
@@ -65,6 +86,7 @@ impl Die {
             values: [0; 4],
             maxima: [0; 4],
             minima: [register(0x3ff); 4],
+            alarms: Alarms::default(),
         };
         die.convert();
         die
@@ -80,6 +102,8 @@ impl Die {
             self.values[index] = register(code);
             self.maxima[index] = self.maxima[index].max(self.values[index]);
             self.minima[index] = self.minima[index].min(self.values[index]);
+            let limit = |address: u32| self.configuration[(address - CONFIGURATION_DRP) as usize] & 0xFFC0;
+            self.alarms.watch(index, self.values[index], limit);
         }
     }
 
@@ -91,7 +115,7 @@ impl Die {
             VREFP => register(VREFP_CODE),
             MAXIMA..MINIMA => self.maxima[((register_at - MAXIMA) / 4) as usize],
             MINIMA..0x4A0 => self.minima[((register_at - MINIMA) / 4) as usize],
-            FLAGS => FLAG_INTERNAL_REFERENCE,
+            FLAGS => FLAG_INTERNAL_REFERENCE | self.alarms.flags(self.configuration[1]),
             CONFIGURATION..CONFIGURATION_END => {
                 self.configuration[((register_at - CONFIGURATION) / 4) as usize]
             }
@@ -189,6 +213,19 @@ mod tests {
         assert_eq!(spread(), register(3));
         sysmon.write(VP_VN, 0, u32::MAX);
         assert_eq!(spread(), 0);
+    }
+
+    #[test]
+    fn the_alarm_of_one_die_is_not_that_of_another() {
+        let sysmon = Sysmon::new(1);
+        let flags = |die: u32| sysmon.read(die * DIE + FLAGS);
+        assert_eq!((flags(0), flags(1)), (0x200, 0x200));
+        sysmon.write(DIE + 0x540, 0x9000, u32::MAX);
+        assert_eq!((flags(0), flags(1)), (0x200, 0x201), "too hot above 6 °C");
+        sysmon.write(DIE + 0x504, 0x21A2, u32::MAX);
+        assert_eq!(flags(1), 0x200, "switched off");
+        sysmon.write(0x544, 0x4000, u32::MAX);
+        assert_eq!(flags(0), 0x202, "VCCINT above 0.75 V");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The values move around those that such boards showed, as a function of how many conversions were made; every read of
 //! a register makes one. So a run can be repeated, and minimum and maximum are those of what was really converted.
 
+use super::alarms::{Alarms, LIMITS as PLACES};
 use super::{Peripheral, merge};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -41,6 +42,7 @@ mod drp {
     pub(super) const MINIMA: u32 = 0x24;
     pub(super) const OFFSETS_B: u32 = 0x30;
     pub(super) const GAIN_B: u32 = 0x32;
+    pub(super) const FLAGS: u32 = 0x3F;
     pub(super) const CONFIGURATION: u32 = 0x40;
     pub(super) const CONFIGURATION_END: u32 = 0x60;
     /// Configuration register 1, from `CONFIGURATION`.
@@ -76,6 +78,20 @@ const OFFSET_B: u32 = 0xFF50;
 const GAIN: u32 = 0x7F;
 const NO_MINIMUM: u32 = 0xFFF0;
 
+/// Limits as designs have them: DRP address and value. 85 °C, back at 60 °C; the supplies 5 % up and down; off at 125 °C, back at 70 °C.
+const LIMITS: [(u32, u32); 10] = [
+    (PLACES[0].upper, 0xB5ED),
+    (PLACES[0].lower, 0xA93A),
+    (PLACES[1].upper, 0x5999),
+    (PLACES[1].lower, 0x5111),
+    (PLACES[2].upper, 0xA147),
+    (PLACES[2].lower, 0x91EB),
+    (PLACES[3].upper, 0xCA33),
+    (PLACES[3].lower, 0xAE4E),
+    (PLACES[4].upper, 0x5999),
+    (PLACES[4].lower, 0x5111),
+];
+
 struct State {
     image: Image,
     conversions: u32,
@@ -84,13 +100,17 @@ struct State {
     values: [u32; 4],
     maxima: [u32; 4],
     minima: [u32; 4],
+    alarms: Alarms,
 }
 
 impl State {
     fn new(image: Image) -> Self {
         let mut configuration = [0; 32];
-        // Clock divider; then the mode in bits 15:12 and the alarms off below (UG480, "Control Registers").
+        // Clock divider; then the mode in bits 15:12, calibration, and the alarm of VBRAM off (UG480, "Control Registers").
         configuration[0x02] = 0x0400;
+        for (address, limit) in LIMITS {
+            configuration[(address - drp::CONFIGURATION) as usize] = limit;
+        }
         match image {
             Image::Factory => configuration[drp::SEQUENCER_MODE] = 0x31A0,
             Image::Sequenced => {
@@ -104,8 +124,15 @@ impl State {
             }
         }
         let values = MONITORED.map(|(_, _, typical, _)| register(typical[image as usize]));
-        let mut state =
-            Self { image, conversions: 0, configuration, values, maxima: [0; 4], minima: [NO_MINIMUM; 4] };
+        let mut state = Self {
+            image,
+            conversions: 0,
+            configuration,
+            values,
+            maxima: [0; 4],
+            minima: [NO_MINIMUM; 4],
+            alarms: Alarms::default(),
+        };
         state.convert();
         state
     }
@@ -140,6 +167,8 @@ impl State {
                 self.values[index] = register(code);
                 self.maxima[index] = self.maxima[index].max(self.values[index]);
                 self.minima[index] = self.minima[index].min(self.values[index]);
+                let limit = |address: u32| self.configuration[(address - drp::CONFIGURATION) as usize] & !0xF;
+                self.alarms.watch(index, self.values[index], limit);
             }
         }
     }
@@ -164,6 +193,7 @@ impl State {
             }
             drp::MAXIMA..drp::MINIMA => self.maxima[(address - drp::MAXIMA) as usize],
             drp::MINIMA..0x28 => self.minima[(address - drp::MINIMA) as usize],
+            drp::FLAGS => self.alarms.flags(self.configuration[drp::SEQUENCER_MODE]),
             drp::CONFIGURATION..drp::CONFIGURATION_END => {
                 self.configuration[(address - drp::CONFIGURATION) as usize]
             }
@@ -287,6 +317,31 @@ mod tests {
         assert_eq!((xadc.read(0x2C0), xadc.read(0x2C4), xadc.read(0x2C8)), (0xFF50, 0xFF50, 0x7F));
         assert_eq!((xadc.read(0x278), xadc.read(0x240)), (0x4CC0, 0));
         assert_ne!(xadc.read(0x28C), 0);
+    }
+
+    #[test]
+    fn a_limit_that_is_passed_raises_its_alarm_and_only_that() {
+        let xadc = Xadc::new(Image::Sequenced);
+        let flags = || xadc.read(0x2FC);
+        assert_eq!(flags(), 0);
+        // VCCAUX, at 1.78 V, must be 1.9 V at least.
+        xadc.write(0x358, 0xA200, u32::MAX);
+        assert_eq!(flags(), 1 << 2);
+        xadc.write(0x358, 0x9000, u32::MAX);
+        assert_eq!(flags(), 0, "a supply's alarm ends with its reason");
+        // 40 °C is too hot, until it is below 30 °C.
+        xadc.write(0x340, 0x9F00, u32::MAX);
+        xadc.write(0x350, 0x9A00, u32::MAX);
+        assert_eq!(flags(), 1 << 0);
+        xadc.write(0x340, 0xB5ED, u32::MAX);
+        assert_eq!(flags(), 1 << 0, "between the two limits it stays");
+        xadc.write(0x350, 0xA93A, u32::MAX);
+        assert_eq!(flags(), 0);
+        // What is switched off says nothing.
+        xadc.write(0x34C, 0x9F00, u32::MAX);
+        assert_eq!(flags(), 1 << 3, "over-temperature");
+        xadc.write(0x304, 0x21A1, u32::MAX);
+        assert_eq!(flags(), 0);
     }
 
     #[test]

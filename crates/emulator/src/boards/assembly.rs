@@ -24,6 +24,8 @@ pub(super) struct Assembly {
     pub(super) bars: [Option<Bar>; 6],
     pub(super) xdma: Option<Arc<Xdma>>,
     pub(super) user_interrupts: u8,
+    /// The kinds of peripherals that models of the crate stand for.
+    pub(super) modelled: Vec<Kind>,
 }
 
 impl Assembly {
@@ -59,10 +61,13 @@ impl Assembly {
                 bars[usize::from(bypass.bar)] = None;
             }
         }
+        let own = info::present(design, card).filter(|(number, _)| replaced.model(*number).is_none());
+        assembly.modelled = own.map(|(_, own)| own.kind).filter(|kind| models::has_model(*kind)).collect();
         for (index, bar) in (0..).zip(bars) {
             let Some(bar) = bar else { continue };
             let options = board.options();
-            let models = Models { design, card, replaced, options, ddr: &ddr, streams: streams.as_ref() };
+            let models =
+                Models { design, card, replaced, options, ddr: &ddr, streams: streams.as_ref(), faults };
             assembly.put(index, models.bar(index, bar)?);
         }
         Ok(assembly)
@@ -87,7 +92,7 @@ impl Assembly {
             serial: design.serial,
         };
         let user_interrupts = design.dma.map_or(0, |dma| dma.user_interrupts());
-        Self { description, bars: Default::default(), xdma: None, user_interrupts }
+        Self { description, bars: Default::default(), xdma: None, user_interrupts, modelled: Vec::new() }
     }
 
     fn put(&mut self, index: u8, bar: Bar) {
@@ -194,6 +199,7 @@ struct Models<'a> {
     /// The memory controller.
     ddr: &'a Arc<DdrStatus>,
     streams: Option<&'a Streams>,
+    faults: &'a Arc<Faults>,
 }
 
 impl Models<'_> {
@@ -244,7 +250,7 @@ impl Models<'_> {
             Kind::DdrStatus => return Ok(Some(Arc::clone(self.ddr) as Arc<dyn Peripheral>)),
             _ => {}
         }
-        Ok(Some(models::model(peripheral, self.card, self.design.id_word, self.options)?))
+        Ok(Some(models::model(peripheral, self.card, self.design.id_word, self.options, self.faults)?))
     }
 }
 

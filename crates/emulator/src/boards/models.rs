@@ -2,7 +2,11 @@
 
 use super::card::Card;
 use super::{BoardError, BoardOptions};
-use crate::axi::{Gpio, GpioChannel, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc};
+use crate::axi::{
+    Cms, Gpio, GpioChannel, Iic, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
+};
+use crate::fault::Faults;
+use crate::i2c::Bus;
 use crate::spi::nor::NorFlash;
 use crate::stream::Switch;
 use jitney_designs::{IdWord, Kind, Peripheral, Pins};
@@ -25,6 +29,8 @@ pub(super) const fn has_model(kind: Kind) -> bool {
             | Kind::DdrStatus
             | Kind::Dna
             | Kind::StreamSwitch
+            | Kind::Cms
+            | Kind::Iic
             | Kind::Ram
     )
 }
@@ -35,6 +41,7 @@ pub(super) fn model(
     card: &Card,
     id_word: Option<IdWord>,
     options: &BoardOptions,
+    faults: &Arc<Faults>,
 ) -> Result<Arc<dyn Model>, BoardError> {
     let words = &peripheral.words;
     Ok(match peripheral.kind {
@@ -45,6 +52,8 @@ pub(super) fn model(
         }
         Kind::Sysmon => Arc::new(Sysmon::new(peripheral.slaves)),
         Kind::QuadSpi => Arc::new(quad_spi(peripheral, options)?),
+        Kind::Cms => Arc::new(Cms::new(Arc::clone(faults))),
+        Kind::Iic => Arc::new(Iic::new(Bus::of(&peripheral.i2c), Arc::clone(faults))),
         Kind::UserAccess => {
             let time = words.first().copied().unwrap_or(NO_TIME);
             Arc::new(Gpio::new("user-access", GpioChannel::inputs(time), None))

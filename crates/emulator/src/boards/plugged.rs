@@ -34,7 +34,8 @@ impl PluggedBoard {
 
     /// Why a fault cannot happen here, if it cannot.
     pub(super) fn refuses_fault(&self, fault: &Fault) -> Option<String> {
-        fault.impossible_on(self.assembly.xdma.as_ref().map(|xdma| xdma.interface()))
+        let dma = self.assembly.xdma.as_ref().map(|xdma| xdma.interface());
+        fault.impossible_on(dma, |kind| self.assembly.modelled.contains(&kind))
     }
 
     /// Why there is no user interrupt of this number, if there is none.

@@ -1,6 +1,6 @@
 //! Faults that are to happen, and those that last.
 
-use super::{Fault, FaultKind};
+use super::{Event, Fault, FaultKind};
 use jitney_xdma_spec::Direction;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,7 +41,7 @@ impl Faults {
         is_stream: bool,
     ) -> Option<FaultKind> {
         let kind = self.count(|fault| {
-            fault.kind != FaultKind::LostInterrupt
+            fault.kind.event() == Event::Descriptor
                 && fault.kind.of_streams().is_none_or(|of| is_stream && of == direction)
                 && fault.channel.is_none_or(|of| of == (direction, channel))
         })?;
@@ -63,6 +63,16 @@ impl Faults {
     /// Counts an interrupt that is about to be signalled; whether it is lost.
     pub(crate) fn loses_interrupt(&self) -> bool {
         self.count(|fault| fault.kind == FaultKind::LostInterrupt).is_some()
+    }
+
+    /// Counts a message to the card management; whether its firmware hangs.
+    pub(crate) fn hangs_firmware(&self) -> bool {
+        self.count(|fault| fault.kind.event() == Event::Message).is_some()
+    }
+
+    /// Counts a START on an I2C bus; says what goes wrong with the transfer.
+    pub(crate) fn at_i2c_start(&self) -> Option<FaultKind> {
+        self.count(|fault| fault.kind.event() == Event::I2c)
     }
 
     pub(crate) fn link_down(&self) -> bool {

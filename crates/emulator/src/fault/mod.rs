@@ -5,6 +5,7 @@ mod armed;
 use crate::nearest::nearest;
 use crate::xdma::Interface;
 pub use armed::Faults;
+use jitney_designs::Kind;
 use jitney_xdma_spec::{Direction, MAX_CHANNELS};
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +28,10 @@ use std::str::FromStr;
 /// | `stall` | half of the data goes, then nobody takes any more; BUSY stays set until a reset | descriptors of H2C streams |
 /// | `link-down` | the card is gone: reads return all ones, writes are lost, DMA stops. For good. At once without `@N` | descriptors |
 /// | `lost-interrupt` | an interrupt that should be signalled is not; those after it are | interrupts |
+/// | `cms-hang` | the firmware of the card management hangs: its mailbox stays busy and its sensors stand still, until a reset | messages |
+/// | `i2c-nak` | no device acknowledges its address | transfers of I2C, counted by their START |
+/// | `i2c-stretch` | a device holds the clock low for a tenth of a second | transfers of I2C |
+/// | `i2c-hang` | a device holds the data low: the bus stays busy. For good, but a soft reset of the core frees it | transfers of I2C |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// What goes wrong.
@@ -60,11 +65,30 @@ pub enum FaultKind {
     LinkDown,
     /// An interrupt is not signalled.
     LostInterrupt,
+    /// The firmware of the card management hangs.
+    CmsHang,
+    /// No I2C device acknowledges.
+    I2cNak,
+    /// An I2C device holds the clock for long.
+    I2cStretch,
+    /// An I2C device holds the bus.
+    I2cHang,
+}
+
+/// What a kind's `@N` counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Descriptor,
+    Interrupt,
+    /// A message to the card management.
+    Message,
+    /// A START on an I2C bus.
+    I2c,
 }
 
 impl FaultKind {
     /// All kinds, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::DescriptorFetch,
         Self::Data,
         Self::Hang,
@@ -75,6 +99,10 @@ impl FaultKind {
         Self::Stall,
         Self::LinkDown,
         Self::LostInterrupt,
+        Self::CmsHang,
+        Self::I2cNak,
+        Self::I2cStretch,
+        Self::I2cHang,
     ];
 
     /// Its name in text.
@@ -91,11 +119,24 @@ impl FaultKind {
             Self::Stall => "stall",
             Self::LinkDown => "link-down",
             Self::LostInterrupt => "lost-interrupt",
+            Self::CmsHang => "cms-hang",
+            Self::I2cNak => "i2c-nak",
+            Self::I2cStretch => "i2c-stretch",
+            Self::I2cHang => "i2c-hang",
         }
     }
 
     const fn has_channel(self) -> bool {
-        !matches!(self, Self::AdjacentBug | Self::LinkDown | Self::LostInterrupt)
+        !matches!(self, Self::AdjacentBug | Self::LinkDown) && matches!(self.event(), Event::Descriptor)
+    }
+
+    const fn event(self) -> Event {
+        match self {
+            Self::LostInterrupt => Event::Interrupt,
+            Self::CmsHang => Event::Message,
+            Self::I2cNak | Self::I2cStretch | Self::I2cHang => Event::I2c,
+            _ => Event::Descriptor,
+        }
     }
 
     /// The one direction of streams that it happens to, if it happens to streams only.
@@ -117,8 +158,20 @@ impl Fault {
 }
 
 impl Fault {
-    /// Why it cannot happen on a board whose DMA is like that, if it cannot.
-    pub(crate) fn impossible_on(&self, dma: Option<&Interface>) -> Option<String> {
+    /// Why it cannot happen on a board whose DMA is like that, and that has these kinds of peripherals, if it cannot.
+    pub(crate) fn impossible_on(
+        &self,
+        dma: Option<&Interface>,
+        has: impl FnOnce(Kind) -> bool,
+    ) -> Option<String> {
+        let needed = match self.kind.event() {
+            Event::Message => Some(Kind::Cms),
+            Event::I2c => Some(Kind::Iic),
+            Event::Descriptor | Event::Interrupt => None,
+        };
+        if let Some(kind) = needed {
+            return (!has(kind)).then(|| format!("the design has no {kind}"));
+        }
         let needs_none = self.kind == FaultKind::LinkDown && self.at.is_none();
         let Some(dma) = dma else { return (!needs_none).then(|| "the design has no DMA".into()) };
         if self.kind.of_streams().is_some() && !dma.is_stream() {

@@ -7,11 +7,11 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// Every command that is shown, by what it is for.
 const GROUPS: &[(&str, &[&str])] = &[
     ("share", &["demo", "run", "broker", "emulate"]),
-    ("see", &["list", "info", "boards", "schema"]),
+    ("see", &["list", "info", "sensors", "blink", "boards", "schema"]),
     ("check", &["validate", "test"]),
     ("measure", &["time"]),
     ("move", &["load", "save", "capture", "play"]),
-    ("poke", &["read", "write", "dump"]),
+    ("poke", &["read", "write", "dump", "i2c"]),
     ("flash", &["flash", "bitstream"]),
     ("change", &["hold", "reset", "route"]),
     ("set up", &["doctor", "who", "bind", "unbind"]),

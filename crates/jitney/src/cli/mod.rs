@@ -14,6 +14,7 @@ mod errno;
 mod flash;
 mod held;
 mod help;
+mod i2c;
 mod log;
 mod measure;
 mod nearest;
@@ -38,7 +39,7 @@ use contract::Failure;
 use log::Log;
 use options::{Command, Options};
 use registers::{dump, read, write};
-use see::{info, list};
+use see::{blink, info, list, sensors};
 use share::{broker, demo, emulate, run};
 use status::{Misuse, Status};
 use std::io::IsTerminal;
@@ -84,6 +85,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Time(time) => measure::time(&time, json),
         Command::List(source) => list::list(&source, json),
         Command::Info(info) => info::info(&info, json),
+        Command::Sensors(sensors) => sensors::sensors(&sensors, json),
+        Command::Blink(blink) => blink::blink(&blink, json),
         Command::Load(load) => load::load(&load, json),
         Command::Save(save) => save::save(&save, json),
         Command::Capture(args) => capture::capture(&args, json),
@@ -97,6 +100,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Flash(args) => flash::flash(&args, json),
         Command::Bitstream(args) => flash::bitstream::bitstream(&args, json),
         Command::Schema(schema) => schema::schema(&schema),
+        Command::I2c(command) => i2c::i2c(&command, json),
         Command::Boards { command } => boards::boards(command.as_ref(), json),
         Command::Emulate(emulate) => emulate::emulate(&emulate, json),
         Command::Doctor(doctor) => setup::doctor(&doctor, json),

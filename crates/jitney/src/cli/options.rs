@@ -6,10 +6,11 @@ use super::change::{hold, reset, route};
 use super::check::Test;
 use super::check::validate::Validate;
 use super::flash::{Flash, bitstream};
+use super::i2c::I2c;
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::schema::Schema;
-use super::see::info;
+use super::see::{blink, info, sensors};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, run};
 use super::transfer::{capture, load, play, save};
@@ -56,6 +57,10 @@ pub(crate) enum Command {
     List(Source),
     /// A card's BARs, IP, channels, peripherals and memory.
     Info(info::Info),
+    /// Temperatures, voltages, currents and power of boards, with their extremes and alarms.
+    Sensors(sensors::Sensors),
+    /// Let an LED of a board blink, to see which of them it is.
+    Blink(blink::Blink),
     /// Write a file to a card's memory by DMA.
     Load(load::Load),
     /// Read a card's memory into a file by DMA.
@@ -70,6 +75,9 @@ pub(crate) enum Command {
     Write(write::Write),
     /// Print the registers of a BAR, or of one thing in it, with their names.
     Dump(dump::Dump),
+    /// The devices on a board's I2C buses: which there are, and what they say.
+    #[command(subcommand)]
+    I2c(I2c),
     /// Keep cards as they are while other programs come and go.
     Hold(hold::Hold),
     /// Reset a card, or its DDR controller.

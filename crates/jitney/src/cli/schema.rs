@@ -5,11 +5,12 @@ use super::change::{hold, reset, route};
 use super::check::{addressing, dma, general, memory, persistence, streams, validate};
 use super::contract::{Failure, SCHEMA};
 use super::flash;
+use super::i2c;
 use super::measure::{self, blkram, latency, pio};
 use super::options::Options;
 use super::registers::{dump, read, write};
 use super::report::print_line;
-use super::see::list;
+use super::see::{blink, info, list, sensors};
 use super::share::{broker, emulate, run};
 use super::status::Status;
 use super::targets::OnBoard;
@@ -45,6 +46,7 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> schemars::Schema {
 const RESULTS: &[(&str, Printed)] = &[
     ("bind", of::<jitney_setup::Bound>),
     ("bitstream", of::<flash::bitstream::Outcome>),
+    ("blink", of::<blink::Blinked>),
     ("boards", of::<Vec<boards::Row<'_>>>),
     ("boards check", of::<Vec<boards::Checked>>),
     ("boards list", of::<Vec<boards::Row<'_>>>),
@@ -58,7 +60,10 @@ const RESULTS: &[(&str, Printed)] = &[
     ("flash read", of::<flash::read::Outcome>),
     ("flash verify", of::<flash::verify::Outcome>),
     ("flash write", of::<flash::write::Outcome>),
-    ("info", of::<Value>),
+    ("i2c dump", of::<i2c::dump::Dumped>),
+    ("i2c read", of::<i2c::read::Bytes>),
+    ("i2c scan", of::<i2c::scan::Found>),
+    ("info", of::<Vec<info::CardFacts>>),
     ("list", of::<Vec<list::Row>>),
     ("load", of::<load::Outcome>),
     ("play", of::<play::Outcome>),
@@ -67,6 +72,7 @@ const RESULTS: &[(&str, Printed)] = &[
     ("route", of::<route::Outcome>),
     ("run", of::<run::Outcome<'_>>),
     ("save", of::<save::Outcome>),
+    ("sensors", of::<Vec<sensors::BoardReadings>>),
     ("test addressing", of::<Vec<OnBoard<addressing::Outcome>>>),
     ("test ddr", of::<Vec<OnBoard<memory::Outcome>>>),
     ("test dma", of::<Vec<OnBoard<dma::Outcome>>>),
@@ -90,6 +96,7 @@ const EVENTS: &[(&str, Printed)] = &[
     ("demo", of::<run::Event<'_>>),
     ("emulate", of::<emulate::Event<'_>>),
     ("hold", of::<hold::Event>),
+    ("sensors", of::<sensors::Event>),
     ("run", of::<run::Event<'_>>),
 ];
 

@@ -126,7 +126,7 @@ pci = ["10ee:7024"]
 subsystem = "1234:0001"
 dma = { ip = "xdma", bar = 0, h2c = 1, c2h = 1, interface = "memory-mapped" }
 memory = { kind = "block-ram", base = 0x4000_0000, size = 0x1_0000 }
-peripherals = [{ kind = "iic", bar = 2, offset = 0 }]
+peripherals = [{ kind = "uart", bar = 2, offset = 0 }]
 [[design]]
 name = "my_other"
 board = "Other"
@@ -147,7 +147,7 @@ fn a_board_of_a_file_is_emulated_tested_and_shown() {
         .says("10ee:7024, subsystem 1234:0001")
         .says("XDMA 1+1, memory mapped")
         .says("Memory: 64 KiB block-ram at 0x40000000")
-        .says("Plain registers stand for what has no model: iic in BAR 2 at 0x0");
+        .says("Plain registers stand for what has no model: uart in BAR 2 at 0x0");
     ground.run(&format!("boards show {file}")).exits(2).complains("several designs: my_filter, my_other");
     ground.run(&format!("boards show {file}#my_filtr")).exits(2).complains("did you mean 'my_filter'");
 
@@ -167,7 +167,7 @@ fn a_board_of_a_file_is_emulated_tested_and_shown() {
     command.env("JITNEY_BOARDS", file.to_string());
     Process::start(command).wait().exits(0).says("Testing Mine with 0x10000 bytes");
     board.signal(rustix::process::Signal::TERM);
-    board.wait().exits(0).complains("plain registers stand for what has no model: iic in BAR 2");
+    board.wait().exits(0).complains("plain registers stand for what has no model: uart in BAR 2");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn info_tells_what_is_where() {
         .says("xadc          in BAR 0 at 0x03000")
         .says("h2c0: memory mapped, addresses of 64 bits");
     let json = ground.run(&format!("info 10ee:7011 --card {} --json", board.address())).exits(0).json();
-    assert_eq!(json[0]["card"]["vendor"], 0x10ee);
+    assert_eq!(json[0]["id"], "10ee:7011");
     assert_eq!(json[0]["board"]["memory"], json!({ "kind": "ddr", "base": 0, "size": 1 << 30 }));
     let channels = json[0]["xdma"]["channels"].as_array().unwrap();
     let names: Vec<_> = channels.iter().map(|channel| channel["name"].as_str().unwrap()).collect();

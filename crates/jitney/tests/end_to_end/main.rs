@@ -6,16 +6,20 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 mod bad_input;
+mod blink;
 mod commands;
 mod dead_boards;
 mod every_design;
 mod faults;
 mod flash;
+mod i2c;
+mod info;
 mod kills;
 mod moving;
 mod programs;
 mod registers;
 mod rude_clients;
+mod sensors;
 mod sharing;
 mod signals;
 mod strangers;

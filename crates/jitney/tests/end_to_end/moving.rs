@@ -206,8 +206,8 @@ fn what_does_not_fit_is_refused_before_anything_is_written() {
         [("NiteFury_dma_stream_loopback", "has no memory that DMA reaches"), ("U200_qdma_ram", "QDMA")]
     {
         let json = ground.run(&format!("info --emulate {board} --json")).exits(0).json();
-        let device = json[0]["card"]["device"].as_u64().unwrap();
-        let outcome = ground.run(&format!("load --emulate {board} 10ee:{device:04x} 0 in.bin"));
+        let id = json[0]["id"].as_str().unwrap();
+        let outcome = ground.run(&format!("load --emulate {board} {id} 0 in.bin"));
         outcome.exits(1).complains(complaint);
     }
 }

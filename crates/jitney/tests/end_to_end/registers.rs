@@ -203,8 +203,7 @@ fn registers_of_every_kind_of_board_can_be_dumped() {
     let ground = Ground::new();
     for name in ["NiteFury_dma_stream_loopback", "U200_qdma_ram", "U200_enum", "VD100_dma_stream_loopback"] {
         let json = ground.run(&format!("info --emulate {name} --json")).exits(0).json();
-        let number = |key: &str| json[0]["card"][key].as_u64().unwrap();
-        let id = format!("{:04x}:{:04x}", number("vendor"), number("device"));
+        let id = json[0]["id"].as_str().unwrap();
         for bar in json[0]["bars"].as_array().unwrap() {
             let line = format!("dump --emulate {name} {id} {} --bytes 0x1000", bar["index"]);
             let outcome = ground.run(&line);

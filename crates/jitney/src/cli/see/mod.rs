@@ -1,4 +1,6 @@
 //! What cards there are, and what is on them.
 
+pub(crate) mod blink;
 pub(crate) mod info;
 pub(crate) mod list;
+pub(crate) mod sensors;
