@@ -1,5 +1,6 @@
 //! `jitney info CARD`: its BARs, link, interrupts, IP, channels, peripherals and memory, and what they say.
 
+mod capabilities;
 mod config;
 mod contents;
 mod machine;
