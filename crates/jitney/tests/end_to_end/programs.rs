@@ -46,8 +46,8 @@ fn programs_that_fail_are_named_and_the_others_go_on() {
 #[test]
 fn a_command_line_that_cannot_be_taken_apart_is_named() {
     let ground = Ground::new();
-    ground.run_args(["run", "--emulate", "nitefury", "sh -c 'exit"]).exits(1).complains("sh -c 'exit");
-    ground.run_args(["run", "--emulate", "nitefury", " "]).exits(1).complains("empty program name");
+    ground.run_args(["run", "--emulate", "nitefury", "sh -c 'exit"]).exits(2).complains("sh -c 'exit");
+    ground.run_args(["run", "--emulate", "nitefury", " "]).exits(2).complains("empty program name");
     ground.run_args(["run", "--emulate", "nitefury"]).exits(2);
 }
 
@@ -107,11 +107,25 @@ fn a_program_inherits_one_socket_and_nothing_else() {
 }
 
 #[test]
-fn without_fds_only_descriptors_that_matter_are_shown() {
+fn without_fds_no_descriptors_are_shown() {
     let ground = Ground::new();
     let outcome = ground.run_args(["run", "--emulate", "nitefury", "true"]).exits(0);
-    let shown: Vec<&str> = outcome.out.lines().filter(|line| line.starts_with("  fd ")).collect();
-    assert!(!shown.is_empty() && shown.iter().all(|line| line.contains("socket:")), "{outcome}");
+    assert!(!outcome.out.contains("  fd "), "{outcome}");
+}
+
+#[test]
+fn behind_two_dashes_is_one_program_and_p_names_several() {
+    let ground = Ground::new();
+    let run = |args: &[&str]| ground.run_args(["run", "--emulate", "nitefury"].iter().chain(args));
+    run(&["--", "jitney", "test", "general"]).exits(0).says("general | Found NiteFury");
+    let script = "echo \"$0 $1\" --fds";
+    run(&["--", "sh", "-c", script, "a b", "c"]).exits(0).says("sh | a b c --fds");
+    let both = run(&["-p", "sh -c 'echo one'", "-p", "jitney test general"]).exits(0);
+    assert!(both.out.contains("sh      | one") && both.out.contains("general | Found NiteFury"), "{both}");
+    run(&["--", "jitney test general"]).exits(1).says("several are given by -p");
+    run(&["true", "--", "true"]).exits(2);
+    run(&["-p", "true", "true"]).exits(2);
+    run(&[]).exits(2);
 }
 
 #[test]

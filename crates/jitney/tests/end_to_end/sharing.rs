@@ -135,7 +135,15 @@ fn several_programs_on_two_boards_and_two_on_one() {
 fn run_tells_programs_all_of_it_in_json() {
     let ground = Ground::new();
     let lines = ground
-        .run_args(["run", "--json", "--emulate", "nitefury", "jitney test general --json", "sh -c 'exit 7'"])
+        .run_args([
+            "run",
+            "--json",
+            "--fds",
+            "--emulate",
+            "nitefury",
+            "jitney test general --json",
+            "sh -c 'exit 7'",
+        ])
         .exits(1)
         .json_lines();
     let find = |kind: &str| &lines.iter().find(|line| line["event"]["type"] == kind).unwrap()["event"];

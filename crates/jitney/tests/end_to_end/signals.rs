@@ -35,7 +35,7 @@ fn ctrl_c_reaches_programs_once_and_boards_outlive_them() {
     let program = "sh -c 'trap \"echo told\" INT; sleep 1 & wait; wait; jitney test general || exit 8'";
     let program = program.replace("jitney test", &format!("{} test", env!("CARGO_BIN_EXE_jitney")));
     let mut run = crate::support::Process::start(ground.jitney(["run", "--emulate", "nitefury", &program]));
-    run.wait_for_line("open in jitney");
+    run.wait_for_line("card vfio-user:");
     std::thread::sleep(Duration::from_millis(200));
     // A terminal signals the whole group in the foreground.
     let group = rustix::process::Pid::from_raw(run.pid()).unwrap();
@@ -112,7 +112,7 @@ fn a_killed_owner_takes_its_boards_with_it_and_its_clients_are_told() {
         env!("CARGO_BIN_EXE_jitney")
     );
     let mut run = crate::support::Process::start(ground.jitney(["run", "--emulate", "nitefury", &program]));
-    run.wait_for_line("open in jitney");
+    run.wait_for_line("card vfio-user:");
     eventually("the test begins", || match std::fs::read_to_string(ground.path("out")) {
         Ok(out) if out.contains("pass 1 of") => Ok(()),
         out => Err(format!("{out:?}")),

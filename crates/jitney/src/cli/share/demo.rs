@@ -1,5 +1,6 @@
 //! `jitney demo`: the main job, on emulated boards.
 
+use super::programs::Program;
 use super::run::run_programs;
 use crate::cli::args::Source;
 use crate::cli::report::print_line;
@@ -31,7 +32,7 @@ pub(crate) fn demo(args: &Demo, json: bool) -> anyhow::Result<Status> {
             "Two emulated boards, each in a process of its own; one owner of both; three programs at once.",
         );
     }
-    let (status, ended) = run_programs(&source, &programs, false, json)?;
+    let (status, ended) = run_programs(&source, &Program::parse_all(&programs, None)?, false, json)?;
     if !json {
         print_line(match status {
             Status::Passed => "All three programs passed, at the same time, on the same cards.",

@@ -24,10 +24,3 @@ pub(crate) fn of(pid: u32) -> Vec<Descriptor> {
     descriptors.sort_by_key(|descriptor| descriptor.number);
     descriptors
 }
-
-impl Descriptor {
-    /// Whether it has to do with cards: VFIO, memory that is shared with them, or sockets.
-    pub(crate) fn matters(&self) -> bool {
-        ["vfio", "/dev/iommu", "socket:", "memfd:"].iter().any(|part| self.target.contains(part))
-    }
-}

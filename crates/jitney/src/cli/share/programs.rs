@@ -4,8 +4,8 @@ use crate::cli::boards;
 use crate::cli::errno::explained;
 use crate::cli::nearest::nearest;
 use crate::cli::signals;
-use crate::cli::status::Status;
-use anyhow::{Context, bail};
+use crate::cli::status::{Misuse, Status};
+use anyhow::Context;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
@@ -50,11 +50,18 @@ impl Program {
     ///
     /// `boards` is the `JITNEY_BOARDS` that they get, if not this process's own.
     pub(crate) fn parse_all(lines: &[String], boards: Option<&OsStr>) -> anyhow::Result<Vec<Self>> {
+        let split = |line: &String| {
+            shlex::split(line).ok_or_else(|| Misuse(format!("a quote is not closed in: {line}")))
+        };
+        Self::of_words(lines.iter().map(split).collect::<Result<_, _>>()?, boards)
+    }
+
+    /// The same of command lines that are taken apart already.
+    pub(crate) fn of_words(lines: Vec<Vec<String>>, boards: Option<&OsStr>) -> anyhow::Result<Vec<Self>> {
         let mut programs: Vec<Self> = Vec::new();
-        for line in lines {
-            let words = shlex::split(line).with_context(|| format!("a quote is not closed in: {line}"))?;
-            if words.is_empty() {
-                bail!("an empty program name was given");
+        for words in lines {
+            if words.first().is_none_or(String::is_empty) {
+                return Err(Misuse("an empty program name was given".into()).into());
             }
             let name = short_name(&words);
             let same = programs.iter().filter(|other| short_name(&other.words) == name).count();
@@ -82,6 +89,11 @@ impl Program {
         let name = &self.words[0];
         let what = format!("{name}: {}", explained(error));
         let tests = ["general", "ddr", "blkram"];
+        if name.contains(' ') && error.kind() == std::io::ErrorKind::NotFound {
+            return End::NotStarted {
+                why: format!("{what}; behind -- is one program with its arguments: several are given by -p"),
+            };
+        }
         let hint = match nearest(name, tests.into_iter().chain(["jitney"])) {
             Some("jitney") => "; did you mean jitney?".into(),
             Some("blkram") => "; did you mean \"jitney time blkram\"?".into(),

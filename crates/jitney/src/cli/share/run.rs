@@ -22,7 +22,8 @@ use std::thread;
 const HELP: &str = "\
 Examples:
   jitney run --emulate nitefury --emulate tef1001-dma-blkram \"jitney test ddr\" \"jitney time blkram\"
-  jitney run --card vfio-user:/tmp/nf.sock \"./my-program --fast\" \"jitney test general\"";
+  jitney run --card vfio-user:/tmp/nf.sock -p \"./my-program --fast\" -p \"jitney test general\"
+  jitney run --emulate nitefury -- python3 my_test.py --verbose      # one program";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -33,15 +34,28 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) fds: bool,
     /// The programs, each with its arguments as one word.
-    #[arg(required = true, value_name = "PROGRAM ARGS")]
+    #[arg(value_name = "PROGRAM ARGS", required_unless_present_any = ["program", "command"])]
     pub(crate) programs: Vec<String>,
+    /// A program with its arguments as one word; can be repeated, for several at once.
+    #[arg(short = 'p', long = "program", value_name = "PROGRAM ARGS", conflicts_with = "programs")]
+    pub(crate) program: Vec<String>,
+    /// One program, and its arguments as they are.
+    #[arg(last = true, value_name = "PROGRAM ARGS", conflicts_with_all = ["programs", "program"])]
+    pub(crate) command: Vec<String>,
 }
 
 const COLORS: [Color; 6] =
     [Color::Cyan, Color::Yellow, Color::Green, Color::Magenta, Color::Blue, Color::Red];
 
 pub(crate) fn run(args: Run, json: bool) -> anyhow::Result<Status> {
-    let (status, _) = run_programs(&args.source, &args.programs, args.fds, json)?;
+    let boards = boards::variable(&args.source.emulate)?;
+    let boards = boards.as_deref();
+    let programs = if args.command.is_empty() {
+        Program::parse_all(if args.program.is_empty() { &args.programs } else { &args.program }, boards)?
+    } else {
+        Program::of_words(vec![args.command], boards)?
+    };
+    let (status, _) = run_programs(&args.source, &programs, args.fds, json)?;
     Ok(status)
 }
 
@@ -66,11 +80,10 @@ pub(crate) struct Outcome<'a> {
 /// Runs `lines` under a broker of the cards that `source` names; returns how it went as a whole, and how each did.
 pub(crate) fn run_programs(
     source: &Source,
-    lines: &[String],
+    programs: &[Program],
     all_descriptors: bool,
     json: bool,
 ) -> anyhow::Result<(Status, Vec<Ended>)> {
-    let programs = Program::parse_all(lines, boards::variable(&source.emulate)?.as_deref())?;
     jitney_memory::keep_from_children()?;
     let running = Running::default();
     running.pass_signals_on()?;
@@ -89,7 +102,9 @@ pub(crate) fn run_programs(
     let doors = programs.iter().map(|_| broker.door()).collect::<Result<Vec<_>, _>>()?;
     let stop = broker.stop_handle();
     let serving = thread::Builder::new().name("broker".into()).spawn(move || broker.run())?;
-    show_descriptors("jitney", std::process::id(), all_descriptors, json)?;
+    if all_descriptors {
+        show_descriptors("jitney", std::process::id(), json)?;
+    }
 
     let width = programs.iter().map(|program| program.mark.len()).max().unwrap_or(0);
     let mut ended = Vec::new();
@@ -102,7 +117,7 @@ pub(crate) fn run_programs(
     }
     if all_descriptors {
         for program in &started {
-            show_descriptors(program.mark(), program.pid(), true, json)?;
+            show_descriptors(program.mark(), program.pid(), json)?;
         }
     }
     thread::scope(|scope| {
@@ -129,9 +144,8 @@ fn describe(card: &OpenedCard, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show_descriptors(name: &str, pid: u32, all: bool, json: bool) -> anyhow::Result<()> {
-    let mut descriptors = descriptors::of(pid);
-    descriptors.retain(|descriptor| all || descriptor.matters());
+fn show_descriptors(name: &str, pid: u32, json: bool) -> anyhow::Result<()> {
+    let descriptors = descriptors::of(pid);
     if json {
         return print_event(&Event::Descriptors { process: name, pid, descriptors });
     }

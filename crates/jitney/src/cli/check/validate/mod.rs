@@ -2,6 +2,7 @@
 
 mod html;
 mod junit;
+mod parts;
 
 use super::verdict::{Check, Checks, Found};
 use super::{addressing, dma, memory, streams};
@@ -9,15 +10,13 @@ use crate::cli::args::{Client, Dma, Selection, Source};
 use crate::cli::cards::Session;
 use crate::cli::channels;
 use crate::cli::errno::FileError;
-use crate::cli::measure::link::LinkNow;
 use crate::cli::measure::{self, latency, pio};
 use crate::cli::report::Report;
 use crate::cli::status::Status;
 use crate::cli::targets::{self, OnBoard, nothing_tested};
 use clap::Args;
 use html::Page;
-use jitney_boards::{Board, DmaIp, Kind, RegisterSpace};
-use jitney_pci::express::LinkSpeed;
+use jitney_boards::{Board, DmaIp};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -110,9 +109,12 @@ fn all(board: &Board, args: &Validate, report: &mut Report) -> Outcome {
     let mut checks = Checks::default();
     let mut pictures = Vec::new();
     let dma = args.dma;
-    checks.run(report, "link", |_| link(board));
-    checks.run(report, "registers answer", |_| registers(board));
-    checks.run(report, "DDR controller", |_| ddr(board));
+    checks.run(report, "link", |_| parts::link(board));
+    checks.run(report, "registers answer", |_| parts::registers(board));
+    checks.run(report, "sensors", |_| parts::sensors(board));
+    checks.run(report, "flash", |_| parts::flash(board));
+    checks.run(report, "I2C devices", |_| parts::i2c(board));
+    checks.run(report, "DDR controller", |_| parts::ddr(board));
     checks.run(report, "register accesses", |_| {
         let outcome = pio::measure(board, Duration::from_millis(50))?;
         Ok(match outcome.best() {
@@ -171,74 +173,4 @@ impl Outcome {
     fn table(&self) -> String {
         Checks { all: self.checks.clone() }.table()
     }
-}
-
-/// Whether the link is as good as the design can have it.
-fn link(board: &Board) -> anyhow::Result<Found> {
-    let Some(now) = LinkNow::of(&**board.card())? else {
-        return Ok(Found::Unfit("the card has no PCIe link that it tells of".into()));
-    };
-    let now = now.link;
-    let can = board.design().link;
-    let lanes = can.and_then(|link| link.lanes);
-    let speed = can.and_then(|link| link.gt_per_s);
-    let slower = speed.is_some_and(|speed| rate(now.speed).is_some_and(|own| own < speed));
-    let narrower = lanes.is_some_and(|lanes| now.width < lanes);
-    let best = |lanes: Option<u8>, speed: Option<f64>| match (speed, lanes) {
-        (Some(speed), Some(lanes)) => format!("{speed} GT/s x{lanes}"),
-        (Some(speed), None) => format!("{speed} GT/s"),
-        (None, Some(lanes)) => format!("x{lanes}"),
-        (None, None) => "unknown".into(),
-    };
-    Ok(match slower || narrower {
-        true => Found::Bad(format!(
-            "{now}, and the design can {}: another slot, or the card's seat in it",
-            best(lanes, speed)
-        )),
-        false => Found::Good(format!("{now}, the design can {}", best(lanes, speed))),
-    })
-}
-
-/// Gigatransfers a second.
-fn rate(speed: LinkSpeed) -> Option<f64> {
-    Some(match speed.0 {
-        1 => 2.5,
-        2 => 5.0,
-        3 => 8.0,
-        4 => 16.0,
-        5 => 32.0,
-        _ => return None,
-    })
-}
-
-/// Whether each peripheral that can be read without doing anything is there.
-fn registers(board: &Board) -> anyhow::Result<Found> {
-    let mut there = Vec::new();
-    for frame in board.peripherals() {
-        let frame = frame?;
-        let kind = frame.peripheral().kind;
-        if matches!(kind, Kind::AxiGpio | Kind::UserAccess | Kind::Dna | Kind::DdrStatus | Kind::StreamSwitch)
-        {
-            frame.read32(0)?;
-            there.push(kind.to_string());
-        }
-    }
-    if let Ok(access) = board.user_access() {
-        there.push(format!("built {}", access.build_timestamp()?));
-    }
-    Ok(match there.is_empty() {
-        true => Found::Unfit("the design names none that can be read without doing anything".into()),
-        false => Found::Good(there.join(", ")),
-    })
-}
-
-fn ddr(board: &Board) -> anyhow::Result<Found> {
-    let Ok(status) = board.ddr_status() else {
-        return Ok(Found::Unfit("the design does not show its state".into()));
-    };
-    let state = status.state()?;
-    Ok(match state.is_ready() {
-        true => Found::Good("calibrated".into()),
-        false => Found::Bad(format!("not ready: {state:?}")),
-    })
 }
