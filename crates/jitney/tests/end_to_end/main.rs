@@ -9,6 +9,7 @@ mod bad_input;
 mod blink;
 mod commands;
 mod dead_boards;
+mod designs_table;
 mod every_design;
 mod faults;
 mod flash;

@@ -111,7 +111,7 @@ fn watching_prints_a_line_each_time_and_ends_when_told() {
     let outcome = process.wait().exits(0);
     let lines = outcome.json_lines();
     assert!(lines.len() > 2, "{outcome}");
-    assert!(lines.iter().all(|line| line[0]["board"] == "NiteFury"), "{outcome}");
+    assert!(lines.iter().all(|line| line["event"]["boards"][0]["board"] == "NiteFury"), "{outcome}");
     let mut process = ground.start("sensors --emulate nitefury --watch --every 0.05");
     process.wait_for_line("VCCINT");
     process.signal(Signal::INT);
