@@ -146,9 +146,24 @@ fn what_is_written_is_read_back_at_both_ends_of_every_part() {
         }
         // Whoever opens it next, an FPGA for one, finds it with three bytes of address.
         drop(flash);
+        let spi = rig.quad_spi().lease().unwrap();
+        let mut start = [0; 16];
+        spi.transaction(&[0x03, 0, 0, 0], &mut start).unwrap();
+        assert_eq!(start, image[..16], "{part}");
+        drop(spi);
         let again = rig.flash();
         assert!(read(&again, 0, image.len()) == image, "{part}");
     }
+}
+
+#[test]
+fn short_fifos_do_as_well() {
+    let flash =
+        Rig::with(axi::QuadSpi::with_flash(NorFlash::new(Part::Mt25qu256)).with_short_fifos()).flash();
+    assert_eq!(flash.fifo_depth(), 16);
+    let image = noise(1000, 7);
+    write(&flash, &image, 16 << 20);
+    assert!(read(&flash, 16 << 20, 1000) == image);
 }
 
 #[test]

@@ -62,6 +62,7 @@ const INTERRUPT_BITS: u32 = 0x3FFF;
 const ERRORS: u32 =
     STATUS_CLOCK_MODE | STATUS_NO_MASTER | STATUS_BIT_ORDER | STATUS_LOOPBACK | STATUS_COMMAND;
 
+/// Bytes of either FIFO, of a core as designs mostly have it; 16 is the other depth that there is.
 const FIFO_DEPTH: usize = 256;
 /// The one device.
 const SELECT_FIRST: u32 = 1 << 0;
@@ -83,6 +84,7 @@ struct Core {
     /// The next byte is the first since the device was selected.
     at_command: bool,
     byte_time: Duration,
+    depth: usize,
     /// No transaction has ended since the FPGA was configured.
     just_configured: bool,
     device: Option<Box<dyn SpiDevice>>,
@@ -104,6 +106,7 @@ impl Core {
             command_error: false,
             at_command: true,
             byte_time: BYTE_TIME,
+            depth: FIFO_DEPTH,
             just_configured: device.is_some(),
             device,
             maker,
@@ -185,12 +188,12 @@ impl Core {
             Some(_) => 0xFF,
             None => 0,
         };
-        if self.received.len() == FIFO_DEPTH {
+        if self.received.len() == self.depth {
             self.interrupts |= INTERRUPT_RX_OVERRUN;
             return;
         }
         self.received.push_back(answer);
-        if self.received.len() == FIFO_DEPTH {
+        if self.received.len() == self.depth {
             self.interrupts |= INTERRUPT_RX_FULL;
         }
     }
@@ -220,9 +223,9 @@ impl Core {
         STATUS_NOT_SELECTED
             | self.errors()
             | u32::from(self.received.is_empty())
-            | u32::from(self.received.len() == FIFO_DEPTH) << 1
+            | u32::from(self.received.len() == self.depth) << 1
             | u32::from(self.sending.is_empty()) << 2
-            | u32::from(self.sending.len() == FIFO_DEPTH) << 3
+            | u32::from(self.sending.len() == self.depth) << 3
     }
 }
 
@@ -258,6 +261,13 @@ impl QuadSpi {
     #[must_use]
     pub fn with_device(device: impl SpiDevice + 'static) -> Self {
         Self(Mutex::new(Core::new(Some(Box::new(device)), None)))
+    }
+
+    /// The same with FIFOs of 16 bytes.
+    #[must_use]
+    pub fn with_short_fifos(self) -> Self {
+        self.core().depth = 16;
+        self
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -311,7 +321,7 @@ impl Peripheral for QuadSpi {
                 core.set_lines(control, select);
             }
             // What does not fit is lost.
-            TX_DATA if core.sending.len() < FIFO_DEPTH => {
+            TX_DATA if core.sending.len() < core.depth => {
                 let [byte, ..] = value.to_le_bytes();
                 core.sending.push_back(byte);
             }
