@@ -26,7 +26,7 @@ mod parts;
 mod scanner;
 
 pub use header::{Header, HeaderError};
-pub use parts::{is_for, part_of};
+pub use parts::{is_for, knows, part_of};
 pub use scanner::{Die, Fault, Order, Scan, Scanner};
 use std::ops::Range;
 

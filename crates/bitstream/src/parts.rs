@@ -57,6 +57,12 @@ pub fn part_of(idcode: u32) -> Option<&'static str> {
     PARTS.iter().find(|(own, _)| *own == idcode & 0x0fff_ffff).map(|(_, part)| *part)
 }
 
+/// Whether the IDCODE of `part` is known here: of others, [`part_of`] cannot tell that a bitstream is for them.
+#[must_use]
+pub fn knows(part: &str) -> bool {
+    PARTS.iter().any(|(_, own)| *own == part)
+}
+
 /// Whether `named`, as a `.bit` file has it (`7a200tfbg484`), is the part `part` (`XC7A200T`) in some package.
 #[must_use]
 pub fn is_for(named: &str, part: &str) -> bool {

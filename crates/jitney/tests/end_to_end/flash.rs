@@ -212,6 +212,28 @@ fn the_bus_is_one_programs_at_a_time() {
     run("flash info 10ee:7011").exits(0);
 }
 
+#[test]
+fn a_protected_flash_is_written_only_when_that_is_taken_off() {
+    let ground = Ground::new();
+    let board = ground.board("XCKU5P_DUAL_QSFP_dma_ram");
+    let broker = ground.broker(&[&board]);
+    let run = |line: &str| ground.run(&format!("{line} {}", broker.option()));
+    {
+        let bus = jitney::Bus::options().broker(&broker.socket).open().unwrap();
+        let board = jitney::boards::identify(&bus.card("10ee:9038").unwrap()).unwrap();
+        let spi = board.quad_spi().unwrap().lease().unwrap();
+        for command in [&[0x9f, 0, 0][..], &[0x06], &[0x01, 0x5c]] {
+            spi.transaction(command, &mut []).unwrap();
+        }
+    }
+    fs::write(ground.path("top.bin"), bitstream(0x04a6_2093, 20, 1)).unwrap();
+    run("flash info 10ee:9038").exits(0).says("MT25QU256 of Micron").says("SFDP 1.6").says("protected: 0x5c");
+    run("flash write 10ee:9038 top.bin").exits(1).complains("block protection 0x5c").complains("--unprotect");
+    run("flash info 10ee:9038").exits(0).says("at 0x0 it is erased");
+    run("flash write 10ee:9038 top.bin --unprotect").exits(0).says("1 written and read back");
+    run("flash info 10ee:9038").exits(0).says("no block is protected").says("XCKU5P");
+}
+
 /// A flash of `size` bytes that begins with `image`.
 fn prepare(path: &Path, size: usize, image: &[u8]) {
     let mut bytes = vec![0xff; size];

@@ -170,3 +170,28 @@ fn a_device_is_selected_as_long_as_the_register_says_so() {
     let seen = log.0.lock().unwrap().join(", ");
     assert_eq!(seen, "selected, 10, 20, deselected true");
 }
+
+mod anything {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is written, FIFOs hold what they can and no more, and a reset ends it.
+        #[test]
+        fn any_registers_are_taken(
+            accesses in prop::collection::vec((0_u32..0x20, any::<u32>(), any::<bool>(), any::<bool>()), 0..600),
+        ) {
+            let spi = flash(Flash::N25q256a);
+            for (register, value, small, write) in accesses {
+                let offset = if register < 8 { TX_DATA } else { register * 4 };
+                let value = if small { value & 0x3FF } else { value };
+                if write { spi.write(offset, value, u32::MAX) } else { _ = spi.read(offset) }
+                prop_assert!(spi.read(TX_OCCUPANCY) < 256 && spi.read(RX_OCCUPANCY) < 256);
+            }
+            write(&spi, SOFT_RESET, SOFT_RESET_KEY);
+            prop_assert_eq!((spi.read(CONTROL), spi.read(STATUS)), (0x180, 0xA5));
+        }
+    }
+}

@@ -176,3 +176,44 @@ fn a_sleeping_one_heeds_its_alarm_alone() {
     talk(&mut flash, &[0xAB], 0);
     assert_eq!(talk(&mut flash, &[0x9F], 1), [0x20]);
 }
+
+mod anything {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes with which something happens more often than with others.
+    fn byte() -> impl Strategy<Value = u8> {
+        let commands = vec![
+            0x01, 0x02, 0x03, 0x05, 0x06, 0x0B, 0x0C, 0x12, 0x13, 0x17, 0x20, 0x2B, 0x30, 0x5A, 0x66, 0x70,
+            0x99, 0x9F, 0xB7, 0xB9, 0xAB, 0xC5, 0xC7, 0xD8, 0xDC, 0xE9, 0xF0,
+        ];
+        prop_oneof![prop::sample::select(commands), any::<u8>()]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is sent, it goes on, and a reset gets it to say who it is.
+        #[test]
+        fn any_bytes_are_taken(
+            part in prop::sample::select(Flash::ALL.to_vec()),
+            transactions in prop::collection::vec((prop::collection::vec(byte(), 0..300), any::<bool>()), 0..20),
+        ) {
+            let mut flash = NorFlash::new(part);
+            let id = talk(&mut flash, &[0x9F], 6);
+            for (bytes, at_byte) in transactions {
+                flash.selected();
+                for byte in bytes {
+                    flash.exchange(byte);
+                }
+                flash.deselected(at_byte);
+            }
+            flash.heed_time();
+            flash.busy = None;
+            for command in [0xAB, 0x30, 0x66, 0x99, 0xF0] {
+                talk(&mut flash, &[command], 0);
+            }
+            prop_assert_eq!(talk(&mut flash, &[0x9F], 6), id);
+        }
+    }
+}

@@ -80,3 +80,19 @@ impl Image {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jitney_bitstream::knows;
+    use jitney_boards::Catalogue;
+
+    #[test]
+    fn bitstreams_are_told_apart_for_every_board_whose_fpga_is_known() {
+        for design in Catalogue::built_in().designs() {
+            let variants = design.variants.iter().flat_map(|variant| &variant.fpga);
+            for part in design.fpga.iter().chain(variants) {
+                assert!(knows(part), "{}: {part}", design.name);
+            }
+        }
+    }
+}
