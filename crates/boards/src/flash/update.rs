@@ -242,7 +242,9 @@ impl<'a> Update<'a> {
         let range = self.range(sector.start);
         let mut now = sector.now.clone();
         let mut after = sector.wanted.to_vec();
-        if sector.needs_erase() {
+        // Of the first, what an FPGA looks for goes first.
+        let starts = sector.start == self.offset && sector.now.iter().any(|byte| *byte != ERASED);
+        if starts || sector.needs_erase() {
             // What lies behind the image's end stays.
             let mut behind =
                 vec![0; usize::try_from(self.flash.part().sector).unwrap_or(usize::MAX) - after.len()];
