@@ -2,7 +2,7 @@
 
 use super::card::Card;
 use crate::axi::{
-    Cms, Gpio, GpioChannel, Iic, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
+    Cmac, Cms, Gpio, GpioChannel, Iic, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
 };
 use crate::fault::Faults;
 use crate::i2c::Bus;
@@ -27,6 +27,7 @@ pub(super) const fn has_model(kind: Kind) -> bool {
             | Kind::DdrStatus
             | Kind::Dna
             | Kind::StreamSwitch
+            | Kind::Cmac
             | Kind::Cms
             | Kind::Iic
             | Kind::Ram
@@ -48,6 +49,7 @@ pub(super) fn model(
             Arc::new(Xadc::new(if rebuilt { Image::Sequenced } else { Image::Factory }))
         }
         Kind::Sysmon => Arc::new(Sysmon::new(peripheral.slaves)),
+        Kind::Cmac => Arc::new(Cmac::default()),
         Kind::Cms => Arc::new(Cms::new(Arc::clone(faults))),
         Kind::Iic => Arc::new(Iic::new(Bus::of(&peripheral.i2c), Arc::clone(faults))),
         Kind::QuadSpi => Arc::new(QuadSpi::default()),
