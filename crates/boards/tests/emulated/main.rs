@@ -51,6 +51,18 @@ fn look_at_sensors(name: &str, board: &jitney_boards::Board) {
             assert!((0.8..0.9).contains(&die.vccint.now), "{name}: {die:?}");
         }
     }
+    assert_eq!(board.has_sensors(), has(Kind::Xadc) || has(Kind::Sysmon) || has(Kind::Cms), "{name}");
+    for monitor in board.monitors().unwrap() {
+        let readings = monitor.readings().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(readings.len() >= 4, "{name}: {readings:?}");
+        assert!(readings.iter().all(|own| own.alarm != Some(true)), "{name}: {readings:?}");
+    }
+    if has(Kind::Iic) {
+        let bus = board.iic(0).unwrap().lease().unwrap();
+        for device in bus.iic().known() {
+            assert!(bus.probe(device.address).unwrap(), "{name}: {device:?}");
+        }
+    }
     if has(Kind::UserAccess) {
         let built = board.user_access().unwrap().build_timestamp().unwrap();
         assert!((1..=12).contains(&built.month()) && built.day() > 0, "{name}: {built}");
