@@ -1,6 +1,7 @@
 //! A board: a card and the design that is on it.
 
 use crate::axi_gpio::AxiGpio;
+use crate::cmac::Cmac;
 use crate::cms::Cms;
 use crate::ddr_status::DdrStatus;
 use crate::dna::Dna;
@@ -103,6 +104,15 @@ impl Board {
     pub fn cms(&self) -> Result<Cms> {
         let frame = self.peripheral(Kind::Cms, 0)?;
         Ok(Cms::new(frame, Arc::clone(&self.card)))
+    }
+
+    /// Its port of 100G Ethernet number `index`, from 0 in the order of the catalogue.
+    ///
+    /// # Errors
+    /// As [`xadc`](Self::xadc).
+    pub fn cmac(&self, index: usize) -> Result<Cmac> {
+        let frame = self.peripheral(Kind::Cmac, index)?;
+        Ok(Cmac::new(frame, Arc::clone(&self.card), index))
     }
 
     /// Its I2C master number `index`, from 0 in the order of the catalogue.

@@ -214,9 +214,7 @@ impl LeasedIic {
     fn carry_out(&self, address: u8, words: &[Word], count: usize) -> Result<Vec<u8>> {
         let registers = self.registers();
         self.wait_until_free(PATIENCE)?;
-        while !self.status()?.rx_empty() {
-            registers.read(RX_FIFO)?;
-        }
+        self.drain()?;
         // What is written as one changes, so what is there goes.
         registers.write(ISR, self.iic.frame.sane(ISR)?)?;
         let mut waiting = words.iter();
@@ -253,6 +251,17 @@ impl LeasedIic {
             }
             std::thread::sleep(PAUSE);
         }
+    }
+
+    /// Reads what an earlier transfer left behind.
+    fn drain(&self) -> Result<()> {
+        for _ in 0..=DEPTH {
+            if self.status()?.rx_empty() {
+                return Ok(());
+            }
+            self.registers().read(RX_FIFO)?;
+        }
+        Err(self.failure("its receive FIFO does not get empty"))
     }
 
     /// Empties the FIFO after a refusal, which ends the transfer with a STOP; if not, a reset does.

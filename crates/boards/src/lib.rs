@@ -28,13 +28,15 @@
 //! # What it is not for
 //! It knows nothing of processes, and takes any [`Card`](jitney_vfio::Card): the owner's, a broker client's or a fake
 //! one. It takes leases only where two programs would disturb each other: messages to a card management, an I2C bus, the routes
-//! of a switch, a flash. Ethernet and QDMA are in the catalogue and have no driver here.
+//! of a switch, a flash. Of Ethernet there is the state of the link and the statistics of CMAC; QDMA is in the catalogue and has no
+//! driver here.
 
 #![forbid(unsafe_code)]
 
 mod alarms;
 pub mod axi_gpio;
 mod board;
+pub mod cmac;
 pub mod cms;
 pub mod ddr_status;
 pub mod dna;
@@ -56,6 +58,7 @@ pub mod xadc;
 
 pub use axi_gpio::AxiGpio;
 pub use board::{Board, Summary};
+pub use cmac::Cmac;
 pub use cms::Cms;
 pub use ddr_status::{DdrState, DdrStatus};
 pub use dna::Dna;

@@ -255,8 +255,10 @@ impl Kind {
             | Self::DdrStatus
             | Self::Dna
             | Self::StreamSwitch
+            | Self::Iic
+            | Self::Cmac
             | Self::Cms => true,
-            Self::Iic | Self::Cmac | Self::Mrmac | Self::Drp | Self::Uart | Self::Ram | Self::Other => false,
+            Self::Mrmac | Self::Drp | Self::Uart | Self::Ram | Self::Other => false,
         }
     }
 

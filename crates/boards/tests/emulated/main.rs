@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
 
+mod cmac;
 mod cms;
 mod i2c;
 mod rig;
@@ -48,6 +49,18 @@ fn look_at_sensors(name: &str, board: &jitney_boards::Board) {
         for die in dies {
             assert!((20.0..70.0).contains(&die.temperature.now), "{name}: {die:?}");
             assert!((0.8..0.9).contains(&die.vccint.now), "{name}: {die:?}");
+        }
+    }
+    assert_eq!(board.has_sensors(), has(Kind::Xadc) || has(Kind::Sysmon) || has(Kind::Cms), "{name}");
+    for monitor in board.monitors().unwrap() {
+        let readings = monitor.readings().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(readings.len() >= 4, "{name}: {readings:?}");
+        assert!(readings.iter().all(|own| own.alarm != Some(true)), "{name}: {readings:?}");
+    }
+    if has(Kind::Iic) {
+        let bus = board.iic(0).unwrap().lease().unwrap();
+        for device in bus.iic().known() {
+            assert!(bus.probe(device.address).unwrap(), "{name}: {device:?}");
         }
     }
     if has(Kind::UserAccess) {

@@ -111,12 +111,6 @@ impl Iic {
         Self { state: Mutex::new(State { kept: Kept::default(), engine }), faults }
     }
 
-    /// What a core without a bus that anything is on is like.
-    #[must_use]
-    pub fn alone() -> Self {
-        Self::new(Bus::default(), Arc::default())
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

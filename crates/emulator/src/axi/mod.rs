@@ -5,6 +5,7 @@
 
 mod address_map;
 mod alarms;
+mod cmac;
 mod cms;
 mod ddr;
 mod gpio;
@@ -18,6 +19,7 @@ mod target;
 mod xadc;
 
 pub use address_map::{AddressMap, MapError};
+pub use cmac::Cmac;
 pub use cms::Cms;
 pub use ddr::DdrStatus;
 pub use gpio::{Gpio, GpioChannel};

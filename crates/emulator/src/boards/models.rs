@@ -3,7 +3,7 @@
 use super::card::Card;
 use super::{BoardError, BoardOptions};
 use crate::axi::{
-    Cms, Gpio, GpioChannel, Iic, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
+    Cmac, Cms, Gpio, GpioChannel, Iic, Image, Peripheral as Model, PlainRegisters, QuadSpi, Sysmon, Xadc,
 };
 use crate::fault::Faults;
 use crate::i2c::Bus;
@@ -29,6 +29,7 @@ pub(super) const fn has_model(kind: Kind) -> bool {
             | Kind::DdrStatus
             | Kind::Dna
             | Kind::StreamSwitch
+            | Kind::Cmac
             | Kind::Cms
             | Kind::Iic
             | Kind::Ram
@@ -52,6 +53,7 @@ pub(super) fn model(
         }
         Kind::Sysmon => Arc::new(Sysmon::new(peripheral.slaves)),
         Kind::QuadSpi => Arc::new(quad_spi(peripheral, options)?),
+        Kind::Cmac => Arc::new(Cmac::default()),
         Kind::Cms => Arc::new(Cms::new(Arc::clone(faults))),
         Kind::Iic => Arc::new(Iic::new(Bus::of(&peripheral.i2c), Arc::clone(faults))),
         Kind::UserAccess => {

@@ -231,8 +231,8 @@ fn every_design_of_the_catalogue_is_emulated() {
                 );
             }
             let unknown = |kind| {
-                use Kind::{Cmac, Drp, Mrmac, Uart};
-                matches!(kind, Cmac | Mrmac | Drp | Uart)
+                use Kind::{Drp, Mrmac, Uart};
+                matches!(kind, Mrmac | Drp | Uart)
             };
             let mut there = design.peripherals.iter().filter(|own| own.from_revision <= revision);
             let plain = there.any(|own| unknown(own.kind));

@@ -1,5 +1,20 @@
 //! I2C buses and the devices on them.
 //!
+//! Those that a boards file names (its key `i2c`) are on the bus of an emulated board. Others are put on it with the core:
+//!
+//! ```
+//! use jitney_emulator::axi::Iic;
+//! use jitney_emulator::boards::Board;
+//! use jitney_emulator::designs::Catalogue;
+//! use jitney_emulator::i2c::{Bus, Eeprom};
+//! use std::sync::Arc;
+//!
+//! let bus = Bus::default().with(0x57, Eeprom::new(256, 8));
+//! let board = Board::named(&Catalogue::built_in(), "i2c_probe")?.peripheral("iic", Iic::new(bus, Arc::default()));
+//! # let _ = board;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! A [`Device`] is what a data sheet describes: it acknowledges, takes bytes and gives bytes. A [`Bus`] finds the one that an
 //! address means; who is the master, an AXI IIC for example, knows no more than that.
 

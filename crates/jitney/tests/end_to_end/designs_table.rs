@@ -19,7 +19,11 @@ const COMMANDS: &[(&str, &str, &[&str])] = &[
     ("test streams --one-way", "test streams --for 50ms --one-way", &["no board with streams"]),
     ("test persistence", "test persistence", &["no board with memory"]),
     ("time dma", "time dma --sizes 4K --depth 1 --for 1ms", &["no board with memory that DMA reaches"]),
-    ("time latency", "time latency --sizes 64 --for 1ms", &["no board with an XDMA", "nothing comes for what is sent"]),
+    (
+        "time latency",
+        "time latency --sizes 64 --for 1ms",
+        &["no board with an XDMA", "nothing comes for what is sent"],
+    ),
     ("time pio", "time pio --for 1ms", &["no board with registers that are known"]),
     ("save", "save CARD BASE 4K /dev/null", &["no memory that DMA reaches", "QDMA", "no DMA engine"]),
     ("capture", "capture CARD --for 30ms --to /dev/null", &["is memory-mapped", "QDMA", "no DMA engine"]),
