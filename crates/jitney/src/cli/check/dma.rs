@@ -2,7 +2,7 @@
 
 use super::dma_memory;
 use super::dma_streams;
-use super::verdict::{Check, Checks};
+use super::verdict::{Check, Checks, Verdict};
 use crate::cli::args::{Dma, Selection};
 use crate::cli::cards::Session;
 use crate::cli::report::Report;
@@ -37,6 +37,8 @@ pub(crate) struct DmaArgs {
 pub(crate) struct Outcome {
     checks: Vec<Check>,
     failed: bool,
+    /// Whether all was skipped.
+    nothing: bool,
 }
 
 pub(crate) fn dma(args: &DmaArgs, json: bool) -> anyhow::Result<Status> {
@@ -52,9 +54,15 @@ pub(crate) fn dma(args: &DmaArgs, json: bool) -> anyhow::Result<Status> {
         let mut checks = Checks::default();
         add_checks(board, args.dma, &mut checks, report);
         report.line(checks.table());
-        Ok(Outcome { failed: checks.any_failed(), checks: checks.all })
+        let nothing = checks.count(Verdict::Skipped) == checks.all.len();
+        Ok(Outcome { failed: checks.any_failed(), nothing, checks: checks.all })
     });
     report.finish(&outcomes)?;
+    let tested = |one: &targets::OnBoard<Outcome>| one.failed(|outcome| !outcome.nothing);
+    if !outcomes.iter().any(tested) {
+        eprintln!("jitney: nothing tested: nothing of it fits the design");
+        return Ok(Status::NothingTested);
+    }
     Ok(targets.status(outcomes.iter().any(|one| one.failed(|outcome| outcome.failed))))
 }
 

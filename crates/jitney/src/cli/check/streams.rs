@@ -18,7 +18,7 @@ use jitney_xdma::{C2h, Direction, H2c, Pending, Xdma};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -176,6 +176,8 @@ fn soak(board: &Board, dma: Dma, wish: Wish, stop: &StopFlag, report: &Report) -
             .collect(),
     };
     let card = &**board.card();
+    // What is sent may be what is received: who receives goes on until nobody sends any more.
+    let senders = &Senders::default();
     let mut jobs: Vec<Job<'_>> = Vec::new();
     if together {
         for ((from, to), stream) in pairs.iter().zip(&streams) {
@@ -189,11 +191,18 @@ fn soak(board: &Board, dma: Dma, wish: Wish, stop: &StopFlag, report: &Report) -
             jobs.push(match direction {
                 Direction::HostToCard => {
                     let h2c = channels::to_card(&xdma, dma)?;
-                    Box::new(move |over| send(card, &h2c, wish.packet, stream, over))
+                    let sender = senders.one();
+                    Box::new(move |over| {
+                        let _sender = sender;
+                        send(card, &h2c, wish.packet, stream, over)
+                    })
                 }
                 Direction::CardToHost => {
                     let c2h = channels::from_card(&xdma, dma)?;
-                    Box::new(move |over| receive(card, &c2h, wish.packet, stream, over))
+                    Box::new(move |over| {
+                        let is_over = || over.load(Ordering::Relaxed) && senders.are_gone();
+                        receive(card, &c2h, wish.packet, stream, is_over)
+                    })
                 }
             });
         }
@@ -349,8 +358,35 @@ fn send(card: &dyn Card, h2c: &H2c, packet: u64, stream: &Stream, over: &AtomicB
         }
         under_way.push_back(h2c.submit(source, 0..packet, 0)?);
     }
-    // What nobody takes any more is given up.
-    Ok(h2c.cancel_all()?)
+    under_way.into_iter().try_for_each(|last| {
+        last.wait()?;
+        stream.add(packet);
+        Ok(())
+    })
+}
+
+/// How many still send.
+#[derive(Default)]
+struct Senders(AtomicUsize);
+
+/// One of them, until it is dropped.
+struct Sender<'a>(&'a Senders);
+
+impl Senders {
+    fn one(&self) -> Sender<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Sender(self)
+    }
+
+    fn are_gone(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for Sender<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Receives whatever comes.
@@ -359,7 +395,7 @@ fn receive(
     c2h: &C2h,
     packet: u64,
     stream: &Stream,
-    over: &AtomicBool,
+    is_over: impl Fn() -> bool,
 ) -> anyhow::Result<()> {
     let targets = ring(card, c2h.limits().top(), packet)?;
     let mut under_way: VecDeque<Pending> = VecDeque::new();
@@ -367,7 +403,7 @@ fn receive(
         if under_way.len() == targets.len() {
             let Some(oldest) = under_way.front() else { break };
             let done = loop {
-                if over.load(Ordering::Relaxed) {
+                if is_over() {
                     return Ok(c2h.cancel_all()?);
                 }
                 if let Some(done) = oldest.wait_for(Duration::from_millis(50))? {
