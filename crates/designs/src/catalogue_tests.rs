@@ -159,6 +159,20 @@ fn wrong_sense_is_named_with_line_and_key() {
             "peripherals[1].i2c: only an iic",
         ),
         (
+            at(
+                "kind = \"iic\", bar = 0, offset = 0x1000, i2c = [{ address = 9, device = \"24c02\", millivolts = [1] }]",
+            ),
+            8,
+            "i2c[0].millivolts: a 24c02 has 0 outputs",
+        ),
+        (
+            at(
+                "kind = \"iic\", bar = 0, offset = 0x1000, i2c = [{ address = 9, device = \"ltm4676a\", millivolts = [1, 6000] }]",
+            ),
+            8,
+            "i2c[0].millivolts: a ltm4676a gives 5500 mV",
+        ),
+        (
             at("kind = \"iic\", bar = 0, offset = 0x1000, i2c = [{ address = 0xa0, device = \"24c02\" }]"),
             8,
             "peripherals[1].i2c[0].address: 0xa0 is no address",
@@ -337,8 +351,8 @@ fn peripheral() -> impl Strategy<Value = Peripheral> {
     let pins = prop::sample::select(vec![Pins::Inputs, Pins::Outputs, Pins::Both]);
     let flash = prop::option::of(prop::sample::select(Flash::ALL.to_vec()));
     let device = prop::sample::select(vec![I2cKind::SpdDdr3, I2cKind::Eeprom24c32, I2cKind::Other]);
-    let device = (any::<u8>(), device, any::<Option<String>>())
-        .prop_map(|(address, device, note)| I2cDevice { address, device, note });
+    let device = (any::<u8>(), device, any::<Vec<u16>>(), any::<Option<String>>())
+        .prop_map(|(address, device, millivolts, note)| I2cDevice { address, device, millivolts, note });
     let led = (any::<u8>(), any::<u8>(), any::<Option<String>>()).prop_map(|(channel, bit, note)| Led {
         channel,
         bit,

@@ -86,6 +86,9 @@ pub struct I2cDevice {
     pub address: u8,
     /// What it is.
     pub device: I2cKind,
+    /// What the outputs of a regulator are set to, in millivolts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub millivolts: Vec<u16>,
     /// What it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -116,6 +119,16 @@ pub enum I2cKind {
     Ltm4676a,
     /// Something else; the note says what.
     Other,
+}
+
+impl I2cKind {
+    /// How many outputs it has.
+    pub(crate) const fn outputs(self) -> usize {
+        match self {
+            Self::Ltm4676a => 2,
+            Self::SpdDdr3 | Self::Eeprom24c02 | Self::Eeprom24c32 | Self::Other => 0,
+        }
+    }
 }
 
 /// Writes the kind as in a boards file: `spd-ddr3`.

@@ -78,7 +78,9 @@ fn regulators_tell_what_they_measure() {
     let find = |page: usize, name: &str, quantity: Quantity| {
         outputs[page].readings.iter().find(|own| own.name == name && own.quantity == quantity).unwrap().now
     };
-    assert_eq!((find(0, "output", Quantity::Voltage), find(1, "output", Quantity::Voltage)), (1.0, 1.5));
+    assert_eq!((find(0, "output", Quantity::Voltage), find(1, "output", Quantity::Voltage)), (4.0, 1.5));
+    let other = Regulator::new(&bus, 0x4f).outputs(1).unwrap();
+    assert_eq!(other[0].readings[0].now, 1.0);
     assert!((find(0, "input", Quantity::Voltage) - 12.03).abs() < 0.02);
     assert!((find(1, "temperature 1", Quantity::Temperature) - 41.5).abs() < 0.1);
     assert!(outputs.iter().all(|output| status_words(output.status).is_empty()), "{outputs:?}");

@@ -6,6 +6,9 @@ use crate::design::{Design, SYSMON_DIE};
 use crate::peripheral::{I2cDevice, Kind, Peripheral, Pins};
 use crate::place::KeyPath;
 
+/// What an output of an LTM4676A can give (data sheet, "Output voltage range").
+const MOST_MILLIVOLTS: u16 = 5500;
+
 pub(super) fn check(design: &Design, at: &KeyPath) -> Check {
     for (index, peripheral) in design.peripherals.iter().enumerate() {
         let place = at.clone().key("peripherals").index(index);
@@ -91,6 +94,17 @@ fn check_i2c(peripheral: &Peripheral, place: &KeyPath) -> Check {
         "only an iic has devices on a bus".into()
     })?;
     for (index, device) in peripheral.i2c.iter().enumerate() {
+        let outputs = device.device.outputs();
+        ensure(
+            device.millivolts.len() <= outputs,
+            || key().index(index).key("millivolts"),
+            || format!("a {} has {outputs} outputs", device.device),
+        )?;
+        ensure(
+            device.millivolts.iter().all(|own| *own <= MOST_MILLIVOLTS),
+            || key().index(index).key("millivolts"),
+            || format!("a {} gives {MOST_MILLIVOLTS} mV at most", device.device),
+        )?;
         let key = || key().index(index).key("address");
         let address = device.address;
         ensure(I2cDevice::is_address(address), key, || {

@@ -304,6 +304,18 @@ mod tests {
     }
 
     #[test]
+    fn faults_of_a_part_need_that_part() {
+        let refused = |text: &str, has: &[Kind]| fault(text).impossible_on(None, |kind| has.contains(&kind));
+        assert_eq!(refused("i2c-hang@3", &[Kind::Cms]).unwrap(), "the design has no iic");
+        assert_eq!(refused("cms-hang", &[Kind::Iic]).unwrap(), "the design has no cms");
+        for text in ["i2c-nak", "i2c-stretch", "cms-hang@2"] {
+            assert_eq!(refused(text, &[Kind::Iic, Kind::Cms]), None, "{text}: no DMA is needed");
+        }
+        assert!(refused("hang", &[Kind::Iic]).unwrap().contains("no DMA"));
+        assert!("i2c-nak:h2c0".parse::<Fault>().is_err());
+    }
+
+    #[test]
     fn bad_texts_are_explained() {
         let error = |text: &str| text.parse::<Fault>().unwrap_err().to_string();
         assert!(error("hung").contains("did you mean 'hang'"));

@@ -75,7 +75,13 @@ impl Bus {
                 I2cKind::SpdDdr3 => bus.with(address, Eeprom::spd(ddr3_module())),
                 I2cKind::Eeprom24c02 => bus.with(address, Eeprom::new(256, 8)),
                 I2cKind::Eeprom24c32 => bus.with(address, Eeprom::new(4096, 32)),
-                I2cKind::Ltm4676a => bus.with(address, Regulator::new(address, [1.0, 1.5])),
+                I2cKind::Ltm4676a => {
+                    // Of what the file does not say, 1 V.
+                    let volts = |output: usize| {
+                        f64::from(own.millivolts.get(output).copied().unwrap_or(1000)) / 1000.0
+                    };
+                    bus.with(address, Regulator::new(address, [volts(0), volts(1)]))
+                }
                 _ => bus,
             }
         })
