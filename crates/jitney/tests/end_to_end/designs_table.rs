@@ -33,8 +33,8 @@ const COMMANDS: &[(&str, &str, &[&str])] = &[
     ("blink", "blink CARD --for 10ms", &["no LED"]),
     ("reset", "reset CARD", &[]),
     ("reset --ddr", "reset CARD --ddr", &["no ddr-status"]),
-    ("read", "read CARD BAR:0", &[]),
-    ("dump", "dump CARD BAR --bytes 0x40", &[]),
+    ("read", "read CARD BAR:0", &["has no BAR 0"]),
+    ("dump", "dump CARD BAR --bytes 0x40", &["has no BAR 0"]),
 ];
 
 /// Whether a command ran on a design; fails if it did not for another reason than it may.
@@ -55,12 +55,13 @@ fn row(design: &jitney::boards::Design) -> String {
     let card = format!("--card {}", board.address());
     let json = ground.run(&format!("info {card} --json")).exits(0).json();
     let id = json[0]["id"].as_str().unwrap();
-    let bar = json[0]["bars"].as_array().unwrap().iter().find(|bar| bar["size"].as_u64() > Some(0)).unwrap();
+    let bar = json[0]["bars"].as_array().unwrap().iter().find(|bar| bar["size"].as_u64() > Some(0));
+    let bar = bar.map_or_else(|| "0".into(), |bar| bar["index"].to_string());
     let base = json[0]["board"]["memory"]["base"].as_u64().unwrap_or(0);
     let mut row = format!("| {} |", design.name);
     for (_, line, reasons) in COMMANDS {
         let line = line.replace("CARD", id).replace("BASE", &base.to_string());
-        let line = line.replace("BAR", &bar["index"].to_string());
+        let line = line.replace("BAR", &bar);
         let is_run = ran(&ground, &design.name, &format!("{line} {card}"), reasons);
         write!(row, " {} |", if is_run { "✓" } else { "–" }).unwrap();
     }

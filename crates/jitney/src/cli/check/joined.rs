@@ -8,8 +8,8 @@ use jitney_xdma::{Direction, Xdma};
 /// What comes of packets that are sent to a board.
 #[derive(Debug)]
 pub(crate) enum Joined {
-    /// A switch joins them as it is told.
-    Switched(Box<LeasedSwitch>),
+    /// A switch joins them as it is told: so many channels each way. Its other ports lead to something else on the card.
+    Switched { switch: Box<LeasedSwitch>, channels: u8 },
     /// Each H2C channel goes to a C2H channel.
     Wired(Vec<(u8, u8)>),
     /// Each packet gives its CRC on the C2H channel of the same number.
@@ -24,7 +24,8 @@ impl Joined {
         let count = |direction| u8::try_from(xdma.channels(direction).len()).unwrap_or(u8::MAX);
         let both = count(Direction::HostToCard).min(count(Direction::CardToHost));
         if let Ok(switch) = board.stream_switch() {
-            return Ok(Self::Switched(Box::new(switch.lease()?)));
+            let channels = both.min(switch.ports());
+            return Ok(Self::Switched { switch: Box::new(switch.lease()?), channels });
         }
         let dma = board.design().dma.context("the design has no DMA engine")?;
         Ok(match dma.stream {
@@ -43,9 +44,8 @@ impl Joined {
     /// Every pair of channels that can be joined, and is one by one.
     pub(crate) fn pairs(&self) -> Vec<(u8, u8)> {
         match self {
-            Self::Switched(switch) => {
-                let ports = switch.switch().ports();
-                (0..ports).flat_map(|from| (0..ports).map(move |to| (from, to))).collect()
+            Self::Switched { channels, .. } => {
+                (0..*channels).flat_map(|from| (0..*channels).map(move |to| (from, to))).collect()
             }
             Self::Wired(pairs) => pairs.clone(),
             Self::Crc64(channels) => channels.iter().map(|channel| (*channel, *channel)).collect(),
@@ -56,13 +56,11 @@ impl Joined {
     /// Pairs that can be joined at the same time, as many as there are.
     pub(crate) fn at_once(&self) -> anyhow::Result<Vec<(u8, u8)>> {
         match self {
-            Self::Switched(switch) => {
-                let ports = switch.switch().ports();
+            Self::Switched { switch, channels } => {
                 // The other way round is how these designs are used, and shows a switch that joins nothing.
-                let crossed = |port: u8| if (port ^ 1) < ports { port ^ 1 } else { port };
-                let routes: Vec<Option<u8>> = (0..ports).map(|to| Some(crossed(to))).collect();
-                switch.set_routes(&routes)?;
-                Ok((0..ports).map(|to| (crossed(to), to)).collect())
+                let crossed = |port: u8| if (port ^ 1) < *channels { port ^ 1 } else { port };
+                set(switch, *channels, |to| Some(crossed(to)))?;
+                Ok((0..*channels).map(|to| (crossed(to), to)).collect())
             }
             _ => Ok(self.pairs()),
         }
@@ -70,11 +68,20 @@ impl Joined {
 
     /// Joins a pair, and no other if there is a switch.
     pub(crate) fn join(&self, (from, to): (u8, u8)) -> anyhow::Result<()> {
-        if let Self::Switched(switch) = self {
-            let ports = switch.switch().ports();
-            let routes: Vec<Option<u8>> = (0..ports).map(|port| (port == to).then_some(from)).collect();
-            switch.set_routes(&routes)?;
+        if let Self::Switched { switch, channels } = self {
+            set(switch, *channels, |port| (port == to).then_some(from))?;
         }
         Ok(())
     }
+}
+
+/// Has each of the first `channels` ports fed by the one that `from` names, and leaves what the others are fed by.
+fn set(switch: &LeasedSwitch, channels: u8, from: impl Fn(u8) -> Option<u8>) -> anyhow::Result<()> {
+    let now = switch.switch().routes()?;
+    let wanted: Vec<Option<u8>> = (0..).take(channels.into()).map(from).collect();
+    let rest = now.into_iter().skip(channels.into());
+    // A stream has one end: what a channel feeds now, nothing else gets.
+    let rest = rest.map(|fed| fed.filter(|fed| !wanted.contains(&Some(*fed))));
+    let routes: Vec<Option<u8>> = wanted.iter().copied().chain(rest.collect::<Vec<_>>()).collect();
+    Ok(switch.set_routes(&routes)?)
 }

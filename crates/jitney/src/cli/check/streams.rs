@@ -119,7 +119,7 @@ pub(crate) struct Wish {
 pub(crate) fn check(board: &Board, dma: Dma, time: Duration) -> anyhow::Result<super::verdict::Found> {
     use super::verdict::Found;
     let joined = Joined::of(board, &board.xdma()?)?;
-    let one_way = !matches!(joined, Joined::Switched(_) | Joined::Wired(_));
+    let one_way = !matches!(joined, Joined::Switched { .. } | Joined::Wired(_));
     // A switch is leased by who uses it.
     drop(joined);
     let wish = Wish { time, every: time, one_way, packet: 256 << 10 };
