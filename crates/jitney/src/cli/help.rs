@@ -55,4 +55,44 @@ mod tests {
         grouped.sort_unstable();
         assert_eq!(shown, grouped);
     }
+
+    /// The command lines that a help text shows, without what a shell does with them.
+    fn examples(help: &str) -> impl Iterator<Item = &str> {
+        help.lines().filter_map(|line| {
+            let line = line.strip_prefix("  ")?;
+            let from = if line.starts_with("jitney ") {
+                0
+            } else {
+                line.find("| jitney ").or(line.find("sudo jitney "))?
+            };
+            let line = &line[line[from..].find("jitney ")? + from..];
+            let end = [" | ", " #", " &", " < ", " > "].iter().filter_map(|shell| line.find(shell)).min();
+            Some(line[..end.unwrap_or(line.len())].trim())
+        })
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let mut tried = 0;
+        let mut left = vec![command()];
+        while let Some(own) = left.pop() {
+            left.extend(own.get_subcommands().cloned());
+            let help = own.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let leaf = !own.has_subcommands() && !own.is_hide_set() && own.get_name() != "help";
+            let all: Vec<&str> = examples(&help).collect();
+            if leaf
+                && !["list", "general", "blkram", "demo", "doctor", "who", "unbind"].contains(&own.get_name())
+            {
+                assert!(!all.is_empty(), "{} has no example", own.get_name());
+            }
+            // A board that is described by a file needs the file.
+            for example in all.into_iter().filter(|example| !example.contains("./my")) {
+                let words = shlex::split(example).unwrap();
+                let outcome = command().try_get_matches_from(words);
+                assert!(outcome.is_ok(), "{}: {example}: {}", own.get_name(), outcome.unwrap_err());
+                tried += 1;
+            }
+        }
+        assert!(tried > 40, "only {tried} examples");
+    }
 }

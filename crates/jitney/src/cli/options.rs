@@ -40,6 +40,7 @@ pub(crate) struct Options {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Two emulated boards and three programs at once: what jitney is for, in 20 seconds.
+    #[command(after_help = "Examples:\n  jitney demo\n  jitney demo --full")]
     Demo(demo::Demo),
     /// Own the cards, and start programs that share them.
     Run(run::Run),
@@ -54,6 +55,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Time(Time),
     /// The cards and boards that can be seen, and who uses them.
+    #[command(after_help = "Examples:\n  jitney list\n  jitney list --emulate nitefury --json")]
     List(Source),
     /// A card's BARs, IP, channels, peripherals and memory.
     Info(info::Info),
@@ -99,8 +101,10 @@ pub(crate) enum Command {
     /// Serve an emulated board over vfio-user, to any client, until told to stop.
     Emulate(emulate::Emulate),
     /// What this PC lacks for cards of its own, and the command that mends it.
+    #[command(after_help = "Examples:\n  jitney doctor\n  jitney doctor 0000:2e:00.0")]
     Doctor(Doctor),
     /// Which process holds which file of VFIO.
+    #[command(after_help = "Examples:\n  jitney who\n  sudo jitney who 0000:2e:00.0")]
     Who(Who),
     /// Hand a PCI card to vfio-pci, for programs to use. Needs root.
     #[command(after_help = "\
@@ -108,6 +112,7 @@ Example:
   sudo jitney bind 0000:2e:00.0 --owner $USER --mode 0600")]
     Bind(Bind),
     /// Give a PCI card back to its own driver. Needs root.
+    #[command(after_help = "Examples:\n  sudo jitney unbind 0000:2e:00.0")]
     Unbind(Unbind),
 }
 

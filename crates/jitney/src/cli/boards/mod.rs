@@ -18,14 +18,19 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Boards {
     /// List the designs, and which can be emulated.
+    #[command(after_help = "Examples:\n  jitney boards\n  jitney boards list --json")]
     List,
     /// Check boards files: exit status 0 if all are right.
+    #[command(
+        after_help = "Examples:\n  jitney boards check ./my.toml\n  jitney boards check /etc/jitney/boards/lab.toml"
+    )]
     Check {
         /// The files.
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// Print what a board is: its ids, BARs, peripherals and memory.
+    #[command(after_help = "Examples:\n  jitney boards show nitefury")]
     Show {
         /// Its name, or a file as ./my.toml or ./my.toml#NAME.
         board: Choice,

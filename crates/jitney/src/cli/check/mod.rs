@@ -19,6 +19,7 @@ use memory::Which;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Test {
     /// Identify each NiteFury and LiteFury and read its sensors.
+    #[command(after_help = "Examples:\n  jitney test general --emulate nitefury")]
     General(general::General),
     /// Every pair of channels, memory and streams, with lengths and places around every boundary.
     Dma(dma::DmaArgs),

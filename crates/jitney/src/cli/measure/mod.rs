@@ -20,6 +20,7 @@ pub(crate) enum Time {
     /// How long single accesses to registers take.
     Pio(pio::Pio),
     /// Many transfers of a block RAM's whole size each way, each verified.
+    #[command(after_help = "Examples:\n  jitney time blkram --emulate tef1001-dma-blkram --transfers 1000")]
     Blkram(blkram::Blkram),
 }
 
