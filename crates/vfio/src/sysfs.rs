@@ -11,10 +11,10 @@ mod vfio;
 use crate::error::{Error, ErrorKind, Result};
 use jitney_pci::Address;
 use rustix::io::Errno;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, fs};
 
 /// The sysfs of a machine.
 #[derive(Debug, Clone)]
@@ -89,6 +89,18 @@ impl Sysfs {
         Self { root: root.into() }
     }
 
+    /// The slots of the machine: what is written on each, and the device in it, as `0000:2e:00`. Empty where the kernel does not
+    /// tell.
+    #[must_use]
+    pub fn slots(&self) -> Vec<(String, String)> {
+        let Ok(entries) = fs::read_dir(self.root.join("bus/pci/slots")) else { return Vec::new() };
+        let slot = |entry: fs::DirEntry| {
+            let device = fs::read_to_string(entry.path().join("address")).ok()?;
+            Some((entry.file_name().into_string().ok()?, device.trim().to_owned()))
+        };
+        entries.filter_map(|entry| slot(entry.ok()?)).collect()
+    }
+
     /// All functions, in the order of their addresses. A machine without PCI has none. One that is unplugged while it
     /// is read is left out.
     ///
@@ -96,7 +108,7 @@ impl Sysfs {
     /// A file that cannot be read, or that does not say what the kernel's documentation promises.
     pub fn functions(&self) -> Result<Vec<PciFunction>> {
         let directory = self.root.join("bus/pci/devices");
-        let entries = match std::fs::read_dir(&directory) {
+        let entries = match fs::read_dir(&directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|error| unreadable(&directory, &error))?,
         };
@@ -153,7 +165,7 @@ struct Directory<'a>(&'a Path);
 impl Directory<'_> {
     fn text(&self, file: &str) -> Result<String> {
         let path = self.0.join(file);
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
         Ok(text.trim().to_owned())
     }
 
@@ -176,7 +188,7 @@ impl Directory<'_> {
     /// The last part of what a symbolic link leads to; nothing if there is no such link.
     fn link_name(&self, file: &str) -> Result<Option<String>> {
         let path = self.0.join(file);
-        match std::fs::read_link(&path) {
+        match fs::read_link(&path) {
             Ok(target) => Ok(target.file_name().map(|name| name.to_string_lossy().into_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(unreadable(&path, &error)),

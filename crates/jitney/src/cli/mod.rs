@@ -83,7 +83,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Validate(args) => check::validate::validate(&args, json),
         Command::Test(test) => check::test(&test, json),
         Command::Time(time) => measure::time(&time, json),
-        Command::List(source) => list::list(&source, json),
+        Command::List(args) => list::list(&args, json),
         Command::Info(info) => info::info(&info, json),
         Command::Sensors(sensors) => sensors::sensors(&sensors, json),
         Command::Blink(blink) => blink::blink(&blink, json),

@@ -1,6 +1,5 @@
 //! The command line: every command, and what all of them have.
 
-use super::args::Source;
 use super::boards::Boards;
 use super::change::{hold, reset, route};
 use super::check::Test;
@@ -10,7 +9,7 @@ use super::i2c::I2c;
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::schema::Schema;
-use super::see::{blink, info, sensors};
+use super::see::{blink, info, list, sensors};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, run};
 use super::transfer::{capture, load, play, save};
@@ -55,8 +54,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Time(Time),
     /// The cards and boards that can be seen, and who uses them.
-    #[command(after_help = "Examples:\n  jitney list\n  jitney list --emulate nitefury --json")]
-    List(Source),
+    List(list::List),
     /// A card's BARs, IP, channels, peripherals and memory.
     Info(info::Info),
     /// Temperatures, voltages, currents and power of boards, with their extremes and alarms.
