@@ -89,7 +89,7 @@ impl BusOptions {
 impl Bus {
     /// Finds the broker that this program was started under (`JITNEY_BROKER`), else the cards that it was told to own
     /// (`JITNEY_CARDS`), else a broker at its well-known socket, else owns every card that can be seen and had: one that is
-    /// somebody else's is left out, with a warning in the log.
+    /// somebody else's, or does not answer, is left out, with a warning in the log.
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning

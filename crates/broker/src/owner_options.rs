@@ -58,11 +58,12 @@ fn open_visible(options: OpenOptions) -> Result<Vec<OpenedSpace>> {
     if cards.is_empty() { Err(error) } else { open_all_with(&cards, options) }
 }
 
-/// Whether `error` says that a card is there, but cannot be had: it is somebody else's, or cannot be opened by this user or
-/// in the safe way.
+/// Whether `error` says that a card is there, but cannot be had: it is somebody else's, cannot be opened by this user or
+/// in the safe way, or does not answer.
 #[must_use]
 pub fn is_out_of_reach(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Held | ErrorKind::Denied | ErrorKind::Unsupported)
+    use ErrorKind::{Denied, Held, LinkDown, TimedOut, Unsupported};
+    matches!(error.kind(), Held | Denied | Unsupported | LinkDown | TimedOut)
 }
 
 /// The cards that can be owned without being named: this user's emulated boards, then the PCI functions that are bound

@@ -254,6 +254,19 @@ impl Capture {
         Ok(done)
     }
 
+    /// Ends the capture, and says if its engine could not be stopped. Dropping it does the same and logs that.
+    ///
+    /// # Errors
+    /// Why the engine could not be stopped: its memory is kept until it can be.
+    pub fn stop(self) -> Result<(), Error> {
+        let mut queue = self.channel.shared().lock();
+        match self.way {
+            Way::Overwriting { .. } => queue.stop_endless(&self.buffer),
+            Way::Waiting(_) => queue.cancel_all()?,
+        }
+        Ok(())
+    }
+
     /// Stops the engine; says with what the capture has ended.
     fn fail(&mut self, error: Error) -> Error {
         let error = self.channel.shared().lock().fail_endless(error, &self.buffer);

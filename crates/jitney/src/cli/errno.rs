@@ -2,6 +2,8 @@
 
 use jitney_memory::Explained;
 use rustix::io::Errno;
+use std::fs::{self, OpenOptions};
+use std::path::Path;
 use std::{fmt, io};
 
 /// `ENOSPC (No space left on device)`, or what `error` says that has no errno.
@@ -36,3 +38,15 @@ impl fmt::Display for FileError {
 }
 
 impl std::error::Error for FileError {}
+
+/// Fails if a file cannot be written at `path` later: whoever measures for an hour hears it before.
+pub(crate) fn must_be_writable(path: &Path) -> anyhow::Result<()> {
+    let is_new = !path.exists();
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    file.map_err(|error| FileError::new(path.display().to_string(), error))?;
+    if is_new {
+        // It is made anew when there is something in it.
+        let _ = fs::remove_file(path);
+    }
+    Ok(())
+}

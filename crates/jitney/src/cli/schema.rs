@@ -107,11 +107,13 @@ const OTHERS: &[&str] = &["schema"];
 pub(crate) fn schema(args: &Schema) -> anyhow::Result<Status> {
     let wanted = args.command.join(" ");
     let commands = names(&Options::command());
-    if !wanted.is_empty() && !commands.contains(&wanted) {
+    let is_wanted =
+        |name: &str| name == wanted || name.starts_with(&format!("{wanted} ")) || wanted.is_empty();
+    if !commands.iter().any(|name| is_wanted(name)) {
         let message = format!("there is no command {wanted:?}; there are {}", commands.join(", "));
         return Err(super::status::Misuse(message).into());
     }
-    let document = document(|name| wanted.is_empty() || name == wanted);
+    let document = document(is_wanted);
     print_line(&serde_json::to_string_pretty(&document).context("a schema")?);
     Ok(Status::Passed)
 }

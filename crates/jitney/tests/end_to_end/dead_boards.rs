@@ -96,3 +96,14 @@ fn all_boards_of_a_run_may_die() {
     std::fs::remove_file(socket).unwrap();
     ground.assert_nothing_left(&before);
 }
+
+#[test]
+fn a_board_that_nobody_named_and_that_does_not_answer_keeps_nobody_from_the_others() {
+    let ground = Ground::new();
+    let mut boards = ["nitefury --fault link-down", "memmapped-blkram"]
+        .map(|board| ground.start(&format!("emulate {board}")));
+    boards.iter_mut().for_each(|board| drop(board.wait_for_line("serving ")));
+    ground.run("list").exits(0).says("memmapped-blkram").complains("nitefury-0.sock is left out");
+    ground.run("validate 10ee:7024").exits(0).says("TEF1001").complains("link is down");
+    ground.run("time pio --for 10ms").exits(0).says("TEF1001");
+}

@@ -87,3 +87,12 @@ fn a_bus_that_is_held_or_used_by_another_is_told() {
     assert!(outcome.err.contains("does not go on") && outcome.time < LIMIT, "{outcome}");
     assert_eq!(run("i2c read 10ee:7024 0x50:2").exits(0).out, "0x0b\n", "the reset has freed it");
 }
+
+#[test]
+fn a_number_that_needs_two_bytes_is_not_cut_nor_sent_as_data() {
+    let ground = Ground::new();
+    let board = ground.board("TEF1001_dma_stream_crc64");
+    let read = |place: &str| ground.run(&format!("i2c read 10ee:7024 {place} --card {}", board.address()));
+    read("0x50:0x1ff").exits(2).complains("does not fit in one byte").complains("--register-bytes 2");
+    read("0x50:0x02").exits(0).says("0x0b");
+}

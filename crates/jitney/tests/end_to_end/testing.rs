@@ -201,3 +201,17 @@ fn a_board_that_is_not_well_is_not_valid() {
     let json = ground.run(&format!("validate {cards} --json")).exits(1).json();
     assert_eq!((&json[0]["failed"], &json[1]["failed"]), (&false.into(), &true.into()));
 }
+
+#[test]
+fn who_stops_a_validation_hears_what_there_is() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury");
+    let validate = ground.start(&format!("validate --card {} --junit r.xml", board.address()));
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    validate.signal(Signal::INT);
+    validate.wait().exits(1).says("the user asked to stop").says(" passed   link ");
+    assert!(fs::read_to_string(ground.path("r.xml")).unwrap().contains("testcase name=\"link\""));
+    // What cannot be written is told before hours are spent.
+    let outcome = on(&ground, "nitefury", "validate --report /nowhere/r.html").exits(1).complains("ENOENT");
+    assert!(outcome.time < std::time::Duration::from_secs(2), "{outcome}");
+}

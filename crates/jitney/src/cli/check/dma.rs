@@ -19,8 +19,8 @@ Examples:
   jitney test dma --emulate NiteFury_dma_stream_loopback
   jitney test dma --only 10ee:7024 --completion interrupt
 
-Of memory: lengths and offsets around every power of two, on both sides, each transfer checked for what it moved and for what it \\
-must not have touched; transfers of several pieces, many at once, each kind of buffer. Of streams: every route, packets of lengths \\
+Of memory: lengths and offsets around every power of two, on both sides, each transfer checked for what it moved and for what it \
+must not have touched; transfers of several pieces, many at once, each kind of buffer. Of streams: every route, packets of lengths \
 around every power of two. What a design lacks is skipped. The first 256 KiB of the first memory are overwritten.";
 
 #[derive(Debug, Args)]

@@ -27,7 +27,7 @@ const HELP: &str = "\
 Examples:
   jitney test streams --emulate NiteFury_dma_stream_loopback
   jitney test streams --for 1h --every 10s --only 10ee:7024
-  jitney test streams --one-way --for 1m --only 10ee:7024   # each channel for itself, no data compared
+  jitney test streams --one-way --for 1m --only 10ee:7024   # each by itself
 
 Every pair of channels that can be joined at once carries packets with the test pattern; a line now and then says how fast each \
 is. Ctrl-C ends it, with what there is so far.";

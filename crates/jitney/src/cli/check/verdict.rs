@@ -1,6 +1,7 @@
 //! What came of a check, and of all checks of a board.
 
 use crate::cli::report::Report;
+use crate::cli::signals::StopFlag;
 use comfy_table::{ContentArrangement, Table, presets};
 use console::Style;
 use schemars::JsonSchema;
@@ -49,6 +50,8 @@ pub(crate) enum Found {
 #[derive(Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) all: Vec<Check>,
+    /// Once it is set, what is left is skipped.
+    pub(crate) stop: StopFlag,
 }
 
 impl Checks {
@@ -60,7 +63,11 @@ impl Checks {
         check: impl FnOnce(&mut Report) -> anyhow::Result<Found>,
     ) {
         let started = Instant::now();
-        let (verdict, detail) = match check(report) {
+        let outcome = match self.stop.is_set() {
+            true => Ok(Found::Unfit("the user asked to stop".into())),
+            false => check(report),
+        };
+        let (verdict, detail) = match outcome {
             Ok(Found::Good(detail)) => (Verdict::Passed, detail),
             Ok(Found::Bad(detail)) => (Verdict::Failed, detail),
             Ok(Found::Unfit(detail)) => (Verdict::Skipped, detail),

@@ -5,7 +5,7 @@ use super::{OneBus, OpenBus};
 use crate::cli::contract::CardName;
 use crate::cli::progress::Progress;
 use crate::cli::report::Report;
-use crate::cli::status::Status;
+use crate::cli::status::{Misuse, Status};
 use clap::Args;
 use jitney_boards::designs::I2cKind;
 use jitney_boards::iic::LONGEST_READ;
@@ -55,8 +55,14 @@ pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
     let open = OpenBus::of(&args.bus)?;
     let Place { address, register } = args.place;
     let is_large = open.known(address).is_some_and(|own| own.device == I2cKind::Eeprom24c32);
-    let wide = args.register_bytes.map_or(is_large, |bytes| bytes == 2)
-        || register.is_some_and(|register| register > 0xff);
+    let wide = args.register_bytes.map_or(is_large, |bytes| bytes == 2);
+    // A second byte would be data to a device whose registers have numbers of one: written, not read.
+    if let Some(register) = register.filter(|register| *register > 0xff && !wide) {
+        return Err(Misuse(format!(
+            "register {register:#x} does not fit in one byte; --register-bytes 2, if the device at {address:#04x} has so many"
+        ))
+        .into());
+    }
     let written = register.map(|register| {
         let [high, low] = register.to_be_bytes();
         if wide { vec![high, low] } else { vec![low] }

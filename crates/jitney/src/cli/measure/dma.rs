@@ -6,7 +6,7 @@ use super::table::table;
 use crate::cli::args::{Dma, Selection, limit};
 use crate::cli::cards::Session;
 use crate::cli::channels;
-use crate::cli::errno::FileError;
+use crate::cli::errno::{FileError, must_be_writable};
 use crate::cli::report::Report;
 use crate::cli::size::{self, human};
 use crate::cli::status::Status;
@@ -97,6 +97,9 @@ pub(crate) fn dma(args: &DmaArgs, json: bool) -> anyhow::Result<Status> {
         );
     }
     let wish = Wish { sizes: &args.sizes, depths: &args.depth, time: args.time };
+    if let Some(path) = &args.plot {
+        must_be_writable(path)?;
+    }
     let mut picture = None;
     let outcomes = targets.each(&mut report, |board, report| {
         let name = format!("{} at {}", board.name(), board.card().identity());

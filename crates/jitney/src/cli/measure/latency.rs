@@ -6,7 +6,7 @@ use crate::cli::args::{Dma, Selection, limit};
 use crate::cli::cards::Session;
 use crate::cli::channels;
 use crate::cli::check::joined::Joined;
-use crate::cli::errno::FileError;
+use crate::cli::errno::{FileError, must_be_writable};
 use crate::cli::report::Report;
 use crate::cli::size::{self, human};
 use crate::cli::status::Status;
@@ -100,6 +100,9 @@ pub(crate) fn latency(args: &Latency, json: bool) -> anyhow::Result<Status> {
             targets.boards.len(),
             path.display()
         );
+    }
+    if let Some(path) = &args.plot {
+        must_be_writable(path)?;
     }
     let mut picture = None;
     let outcomes = targets.each(&mut report, |board, report| {

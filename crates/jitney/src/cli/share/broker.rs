@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 const HELP: &str = "\
 Example:
-  jitney broker --emulate nitefury &
-  jitney test general        # finds the broker at its well-known socket";
+  jitney broker --emulate nitefury &   # once it says \"listening at\":
+  jitney test general                  # finds the broker at its well-known socket";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]

@@ -28,7 +28,8 @@ Examples:
   jitney capture 10ee:7011 --overrun overwrite --to /dev/null --for 1h
 
 Ctrl-C ends it, and what came until then is kept; a second one ends it at once. The card waits while the disk does, unless \
-it is told to overwrite: then what was lost is counted, said where it is missing, and the exit status is 1.";
+it is told to overwrite: then what was lost is counted, said where it is missing, and the exit status is 1. What the card \
+itself drops in front of its DMA, no program is told.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -59,12 +60,19 @@ pub(crate) struct CaptureArgs {
     /// What happens when blocks come faster than they are written.
     #[arg(long, value_enum, default_value = "wait")]
     overrun: OverrunArg,
-    /// Bytes of a block, a multiple of 64. A packet that ends early ends its block.
-    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = size::parse_length)]
+    /// Bytes of a block, a multiple of 64 up to 8M. A packet that ends early ends its block.
+    #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = block)]
     block: u64,
     /// How many blocks of memory there are, 3 to 1023.
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(3..=1023))]
     blocks: u32,
+}
+
+fn block(text: &str) -> Result<u64, String> {
+    match size::parse_length(text)? {
+        length if length.is_multiple_of(64) && length <= 8 << 20 => Ok(length),
+        _ => Err("give a multiple of 64 bytes, at most 8M".into()),
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -120,12 +128,13 @@ pub(crate) fn capture(args: &CaptureArgs, json: bool) -> anyhow::Result<Status> 
     let end = sink.run(&mut source, &stop);
     let Sink { output, progress, packets, first_loss, .. } = sink;
     let lost_blocks = source.lost();
-    drop(source);
+    let stopped = source.stop();
     let done = progress.end();
     let file = output.name().to_owned();
     // What came is kept whatever ended it.
     output.finish()?;
     end.with_context(|| format!("after {} bytes; they are kept in {file}", done.0))?;
+    stopped.with_context(|| format!("{} bytes are kept in {file}, but the card", done.0))?;
     let (moved, name) = (Moved::in_time(done), card.identity());
     report.line(format!("captured {moved} in {packets} packets from {info} of {name} to {file}"));
     if let Some(at) = first_loss {

@@ -9,9 +9,10 @@ use super::{addressing, dma, memory, streams};
 use crate::cli::args::{Client, Dma, Selection, Source};
 use crate::cli::cards::Session;
 use crate::cli::channels;
-use crate::cli::errno::FileError;
+use crate::cli::errno::{FileError, must_be_writable};
 use crate::cli::measure::{self, latency, pio};
 use crate::cli::report::Report;
+use crate::cli::signals::StopFlag;
 use crate::cli::status::Status;
 use crate::cli::targets::{self, OnBoard, nothing_tested};
 use clap::Args;
@@ -28,7 +29,7 @@ Examples:
   jitney validate 10ee:7011 --report nitefury.html --junit nitefury.xml
   jitney validate --full        # all cards, and all of their memory
 
-What a design or this machine does not have is skipped, with the reason. The memory of the card is overwritten. The report is \
+Ctrl-C skips what is left, and says what there is. What a design or this machine does not have is skipped, with the reason. The memory of the card is overwritten. The report is \
 one page with everything in it, for people; JUnit's format is for what collects the results of tests.";
 
 #[derive(Debug, Args)]
@@ -67,6 +68,10 @@ pub(crate) struct Outcome {
 
 pub(crate) fn validate(args: &Validate, json: bool) -> anyhow::Result<Status> {
     let mut report = Report::new(json);
+    let stop = StopFlag::new()?;
+    for path in args.report.iter().chain(&args.junit) {
+        must_be_writable(path)?;
+    }
     let selection =
         Selection { source: args.source.clone(), broker: args.broker.clone(), only: args.named.clone() };
     let session = Session::open(&selection)?;
@@ -76,7 +81,7 @@ pub(crate) fn validate(args: &Validate, json: bool) -> anyhow::Result<Status> {
     }
     let outcomes = targets.each(&mut report, |board, report| {
         report.line(format!("{} ({}) at {}", board.name(), board.design().name, board.card().identity()));
-        let outcome = all(board, args, report);
+        let outcome = all(board, args, &stop, report);
         report.line(outcome.table());
         Ok(outcome)
     });
@@ -89,7 +94,7 @@ pub(crate) fn validate(args: &Validate, json: bool) -> anyhow::Result<Status> {
         report.line(format!("JUnit's results in {}", path.display()));
     }
     report.finish(&outcomes)?;
-    Ok(targets.status(outcomes.iter().any(failed)))
+    Ok(targets.status(stop.is_set() || outcomes.iter().any(failed)))
 }
 
 fn failed(one: &OnBoard<Outcome>) -> bool {
@@ -105,8 +110,8 @@ const PART: u64 = 64 << 20;
 /// How long streams carry.
 const SOAK: Duration = Duration::from_secs(2);
 
-fn all(board: &Board, args: &Validate, report: &mut Report) -> Outcome {
-    let mut checks = Checks::default();
+fn all(board: &Board, args: &Validate, stop: &StopFlag, report: &mut Report) -> Outcome {
+    let mut checks = Checks { stop: stop.clone(), ..Checks::default() };
     let mut pictures = Vec::new();
     let dma = args.dma;
     checks.run(report, "link", |_| parts::link(board));
@@ -133,6 +138,11 @@ fn all(board: &Board, args: &Validate, report: &mut Report) -> Outcome {
     if engine.has_streams() {
         dma::add_checks(board, dma, &mut checks, report);
         checks.run(report, "all streams at once", |_| streams::check(board, dma, SOAK));
+    } else if board.memories().is_empty() {
+        checks.run(report, "transfers", |_| {
+            Ok(Found::Unfit("the design names no memory behind the DMA".into()))
+        });
+        return Outcome::new(board, checks, pictures);
     } else {
         checks.run(report, "addressing", |_| addressing::check(board, dma));
         let most = if args.full { u64::MAX } else { PART };
@@ -171,6 +181,6 @@ impl Outcome {
     }
 
     fn table(&self) -> String {
-        Checks { all: self.checks.clone() }.table()
+        Checks { all: self.checks.clone(), ..Checks::default() }.table()
     }
 }

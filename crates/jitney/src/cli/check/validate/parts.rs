@@ -112,7 +112,13 @@ pub(super) fn flash(board: &Board) -> anyhow::Result<Found> {
         Err(Error::NoPeripheral { .. }) => return Ok(Found::Unfit("the design does not reach it".into())),
         Err(error) => return Err(error.into()),
     };
-    let flash = spi.lease()?.flash()?;
+    let is_named = board.summary().peripherals.iter().any(|peripheral| peripheral.flash.is_some());
+    let flash = match spi.lease()?.flash() {
+        Err(error) if !is_named => {
+            return Ok(Found::Unfit(format!("the boards file does not say that there is one: {error}")));
+        }
+        flash => flash?,
+    };
     let part = flash.part();
     Ok(Found::Good(format!("{} of {}", human(part.size), part.name.unwrap_or("a part that is not known"))))
 }
