@@ -108,6 +108,8 @@ struct State {
     ring: (u64, u64),
     /// What the descriptors are for that are not done, in order.
     uses: std::collections::VecDeque<(u64, u64)>,
+    /// What was written back and could not be, as long as it is there.
+    lie: Option<u32>,
     /// Accesses that nobody answers yet.
     dark: u32,
     /// The engine does not end, whatever it is told, until it is reset.
@@ -129,6 +131,19 @@ impl State {
     fn look(&mut self) {
         self.looks += 1;
         assert!(self.looks < BOUND, "an operation that does not end");
+    }
+
+    /// Takes a word that is written back for the truth if it can be: what it says is done the engine does not touch any more.
+    fn believe(&mut self, word: u32) {
+        let more = word.wrapping_sub(self.done) & 0xff_ffff;
+        let can_be = word & 0x7f00_0000 == 0 && more <= self.given - self.done;
+        self.lie = (!can_be).then_some(word);
+        if can_be {
+            self.done += more;
+            self.uses.drain(..more as usize);
+            self.busy = self.done < self.given;
+            self.count = self.count.max(self.done);
+        }
     }
 
     fn register(&self, offset: u64) -> u32 {
@@ -184,6 +199,7 @@ impl Model {
     fn start(&self, state: &mut State, channel: u64) {
         let first = state.pair(0x4080 | channel);
         (state.busy, state.count, state.given, state.done, state.logged) = (false, 0, 0, 0, 0);
+        state.lie = None;
         (state.at, state.ring) = (first, (first, state.pair(0x0088 | channel) + 4));
         state.uses.clear();
     }
@@ -206,12 +222,15 @@ impl Model {
             state.at = pair(24);
         }
         assert!(state.uses.len() < 126, "more descriptors than the ring has");
+        // A lie that nobody has looked at until it can be true is not to be told from the truth.
+        if let Some(lie) = state.lie {
+            state.believe(lie);
+        }
         self.check_in(state);
         self.write_back(state, channel);
     }
 
-    /// Writes a word back or not: the right one, which is the end, or any other. A count that can be is honest: what it says is
-    /// done the engine does not touch any more.
+    /// Writes a word back or not: the right one, which is the end, or any other. A count that can be is honest.
     fn write_back(&self, state: &mut State, channel: u64) {
         let choice = state.next() % 8;
         if choice < 5
@@ -228,13 +247,7 @@ impl Model {
             6 => state.word() | 1 << 31,
             _ => state.word(),
         };
-        let more = word.wrapping_sub(state.done) & 0xff_ffff;
-        if word & 0x7f00_0000 == 0 && more <= state.given - state.done {
-            state.done += more;
-            state.uses.drain(..more as usize);
-            state.busy = state.done < state.given;
-            state.count = state.count.max(state.done);
-        }
+        state.believe(word);
         let place = state.pair(0x0088 | channel);
         self.host.write(place, &word.to_le_bytes()).expect("the word's place is mapped");
     }

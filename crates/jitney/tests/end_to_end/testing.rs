@@ -151,9 +151,7 @@ fn rates_latencies_and_accesses_are_measured() {
         assert!(all.len() >= 3 && all.is_sorted() && all[0] > 0.0, "{one}");
     }
     on(&ground, LOOP, "time latency --sizes 64 --for 20ms").exits(0).says("h2c0→c2h1");
-    on(&ground, "NiteFury_dma_stream_crc64", "time latency --sizes 64 --for 20ms")
-        .exits(0)
-        .says("h2c0→c2h0");
+    on(&ground, "NiteFury_dma_stream_crc64", "time latency --sizes 64 --for 20ms").exits(0).says("h2c0→c2h0");
     on(&ground, "memmapped-blkram", "time pio --for 10ms")
         .exits(0)
         .says("write 32 bits of BAR 2 at 0x0, mapped");

@@ -32,11 +32,13 @@ pub(super) fn add_checks(board: &Board, dma: Dma, checks: &mut Checks, report: &
     let ways = Direction::ALL.map(|direction| xdma.channels(direction).to_vec());
     for to in &ways[0] {
         for from in &ways[1] {
+            // Each channel with all places once, and with each other one with those that matter most.
+            let places = if to.index == from.index { &PLACES[..] } else { &CROSS_PLACES[..] };
             checks.run(report, &format!("{to} and {from}: lengths and places"), |_| {
                 let channels = Dma { channel: to.index, ..dma };
                 let back = Dma { channel: from.index, ..dma };
                 let pair = (channels::to_card(&xdma, channels)?, channels::from_card(&xdma, back)?);
-                Bench::new(board, pair, base, room, PageSize::Normal, None)?.boundaries()
+                Bench::new(board, pair, base, room, PageSize::Normal, None)?.boundaries(places)
             });
         }
     }
@@ -117,11 +119,11 @@ impl Bench {
     }
 
     /// Every length with every pair of places, as far as the channels can.
-    fn boundaries(&mut self) -> anyhow::Result<Found> {
+    fn boundaries(&mut self, places: &[u64]) -> anyhow::Result<Found> {
         let (mut done, mut impossible) = (0_u64, 0_u64);
         for length in lengths(self.room / 4) {
-            for host in PLACES {
-                for card in PLACES {
+            for host in places {
+                for card in places {
                     // Room for the guards on either side.
                     let (host, card) = (host + GUARD, card + GUARD);
                     if !self.can(host, card, length) {
@@ -254,6 +256,9 @@ impl Bench {
 
 /// Where transfers begin: around words of data paths, read requests and pages.
 const PLACES: [u64; 12] = [0, 1, 2, 3, 4, 7, 8, 31, 63, 64, 4095, 4096];
+
+/// The same in short.
+const CROSS_PLACES: [u64; 3] = [0, 1, 4095];
 
 /// Lengths around each power of two, up to `most`.
 pub(super) fn lengths(most: u64) -> impl Iterator<Item = u64> {

@@ -254,7 +254,13 @@ fn watch(
             })
             .collect();
         let (mut running, mut said, mut last) = (threads.len(), started, vec![0; streams.len()]);
-        while running > 0 && started.elapsed() < wish.time && !stop.is_set() {
+        // Each carries a packet at least, however short the time, if it can.
+        let silent = || streams.iter().any(|stream| stream.packets.load(Ordering::Relaxed) == 0);
+        let is_time = || match started.elapsed() {
+            elapsed if elapsed < wish.time => true,
+            elapsed => silent() && elapsed < wish.time + FIRST_PACKET,
+        };
+        while running > 0 && is_time() && !stop.is_set() {
             match ends.recv_timeout(Duration::from_millis(50)) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => running -= 1,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -291,6 +297,8 @@ fn rate(bytes: u64, seconds: f64) -> f64 {
 
 /// Packets that are under way at once.
 const DEPTH: u64 = 8;
+/// How much longer than wanted it is waited for the first packet.
+const FIRST_PACKET: Duration = Duration::from_secs(2);
 /// How long a packet may take that is on its way: the channel's own limit says it first.
 const PATIENCE: Duration = Duration::from_secs(60);
 
