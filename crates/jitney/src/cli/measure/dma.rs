@@ -238,10 +238,7 @@ impl Outcome {
             let name = format!("{}, {} at once", rate.channel, rate.depth);
             #[expect(clippy::cast_precision_loss, reason = "a picture needs no 53 bits")]
             let point = (rate.size as f64, rate.mb_per_s);
-            match curves.iter_mut().find(|curve| curve.name == name) {
-                Some(curve) => curve.points.push(point),
-                None => curves.push(Curve { name, points: vec![point] }),
-            }
+            Curve::add(&mut curves, name, point);
         }
         let bytes = Axis { name: "bytes of a transfer", label: bytes };
         svg(title, bytes, Axis { name: "MB/s", label: |value| format!("{value:.0}") }, &curves)

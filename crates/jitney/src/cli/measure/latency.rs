@@ -254,10 +254,7 @@ impl Outcome {
                 let name = format!("{}, {} %", one.path, percentile.percent);
                 #[expect(clippy::cast_precision_loss, reason = "a picture needs no 53 bits")]
                 let point = (one.size as f64, percentile.us);
-                match curves.iter_mut().find(|curve| curve.name == name) {
-                    Some(curve) => curve.points.push(point),
-                    None => curves.push(Curve { name, points: vec![point] }),
-                }
+                Curve::add(&mut curves, name, point);
             }
         }
         let bytes = Axis { name: "bytes of a transfer", label: |value| format!("{value:.0}") };

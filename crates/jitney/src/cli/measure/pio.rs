@@ -148,7 +148,6 @@ fn many(
         count += BATCH;
         let elapsed = started.elapsed();
         if elapsed >= time {
-            // What was posted is done when something was read behind it.
             return Ok((count, elapsed.as_secs_f64()));
         }
     }

@@ -10,6 +10,16 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
+impl Curve {
+    /// Goes on with the curve of this name, or begins it.
+    pub(crate) fn add(curves: &mut Vec<Self>, name: String, point: (f64, f64)) {
+        match curves.iter_mut().find(|curve| curve.name == name) {
+            Some(curve) => curve.points.push(point),
+            None => curves.push(Self { name, points: vec![point] }),
+        }
+    }
+}
+
 /// What is drawn along an axis.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Axis<'a> {

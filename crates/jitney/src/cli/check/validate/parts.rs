@@ -52,7 +52,12 @@ pub(super) fn registers(board: &Board) -> anyhow::Result<Found> {
         let kind = frame.peripheral().kind;
         if matches!(kind, Kind::AxiGpio | Kind::UserAccess | Kind::Dna | Kind::DdrStatus | Kind::StreamSwitch)
         {
-            frame.read32(0)?;
+            // Pins may all be high; a card that is there answers in configuration space besides.
+            if frame.read32(0)? == u32::MAX && board.card().config()?.read16(0)? == u16::MAX {
+                return Ok(Found::Bad(format!(
+                    "{kind} reads as all-ones, and so does configuration space: the link is down"
+                )));
+            }
             there.push(kind.to_string());
         }
     }
