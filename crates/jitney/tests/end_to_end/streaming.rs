@@ -141,3 +141,13 @@ fn a_reset_is_refused_while_somebody_uses_the_card() {
     let other = ground.board("nitefury --memory 16M");
     ground.run(&format!("reset 10ee:7011 --ddr --card {}", other.address())).exits(1).complains("ddr-status");
 }
+
+#[test]
+fn a_capture_whose_engine_cannot_be_stopped_fails_and_keeps_what_came() {
+    let ground = Ground::new();
+    let board = ground.board("NiteFury_dma_stream_fixed_data --fault hang:c2h0@3");
+    let capture = "--bytes 64M --until-idle 0.5 --block 64K --to out.bin";
+    let outcome = ground.run(&format!("capture {CARD} {capture} --card {}", board.address())).exits(1);
+    outcome.complains("are kept in out.bin").complains("is still busy");
+    assert_eq!(fs::metadata(ground.path("out.bin")).unwrap().len(), 2 << 16);
+}
