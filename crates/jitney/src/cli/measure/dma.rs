@@ -1,12 +1,11 @@
 //! `jitney time dma`: how fast each channel is, by the size of transfers and how many are under way.
 
 use super::link::LinkNow;
-use super::plot::{Axis, Curve, svg};
+use super::plot::{Axis, Curve, Plot, svg};
 use super::table::table;
 use crate::cli::args::{Dma, Selection, limit};
 use crate::cli::cards::Session;
 use crate::cli::channels;
-use crate::cli::errno::{FileError, must_be_writable};
 use crate::cli::report::Report;
 use crate::cli::size::{self, human};
 use crate::cli::status::Status;
@@ -19,7 +18,6 @@ use jitney_xdma::{Channel, Direction, Pending};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const HELP: &str = "\
@@ -45,9 +43,8 @@ pub(crate) struct DmaArgs {
     /// How long each is measured: 100ms, 1s.
     #[arg(long = "for", value_name = "TIME", default_value = "200ms", value_parser = limit)]
     time: Duration,
-    /// Draw it into this file.
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    plot: Plot,
     #[command(flatten)]
     dma: Dma,
 }
@@ -89,32 +86,20 @@ pub(crate) fn dma(args: &DmaArgs, json: bool) -> anyhow::Result<Status> {
     if targets.boards.is_empty() {
         return nothing_tested("board with memory that DMA reaches", json);
     }
-    if let (Some(path), true) = (&args.plot, targets.boards.len() > 1) {
-        bail!(
-            "one picture cannot show {} boards: name one with --only, for {}",
-            targets.boards.len(),
-            path.display()
-        );
-    }
+    args.plot.check(targets.boards.len())?;
     let wish = Wish { sizes: &args.sizes, depths: &args.depth, time: args.time };
-    if let Some(path) = &args.plot {
-        must_be_writable(path)?;
-    }
     let mut picture = None;
     let outcomes = targets.each(&mut report, |board, report| {
         let name = format!("{} at {}", board.name(), board.card().identity());
         report.line(&name);
         let outcome = measure(board, args.dma, wish, report)?;
         report.line(outcome.table());
-        if args.plot.is_some() {
+        if args.plot.is_wanted() {
             picture = Some(outcome.picture(&name)?);
         }
         Ok(outcome)
     });
-    if let (Some(path), Some(picture)) = (&args.plot, picture) {
-        std::fs::write(path, picture).map_err(|error| FileError::new(path.display().to_string(), error))?;
-        report.line(format!("drawn in {}", path.display()));
-    }
+    args.plot.write(picture.as_deref(), &report)?;
     report.finish(&outcomes)?;
     Ok(targets.status(outcomes.iter().any(|one| one.failed(|_| false))))
 }

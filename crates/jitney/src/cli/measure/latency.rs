@@ -1,12 +1,11 @@
 //! `jitney time latency`: how long transfers take, one at a time.
 
-use super::plot::{Axis, Curve, svg};
+use super::plot::{Axis, Curve, Plot, svg};
 use super::table::table;
 use crate::cli::args::{Dma, Selection, limit};
 use crate::cli::cards::Session;
 use crate::cli::channels;
 use crate::cli::check::joined::Joined;
-use crate::cli::errno::{FileError, must_be_writable};
 use crate::cli::report::Report;
 use crate::cli::size::{self, human};
 use crate::cli::status::Status;
@@ -19,7 +18,6 @@ use jitney_vfio::DmaRequest;
 use jitney_xdma::Error;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const HELP: &str = "\
@@ -42,9 +40,8 @@ pub(crate) struct Latency {
     /// How long each is measured: 100ms, 1s.
     #[arg(long = "for", value_name = "TIME", default_value = "500ms", value_parser = limit)]
     time: Duration,
-    /// Draw it into this file.
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
+    #[command(flatten)]
+    plot: Plot,
     #[command(flatten)]
     dma: Dma,
 }
@@ -94,31 +91,19 @@ pub(crate) fn latency(args: &Latency, json: bool) -> anyhow::Result<Status> {
     if targets.boards.is_empty() {
         return nothing_tested("board with an XDMA", json);
     }
-    if let (Some(path), true) = (&args.plot, targets.boards.len() > 1) {
-        bail!(
-            "one picture cannot show {} boards: name one with --only, for {}",
-            targets.boards.len(),
-            path.display()
-        );
-    }
-    if let Some(path) = &args.plot {
-        must_be_writable(path)?;
-    }
+    args.plot.check(targets.boards.len())?;
     let mut picture = None;
     let outcomes = targets.each(&mut report, |board, report| {
         let name = format!("{} at {}", board.name(), board.card().identity());
         report.line(&name);
         let outcome = measure(board, args.dma, &args.sizes, args.time, report)?;
         report.line(outcome.table());
-        if args.plot.is_some() {
+        if args.plot.is_wanted() {
             picture = Some(outcome.picture(&name)?);
         }
         Ok(outcome)
     });
-    if let (Some(path), Some(picture)) = (&args.plot, picture) {
-        std::fs::write(path, picture).map_err(|error| FileError::new(path.display().to_string(), error))?;
-        report.line(format!("drawn in {}", path.display()));
-    }
+    args.plot.write(picture.as_deref(), &report)?;
     report.finish(&outcomes)?;
     Ok(targets.status(outcomes.iter().any(|one| one.failed(|_| false))))
 }

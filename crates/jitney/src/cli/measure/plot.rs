@@ -1,7 +1,44 @@
 //! Curves as pictures.
 
-use anyhow::anyhow;
+use crate::cli::errno::{FileError, must_be_writable};
+use crate::cli::report::Report;
+use anyhow::{anyhow, bail};
+use clap::Args;
 use plotters::prelude::*;
+use std::path::PathBuf;
+
+/// Whether, and where, a picture is wanted.
+#[derive(Debug, Args)]
+pub(crate) struct Plot {
+    /// Draw it into this file.
+    #[arg(long, value_name = "FILE.svg")]
+    plot: Option<PathBuf>,
+}
+
+impl Plot {
+    pub(crate) const fn is_wanted(&self) -> bool {
+        self.plot.is_some()
+    }
+
+    /// Fails before anything is measured if so many boards do not fit a picture, or it could not be written.
+    pub(crate) fn check(&self, boards: usize) -> anyhow::Result<()> {
+        let Some(path) = &self.plot else { return Ok(()) };
+        if boards > 1 {
+            bail!("one picture cannot show {boards} boards: name one with --only, for {}", path.display());
+        }
+        must_be_writable(path)
+    }
+
+    /// Writes what was drawn, if anything was.
+    pub(crate) fn write(&self, picture: Option<&str>, report: &Report) -> anyhow::Result<()> {
+        if let (Some(path), Some(picture)) = (&self.plot, picture) {
+            std::fs::write(path, picture)
+                .map_err(|error| FileError::new(path.display().to_string(), error))?;
+            report.line(format!("drawn in {}", path.display()));
+        }
+        Ok(())
+    }
+}
 
 /// A curve and what it is called.
 #[derive(Debug, Clone)]
