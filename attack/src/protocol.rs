@@ -1,9 +1,9 @@
-//! The broker's protocol, version 2, written from docs/protocol.md and not from the client that jitney has.
+//! The broker's protocol, version 3, written from docs/protocol.md and not from the client that jitney has.
 
 use crate::body::{Body, Fields};
 use anyhow::{Context, bail};
 
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 pub(crate) const HEADER: usize = 16;
 pub(crate) const MAX_MESSAGE: usize = 65536;
 /// No wish for how high a buffer's address may be.
@@ -24,13 +24,14 @@ pub(crate) enum Request {
     Close { card: u32 },
     Allocate { card: Option<u32>, size: u64, align: u64, top: u64, page_shift: u8 },
     Free { iova: u64 },
-    Lease { card: u32, part: String, shared: bool, will: Vec<Step> },
+    Lease { card: u32, part: String, shared: bool, will: Vec<Step>, wait: u32 },
     Release { card: u32, lease: u64, will: bool },
     Wire { card: u32, vector: u16 },
     Silence { card: u32, vector: u16 },
     Reset { card: u32 },
     Usage { after: Option<u64> },
     Goodbye,
+    Withdraw { number: u64 },
 }
 
 impl Request {
@@ -43,7 +44,7 @@ impl Request {
     }
 
     pub(crate) fn lease(card: u32, part: &str, will: &[Step]) -> Self {
-        Self::Lease { card, part: part.to_owned(), shared: false, will: will.to_vec() }
+        Self::Lease { card, part: part.to_owned(), shared: false, will: will.to_vec(), wait: 0 }
     }
 
     fn body(&self) -> Body {
@@ -58,28 +59,30 @@ impl Request {
                 start(4).option(card.map(u64::from)).varint(*size).varint(*align).varint(*top).u8(*page_shift)
             }
             Self::Free { iova } => start(5).varint(*iova),
-            Self::Lease { card: on, part, shared, will } => {
-                start(6).varint(card(on)).string(part).varint((*shared).into()).list(will, |body, step| {
-                    match *step {
-                        Step::Write { bar, offset, value } => {
-                            body.varint(0).u8(bar).varint(offset).varint(value.into())
-                        }
-                        Step::WaitUntil { bar, offset, mask, value, within } => body
-                            .varint(1)
-                            .u8(bar)
-                            .varint(offset)
-                            .varint(mask.into())
-                            .varint(value.into())
-                            .varint(within.into()),
+            Self::Lease { card: on, part, shared, will, wait } => start(6)
+                .varint(card(on))
+                .string(part)
+                .varint((*shared).into())
+                .list(will, |body, step| match *step {
+                    Step::Write { bar, offset, value } => {
+                        body.varint(0).u8(bar).varint(offset).varint(value.into())
                     }
+                    Step::WaitUntil { bar, offset, mask, value, within } => body
+                        .varint(1)
+                        .u8(bar)
+                        .varint(offset)
+                        .varint(mask.into())
+                        .varint(value.into())
+                        .varint(within.into()),
                 })
-            }
+                .varint((*wait).into()),
             Self::Release { card: on, lease, will } => start(7).varint(card(on)).varint(*lease).bool(*will),
             Self::Wire { card: on, vector } => start(8).varint(card(on)).varint((*vector).into()),
             Self::Silence { card: on, vector } => start(9).varint(card(on)).varint((*vector).into()),
             Self::Reset { card: on } => start(10).varint(card(on)),
             Self::Usage { after } => start(11).option(*after),
             Self::Goodbye => start(12),
+            Self::Withdraw { number } => start(13).varint(*number),
         }
     }
 
@@ -250,6 +253,7 @@ fn user(fields: &mut Fields<'_>) -> anyhow::Result<User> {
     let program = fields.string()?;
     fields.list(Fields::u32)?;
     let leases = fields.list(|fields| Ok((fields.u32()?, fields.string()?)))?.len();
+    fields.list(|fields| Ok((fields.u32()?, fields.string()?, fields.u32()?)))?;
     Ok(User { client, pid, uid, program, leases, buffers: fields.u32()?, bytes: fields.varint()? })
 }
 

@@ -14,6 +14,7 @@ pub(super) const PLAYS: &[(&str, Play)] = &[
     ("opens", play_opens),
     ("behind-a-reset", play_behind_a_reset),
     ("leases", play_leases),
+    ("lines", play_lines),
     ("buffers", play_buffers),
     ("questions", play_questions),
 ];
@@ -65,6 +66,46 @@ fn play_opens(stage: &Stage) -> anyhow::Result<()> {
         stage.did(1);
     }
     let _kept = stage.with_card()?;
+    stage.stay()
+}
+
+pub(super) fn lines(round: &Round<'_>) -> anyhow::Result<()> {
+    round.play(&round.role("lines", round.figure(2000, 20_000)), End::Killed)
+}
+
+/// As many as may stand in line for what one of them holds, who give up and come again, hold things themselves that others wait
+/// for, and read nothing of it.
+fn play_lines(stage: &Stage) -> anyhow::Result<()> {
+    const IN_LINE: u32 = 8;
+    let (mut holder, _grant) = stage.with_card()?;
+    holder.lease(stage.card, "contested", &[])?;
+    let mut clients = Vec::new();
+    let mut random = stage.random();
+    for number in 0..stage.count {
+        if clients.len() < 30 {
+            let (mut client, grant) = stage.with_card()?;
+            client.lease(stage.card, &format!("own{}", number % 30), &[])?;
+            clients.push((client, grant));
+        }
+        let which = random.below(clients.len());
+        let client = &mut clients[which].0;
+        let part = match random.below(3) {
+            0 => "contested".to_owned(),
+            _ => format!("own{}", random.below(30)),
+        };
+        let wait = [1, 1000, u32::MAX][random.below(3)];
+        let request = Request::Lease { card: stage.card, part, shared: false, will: Vec::new(), wait };
+        let mut sent = client.post(&request, &[]).is_ok();
+        if number % 16 > u64::from(IN_LINE) {
+            let number = random.next() % 64;
+            sent &= client.post(&Request::Withdraw { number }, &[]).is_ok();
+        }
+        stage.did(1);
+        // Who has left too much unread was hung up on.
+        if !sent {
+            clients.swap_remove(which);
+        }
+    }
     stage.stay()
 }
 

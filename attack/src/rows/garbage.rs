@@ -221,7 +221,7 @@ fn any_request(stage: &Stage, random: &mut Random) -> Request {
             .map(|_| Step::Write { bar: 2, offset: 0x3000 + any_number(random) % 0x40 * 4, value: 0 })
             .collect()
     };
-    match random.below(13) {
+    match random.below(14) {
         0 => Request::hello("mutated"),
         1 => Request::Cards { after: (random.below(2) == 0).then(|| small(random)) },
         2 => Request::Open { card },
@@ -239,11 +239,13 @@ fn any_request(stage: &Stage, random: &mut Random) -> Request {
             part: format!("m{}", random.below(9)),
             shared: random.below(2) == 0,
             will: will(random),
+            wait: [0, 0, 1, 50, u32::MAX][random.below(5)],
         },
         7 => Request::Release { card, lease: any_number(random), will: random.below(2) == 0 },
         8 => Request::Wire { card, vector },
         9 => Request::Silence { card, vector },
         10 => Request::Usage { after: Some(any_number(random)) },
+        12 => Request::Withdraw { number: any_number(random) % 0x1000 },
         11 => Request::lease(card, &format!("irq{vector}"), &will(random)),
         _ => Request::Goodbye,
     }

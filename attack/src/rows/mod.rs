@@ -81,6 +81,7 @@ pub(crate) const ROWS: &[Row] = &[
         row("behind-a-reset", "requests unread behind a reset, whose sender is gone", floods::behind_a_reset),
         Excuse::Disturbed,
     ),
+    row("lines", "as many in line for leases as there may be, who come and go", floods::lines),
     row("leases", "as many leases as there may be, and their end", floods::leases),
     row("buffers", "as many buffers as there may be, and their end", floods::buffers),
     row("questions", "Usage and Cards as fast as they are answered", floods::questions),

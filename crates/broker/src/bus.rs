@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The cards that a program can use, whoever owns them.
 ///
@@ -41,6 +42,7 @@ enum Inner {
 pub struct BusOptions {
     broker: Option<PathBuf>,
     owner: OwnerOptions,
+    wait: Option<Duration>,
 }
 
 impl BusOptions {
@@ -73,15 +75,30 @@ impl BusOptions {
         self
     }
 
+    /// How long to stand in line for what another program holds, where a lease does not say so itself; [`Duration::MAX`] for as
+    /// long as it takes. Without it `JITNEY_WAIT` decides, and without that nobody waits.
+    #[must_use]
+    pub const fn wait(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
+        self
+    }
+
     /// Opens the bus.
     ///
     /// # Errors
     /// As [`Bus::open`].
     pub fn open(self) -> Result<Bus> {
         match &self.broker {
-            Some(path) => Bus::named(path),
-            None if self.owner.cards.is_empty() => Bus::find(&self.owner),
+            Some(path) => Bus::named(path, self.patience()?),
+            None if self.owner.cards.is_empty() => Bus::find(&self),
             None => Bus::own(&self.owner),
+        }
+    }
+
+    fn patience(&self) -> Result<Option<Duration>> {
+        match self.wait {
+            Some(wait) => Ok(Some(wait)),
+            None => environment::wait(),
         }
     }
 }
@@ -96,22 +113,22 @@ impl Bus {
     /// the cards. [`ErrorKind::Denied`] if what is at the well-known place could be, or is, another user's: that may be
     /// used by name only. [`ErrorKind::TimedOut`] if a broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
-        Self::find(&OwnerOptions::default())
+        Self::find(&BusOptions::default())
     }
 
-    fn find(options: &OwnerOptions) -> Result<Self> {
+    fn find(options: &BusOptions) -> Result<Self> {
         if let Some(broker) = environment::broker()? {
             return match broker.strip_prefix("fd:") {
-                Some(number) => Self::inherited(number),
-                None => Self::named(Path::new(&broker)),
+                Some(number) => Self::inherited(number, options.patience()?),
+                None => Self::named(Path::new(&broker), options.patience()?),
             };
         }
         if environment::cards()?.is_some() {
-            return Self::own(options);
+            return Self::own(&options.owner);
         }
         match Self::well_known_broker()? {
-            Some(socket) => Self::client(Link::new(socket)?),
-            None => Self::own(options),
+            Some(socket) => Self::client(Link::new(socket, options.patience()?)?),
+            None => Self::own(&options.owner),
         }
     }
 
@@ -246,21 +263,21 @@ impl Bus {
         Ok(Self { inner: Inner::Client { link: Arc::new(link), cards } })
     }
 
-    fn named(path: &Path) -> Result<Self> {
+    fn named(path: &Path, patience: Option<Duration>) -> Result<Self> {
         let socket = socket::connect(path).map_err(|error| {
             error.with_remedy(format!("start a broker there: jitney broker --socket {}", path.display()))
         })?;
-        Self::client(Link::new(socket)?)
+        Self::client(Link::new(socket, patience)?)
     }
 
-    fn inherited(number: &str) -> Result<Self> {
+    fn inherited(number: &str, patience: Option<Duration>) -> Result<Self> {
         let wrong = |why: String| {
             Error::new(ErrorKind::Disconnected, format!("{BROKER_VARIABLE}=fd:{number}: {why}"))
                 .with_remedy("start this program with `jitney run`, or unset the variable to run alone")
         };
         let number = number.parse().map_err(|_| wrong("this is no descriptor's number".into()))?;
         let outside = inherited_socket(number).map_err(|error| wrong(error.to_string()))?;
-        Self::client(Link::through(outside)?)
+        Self::client(Link::through(outside, patience)?)
     }
 }
 

@@ -9,6 +9,7 @@ use jitney_vfio::{
 };
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// A card as a client of a broker has it: registers directly, the rest by asking the broker.
 #[derive(Debug)]
@@ -48,8 +49,9 @@ impl Card for ClientCard {
     }
 
     fn lease(&self, request: LeaseRequest) -> Result<Lease> {
-        let LeaseRequest { part, mode, will } = request;
-        let request = Request::Lease { card: self.0.card, part: part.to_string(), mode, will };
+        let LeaseRequest { part, mode, will, wait } = request;
+        let wait = milliseconds(wait.or(self.0.link.patience()).unwrap_or_default());
+        let request = Request::Lease { card: self.0.card, part: part.to_string(), mode, will, wait };
         match self.0.link.ask(&request)? {
             Reply::Leased(id) => Ok(Lease::new(part, id, Arc::clone(&self.0) as _)),
             other => Err(unexpected(&other)),
@@ -81,6 +83,13 @@ impl Card for ClientCard {
     fn reset(&self) -> Result<()> {
         self.0.link.done(&Request::Reset { card: self.0.card }, None)
     }
+}
+
+/// As the protocol has it: what is longer than it can say has no end.
+fn milliseconds(wait: Duration) -> u32 {
+    // What is waited for at all is waited for a millisecond.
+    let rounded = wait.as_nanos().div_ceil(1_000_000);
+    u32::try_from(rounded).unwrap_or(u32::MAX)
 }
 
 impl Keeper for OpenCard {

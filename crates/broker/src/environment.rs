@@ -1,6 +1,7 @@
 //! What the environment tells a program: its broker, its cards, the kernel's interface.
 
 use jitney_vfio::{CardAddress, Error, ErrorKind, IommuInterface, Result};
+use std::time::Duration;
 
 /// Names the broker that a program has to use: `fd:N` for an inherited socket, else a socket's path.
 pub const BROKER_VARIABLE: &str = "JITNEY_BROKER";
@@ -8,6 +9,8 @@ pub const BROKER_VARIABLE: &str = "JITNEY_BROKER";
 pub const CARDS_VARIABLE: &str = "JITNEY_CARDS";
 /// Names the interface of the kernel's VFIO by which cards are opened: `auto`, `group`, `iommufd` or `noiommu`.
 pub const IOMMU_VARIABLE: &str = "JITNEY_IOMMU";
+/// Says how long a program stands in line for what another one holds, unless it says so itself: `10m`, `forever`.
+pub const WAIT_VARIABLE: &str = "JITNEY_WAIT";
 
 /// The broker, if one is named.
 pub(crate) fn broker() -> Result<Option<String>> {
@@ -24,6 +27,28 @@ pub(crate) fn cards() -> Result<Option<Vec<CardAddress>>> {
 /// The kernel's interface.
 pub(crate) fn iommu_interface() -> Result<IommuInterface> {
     variable(IOMMU_VARIABLE)?.map_or(Ok(IommuInterface::Auto), |text| text.parse())
+}
+
+/// How long to stand in line, if that is said.
+pub(crate) fn wait() -> Result<Option<Duration>> {
+    let Some(text) = variable(WAIT_VARIABLE)? else { return Ok(None) };
+    let wait = parse_wait(&text).map_err(|why| {
+        Error::new(ErrorKind::Invalid, format!("{WAIT_VARIABLE}={text}: {why}"))
+            .with_remedy("write it as 30s, 10m, 2h or forever, or unset it")
+    })?;
+    Ok(Some(wait))
+}
+
+/// How long to wait, as people write it: `30s`, `10m`, `1h 30m`, a number of seconds, or `forever`, which is [`Duration::MAX`].
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_wait(text: &str) -> std::result::Result<Duration, String> {
+    match (text, text.parse()) {
+        ("forever", _) => Ok(Duration::MAX),
+        (_, Ok(seconds)) => Ok(Duration::from_secs(seconds)),
+        _ => humantime::parse_duration(text).map_err(|error| error.to_string()),
+    }
 }
 
 fn variable(name: &str) -> Result<Option<String>> {

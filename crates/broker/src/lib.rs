@@ -34,8 +34,8 @@ mod usage;
 
 pub use bus::{Bus, BusOptions};
 pub use client::ClientCard;
-pub use environment::{BROKER_VARIABLE, CARDS_VARIABLE, IOMMU_VARIABLE};
-pub use link::Link;
+pub use environment::{BROKER_VARIABLE, CARDS_VARIABLE, IOMMU_VARIABLE, WAIT_VARIABLE, parse_wait};
+pub use link::{Link, WAITING};
 pub use machine::Limits;
 pub use owner_options::{OwnerOptions, is_out_of_reach};
 pub use protocol::CardId;

@@ -112,6 +112,10 @@ impl Line {
                 Ok(Looked::Interrupted) => {
                     state.awaited.remove(&number);
                     state.abandoned.insert(number, request.clone());
+                    drop(state);
+                    if matches!(request, Request::Lease { wait: 1.., .. }) {
+                        self.post(&Request::Withdraw { number })?;
+                    }
                     return Err(Error::from_errno(Errno::INTR, "a request to the broker")
                         .with_remedy("ask again, unless the signal was to end this"));
                 }
@@ -407,6 +411,7 @@ mod tests {
             part: "h2c0".into(),
             mode: jitney_vfio::Mode::Shared,
             will: jitney_vfio::Will::none(),
+            wait: 0,
         };
         let allocate = Request::Allocate { card: None, size: 1, align: 1, top: 1, page_shift: 12 };
         line.state().abandoned.extend([(71, lease), (72, allocate), (73, Request::Open { card })]);

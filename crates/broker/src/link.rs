@@ -18,6 +18,9 @@ use std::time::Duration;
 /// The longest command line that a client tells its broker, in bytes.
 const MAX_PROGRAM: usize = 120;
 
+/// The target of log lines about waiting for what others hold, for programs that want to show them.
+pub const WAITING: &str = "jitney::waiting";
+
 /// How long whoever is at the other end may take to show that it is a broker.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
 /// How long a client waits until what it has had is taken back. The broker goes on with that in any case.
@@ -32,6 +35,8 @@ pub struct Link {
     broker: u32,
     signals: Arc<Signals>,
     cards: Mutex<HashMap<CardId, Arc<Mutex<Slot>>>>,
+    /// How long to stand in line for what others hold, where nobody says otherwise.
+    patience: Option<Duration>,
 }
 
 /// A card that this process has opened, or had.
@@ -58,12 +63,12 @@ impl Link {
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if there is no answer within 10 seconds: whoever is there is no broker.
-    pub(crate) fn new(socket: OwnedFd) -> Result<Self> {
+    pub(crate) fn new(socket: OwnedFd, patience: Option<Duration>) -> Result<Self> {
         let signals = Arc::<Signals>::default();
         let heard = Arc::clone(&signals);
         let line = Line::new(socket, move |notice| heard.hear(&notice));
         line.limit_waiting(Some(HELLO_LIMIT))?;
-        let mut link = Self { line, broker: 0, signals, cards: Mutex::default() };
+        let mut link = Self { line, broker: 0, signals, cards: Mutex::default(), patience };
         match link.ask(&Request::Hello { program: command_line() })? {
             Reply::Welcome { broker } => link.broker = broker,
             other => return Err(unexpected(&other)),
@@ -73,8 +78,13 @@ impl Link {
     }
 
     /// Introduces this process to the broker behind an inherited door.
-    pub(crate) fn through(outside: impl AsFd) -> Result<Self> {
-        Self::new(door::knock(outside)?)
+    pub(crate) fn through(outside: impl AsFd, patience: Option<Duration>) -> Result<Self> {
+        Self::new(door::knock(outside)?, patience)
+    }
+
+    /// How long to stand in line, where nobody says otherwise.
+    pub(crate) const fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 
     /// The broker's process id.
@@ -248,6 +258,11 @@ impl Signals {
         let told = match notice {
             Notice::Leaving { card } => signals.get(card).map(|signal| signal.leaving.signal()),
             Notice::Failed { card } => signals.get(card).map(|signal| signal.failed.signal()),
+            // For people, who wonder why nothing happens.
+            Notice::InLine { place, behind, .. } => {
+                tracing::info!(target: WAITING, place, "waiting in line: {behind}");
+                None
+            }
             // The list of cards is what it was when the bus was opened.
             Notice::Gone { .. } | Notice::Came { .. } => None,
         };

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// The version of the protocol that this code speaks, in every message's header.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// The largest message in bytes, header included.
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The most descriptors that one message carries.
@@ -75,6 +75,9 @@ pub enum Request {
         mode: Mode,
         /// What to do if the client is gone.
         will: Will,
+        /// How long to stand in line for it if somebody has a right that excludes it, in milliseconds: 0 not at all,
+        /// [`u32::MAX`] for as long as it takes.
+        wait: u32,
     },
     /// Ends a lease. Answered by [`Reply::Done`].
     Release {
@@ -113,6 +116,12 @@ pub enum Request {
     /// The client goes; the wills of leases that it still has are carried out. Answered by [`Reply::Done`], after which the
     /// broker closes.
     Goodbye,
+    /// Gives up a request of this client that is in line; that one is answered first. Answered by [`Reply::Done`], also if there
+    /// is none.
+    Withdraw {
+        /// The number of that request.
+        number: u64,
+    },
 }
 
 /// What a broker answers. The order of the variants is the wire encoding: new ones go to the end.
@@ -179,6 +188,15 @@ pub enum Notice {
         /// Which one.
         card: CardEntry,
     },
+    /// To who waits for a lease, when that begins and when it has come nearer.
+    InLine {
+        /// The number of the request.
+        number: u64,
+        /// How many are served before it and stand in its way, and one more: 1 is next.
+        place: u32,
+        /// Who holds it, or waits for it before.
+        behind: String,
+    },
 }
 
 /// A card in a list.
@@ -205,6 +223,8 @@ pub struct ClientUsage {
     pub cards: Vec<CardId>,
     /// Its leases: card and part.
     pub leases: Vec<(CardId, String)>,
+    /// Leases that it waits for: card, part, and place in line.
+    pub waits: Vec<(CardId, String, u32)>,
     /// How many DMA buffers it has.
     pub buffers: u32,
     /// Their size together, in bytes.
@@ -395,7 +415,7 @@ mod tests {
     #[test]
     fn a_message_is_byte_for_byte_what_the_protocol_page_says() {
         let message = encode_request(7, &Request::Free { iova: 0x1_0000 }).unwrap();
-        assert_eq!(message, [20, 0, 0, 0, 2, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 0x80, 0x80, 0x04]);
+        assert_eq!(message, [20, 0, 0, 0, 3, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0, 5, 0x80, 0x80, 0x04]);
     }
 
     #[test]
@@ -446,12 +466,10 @@ mod tests {
                 }
             ),
             any::<u64>().prop_map(|iova| Request::Free { iova }),
-            (card(), ".{0,40}", mode(), will()).prop_map(|(card, part, mode, will)| Request::Lease {
-                card,
-                part,
-                mode,
-                will
+            (card(), ".{0,40}", mode(), will(), any::<u32>()).prop_map(|(card, part, mode, will, wait)| {
+                Request::Lease { card, part, mode, will, wait }
             }),
+            any::<u64>().prop_map(|number| Request::Withdraw { number }),
             (card(), any::<u64>(), any::<bool>()).prop_map(|(card, lease, will)| Request::Release {
                 card,
                 lease: LeaseId(lease),
@@ -486,15 +504,17 @@ mod tests {
 
     fn usage() -> impl Strategy<Value = ClientUsage> {
         let leases = proptest::collection::vec((card(), ".{0,32}"), 0..5);
+        let waits = proptest::collection::vec((card(), ".{0,32}", any::<u32>()), 0..5);
         let numbers = (any::<u64>(), any::<Option<u32>>(), any::<u32>(), any::<u32>(), any::<u64>());
-        (numbers, ".{0,40}", proptest::collection::vec(card(), 0..5), leases).prop_map(
-            |((client, pid, uid, buffers, buffer_bytes), program, cards, leases)| ClientUsage {
+        (numbers, ".{0,40}", proptest::collection::vec(card(), 0..5), leases, waits).prop_map(
+            |((client, pid, uid, buffers, buffer_bytes), program, cards, leases, waits)| ClientUsage {
                 client,
                 pid,
                 uid,
                 program,
                 cards,
                 leases,
+                waits,
                 buffers,
                 buffer_bytes,
             },
@@ -521,6 +541,11 @@ mod tests {
             card().prop_map(|card| Notice::Failed { card }),
             card().prop_map(|card| Notice::Gone { card }),
             entry().prop_map(|card| Notice::Came { card }),
+            (any::<u64>(), any::<u32>(), ".{0,40}").prop_map(|(number, place, behind)| Notice::InLine {
+                number,
+                place,
+                behind
+            }),
         ]
     }
 
@@ -536,13 +561,14 @@ mod tests {
             Request::Close { card },
             Request::Allocate { card: None, size: 0, align: 0, top: 0, page_shift: 0 },
             Request::Free { iova: 0 },
-            Request::Lease { card, part: String::new(), mode: Mode::Shared, will: Will::none() },
+            Request::Lease { card, part: String::new(), mode: Mode::Shared, will: Will::none(), wait: 0 },
             Request::Release { card, lease: LeaseId(0), will: false },
             Request::Wire { card, vector: 0 },
             Request::Silence { card, vector: 0 },
             Request::Reset { card },
             Request::Usage { after: None },
             Request::Goodbye,
+            Request::Withdraw { number: 0 },
         ];
         let replies = [
             Reply::Done,

@@ -15,6 +15,8 @@ pub struct Usage {
     pub cards: Vec<String>,
     /// Its leases: address of the card, and part.
     pub leases: Vec<(String, String)>,
+    /// Leases that it waits for: address of the card, part, and place in line, of which 1 is next.
+    pub waits: Vec<(String, String, u32)>,
     /// How many DMA buffers it has.
     pub buffers: u32,
     /// Their size together, in bytes.
@@ -34,6 +36,7 @@ impl Usage {
             program: client.program,
             cards: client.cards.into_iter().map(address).collect(),
             leases: client.leases.into_iter().map(|(card, part)| (address(card), part)).collect(),
+            waits: client.waits.into_iter().map(|(card, part, place)| (address(card), part, place)).collect(),
             buffers: client.buffers,
             buffer_bytes: client.buffer_bytes,
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A lease's number, unique for as long as its owner lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -102,19 +103,30 @@ pub struct LeaseRequest {
     pub mode: Mode,
     /// What to do if the holder goes without a goodbye.
     pub will: Will,
+    /// How long to stand in line at the broker if another program has a right that excludes it; [`Duration::MAX`] for as long as
+    /// it takes, zero not at all. `None` as the bus says, which is not at all if nobody has said otherwise. What this program
+    /// itself holds is never waited for.
+    pub wait: Option<Duration>,
 }
 
 impl LeaseRequest {
     /// A right on `part` that nobody else has, without a will.
     #[must_use]
     pub const fn exclusive(part: Part) -> Self {
-        Self { part, mode: Mode::Exclusive, will: Will::none() }
+        Self { part, mode: Mode::Exclusive, will: Will::none(), wait: None }
     }
 
     /// The same with a will.
     #[must_use]
     pub fn with_will(mut self, will: Will) -> Self {
         self.will = will;
+        self
+    }
+
+    /// The same, for which it is waited: see [`wait`](Self::wait).
+    #[must_use]
+    pub const fn waiting(mut self, wait: Duration) -> Self {
+        self.wait = Some(wait);
         self
     }
 }

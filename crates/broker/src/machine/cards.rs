@@ -2,6 +2,7 @@
 
 use super::leaving::Presence;
 use super::requests::Answer;
+use super::waiting::Wanted;
 use super::{CardDescription, ClientId, Effect, Failure, Machine, Outcome, TaskId, Work, invalid};
 use crate::protocol::{CardId, Notice, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseTable, Mode, Part};
@@ -19,7 +20,8 @@ pub(super) struct Card {
     /// A will could not stop what its client drove: it is reset as soon as nobody has a lease on it.
     pub(super) hung: bool,
     pub(super) presence: Presence,
-    /// Requests that wait until it has been reset, or until somebody who is gone holds nothing of it any more.
+    /// Requests that wait, first come first: until it has been reset, until somebody who is gone holds nothing of it any more,
+    /// or for a lease that another has.
     pub(super) deferred: Vec<Deferred>,
 }
 
@@ -44,6 +46,8 @@ pub(super) struct Deferred {
     pub(super) client: ClientId,
     pub(super) number: u64,
     pub(super) request: Request,
+    /// What a request for a lease wants.
+    pub(super) wanted: Option<Wanted>,
 }
 
 impl Card {

@@ -44,10 +44,18 @@ impl Machine {
             matches!(self.tasks.get(id).map(|task| &task.work), Some(Work::Map { .. } | Work::Place { .. }))
         });
         effects.extend(maps.map(|&id| Effect::Cancel { id }));
-        for card in self.cards.values_mut() {
+        let mut shorter = Vec::new();
+        for (id, card) in &mut self.cards {
+            let before = card.deferred.len();
             card.deferred.retain(|deferred| deferred.client != client);
+            if card.deferred.len() < before {
+                shorter.push(*id);
+            }
         }
         self.carry_out_wills(client, effects);
+        for id in shorter {
+            self.retry_deferred(id, effects);
+        }
         self.go_on_departing(client, effects);
     }
 

@@ -103,6 +103,13 @@ pub enum Event {
         /// What it is.
         notice: jitney_vfio::Notice,
     },
+    /// A client has stood in line with a request for as long as it wanted to: [`Effect::Remind`].
+    Overdue {
+        /// Which client.
+        client: ClientId,
+        /// The number of the request.
+        number: u64,
+    },
     /// A client is gone without a goodbye: hang-up, exit, kill, or a queue that it does not read.
     Left {
         /// Which client.
@@ -174,6 +181,15 @@ pub enum Effect {
     Cancel {
         /// Which one.
         id: TaskId,
+    },
+    /// Say [`Event::Overdue`] after this time. It may be said late, and although the request is answered.
+    Remind {
+        /// The client that stands in line.
+        client: ClientId,
+        /// The number of its request.
+        number: u64,
+        /// When, in milliseconds from now.
+        after_ms: u32,
     },
     /// Close a client's connection once its replies are sent. Everything of it has been taken back.
     Disconnect {

@@ -1,9 +1,10 @@
 //! Who gets which lease, and when it ends.
 
 use super::requests::Answer;
+use super::waiting::{Verdict, Wanted};
 use super::{ClientId, Effect, Machine, Work, invalid};
 use crate::protocol::{CardId, Reply};
-use jitney_vfio::{Error, ErrorKind, LeaseId, LeaseRequest, Mode, Part};
+use jitney_vfio::{Error, LeaseId, LeaseRequest, Mode, Part};
 
 impl Machine {
     /// Whether `client` may have such a lease, if nobody else has it.
@@ -18,38 +19,25 @@ impl Machine {
         request.will.check(&description.bars, &description.identity)
     }
 
-    pub(super) fn lease(&mut self, client: ClientId, id: CardId, request: LeaseRequest) -> Answer {
-        let lease = self.take_lease(client, id, request)?;
-        if let Some(state) = self.clients.get_mut(&client) {
-            state.leases += 1;
-        }
-        Ok(Some(Reply::Leased(lease)))
-    }
-
-    fn take_lease(&mut self, client: ClientId, id: CardId, request: LeaseRequest) -> Result<LeaseId, Error> {
-        let card = self.card(id)?;
-        let clashes = || card.leases.iter().filter(|lease| excludes(&lease.request, &request));
-        // Of somebody who is gone nobody has to be told: it is those who are there that stand in the way.
-        let clash = clashes()
-            .find(|lease| self.is_present(lease.holder))
-            .or_else(|| clashes().next())
-            .map(|lease| (lease.holder, lease.request.part.clone()));
-        if let Some((holder, its_part)) = clash {
-            let (part, holder) = (&request.part, self.name_of(holder));
-            let what =
-                format!("{part} of card {}: {its_part} is held by {holder}", card.description.identity);
-            return Err(Error::new(ErrorKind::Held, what)
-                .with_errno(rustix::io::Errno::BUSY)
-                .with_remedy("wait until it ends, or use another channel or card"));
+    /// Grants a lease, if those `before` in the card's line leave it to `client`; nothing if it has to wait.
+    pub(super) fn lease(&mut self, client: ClientId, id: CardId, wanted: &Wanted, before: usize) -> Answer {
+        self.check_lease(client, id, &wanted.lease)?;
+        match self.verdict(client, id, wanted, before)? {
+            Verdict::Now => {}
+            Verdict::Later => return Ok(None),
+            Verdict::Never(error) => return Err(error),
         }
         let lease = LeaseId(self.next_lease);
         self.next_lease += 1;
         if let Some(card) = self.cards.get_mut(&id)
-            && card.leases.grant(lease, client, request).is_err()
+            && card.leases.grant(lease, client, wanted.lease.clone()).is_err()
         {
             tracing::error!(lease = lease.0, "a lease clashes with one that it does not clash with");
         }
-        Ok(lease)
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.leases += 1;
+        }
+        Ok(Some(Reply::Leased(lease)))
     }
 
     /// Ends a lease at once, or after its will was carried out.
@@ -78,9 +66,11 @@ impl Machine {
             return Ok(None);
         }
         self.end_lease(client, id, lease)?;
+        // Before whoever has waited for it hears that it has it.
+        self.reply(client, number, Ok(Reply::Done), None, effects);
         self.reset_if_hung(id, effects);
         self.retry_deferred(id, effects);
-        Ok(Some(Reply::Done))
+        Ok(None)
     }
 
     /// Whether the will of this lease is being carried out before it ends, as `client` has asked for.

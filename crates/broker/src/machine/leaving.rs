@@ -63,6 +63,8 @@ impl Machine {
         if first {
             let there = users.into_iter().filter(|user| self.is_present(*user));
             effects.extend(there.map(|client| Effect::Tell { client, notice: tell.clone() }));
+            // Who stands in line for a part of it has to let go as well.
+            self.retry_deferred(id, effects);
         }
         self.let_go(id, effects);
     }
@@ -101,7 +103,7 @@ impl Machine {
             Err(error) => tracing::error!(%card, %error, "a card could not be closed"),
         }
         self.tell_all(&Notice::Gone { card: id }, effects);
-        for Deferred { client, number, request } in deferred {
+        for Deferred { client, number, request, .. } in deferred {
             self.request(client, number, request, false, effects);
         }
     }

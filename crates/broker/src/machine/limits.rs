@@ -22,6 +22,10 @@ pub struct Limits {
     pub leases_of_client: usize,
     /// Leases of a user.
     pub leases_of_user: usize,
+    /// Leases that a client stands in line for.
+    pub waiting_of_client: usize,
+    /// Leases that a user stands in line for.
+    pub waiting_of_user: usize,
 }
 
 impl Default for Limits {
@@ -34,6 +38,8 @@ impl Default for Limits {
             bytes_of_user: u64::MAX,
             leases_of_client: 256,
             leases_of_user: 4096,
+            waiting_of_client: 8,
+            waiting_of_user: 256,
         }
     }
 }
@@ -66,6 +72,26 @@ impl Machine {
         let count = self.of_user(uid).map(|client| client.leases).sum();
         let most = self.limits.leases_of_user;
         if count < most { Ok(()) } else { Err(user_has(uid, count, most, "leases")) }
+    }
+
+    /// Whether `client` may stand in line for one more lease. Who only waits until something is cleared away does not.
+    pub(super) fn check_waiting(&self, client: ClientId, wait: bool) -> Result<(), Error> {
+        let Some(uid) = self.clients.get(&client).map(|state| state.peer.uid).filter(|_| wait) else {
+            return Ok(());
+        };
+        let lines = self.cards.values().flat_map(|card| &card.deferred);
+        let waiting = lines.filter(|waiting| waiting.wanted.as_ref().is_some_and(|wanted| wanted.wait));
+        let (mut of_client, mut of_user) = (0, 0);
+        for waiting in waiting {
+            of_client += usize::from(waiting.client == client);
+            let state = self.clients.get(&waiting.client);
+            of_user += usize::from(state.is_some_and(|state| state.peer.uid == uid));
+        }
+        if of_client >= self.limits.waiting_of_client {
+            return Err(client_has(self.limits.waiting_of_client, "leases that it waits for"));
+        }
+        let most = self.limits.waiting_of_user;
+        if of_user < most { Ok(()) } else { Err(user_has(uid, of_user, most, "leases to wait for")) }
     }
 
     /// Whether `client` may have one more buffer, of `size` bytes.

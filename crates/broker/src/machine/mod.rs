@@ -20,6 +20,7 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 mod usage;
+mod waiting;
 
 use crate::protocol::{CardId, Notice, Request};
 use buffers::Buffer;
@@ -107,6 +108,7 @@ impl Machine {
                 self.depart(client, None, &mut effects);
             }
             Event::Finished { task, outcome } => self.finished(task, outcome, &mut effects),
+            Event::Overdue { client, number } => self.withdraw(client, number, &mut effects),
             Event::Came(description) => self.came(description, &mut effects),
             Event::Noticed { card, notice } => self.noticed(card, notice, &mut effects),
             Event::Left { client } => {
@@ -232,6 +234,7 @@ impl Request {
             | Self::Allocate { .. }
             | Self::Free { .. }
             | Self::Usage { .. }
+            | Self::Withdraw { .. }
             | Self::Goodbye => None,
         }
     }

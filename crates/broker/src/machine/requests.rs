@@ -2,10 +2,10 @@
 
 use super::buffers::Wish;
 use super::cards::Deferred;
-use super::leases::excludes;
+use super::waiting::Wanted;
 use super::{ClientId, Effect, Machine, Space, TaskId, invalid};
 use crate::protocol::{CardId, Reply, Request};
-use jitney_vfio::{Error, ErrorKind, Granted, LeaseRequest};
+use jitney_vfio::{Error, ErrorKind, LeaseRequest};
 
 /// The longest name of a program that is kept, in characters.
 const MAX_PROGRAM: usize = 120;
@@ -73,7 +73,7 @@ impl Machine {
             Request::Cards { after } => Ok(Some(self.list_cards(after))),
             Request::Open { card } => {
                 if self.is_only_left(card) {
-                    self.defer(client, number, Request::Open { card });
+                    self.defer(client, number, Request::Open { card }, None);
                     return Ok(None);
                 }
                 self.open(client, number, card, effects)
@@ -88,17 +88,21 @@ impl Machine {
                 self.allocate(client, number, space, wish, effects)
             }
             Request::Free { iova } => self.free(client, number, iova, effects),
-            Request::Lease { card, part, mode, will } => {
-                let asked = LeaseRequest { part: part.parse()?, mode, will };
-                // Before it may have to wait: what waits takes memory.
-                self.check_lease(client, card, &asked)?;
-                let in_the_way = |lease: &Granted<ClientId>| excludes(&lease.request, &asked);
-                if self.has_to_wait(card, in_the_way) {
-                    let LeaseRequest { part: _, mode, will } = asked;
-                    self.defer(client, number, Request::Lease { card, part, mode, will });
-                    return Ok(None);
+            Request::Lease { card, part, mode, will, wait } => {
+                let asked = LeaseRequest { part: part.parse()?, mode, will: will.clone(), wait: None };
+                let wanted = Wanted::new(asked, wait > 0);
+                let before = self.cards.get(&card).map_or(0, |card| card.deferred.len());
+                let granted = self.lease(client, card, &wanted, before)?;
+                if granted.is_none() {
+                    self.check_waiting(client, wait > 0)?;
+                    let request = Request::Lease { card, part, mode, will, wait };
+                    self.defer(client, number, request, Some(wanted));
+                    if (1..u32::MAX).contains(&wait) {
+                        effects.push(Effect::Remind { client, number, after_ms: wait });
+                    }
+                    self.tell_places(card, effects);
                 }
-                self.lease(client, card, asked)
+                Ok(granted)
             }
             Request::Release { card, lease, will } => {
                 self.release(client, number, (card, lease, will), effects)
@@ -112,27 +116,28 @@ impl Machine {
             Request::Silence { card, vector } => self.silence(client, number, (card, vector), effects),
             Request::Reset { card } => {
                 self.opened(client, card)?;
-                if self.has_to_wait(card, |lease| lease.holder != client) {
-                    self.defer(client, number, Request::Reset { card });
+                if self.reset_has_to_wait(client, card) {
+                    self.defer(client, number, Request::Reset { card }, None);
                     return Ok(None);
                 }
                 self.reset(client, number, card, effects)
             }
             Request::Usage { after } => Ok(Some(self.list_usage(after))),
+            Request::Withdraw { number } => {
+                self.withdraw(client, number, effects);
+                Ok(Some(Reply::Done))
+            }
             Request::Goodbye => Err(invalid("a goodbye that was not heard")),
         }
     }
 
-    /// Whether a request for a card cannot be decided yet: the card is being reset, or whoever stands in the way is gone
-    /// and only has to be cleared away, so that "taken by a process that is dead" is never the answer.
-    fn has_to_wait(&self, card: CardId, in_the_way: impl Fn(&Granted<ClientId>) -> bool) -> bool {
+    /// Whether a reset that `client` asks for cannot be decided yet: one goes on, or whoever stands in the way is gone and
+    /// only has to be cleared away, so that "taken by a process that is dead" is never the answer.
+    fn reset_has_to_wait(&self, client: ClientId, card: CardId) -> bool {
         let Some(card) = self.cards.get(&card) else { return false };
-        if card.resetting {
-            return true;
-        }
-        let mut holders =
-            card.leases.iter().filter(|lease| in_the_way(lease)).map(|lease| lease.holder).peekable();
-        holders.peek().is_some() && !holders.any(|holder| self.is_present(holder))
+        let holders = card.leases.iter().map(|lease| lease.holder).filter(|holder| *holder != client);
+        let mut holders = holders.peekable();
+        card.resetting || (holders.peek().is_some() && !holders.any(|holder| self.is_present(holder)))
     }
 
     /// Whether a card is open only for clients who are gone: it will be reset, and newcomers get it after that.
@@ -141,23 +146,58 @@ impl Machine {
         users.is_some_and(|users| !users.is_empty() && !users.keys().any(|user| self.is_present(*user)))
     }
 
-    fn defer(&mut self, client: ClientId, number: u64, request: Request) {
+    fn defer(&mut self, client: ClientId, number: u64, request: Request, wanted: Option<Wanted>) {
         let card = request.card().and_then(|card| self.cards.get_mut(&card));
         if let Some(card) = card {
-            card.deferred.push(Deferred { client, number, request });
+            card.deferred.push(Deferred { client, number, request, wanted });
         }
     }
 
-    /// Takes up again the requests that have waited for a card. Those that still have to wait go on waiting.
-    pub(super) fn retry_deferred(&mut self, card: CardId, effects: &mut Vec<Effect>) {
-        let Some(card) = self.cards.get_mut(&card) else { return };
-        let deferred = std::mem::take(&mut card.deferred);
-        // Those who want a part of it first: whoever goes on resetting the card would keep it from them for ever.
-        let (resets, others): (Vec<_>, Vec<_>) =
-            deferred.into_iter().partition(|deferred| matches!(deferred.request, Request::Reset { .. }));
-        for deferred in others.into_iter().chain(resets) {
-            self.request(deferred.client, deferred.number, deferred.request, false, effects);
+    /// Takes up again the requests that have waited for a card, in their order. Those that still have to wait keep their place.
+    pub(super) fn retry_deferred(&mut self, id: CardId, effects: &mut Vec<Effect>) {
+        let mut resets = Vec::new();
+        let mut index = 0;
+        while let Some(Deferred { client, number, request, wanted }) =
+            self.cards.get(&id).and_then(|card| card.deferred.get(index)).cloned()
+        {
+            let answer = match (&request, &wanted) {
+                (Request::Lease { .. }, Some(wanted)) => {
+                    let present = self.check_presence(&request);
+                    match present.and_then(|()| self.lease(client, id, wanted, index)) {
+                        Ok(None) => None,
+                        Ok(Some(reply)) => Some(Ok(reply)),
+                        Err(error) => Some(Err(error)),
+                    }
+                }
+                (Request::Open { card }, _) if self.is_only_left(*card) => None,
+                // What wants a part comes first: whoever goes on resetting the card would keep it from them for ever.
+                (Request::Reset { .. }, _) => {
+                    resets.extend(self.undefer(id, index));
+                    continue;
+                }
+                _ => {
+                    self.undefer(id, index);
+                    self.request(client, number, request, false, effects);
+                    continue;
+                }
+            };
+            match answer {
+                None => index += 1,
+                Some(reply) => {
+                    self.undefer(id, index);
+                    self.reply(client, number, reply, None, effects);
+                }
+            }
         }
+        for Deferred { client, number, request, .. } in resets {
+            self.request(client, number, request, false, effects);
+        }
+        self.tell_places(id, effects);
+    }
+
+    fn undefer(&mut self, card: CardId, index: usize) -> Option<Deferred> {
+        let card = self.cards.get_mut(&card).filter(|card| index < card.deferred.len())?;
+        Some(card.deferred.remove(index))
     }
 
     /// Answers a request of somebody who is still there.

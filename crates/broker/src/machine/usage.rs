@@ -36,6 +36,17 @@ impl Machine {
                     own.map(move |lease| (card, lease.request.part.to_string()))
                 })
                 .collect(),
+            waits: reached()
+                .flat_map(|(card, state)| {
+                    let line = &state.deferred;
+                    line.iter().enumerate().filter(move |(_, waiting)| waiting.client == id).filter_map(
+                        move |(index, waiting)| {
+                            let part = waiting.wanted.as_ref()?.lease.part.to_string();
+                            Some((card, part, Self::place(line, index)))
+                        },
+                    )
+                })
+                .collect(),
             buffers: u32::try_from(client.buffers.len()).unwrap_or(u32::MAX),
             buffer_bytes: client.bytes,
         }

@@ -49,6 +49,8 @@ pub struct Broker {
     next_client: u64,
     /// Clients to whom something is to be sent again.
     crowded: BTreeSet<ClientId>,
+    /// When who stands in line has to be reminded that it did not want to wait longer.
+    reminders: BTreeSet<(Instant, ClientId, u64)>,
     stop: Arc<EventFd>,
     buffer: Vec<u8>,
 }
@@ -100,6 +102,7 @@ impl Broker {
             clients: HashMap::new(),
             next_client: 0,
             crowded: BTreeSet::new(),
+            reminders: BTreeSet::new(),
             stop,
             buffer: vec![0; protocol::MAX_MESSAGE],
         })
@@ -151,6 +154,9 @@ impl Broker {
                 (true, Some(_)) => Some(Duration::from_millis(50)),
                 (true, None) => None,
             };
+            let next =
+                self.reminders.first().map(|(when, ..)| when.saturating_duration_since(Instant::now()));
+            let timeout = timeout.into_iter().chain(next).min();
             let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
             events.clear();
             match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
@@ -174,6 +180,7 @@ impl Broker {
             for client in std::mem::take(&mut self.crowded) {
                 self.flush(client);
             }
+            self.remind();
         }
     }
 
@@ -203,6 +210,15 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// Reminds those whose time is over.
+    fn remind(&mut self) {
+        let now = Instant::now();
+        while self.reminders.first().is_some_and(|(when, ..)| *when <= now) {
+            let Some((_, client, number)) = self.reminders.pop_first() else { break };
+            self.feed(Event::Overdue { client, number });
+        }
     }
 
     fn admit(&mut self, socket: OwnedFd, way: Way) {
@@ -293,7 +309,13 @@ impl Broker {
                     self.workers.cancel(id);
                     continue;
                 }
+                Effect::Remind { client, number, after_ms } => {
+                    let when = Instant::now() + Duration::from_millis(after_ms.into());
+                    self.reminders.insert((when, client, number));
+                    continue;
+                }
                 Effect::Disconnect { client } => {
+                    self.reminders.retain(|(_, reminded, _)| *reminded != client);
                     if let Some(connection) = self.clients.remove(&client) {
                         connection.close(&self.epoll, &self.closer);
                         tracing::debug!(client = client.0, "a client is gone, and nothing of it is left");

@@ -201,6 +201,7 @@ fn a_mistake_in_a_request_is_answered_like_any_other() {
         part: "H2C".into(),
         mode: Mode::Exclusive,
         will: jitney_vfio::Will::none(),
+        wait: 0,
     };
     let refused = raw.ask(&wrong).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Invalid);

@@ -11,6 +11,7 @@ mod departures;
 mod hostile;
 mod interrupts;
 mod leases;
+mod lines;
 mod link;
 mod raw;
 mod rig;

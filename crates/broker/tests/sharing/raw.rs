@@ -1,7 +1,7 @@
 //! A client that speaks the protocol itself, and can go without a goodbye.
 
 use jitney_broker::CardId;
-use jitney_broker::protocol::{self, Message, Reply, Request};
+use jitney_broker::protocol::{self, Message, Notice, Reply, Request};
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, LeaseRequest};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -14,8 +14,8 @@ pub(crate) const CARD: CardId = CardId(0);
 
 /// The request for a lease on the first card.
 pub(crate) fn lease(request: LeaseRequest) -> Request {
-    let LeaseRequest { part, mode, will } = request;
-    Request::Lease { card: CARD, part: part.to_string(), mode, will }
+    let LeaseRequest { part, mode, will, .. } = request;
+    Request::Lease { card: CARD, part: part.to_string(), mode, will, wait: 0 }
 }
 
 /// A connection that says what a test wants. Dropping it is what the death of a process is to the broker.
@@ -108,6 +108,18 @@ impl Raw {
             if let Message::Reply(number, reply) = protocol::decode_message(&buffer[..received.len]).unwrap()
             {
                 return (number, reply, received.descriptors.into_iter().next());
+            }
+        }
+    }
+
+    /// The next notice; replies that come before it are forgotten.
+    pub(crate) fn hear_notice(&mut self) -> Notice {
+        let mut buffer = vec![0; protocol::MAX_MESSAGE];
+        loop {
+            let received = descriptors::receive(&self.socket, &mut buffer, 0, Wait::Block).unwrap();
+            match protocol::decode_message(&buffer[..received.len]).unwrap() {
+                Message::Notice(notice) => return notice.unwrap(),
+                Message::Reply(..) => {}
             }
         }
     }

@@ -22,6 +22,8 @@ pub(crate) struct Current {
     pub(crate) put_away: Vec<CardId>,
     /// Cards that are reset, and for whom.
     pub(crate) resets: Vec<(CardId, Option<ClientId>)>,
+    /// Whose time in line is over, or who has given up.
+    pub(crate) given_up: Option<(ClientId, u64)>,
     /// Who was turned away.
     pub(crate) turned_away: Option<ClientId>,
     pub(crate) reply: Option<Result<Reply, Error>>,

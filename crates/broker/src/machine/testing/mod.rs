@@ -50,6 +50,8 @@ impl Setting {
             bytes_of_user: u64::MAX,
             leases_of_client: 256,
             leases_of_user: 4096,
+            waiting_of_client: 8,
+            waiting_of_user: 256,
         };
         if self.narrow {
             limits = Limits {
@@ -60,6 +62,8 @@ impl Setting {
                 bytes_of_user: 0x60_0000,
                 leases_of_client: 2,
                 leases_of_user: 3,
+                waiting_of_client: 1,
+                waiting_of_user: 2,
             };
         }
         limits

@@ -39,9 +39,13 @@ impl World {
             return;
         }
         let request = known.asked.remove(&number).expect("a reply that nobody waits for");
+        let arrived = self.arrivals.remove(&(client, number)).unwrap_or(u64::MAX);
         match reply {
-            Ok(reply) => self.granted(client, &request, reply),
-            Err(error) => self.refused(client, &request, error),
+            Ok(reply) => {
+                self.check_turn(client, arrived, &request);
+                self.granted(client, &request, reply);
+            }
+            Err(error) => self.refused((client, number), &request, error),
         }
     }
 
@@ -74,7 +78,7 @@ impl World {
                     self.memory.iter().filter(|memory| memory.owner == Some(client) && !memory.stray);
                 assert!(own.all(|memory| memory.range.start != *iova), "freed, and still there");
             }
-            (Request::Lease { card, part, mode, will }, Reply::Leased(id)) => {
+            (Request::Lease { card, part, mode, will, wait: _ }, Reply::Leased(id)) => {
                 assert_eq!(known.opened.get(card), Some(&true), "a lease on a card that was not opened");
                 let part = part.parse().expect("a part that was leased has a name");
                 let lease = Lease { card: *card, part, mode: *mode, will: will.clone() };
@@ -95,6 +99,12 @@ impl World {
             (Request::Wire { card, vector }, Reply::Done) => {
                 assert_eq!(self.cards[card].wired.get(vector), Some(&client));
             }
+            (Request::Withdraw { number }, Reply::Done) => {
+                assert!(
+                    !matches!(known.asked.get(number), Some(Request::Lease { .. })),
+                    "it still stands in line"
+                );
+            }
             (Request::Silence { card, vector }, Reply::Done) => {
                 assert_ne!(self.cards[card].wired.get(vector), Some(&client));
             }
@@ -103,11 +113,14 @@ impl World {
     }
 
     /// Nobody is turned away because of somebody who is gone, or for what it may have.
-    fn refused(&self, client: ClientId, request: &Request, error: &Error) {
+    fn refused(&self, (client, number): (ClientId, u64), request: &Request, error: &Error) {
         match request {
+            Request::Lease { .. } if error.kind() == ErrorKind::TimedOut => {
+                assert_eq!(self.event.given_up, Some((client, number)), "{error}");
+            }
             Request::Lease { .. } | Request::Reset { .. } if error.kind() == ErrorKind::Held => {
                 let present = self.clients.iter().filter(|(_, known)| known.gone.is_none());
-                let mut names = present.map(|(client, _)| format!("held by pid {} (", client.0 + 100));
+                let mut names = present.map(|(client, _)| format!("pid {} (", client.0 + 100));
                 let what = error.to_string();
                 assert!(what.starts_with(SAYS_NO) || names.any(|name| what.contains(&name)), "{what}");
             }
@@ -122,13 +135,55 @@ impl World {
         }
     }
 
+    /// Nobody gets a lease before somebody who has waited for longer, but for who is waited for.
+    fn check_turn(&self, client: ClientId, arrived: u64, request: &Request) {
+        let Request::Lease { card, part, mode, .. } = request else { return };
+        let Some(known) = self.clients.get(&client) else { return };
+        let involved = !known.leases.is_empty() || !known.asked.is_empty();
+        for (other, theirs) in self.clients.iter().filter(|(other, _)| **other != client && !involved) {
+            for (number, waiting) in &theirs.asked {
+                let before = self.arrivals.get(&(*other, *number)).is_some_and(|before| *before < arrived);
+                let Request::Lease { card: on, part: wanted, mode: how, wait: 1.., .. } = waiting else {
+                    continue;
+                };
+                let parts =
+                    part.parse::<jitney_vfio::Part>().ok().zip(wanted.parse::<jitney_vfio::Part>().ok());
+                let meets = on == card && parts.is_some_and(|(one, another)| one.overlaps(&another));
+                let shared = (*mode, *how) == (Mode::Shared, Mode::Shared);
+                assert!(shared || !(before && meets), "{part} for {client:?} before {wanted} for {other:?}");
+            }
+        }
+    }
+
+    /// Nobody waits for what is free.
+    fn check_lines_move(&self) {
+        for card in self.machine.cards.values().filter(|card| !card.resetting) {
+            for (index, waiting) in card.deferred.iter().enumerate() {
+                let Some(wanted) = &waiting.wanted else { continue };
+                assert!(self.is_present(waiting.client), "somebody who is gone stands in line");
+                let clashes = |other: &LeaseRequest| {
+                    let shared = (other.mode, wanted.lease.mode) == (Mode::Shared, Mode::Shared);
+                    other.part.overlaps(&wanted.lease.part) && !shared
+                };
+                let mut before = card.deferred[..index].iter().filter(|other| other.client != waiting.client);
+                let held = card.leases.iter().any(|granted| clashes(&granted.request));
+                let after =
+                    before.any(|other| other.wanted.as_ref().is_some_and(|other| clashes(&other.lease)));
+                assert!(held || after, "{:?} waits for {}, which is free", waiting.client, wanted.lease.part);
+            }
+        }
+    }
+
     /// No two leases exclude each other, and no will of another that had the part before is still being carried out.
     fn check_lease(&self, client: ClientId, card: CardId, id: LeaseId) {
         let mut table = LeaseTable::default();
         for (holder, known) in &self.clients {
             for (id, lease) in known.leases.iter().filter(|(_, lease)| lease.card == card) {
-                let request =
-                    LeaseRequest { part: lease.part.clone(), mode: lease.mode, will: lease.will.clone() };
+                let request = LeaseRequest {
+                    mode: lease.mode,
+                    will: lease.will.clone(),
+                    ..LeaseRequest::exclusive(lease.part.clone())
+                };
                 let clash = table.grant(*id, *holder, request).err().map(|Granted { id, .. }| *id);
                 assert_eq!(clash, None, "lease {id:?} clashes");
             }
@@ -153,6 +208,13 @@ impl World {
         match notice {
             Notice::Leaving { card } | Notice::Failed { card } => {
                 assert_eq!(known.opened.get(card), Some(&true), "it is nothing to them");
+            }
+            Notice::InLine { number, place, behind } => {
+                let waits = matches!(known.asked.get(number), Some(Request::Lease { wait: 1.., .. }));
+                assert!(
+                    waits && *place > 0 && !behind.is_empty(),
+                    "{notice:?} to somebody who does not wait"
+                );
             }
             Notice::Gone { card } => assert!(!self.cards.contains_key(card), "it is still there"),
             Notice::Came { card } => assert!(self.cards.contains_key(&card.id)),
@@ -190,6 +252,7 @@ impl World {
 
     /// What is true after every event.
     pub(super) fn check_all(&mut self) {
+        self.check_lines_move();
         for card in std::mem::take(&mut self.event.put_away) {
             // Who asks at the same moment gets it afterwards: that nothing was at work before is checked when it is ordered.
             let user = self.clients.iter().find(|(_, known)| known.opened.get(&card) == Some(&true));

@@ -1,6 +1,7 @@
 //! Random steps: each is made of one number, so that a fuzzer, a property and a plain loop have the same.
 
 use super::World;
+use super::account::Known;
 use crate::machine::{ClientId, Event, Failure, Outcome, Work};
 use crate::protocol::{CardId, Request};
 use jitney_vfio::{DmaPlace, Error, ErrorKind, Mode, Notice, Will, WillStep};
@@ -30,8 +31,12 @@ pub enum Step {
     Allocate(usize, Option<u32>, Wanted),
     /// The owner frees one of its buffers, or somebody else tries to.
     Free(usize, Option<usize>),
-    /// A request for a lease: card, part, mode, will.
-    Lease(usize, u32, &'static str, Mode, usize),
+    /// A request for a lease: card, part, mode, will, and how long to wait for it.
+    Lease(usize, u32, &'static str, Mode, usize, u32),
+    /// Who stands in line gives up, or somebody else tries that; or its time is over.
+    Withdraw(usize, Option<usize>),
+    /// Somebody's time is over, who may be served already.
+    Overdue(usize, bool),
     /// The holder ends one of its leases, or somebody else tries to; with its will, or without.
     Release(usize, Option<usize>, bool),
     /// A request for an interrupt.
@@ -138,7 +143,14 @@ impl Step {
                 };
                 Self::Allocate(who, dice.of(&[Some(card), None]), wanted)
             }
-            15..22 => Self::Lease(who, card, dice.of(&PARTS), mode(&mut dice), dice.roll(4)),
+            15..22 => Self::Lease(
+                who,
+                card,
+                dice.of(&PARTS),
+                mode(&mut dice),
+                dice.roll(4),
+                dice.of(&[0, 0, 100, u32::MAX]),
+            ),
             22..25 => Self::Wire(who, card, dice.of(&[0, 1])),
             25 => Self::Silence(who, card, dice.of(&[0, 1])),
             26..28 => Self::Free(dice.roll(16), None),
@@ -164,6 +176,8 @@ impl Step {
                 5 => Self::Stop,
                 _ => Self::Noticed(card, Notice::Failed),
             },
+            62 => Self::Withdraw(dice.roll(8), dice.of(&[None, None, None, Some(who)])),
+            63 => Self::Overdue(dice.roll(8), dice.of(&[true, true, true, false])),
             _ => Self::Finish(dice.roll(16), how(&mut dice)),
         }
     }
@@ -253,10 +267,20 @@ impl World {
                 self.asks(seat, Request::Allocate { card, size, align, top, page_shift });
             }
             Step::Free(which, by) => self.free_some(which, by),
-            Step::Lease(seat, card, part, mode, which) => {
-                let request =
-                    Request::Lease { card: CardId(card), part: part.into(), mode, will: will(which) };
+            Step::Lease(seat, card, part, mode, which, wait) => {
+                let (card, will) = (CardId(card), will(which));
+                let request = Request::Lease { card, part: part.into(), mode, will, wait };
                 self.asks(seat, request);
+            }
+            Step::Withdraw(which, by) => {
+                let Some((client, number)) = self.standing(which) else { return };
+                let client = by.map_or(client, |seat| self.sitting(seat));
+                self.ask(client, Request::Withdraw { number });
+            }
+            Step::Overdue(which, known) => {
+                let Some((client, number)) = self.standing(which) else { return };
+                let number = if known { number } else { u64::MAX };
+                drop(self.feed(Event::Overdue { client, number }));
             }
             Step::Release(which, by, will) => self.release_some(which, by, will),
             Step::Wire(seat, card, vector) => self.asks(seat, Request::Wire { card: CardId(card), vector }),
@@ -274,6 +298,17 @@ impl World {
 
     fn sitting(&self, seat: usize) -> ClientId {
         self.seats[seat % self.seats.len()].unwrap_or(ClientId(u64::MAX))
+    }
+
+    /// Somebody who stands in line, and the number of the request.
+    fn standing(&self, which: usize) -> Option<(ClientId, u64)> {
+        let asked = |(client, known): (&ClientId, &Known)| {
+            let waits = |request: &Request| matches!(request, Request::Lease { wait: 1.., .. });
+            let numbers = known.asked.iter().filter(|(_, request)| waits(request)).map(|(number, _)| *number);
+            numbers.map(|number| (*client, number)).collect::<Vec<_>>()
+        };
+        let standing: Vec<_> = self.clients.iter().flat_map(asked).collect();
+        standing.get(which % standing.len().max(1)).copied()
     }
 
     fn asks(&mut self, seat: usize, request: Request) {

@@ -35,6 +35,14 @@ pub struct World {
     next_client: u64,
     next_number: u64,
     ordered: Moment,
+    /// When each request came that is not answered.
+    pub(super) arrivals: BTreeMap<(ClientId, u64), u64>,
+    arrived: u64,
+}
+
+/// Whether somebody stands in line with that.
+const fn waits(request: &Request) -> bool {
+    matches!(request, Request::Lease { wait: 1.., .. })
 }
 
 impl World {
@@ -68,6 +76,8 @@ impl World {
             next_client: 0,
             next_number: 1,
             ordered: 0,
+            arrivals: BTreeMap::new(),
+            arrived: 0,
         }
     }
 
@@ -138,6 +148,10 @@ impl World {
                     self.ordered += 1;
                 }
                 Effect::Cancel { id } => self.cancelled(id),
+                Effect::Remind { client, number, .. } => {
+                    let request = self.clients.get(&client).and_then(|known| known.asked.get(&number));
+                    assert!(matches!(request, Some(Request::Lease { wait: 1.., .. })), "{request:?}");
+                }
                 Effect::Disconnect { client } => self.disconnected(client),
             }
         }
@@ -151,6 +165,11 @@ impl World {
             Event::Request { client, number, request, descriptor } => {
                 let Some(known) = self.clients.get_mut(client) else { return };
                 known.asked.insert(*number, request.clone());
+                self.arrivals.insert((*client, *number), self.arrived);
+                self.arrived += 1;
+                if let Request::Withdraw { number } = request {
+                    self.event.given_up = Some((*client, *number));
+                }
                 let greets = matches!(request, Request::Hello { .. });
                 let strange = *descriptor && !matches!(request, Request::Wire { .. });
                 if strange || !(known.greeted || greets) {
@@ -183,6 +202,7 @@ impl World {
                     self.is_gone(client, None);
                 }
             }
+            Event::Overdue { client, number } => self.event.given_up = Some((*client, *number)),
             Event::Finished { task, .. } => self.event.finished = Some(*task),
             Event::Came(CardDescription { id, .. }) => drop(self.cards.insert(*id, CardAccount::default())),
             Event::Joined { .. } | Event::Noticed { .. } => {}
@@ -273,7 +293,23 @@ impl World {
         self.finish_all();
         for (client, known) in &self.clients {
             assert!(known.gone.is_none(), "{client:?} is gone, and still there");
-            assert!(known.asked.is_empty(), "{client:?} waits for {:?}", known.asked);
+            let mut others = known.asked.values().filter(|request| !waits(request));
+            assert_eq!(others.next(), None, "{client:?} waits for it");
+        }
+        if self.clients.values().any(|known| !known.asked.is_empty()) {
+            self.clone().check_lines();
+        }
+    }
+
+    /// Everybody who stands in line is served when those who do not wait for anything have gone, one after the other.
+    fn check_lines(&mut self) {
+        while self.clients.values().any(|known| !known.asked.is_empty()) {
+            let mut idle = self.clients.iter().filter(|(_, known)| known.asked.is_empty());
+            let idle = idle.find(|(_, known)| !known.leases.is_empty()).map(|(client, _)| *client);
+            let waiting = || self.clients.values().flat_map(|known| known.asked.values()).collect::<Vec<_>>();
+            let idle = idle.unwrap_or_else(|| panic!("all wait for each other: {:?}", waiting()));
+            self.feed(Event::Left { client: idle });
+            self.finish_all();
         }
     }
 

@@ -35,7 +35,13 @@ fn core_e1_all_wills_have_ended_before_anything_is_unmapped() {
     world.ask(client, Request::Open { card: CardId(1) });
     world.finish_all();
     leased(&mut world, client, "h2c0", 1);
-    let other = Request::Lease { card: CardId(1), part: "h2c0".into(), mode: Mode::Exclusive, will: will(1) };
+    let other = Request::Lease {
+        card: CardId(1),
+        part: "h2c0".into(),
+        mode: Mode::Exclusive,
+        will: will(1),
+        wait: 0,
+    };
     granted(&mut world, client, other);
     buffer(&mut world, client, None);
     killed(&mut world, client);

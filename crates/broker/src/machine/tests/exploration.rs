@@ -32,13 +32,16 @@ enum Action {
     Allocate,
     Free,
     Lease(&'static str),
+    /// The same, in line.
+    Await(&'static str),
+    Withdraw,
     Release(&'static str, bool),
     Wire,
     Silence,
     Reset,
 }
 
-const ACTIONS: [Action; 15] = [
+const ACTIONS: [Action; 17] = [
     Action::Join,
     Action::Leave,
     Action::Goodbye,
@@ -48,6 +51,8 @@ const ACTIONS: [Action; 15] = [
     Action::Free,
     Action::Lease("h2c0"),
     Action::Lease("irq0"),
+    Action::Await("h2c0"),
+    Action::Withdraw,
     Action::Release("h2c0", true),
     Action::Release("h2c0", false),
     Action::Release("irq0", false),
@@ -71,6 +76,7 @@ fn start(setting: Setting) -> World {
 
 /// Lets something happen, if it can.
 fn happen(world: &mut World, choice: usize) -> bool {
+    reuse_leases(world);
     if let Some(action) = ACTIONS.get(choice / CLIENTS) {
         return act(world, ClientId((choice % CLIENTS) as u64), *action);
     }
@@ -98,7 +104,15 @@ fn describe(choice: usize) -> String {
     }
 }
 
+/// What is leased gets the lowest number that is free, so that states come again. One event may grant two.
+fn reuse_leases(world: &mut World) {
+    let taken = |id: u64| world.clients.values().any(|known| known.leases.contains_key(&LeaseId(id)));
+    let lease = (0..).find(|id| !taken(*id) && !taken(id + 1)).expect("there are more numbers");
+    world.machine.next_lease = lease;
+}
+
 fn act(world: &mut World, client: ClientId, action: Action) -> bool {
+    reuse_leases(world);
     let Some(known) = world.clients.get(&client) else {
         if matches!(action, Action::Join) {
             world.connect(client, 1000);
@@ -129,9 +143,15 @@ fn act(world: &mut World, client: ClientId, action: Action) -> bool {
             page_shift: 12,
         }),
         Action::Free => buffer.map(|memory| Request::Free { iova: memory.range.start }),
-        Action::Lease(part) => {
+        Action::Lease(part) | Action::Await(part) => {
             let will = will(if part == "h2c0" { 2 } else { 0 });
-            Some(Request::Lease { card: CARD, part: part.into(), mode: Mode::Exclusive, will })
+            let wait = if matches!(action, Action::Await(_)) { u32::MAX } else { 0 };
+            Some(Request::Lease { card: CARD, part: part.into(), mode: Mode::Exclusive, will, wait })
+        }
+        Action::Withdraw => {
+            let mut asked = known.asked.iter();
+            let waiting = asked.find(|(_, request)| matches!(request, Request::Lease { wait: 1.., .. }));
+            waiting.map(|(number, _)| Request::Withdraw { number: *number })
         }
         Action::Release(part, will) => held(part).map(|lease| Request::Release { card: CARD, lease, will }),
         Action::Wire => Some(Request::Wire { card: CARD, vector: 0 }),
@@ -145,13 +165,10 @@ fn act(world: &mut World, client: ClientId, action: Action) -> bool {
     can
 }
 
-/// Asks with the lowest number that is free, so that states come again; the same for leases.
+/// Asks with the lowest number that is free, so that states come again.
 fn request(world: &mut World, client: ClientId, request: Request) {
     let asked = &world.clients[&client].asked;
     let number = (1..).find(|number| !asked.contains_key(number)).expect("there are more numbers");
-    let taken = |id: &LeaseId| world.clients.values().any(|known| known.leases.contains_key(id));
-    let lease = (0..).map(LeaseId).find(|id| !taken(id)).expect("there are more numbers");
-    world.machine.next_lease = lease.0;
     let descriptor = matches!(request, Request::Wire { .. });
     world.feed(Event::Request { client, number, request, descriptor });
 }

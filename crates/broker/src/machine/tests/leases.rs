@@ -28,7 +28,8 @@ fn who_is_there_is_named_before_who_is_gone() {
 fn a_part_can_be_shared() {
     let mut world = world();
     let (first, second) = (user(&mut world, 0), user(&mut world, 1));
-    let shared = || Request::Lease { card: CARD, part: "control".into(), mode: Mode::Shared, will: will(0) };
+    let shared =
+        || Request::Lease { card: CARD, part: "control".into(), mode: Mode::Shared, will: will(0), wait: 0 };
     granted(&mut world, first, shared());
     granted(&mut world, second, shared());
     refused(&mut world, second, lease("control", 0), ErrorKind::Held);
@@ -98,7 +99,8 @@ fn core_c1_a_vector_needs_an_exclusive_lease() {
     let mut world = world();
     let (first, second) = (user(&mut world, 0), user(&mut world, 1));
     for (client, part) in [(first, "irq0"), (second, "irq0"), (second, "irq1")] {
-        let request = Request::Lease { card: CARD, part: part.into(), mode: Mode::Shared, will: will(0) };
+        let request =
+            Request::Lease { card: CARD, part: part.into(), mode: Mode::Shared, will: will(0), wait: 0 };
         granted(&mut world, client, request);
         let error = refused(&mut world, client, WIRE, ErrorKind::Invalid);
         assert!(error.to_string().contains("irq0 has been leased, exclusively"), "{error}");
@@ -205,7 +207,8 @@ fn a_will_outside_of_the_bar_is_refused() {
         (2, u64::MAX - 3, ErrorKind::OutOfBounds),
     ] {
         let will = jitney_vfio::Will(vec![jitney_vfio::WillStep::write(bar, offset, 0)]);
-        let request = Request::Lease { card: CARD, part: "h2c0".into(), mode: Mode::Exclusive, will };
+        let request =
+            Request::Lease { card: CARD, part: "h2c0".into(), mode: Mode::Exclusive, will, wait: 0 };
         refused(&mut world, client, request, kind);
     }
     refused(&mut world, client, lease("Not A Part", 0), ErrorKind::Invalid);
@@ -218,7 +221,8 @@ fn core_d7_what_is_made_to_wait_was_checked_before() {
     let (client, stranger) = (user(&mut world, 0), world.join(1));
     world.ask(client, Request::Reset { card: CARD });
     let long = jitney_vfio::Will(vec![jitney_vfio::WillStep::write(2, 0, 0); 65]);
-    let request = Request::Lease { card: CARD, part: "h2c0".into(), mode: Mode::Exclusive, will: long };
+    let request =
+        Request::Lease { card: CARD, part: "h2c0".into(), mode: Mode::Exclusive, will: long, wait: 0 };
     refused(&mut world, client, request, ErrorKind::Invalid);
     refused(&mut world, stranger, lease("h2c0", 0), ErrorKind::Invalid);
     refused(&mut world, stranger, Request::Reset { card: CARD }, ErrorKind::Invalid);

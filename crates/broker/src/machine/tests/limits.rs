@@ -212,7 +212,7 @@ fn core_c3_who_has_what_comes_in_parts() {
         world.finish_all();
         for part in 0..256 {
             let part = format!("a-part-with-quite-a-long-name{part}");
-            let request = Request::Lease { card: CARD, part, mode: Mode::Shared, will: will(0) };
+            let request = Request::Lease { card: CARD, part, mode: Mode::Shared, will: will(0), wait: 0 };
             // Past the account, to which so many leases are too many.
             let effects = world.machine.handle(Event::Request {
                 client: *client,

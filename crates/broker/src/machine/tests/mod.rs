@@ -10,6 +10,7 @@ mod leaving;
 mod limits;
 mod many;
 mod quarantine;
+mod waiting;
 
 use super::testing::{How, Setting, World, will};
 use super::{ClientId, Event, Work};
@@ -36,7 +37,7 @@ fn user(world: &mut World, seat: usize) -> ClientId {
 
 /// A request for an exclusive lease with a will: 0 none, 1 that writes, 2 that waits.
 fn lease(part: &str, which: usize) -> Request {
-    Request::Lease { card: CARD, part: part.into(), mode: Mode::Exclusive, will: will(which) }
+    Request::Lease { card: CARD, part: part.into(), mode: Mode::Exclusive, will: will(which), wait: 0 }
 }
 
 fn allocate(card: Option<CardId>) -> Request {
