@@ -96,7 +96,7 @@ fn play_lines(stage: &Stage) -> anyhow::Result<()> {
         let wait = [1, 1000, u32::MAX][random.below(3)];
         let request = Request::Lease { card: stage.card, part, shared: false, will: Vec::new(), wait };
         let mut sent = client.post(&request, &[]).is_ok();
-        if number % 16 > u64::from(IN_LINE) {
+        if number % 16 > IN_LINE {
             let number = random.next() % 64;
             sent &= client.post(&Request::Withdraw { number }, &[]).is_ok();
         }

@@ -95,6 +95,19 @@ impl BusOptions {
         }
     }
 
+    /// Opens the bus of the broker that [`open`](Self::open) would use; nothing if this process would own the cards. So nothing is
+    /// opened but a connection.
+    ///
+    /// # Errors
+    /// As [`Bus::open`].
+    pub fn open_shared(self) -> Result<Option<Bus>> {
+        match &self.broker {
+            Some(path) => Bus::named(path, self.patience()?).map(Some),
+            None if self.owner.cards.is_empty() => Bus::find_broker(&self),
+            None => Ok(None),
+        }
+    }
+
     fn patience(&self) -> Result<Option<Duration>> {
         match self.wait {
             Some(wait) => Ok(Some(wait)),
@@ -117,19 +130,25 @@ impl Bus {
     }
 
     fn find(options: &BusOptions) -> Result<Self> {
+        match Self::find_broker(options)? {
+            Some(bus) => Ok(bus),
+            None => Self::own(&options.owner),
+        }
+    }
+
+    fn find_broker(options: &BusOptions) -> Result<Option<Self>> {
         if let Some(broker) = environment::broker()? {
-            return match broker.strip_prefix("fd:") {
+            let bus = match broker.strip_prefix("fd:") {
                 Some(number) => Self::inherited(number, options.patience()?),
                 None => Self::named(Path::new(&broker), options.patience()?),
             };
+            return bus.map(Some);
         }
         if environment::cards()?.is_some() {
-            return Self::own(&options.owner);
+            return Ok(None);
         }
-        match Self::well_known_broker()? {
-            Some(socket) => Self::client(Link::new(socket, options.patience()?)?),
-            None => Self::own(&options.owner),
-        }
+        let Some(socket) = Self::well_known_broker()? else { return Ok(None) };
+        Self::client(Link::new(socket, options.patience()?)?).map(Some)
     }
 
     /// A connection to this user's own broker at its well-known place, if there is one; nobody named it, so that there is

@@ -32,6 +32,17 @@ pub(crate) struct Client {
     /// Be the client of the broker at this socket.
     #[arg(long = "broker", value_name = "SOCKET", conflicts_with_all = ["card", "emulate", "iommu", "isolate"])]
     pub(crate) socket: Option<PathBuf>,
+    /// Under a broker: stand in line for what another program holds, for this long (30s, 10m, forever), instead of failing.
+    #[arg(long, value_name = "TIME", value_parser = jitney_broker::parse_wait)]
+    pub(crate) wait: Option<Duration>,
+}
+
+/// The broker of a command that is a broker's client in any case.
+#[derive(Debug, Args, Clone, Default)]
+pub(crate) struct ItsBroker {
+    /// Ask the broker at this socket, instead of the one that is found.
+    #[arg(long = "broker", value_name = "SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
 }
 
 /// The one card that a command is about, and where it comes from.

@@ -1,12 +1,13 @@
 //! The bus that a command uses, and the boards that it started for it.
 
-use super::args::{Client, OneCard, Selection, Source};
+use super::args::{Client, ItsBroker, OneCard, Selection, Source};
 use super::emulated::EmulatedBoards;
 use super::held::holders_of;
 use jitney_boards::{Board, Catalogue, identify_in};
 use jitney_broker::{Bus, BusOptions};
 use jitney_vfio::{Card, CardAddress, Error, ErrorKind};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The bus, and emulated boards that live as long as it is used.
 #[derive(Debug)]
@@ -20,15 +21,26 @@ impl Session {
     /// Opens what `selection` names, or what [`Bus::open`] finds.
     pub(crate) fn open(selection: &Selection) -> anyhow::Result<Self> {
         if let Some(path) = &selection.broker.socket {
-            let bus = Bus::options().broker(path).open()?;
+            let bus = waiting(&selection.broker, Bus::options().broker(path)).open()?;
             return Ok(Self { bus, _boards: EmulatedBoards::default() });
         }
         let boards = EmulatedBoards::start(&selection.source.emulate)?;
         let addresses = named(&selection.source, &boards);
         let options = addresses.into_iter().fold(Bus::options(), BusOptions::card);
         let options = selection.source.iommu.into_iter().fold(options, BusOptions::iommu);
-        let options = options.isolate(selection.source.isolate);
+        let options = waiting(&selection.broker, options.isolate(selection.source.isolate));
         Ok(Self { bus: options.open()?, _boards: boards })
+    }
+
+    /// Opens the bus of the broker that `broker` names or that is found, on which leases are waited for.
+    pub(crate) fn of_broker(broker: &ItsBroker, wait: Option<Duration>) -> anyhow::Result<Bus> {
+        let options = wait.into_iter().fold(Bus::options(), BusOptions::wait);
+        let options = broker.socket.iter().fold(options, BusOptions::broker);
+        let found = options.open_shared()?;
+        found.ok_or_else(|| {
+            let error = Error::new(ErrorKind::NotFound, "no broker runs for this user");
+            error.with_remedy("start one: jitney broker, or name its socket: --broker PATH").into()
+        })
     }
 
     /// Opens what `wanted` names as [`open`](Self::open) does, and its card.
@@ -67,6 +79,11 @@ impl Session {
         }
         Ok(cards)
     }
+}
+
+/// `options` with what `client` says of waiting.
+fn waiting(client: &Client, options: BusOptions) -> BusOptions {
+    client.wait.into_iter().fold(options, BusOptions::wait)
 }
 
 /// `error`, or who has the card that was not found.

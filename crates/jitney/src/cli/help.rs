@@ -6,8 +6,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 /// Every command that is shown, by what it is for.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("share", &["demo", "run", "broker", "emulate"]),
-    ("see", &["list", "info", "sensors", "blink", "boards", "schema"]),
+    ("share", &["demo", "run", "broker", "lease", "emulate"]),
+    ("see", &["list", "status", "info", "sensors", "blink", "boards", "schema"]),
     ("check", &["validate", "test"]),
     ("measure", &["time"]),
     ("move", &["load", "save", "capture", "play"]),

@@ -40,7 +40,7 @@ use log::Log;
 use options::{Color, Command, Options};
 use registers::{dump, read, write};
 use see::{blink, info, list, sensors};
-use share::{broker, demo, emulate, run};
+use share::{broker, demo, emulate, lease, run};
 use status::{Misuse, Status};
 use std::process::ExitCode;
 use transfer::{capture, load, play, save};
@@ -65,8 +65,9 @@ pub(crate) fn main() -> ExitCode {
         1 => "info",
         _ => "debug",
     };
-    let filter = tracing_subscriber::EnvFilter::try_from_env("JITNEY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
+    let filter = tracing_subscriber::EnvFilter::try_from_env("JITNEY_LOG").unwrap_or_else(|_| {
+        tracing_subscriber::EnvFilter::new(format!("{level},{}=info", jitney_broker::WAITING))
+    });
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(console::colors_enabled_stderr())
@@ -99,6 +100,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Save(save) => save::save(&save, json),
         Command::Capture(args) => capture::capture(&args, json),
         Command::Play(play) => play::play(&play, json),
+        Command::Lease(args) => lease::lease(&args, json),
+        Command::Status(args) => see::status::status(&args, json),
+        Command::WithParent(args) => lease::with_parent(&args),
         Command::Hold(hold) => hold::hold(&hold, json),
         Command::Reset(reset) => reset::reset(&reset, json),
         Command::Route(route) => route::route(&route, json),

@@ -9,9 +9,9 @@ use super::i2c::I2c;
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::schema::Schema;
-use super::see::{blink, info, list, sensors};
+use super::see::{blink, info, list, sensors, status};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
-use super::share::{broker, demo, emulate, run};
+use super::share::{broker, demo, emulate, lease, run};
 use super::transfer::{capture, load, play, save};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -19,7 +19,8 @@ const STATUSES: &str = "\
 Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 nothing was tested.
 
 Environment: JITNEY_BROKER names the broker to use, JITNEY_CARDS the cards to own (separated by commas),
-JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd; noiommu), JITNEY_BOARDS files or folders with boards of your
+JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd; noiommu), JITNEY_WAIT how long to stand in line for what
+another program holds (10m, forever), JITNEY_BOARDS files or folders with boards of your
 own, JITNEY_LOG what to log (as jitney_broker=debug).";
 
 /// Several processes drive the same PCIe cards from user space, at the same time and safely.
@@ -56,6 +57,12 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Own the cards for programs that are started elsewhere, until told to stop.
     Broker(broker::Broker),
+    /// Run a program while parts of a card are leased for it, which need not know of jitney.
+    Lease(lease::LeaseArgs),
+    #[command(hide = true)]
+    WithParent(lease::WithParent),
+    /// What a broker's programs have, hold and wait for.
+    Status(status::StatusArgs),
     /// All that fits a board, in one go: a table of what passed, failed or was skipped.
     Validate(Validate),
     /// Test boards.

@@ -124,6 +124,6 @@ pub(crate) fn print_line(line: &str) {
     let mut out = std::io::stdout().lock();
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
         #[expect(clippy::exit, reason = "there is nobody left to tell")]
-        std::process::exit(super::status::Status::Failed as i32);
+        std::process::exit(super::status::Status::Failed.number().into());
     }
 }

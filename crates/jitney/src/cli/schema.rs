@@ -10,8 +10,8 @@ use super::measure::{self, blkram, latency, pio};
 use super::options::Options;
 use super::registers::{dump, read, write};
 use super::report::print_line;
-use super::see::{blink, info, list, sensors};
-use super::share::{broker, emulate, run};
+use super::see::{blink, info, list, sensors, status};
+use super::share::{broker, emulate, lease, run};
 use super::status::Status;
 use super::targets::OnBoard;
 use super::transfer::{capture, load, play, save};
@@ -64,6 +64,7 @@ const RESULTS: &[(&str, Printed)] = &[
     ("i2c read", of::<i2c::read::Bytes>),
     ("i2c scan", of::<i2c::scan::Found>),
     ("info", of::<Vec<info::CardFacts>>),
+    ("lease", of::<lease::Outcome>),
     ("list", of::<Vec<list::Row>>),
     ("load", of::<load::Outcome>),
     ("play", of::<play::Outcome>),
@@ -73,6 +74,7 @@ const RESULTS: &[(&str, Printed)] = &[
     ("run", of::<run::Outcome<'_>>),
     ("save", of::<save::Outcome>),
     ("sensors", of::<Vec<sensors::BoardReadings>>),
+    ("status", of::<status::BrokerStatus>),
     ("test addressing", of::<Vec<OnBoard<addressing::Outcome>>>),
     ("test ddr", of::<Vec<OnBoard<memory::Outcome>>>),
     ("test dma", of::<Vec<OnBoard<dma::Outcome>>>),
@@ -96,6 +98,7 @@ const EVENTS: &[(&str, Printed)] = &[
     ("demo", of::<run::Event<'_>>),
     ("emulate", of::<emulate::Event<'_>>),
     ("hold", of::<hold::Event>),
+    ("lease", of::<lease::Event<'_>>),
     ("sensors", of::<sensors::Event>),
     ("run", of::<run::Event<'_>>),
 ];
@@ -151,7 +154,7 @@ fn line(command: Value, kind: &str, what: Value) -> Value {
 /// The name of every command that does something, as `test ddr`.
 fn names(command: &clap::Command) -> Vec<String> {
     let mut all = Vec::new();
-    for below in command.get_subcommands() {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
         let name = below.get_name();
         if !below.is_subcommand_required_set() {
             all.push(name.to_owned());

@@ -7,18 +7,33 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     /// It did what it was asked for, and every test passed.
-    Passed = 0,
+    Passed,
     /// A test failed, or something could not be done.
-    Failed = 1,
+    Failed,
     /// The arguments make no sense. Where that is seen without a card, clap says so.
-    Misused = 2,
+    Misused,
     /// There was no card to test, so nothing was tested; that is not a pass.
-    NothingTested = 3,
+    NothingTested,
+    /// What the program ended with that it ran for its user.
+    OfProgram(u8),
+}
+
+impl Status {
+    /// What scripts see.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Passed => 0,
+            Self::Failed => 1,
+            Self::Misused => 2,
+            Self::NothingTested => 3,
+            Self::OfProgram(status) => status,
+        }
+    }
 }
 
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
-        Self::from(status as u8)
+        Self::from(status.number())
     }
 }
 

@@ -28,3 +28,4 @@ mod streaming;
 mod support;
 mod testing;
 mod unread_logs;
+mod waiting;

@@ -43,7 +43,9 @@ impl Ground {
     /// `jitney` with these arguments.
     pub(crate) fn jitney<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jitney"));
-        for name in ["JITNEY_BROKER", "JITNEY_CARDS", "JITNEY_BOARDS", "JITNEY_LOG", "JITNEY_IOMMU"] {
+        for name in
+            ["JITNEY_BROKER", "JITNEY_CARDS", "JITNEY_BOARDS", "JITNEY_LOG", "JITNEY_IOMMU", "JITNEY_WAIT"]
+        {
             command.env_remove(name);
         }
         command

@@ -4,3 +4,4 @@ pub(crate) mod blink;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod sensors;
+pub(crate) mod status;

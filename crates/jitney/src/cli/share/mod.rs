@@ -4,6 +4,7 @@ pub(crate) mod broker;
 pub(crate) mod demo;
 mod descriptors;
 pub(crate) mod emulate;
+pub(crate) mod lease;
 mod programs;
 pub(crate) mod run;
 mod runner;

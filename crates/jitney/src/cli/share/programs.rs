@@ -21,6 +21,8 @@ pub(crate) struct Program {
     words: Vec<String>,
     /// Its `JITNEY_BOARDS`, if that is not this process's.
     boards: Option<OsString>,
+    /// Its `JITNEY_WAIT`, if that is not this process's.
+    wait: Option<String>,
 }
 
 /// How a program ended.
@@ -66,9 +68,14 @@ impl Program {
             let name = short_name(&words);
             let same = programs.iter().filter(|other| short_name(&other.words) == name).count();
             let mark = if same == 0 { name } else { format!("{name}.{}", same + 1) };
-            programs.push(Self { mark, words, boards: boards.map(OsStr::to_owned) });
+            programs.push(Self { mark, words, boards: boards.map(OsStr::to_owned), wait: None });
         }
         Ok(programs)
+    }
+
+    /// The same, which stands in line for so long.
+    pub(crate) fn waiting(self, wait: Option<String>) -> Self {
+        Self { wait, ..self }
     }
 
     /// The command that starts it; `jitney` is this very program, wherever it was found.
@@ -80,6 +87,9 @@ impl Program {
         command.args(&self.words[1..]);
         if let Some(boards) = &self.boards {
             command.env(boards::VARIABLE, boards);
+        }
+        if let Some(wait) = &self.wait {
+            command.env(jitney_broker::WAIT_VARIABLE, wait);
         }
         Ok(command)
     }
@@ -125,7 +135,9 @@ impl End {
     fn status(&self) -> Status {
         match self {
             Self::Exited { status: 0 } => Status::Passed,
-            Self::Exited { status } if *status == Status::NothingTested as i32 => Status::NothingTested,
+            Self::Exited { status } if *status == i32::from(Status::NothingTested.number()) => {
+                Status::NothingTested
+            }
             Self::Exited { .. } | Self::Killed { .. } | Self::NotStarted { .. } => Status::Failed,
         }
     }
@@ -157,7 +169,11 @@ pub(crate) fn overall(ended: &[Ended]) -> Status {
 
 impl Ended {
     pub(crate) fn new(program: &Program, pid: Option<u32>, time: Duration, end: End) -> Self {
-        Self { program: program.mark.clone(), pid, seconds: time.as_secs_f64(), end }
+        Self::named(program.mark.clone(), pid, time, end)
+    }
+
+    pub(crate) fn named(program: String, pid: Option<u32>, time: Duration, end: End) -> Self {
+        Self { program, pid, seconds: time.as_secs_f64(), end }
     }
 }
 

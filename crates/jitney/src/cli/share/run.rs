@@ -23,7 +23,8 @@ const HELP: &str = "\
 Examples:
   jitney run --emulate nitefury --emulate tef1001-dma-blkram \"jitney test ddr\" \"jitney time blkram\"
   jitney run --card vfio-user:/tmp/nf.sock -p \"./my-program --fast\" -p \"jitney test general\"
-  jitney run --emulate nitefury -- python3 my_test.py --verbose      # one program";
+  jitney run --emulate nitefury -- python3 my_test.py --verbose      # one program
+  jitney run --emulate nitefury --wait 1m \"jitney test ddr\" \"jitney test ddr\"   # one after the other";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -33,6 +34,9 @@ pub(crate) struct Run {
     /// Show every open descriptor of this process and of each program.
     #[arg(long)]
     pub(crate) fds: bool,
+    /// The programs stand in line for what another of them holds, for this long (30s, 10m, forever), instead of failing.
+    #[arg(long, value_name = "TIME", value_parser = wait)]
+    pub(crate) wait: Option<String>,
     /// The programs, each with its arguments as one word.
     #[arg(value_name = "PROGRAM ARGS", required_unless_present_any = ["program", "command"])]
     pub(crate) programs: Vec<String>,
@@ -55,8 +59,14 @@ pub(crate) fn run(args: Run, json: bool) -> anyhow::Result<Status> {
     } else {
         Program::of_words(vec![args.command], boards)?
     };
+    let programs: Vec<_> = programs.into_iter().map(|program| program.waiting(args.wait.clone())).collect();
     let (status, _) = run_programs(&args.source, &programs, args.fds, json)?;
     Ok(status)
+}
+
+/// A time that the programs will understand.
+fn wait(text: &str) -> Result<String, String> {
+    jitney_broker::parse_wait(text).map(|_| text.to_owned())
 }
 
 /// What happens while programs run.
