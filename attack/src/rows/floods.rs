@@ -84,7 +84,8 @@ fn play_lines(stage: &Stage) -> anyhow::Result<()> {
     for number in 0..stage.count {
         if clients.len() < 30 {
             let (mut client, grant) = stage.with_card()?;
-            client.lease(stage.card, &format!("own{}", number % 30), &[])?;
+            // Another may have it by now.
+            drop(client.lease(stage.card, &format!("own{}", number % 30), &[]));
             clients.push((client, grant));
         }
         let which = random.below(clients.len());

@@ -37,7 +37,8 @@ fn play_garbage(stage: &Stage) -> anyhow::Result<()> {
         with(0, 1),
         with(3, 0xff),
         with(4, 1),
-        with(4, 3),
+        with(4, 2),
+        with(4, 4),
         with(5, 1),
         with(6, 1),
         with(6, 2),
@@ -83,7 +84,7 @@ fn play_unreadable(stage: &Stage) -> anyhow::Result<()> {
     let start = |index| Body::default().varint(index);
     let bodies: Vec<Vec<u8>> = vec![
         Vec::new(),
-        start(13).bytes(),
+        start(200).bytes(),
         start(u64::MAX).bytes(),
         vec![0x80; 12],
         start(2).bytes(),
