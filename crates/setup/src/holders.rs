@@ -3,9 +3,9 @@
 //! A process that was handed a card's descriptor by another one has only an anonymous file, `[vfio-device]`. Linux 6.18
 //! and later say in `/proc/PID/fdinfo` which card it is.
 
-use crate::accounts;
 use crate::neighbours::sysfs;
 use crate::root::{Root, system};
+use jitney_host::accounts;
 use jitney_host::{OpenFile, presentable};
 use jitney_pci::Address;
 use jitney_vfio::Result;

@@ -22,7 +22,6 @@
 
 #![forbid(unsafe_code)]
 
-mod accounts;
 mod bind;
 mod doctor;
 mod error;

@@ -13,7 +13,6 @@ mod tests;
 
 pub use in_use::Use;
 
-use crate::accounts;
 use crate::error::{Error, Result};
 use crate::holders::{self, Scope};
 use crate::neighbours::{in_the_way, sysfs};
@@ -21,6 +20,7 @@ use crate::nodes::{self, Nodes};
 use crate::root::{Root, system};
 use crate::udev;
 use function::Function;
+use jitney_host::accounts;
 use jitney_pci::Address;
 use jitney_vfio::sysfs::PciFunction;
 use kernel::{Kernel, ThisKernel};

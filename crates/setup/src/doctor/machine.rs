@@ -1,10 +1,10 @@
 //! What several checks look at, read once.
 
-use crate::accounts;
 use crate::kernel_config::KernelConfig;
 use crate::nodes::no_iommu_mode;
 use crate::root::{Root, unseen};
 use jitney_host::Caller;
+use jitney_host::accounts;
 use std::io;
 
 /// The machine that is examined.

@@ -3,9 +3,9 @@
 use super::cards::bind_command;
 use super::machine::Machine;
 use super::report::Check;
-use crate::accounts;
 use crate::nodes::{CONTAINER, IOMMUFD, Nodes, inside, is_unsafe};
 use crate::root::unseen;
+use jitney_host::accounts;
 use jitney_host::{Caller, Node};
 use jitney_vfio::sysfs::PciFunction;
 use std::os::unix::fs::MetadataExt;
