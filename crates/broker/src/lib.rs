@@ -25,6 +25,7 @@ mod line;
 mod link;
 pub mod machine;
 mod owner_options;
+pub mod policy;
 pub mod protocol;
 mod runtime;
 mod seldom;

@@ -3,10 +3,10 @@
 use super::leaving::Presence;
 use super::requests::Answer;
 use super::waiting::Wanted;
-use super::{CardDescription, ClientId, Effect, Failure, Machine, Outcome, TaskId, Work, invalid};
+use super::{CardDescription, ClientId, Effect, Failure, Machine, Outcome, Reminder, TaskId, Work, invalid};
 use crate::protocol::{CardId, Notice, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseTable, Mode, Part};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Card {
@@ -20,6 +20,8 @@ pub(super) struct Card {
     /// A will could not stop what its client drove: it is reset as soon as nobody has a lease on it.
     pub(super) hung: bool,
     pub(super) presence: Presence,
+    /// Leases that were held for as long as the policy allows while somebody waits.
+    pub(super) overrun: BTreeSet<LeaseId>,
     /// Requests that wait, first come first: until it has been reset, until somebody who is gone holds nothing of it any more,
     /// or for a lease that another has.
     pub(super) deferred: Vec<Deferred>,
@@ -50,6 +52,15 @@ pub(super) struct Deferred {
     pub(super) wanted: Option<Wanted>,
 }
 
+impl Deferred {
+    /// Nobody has to be reminded of it any more.
+    pub(super) fn forgotten(&self) -> Option<Effect> {
+        let limited = matches!(self.request, Request::Lease { wait, .. } if (1..u32::MAX).contains(&wait));
+        let (client, of) = (self.client, Reminder::InLine(self.number));
+        limited.then_some(Effect::Forget { client, of })
+    }
+}
+
 impl Card {
     pub(super) fn new(description: CardDescription) -> Self {
         Self {
@@ -60,6 +71,7 @@ impl Card {
             resetting: false,
             hung: false,
             presence: Presence::Here,
+            overrun: BTreeSet::new(),
             deferred: Vec::new(),
         }
     }
@@ -88,15 +100,10 @@ impl Card {
 
 impl Machine {
     pub(super) fn card(&self, id: CardId) -> Result<&Card, Error> {
-        self.cards.get(&id).ok_or_else(|| {
-            let ids: Vec<String> = self.cards.keys().map(|CardId(id)| id.to_string()).collect();
-            let there = if ids.is_empty() { "none".into() } else { ids.join(", ") };
-            Error::new(
-                ErrorKind::NotFound,
-                format!("there is no card of id {}; this broker has {there}", id.0),
-            )
-            .with_remedy("ask for the list of cards again: it may have been unplugged")
-        })
+        // Whoever asks has heard already that it is not there.
+        self.cards
+            .get(&id)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no card of id {}", id.0)))
     }
 
     /// The card, if `client` has opened it.

@@ -4,7 +4,7 @@
 //! way, also for what it had asked for itself: a wire that is still being made has to be silenced, a map undone.
 
 use super::quarantine::Traces;
-use super::{ClientId, Effect, Machine, Space, Work};
+use super::{ClientId, Effect, Machine, Work};
 use crate::protocol::{CardId, Reply};
 
 /// A client that is going.
@@ -121,7 +121,9 @@ impl Machine {
         effects.push(Effect::Disconnect { client });
         for &id in &reached {
             if let Some(card) = self.cards.get_mut(&id) {
-                card.leases.release_all(&client);
+                for granted in card.leases.release_all(&client) {
+                    card.overrun.remove(&granted.id);
+                }
                 card.wired.retain(|_, wiring| wiring.client != client);
             }
             self.leave_card(client, id, effects);
@@ -134,15 +136,5 @@ impl Machine {
 
     fn reached_by(&self, client: ClientId) -> Vec<CardId> {
         self.clients.get(&client).map(|state| state.reached.keys().copied().collect()).unwrap_or_default()
-    }
-
-    /// The space that memory for all cards is mapped in.
-    pub(super) fn all_spaces(&self) -> Space {
-        let mut spaces = self.cards.values().map(|card| card.description.space);
-        match spaces.next() {
-            // One worker then does everything in its order.
-            Some(first) if spaces.all(|space| space == first) => Space::One(first),
-            _ => Space::All,
-        }
     }
 }

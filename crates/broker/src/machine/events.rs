@@ -103,12 +103,12 @@ pub enum Event {
         /// What it is.
         notice: jitney_vfio::Notice,
     },
-    /// A client has stood in line with a request for as long as it wanted to: [`Effect::Remind`].
-    Overdue {
+    /// The time of an [`Effect::Remind`] is over.
+    Reminded {
         /// Which client.
         client: ClientId,
-        /// The number of the request.
-        number: u64,
+        /// Of what.
+        of: Reminder,
     },
     /// A client is gone without a goodbye: hang-up, exit, kill, or a queue that it does not read.
     Left {
@@ -117,6 +117,15 @@ pub enum Event {
     },
     /// The broker is to end: nobody is let in any more, everything is taken back, and the cards are closed.
     Stop,
+}
+
+/// What happens when some time is over, unless it is forgotten before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reminder {
+    /// The request of this number has stood in line for as long as its client wanted to.
+    InLine(u64),
+    /// This lease was held for as long as the policy allows while somebody waits.
+    Lease(LeaseId),
 }
 
 /// What a finished piece of work has to say besides that it is done.
@@ -182,14 +191,21 @@ pub enum Effect {
         /// Which one.
         id: TaskId,
     },
-    /// Say [`Event::Overdue`] after this time. It may be said late, and although the request is answered.
+    /// Say [`Event::Reminded`] after this time.
     Remind {
-        /// The client that stands in line.
+        /// Which client.
         client: ClientId,
-        /// The number of its request.
-        number: u64,
+        /// Of what.
+        of: Reminder,
         /// When, in milliseconds from now.
         after_ms: u32,
+    },
+    /// Do not say it any more.
+    Forget {
+        /// Which client.
+        client: ClientId,
+        /// Of what.
+        of: Reminder,
     },
     /// Close a client's connection once its replies are sent. Everything of it has been taken back.
     Disconnect {

@@ -89,7 +89,7 @@ impl Machine {
         // The leases of who is gone end together: until then its wills go on.
         if answer.is_some() && self.is_present(client) {
             for (lease, _) in wills {
-                if let Err(error) = self.end_lease(client, card, *lease) {
+                if let Err(error) = self.end_lease(client, card, *lease, effects) {
                     tracing::error!(%error, "a lease ended while its will was carried out");
                 }
             }

@@ -20,7 +20,13 @@ impl Machine {
     }
 
     /// Grants a lease, if those `before` in the card's line leave it to `client`; nothing if it has to wait.
-    pub(super) fn lease(&mut self, client: ClientId, id: CardId, wanted: &Wanted, before: usize) -> Answer {
+    pub(super) fn lease(
+        &mut self,
+        client: ClientId,
+        id: CardId,
+        (wanted, before): (&Wanted, usize),
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
         self.check_lease(client, id, &wanted.lease)?;
         match self.verdict(client, id, wanted, before)? {
             Verdict::Now => {}
@@ -37,6 +43,7 @@ impl Machine {
         if let Some(state) = self.clients.get_mut(&client) {
             state.leases += 1;
         }
+        self.limit_lease(client, lease, effects);
         Ok(Some(Reply::Leased(lease)))
     }
 
@@ -65,7 +72,7 @@ impl Machine {
             self.start(Work::CarryOut { card: id, wills }, client, Some(number), effects);
             return Ok(None);
         }
-        self.end_lease(client, id, lease)?;
+        self.end_lease(client, id, lease, effects)?;
         // Before whoever has waited for it hears that it has it.
         self.reply(client, number, Ok(Reply::Done), None, effects);
         self.reset_if_hung(id, effects);
@@ -83,9 +90,20 @@ impl Machine {
     }
 
     /// Takes a lease out of the books.
-    pub(super) fn end_lease(&mut self, client: ClientId, id: CardId, lease: LeaseId) -> Result<(), Error> {
+    pub(super) fn end_lease(
+        &mut self,
+        client: ClientId,
+        id: CardId,
+        lease: LeaseId,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Error> {
         let card = self.cards.get_mut(&id);
-        card.and_then(|card| card.leases.release(lease, &client)).ok_or_else(|| no_lease(lease))?;
+        let ended = card.and_then(|card| {
+            card.overrun.remove(&lease);
+            card.leases.release(lease, &client)
+        });
+        ended.ok_or_else(|| no_lease(lease))?;
+        self.forget_lease(client, lease, effects);
         if let Some(state) = self.clients.get_mut(&client) {
             state.leases = state.leases.saturating_sub(1);
         }

@@ -27,8 +27,9 @@ impl Machine {
     pub(super) fn came(&mut self, description: CardDescription, effects: &mut Vec<Effect>) {
         let (id, identity) = (description.id, description.identity.clone());
         tracing::info!("card {identity} has come");
-        self.cards.insert(id, Card::new(description));
-        self.tell_all(&Notice::Came { card: CardEntry { id, identity } }, effects);
+        let card = Card::new(description);
+        self.tell_all(&card, &Notice::Came { card: CardEntry { id, identity } }, effects);
+        self.cards.insert(id, card);
         // A broker that ends closes it like the others.
         self.let_go(id, effects);
     }
@@ -91,8 +92,9 @@ impl Machine {
         outcome: Result<(), Error>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(Card { description, deferred, .. }) = self.cards.remove(&id) else { return };
-        let card = description.identity;
+        let Some(mut closed) = self.cards.remove(&id) else { return };
+        let deferred = std::mem::take(&mut closed.deferred);
+        let card = &closed.description.identity;
         match outcome {
             Ok(()) => {
                 if !self.stopping {
@@ -102,7 +104,8 @@ impl Machine {
             }
             Err(error) => tracing::error!(%card, %error, "a card could not be closed"),
         }
-        self.tell_all(&Notice::Gone { card: id }, effects);
+        self.tell_all(&closed, &Notice::Gone { card: id }, effects);
+        effects.extend(deferred.iter().filter_map(Deferred::forgotten));
         for Deferred { client, number, request, .. } in deferred {
             self.request(client, number, request, false, effects);
         }

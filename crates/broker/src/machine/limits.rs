@@ -1,6 +1,6 @@
 //! How much a client, and a user with all clients together, may have. Each refusal names the limit.
 
-use super::{Client, ClientId, Machine};
+use super::{Client, ClientId, Machine, Peer};
 use jitney_vfio::{Error, ErrorKind};
 
 /// What one client, or all clients of one user together, may have at most.
@@ -45,8 +45,8 @@ impl Default for Limits {
 }
 
 impl Machine {
-    pub(super) fn check_connections(&self, uid: u32) -> Result<(), Error> {
-        let most = self.limits.connections_of_user;
+    pub(super) fn check_connections(&self, peer: &Peer) -> Result<(), Error> {
+        let (uid, most) = (peer.uid, self.limits_of(peer).connections_of_user);
         let count = self.of_user(uid).count();
         if count < most { Ok(()) } else { Err(user_has(uid, count, most, "connections")) }
     }
@@ -65,12 +65,13 @@ impl Machine {
 
     pub(super) fn check_leases(&self, client: ClientId) -> Result<(), Error> {
         let Some(state) = self.clients.get(&client) else { return Ok(()) };
-        if state.leases >= self.limits.leases_of_client {
-            return Err(client_has(self.limits.leases_of_client, "leases"));
+        let limits = self.limits_of(&state.peer);
+        if state.leases >= limits.leases_of_client {
+            return Err(client_has(limits.leases_of_client, "leases"));
         }
         let uid = state.peer.uid;
         let count = self.of_user(uid).map(|client| client.leases).sum();
-        let most = self.limits.leases_of_user;
+        let most = limits.leases_of_user;
         if count < most { Ok(()) } else { Err(user_has(uid, count, most, "leases")) }
     }
 
@@ -97,20 +98,21 @@ impl Machine {
     /// Whether `client` may have one more buffer, of `size` bytes.
     pub(super) fn check_buffers(&self, client: ClientId, size: u64) -> Result<(), Error> {
         let Some(state) = self.clients.get(&client) else { return Ok(()) };
+        let limits = self.limits_of(&state.peer);
         let count = |id, client: &Client| client.buffers.len() + self.placing(id).0;
-        if count(client, state) >= self.limits.buffers_of_client {
-            return Err(client_has(self.limits.buffers_of_client, "DMA buffers"));
+        if count(client, state) >= limits.buffers_of_client {
+            return Err(client_has(limits.buffers_of_client, "DMA buffers"));
         }
         let uid = state.peer.uid;
         let all = || self.clients.iter().filter(|(_, client)| client.peer.uid == uid);
         let (kept, kept_bytes) = self.in_quarantine(uid);
         let count = all().map(|(id, client)| count(*id, client)).sum::<usize>() + kept;
-        if count >= self.limits.buffers_of_user {
-            return Err(user_has(uid, count, self.limits.buffers_of_user, "DMA buffers"));
+        if count >= limits.buffers_of_user {
+            return Err(user_has(uid, count, limits.buffers_of_user, "DMA buffers"));
         }
         let bytes = all().map(|(id, client)| client.bytes.saturating_add(self.placing(*id).1));
         let taken = bytes.fold(kept_bytes, u64::saturating_add);
-        let most = self.limits.bytes_of_user;
+        let most = limits.bytes_of_user;
         if taken.saturating_add(size) <= most {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! order when a client is gone. The server feeds it events and carries out its effects. Work that takes time is an
 //! [`Effect::Work`] with a [`TaskId`], answered some time later with [`Event::Finished`], in any order.
 
+mod access;
 mod buffers;
 mod cards;
 mod departure;
@@ -22,12 +23,14 @@ mod tests;
 mod usage;
 mod waiting;
 
+use crate::policy::Policy;
 use crate::protocol::{CardId, Notice, Request};
 use buffers::Buffer;
 use cards::Card;
 use departure::Departure;
 pub use events::{
-    CardDescription, ClientId, Effect, Event, Failure, Outcome, Peer, Place, Space, Task, TaskId, Way, Work,
+    CardDescription, ClientId, Effect, Event, Failure, Outcome, Peer, Place, Reminder, Space, Task, TaskId,
+    Way, Work,
 };
 use jitney_iova::Allocator;
 use jitney_vfio::{Error, ErrorKind};
@@ -39,6 +42,9 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Machine {
     broker_pid: u32,
+    /// The user as whom the broker runs, for the policy.
+    owner: u32,
+    policy: Policy,
     limits: Limits,
     /// Of all address spaces: no two buffers have an IOVA in common, so that one can be in every space.
     iovas: Allocator,
@@ -79,6 +85,8 @@ impl Machine {
     pub fn new(broker_pid: u32, cards: Vec<CardDescription>, iovas: Allocator, limits: Limits) -> Self {
         Self {
             broker_pid,
+            owner: 0,
+            policy: Policy::default(),
             limits,
             iovas,
             cards: cards.into_iter().map(|card| (card.id, Card::new(card))).collect(),
@@ -108,7 +116,12 @@ impl Machine {
                 self.depart(client, None, &mut effects);
             }
             Event::Finished { task, outcome } => self.finished(task, outcome, &mut effects),
-            Event::Overdue { client, number } => self.withdraw(client, number, &mut effects),
+            Event::Reminded { client, of: Reminder::InLine(number) } => {
+                self.withdraw(client, number, &mut effects);
+            }
+            Event::Reminded { client, of: Reminder::Lease(lease) } => {
+                self.overrun(client, lease, &mut effects);
+            }
             Event::Came(description) => self.came(description, &mut effects),
             Event::Noticed { card, notice } => self.noticed(card, notice, &mut effects),
             Event::Left { client } => {
@@ -134,7 +147,7 @@ impl Machine {
     fn joined(&mut self, client: ClientId, peer: Peer, effects: &mut Vec<Effect>) {
         let refusal = match self.stopping {
             true => Err(Error::new(ErrorKind::Disconnected, "the broker is about to end")),
-            false => self.check_connections(peer.uid),
+            false => self.check_connections(&peer),
         };
         if let Err(error) = refusal {
             effects.push(Effect::Reply { client, number: 0, reply: Err(error), attach: None });
@@ -195,10 +208,11 @@ impl Machine {
         id
     }
 
-    /// Tells everybody who is there.
-    fn tell_all(&self, notice: &Notice, effects: &mut Vec<Effect>) {
+    /// Tells everybody who is there, and for whom `card` is.
+    fn tell_all(&self, card: &Card, notice: &Notice, effects: &mut Vec<Effect>) {
         let there =
             self.clients.iter().filter(|(_, client)| client.program.is_some() && client.departure.is_none());
+        let there = there.filter(|(client, _)| self.sees(**client, card));
         effects.extend(there.map(|(&client, _)| Effect::Tell { client, notice: notice.clone() }));
     }
 

@@ -3,7 +3,7 @@
 use super::buffers::Wish;
 use super::cards::Deferred;
 use super::waiting::Wanted;
-use super::{ClientId, Effect, Machine, Space, TaskId, invalid};
+use super::{ClientId, Effect, Machine, Reminder, Space, TaskId, invalid};
 use crate::protocol::{CardId, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, LeaseRequest};
 
@@ -60,6 +60,7 @@ impl Machine {
         descriptor: bool,
         effects: &mut Vec<Effect>,
     ) -> Answer {
+        self.check_access(client, &request)?;
         self.check_presence(&request)?;
         match request {
             Request::Hello { program } => {
@@ -70,7 +71,7 @@ impl Machine {
                 }
                 Ok(Some(Reply::Welcome { broker }))
             }
-            Request::Cards { after } => Ok(Some(self.list_cards(after))),
+            Request::Cards { after } => Ok(Some(self.list_cards(client, after))),
             Request::Open { card } => {
                 if self.is_only_left(card) {
                     self.defer(client, number, Request::Open { card }, None);
@@ -81,7 +82,7 @@ impl Machine {
             Request::Close { card } => self.close(client, card, effects),
             Request::Allocate { card, size, align, top, page_shift } => {
                 let space = match card {
-                    None => self.all_spaces(),
+                    None => self.all_spaces(client)?,
                     Some(card) => Space::One(self.opened(client, card)?.description.space),
                 };
                 let wish = Wish { size, align, top, page_shift, tries: 0 };
@@ -92,15 +93,17 @@ impl Machine {
                 let asked = LeaseRequest { part: part.parse()?, mode, will: will.clone(), wait: None };
                 let wanted = Wanted::new(asked, wait > 0);
                 let before = self.cards.get(&card).map_or(0, |card| card.deferred.len());
-                let granted = self.lease(client, card, &wanted, before)?;
+                let granted = self.lease(client, card, (&wanted, before), effects)?;
                 if granted.is_none() {
                     self.check_waiting(client, wait > 0)?;
                     let request = Request::Lease { card, part, mode, will, wait };
                     self.defer(client, number, request, Some(wanted));
                     if (1..u32::MAX).contains(&wait) {
-                        effects.push(Effect::Remind { client, number, after_ms: wait });
+                        let of = Reminder::InLine(number);
+                        effects.push(Effect::Remind { client, of, after_ms: wait });
                     }
                     self.tell_places(card, effects);
+                    self.evict(card, effects);
                 }
                 Ok(granted)
             }
@@ -122,7 +125,7 @@ impl Machine {
                 }
                 self.reset(client, number, card, effects)
             }
-            Request::Usage { after } => Ok(Some(self.list_usage(after))),
+            Request::Usage { after } => Ok(Some(self.list_usage(client, after))),
             Request::Withdraw { number } => {
                 self.withdraw(client, number, effects);
                 Ok(Some(Reply::Done))
@@ -163,7 +166,7 @@ impl Machine {
             let answer = match (&request, &wanted) {
                 (Request::Lease { .. }, Some(wanted)) => {
                     let present = self.check_presence(&request);
-                    match present.and_then(|()| self.lease(client, id, wanted, index)) {
+                    match present.and_then(|()| self.lease(client, id, (wanted, index), effects)) {
                         Ok(None) => None,
                         Ok(Some(reply)) => Some(Ok(reply)),
                         Err(error) => Some(Err(error)),
@@ -172,11 +175,11 @@ impl Machine {
                 (Request::Open { card }, _) if self.is_only_left(*card) => None,
                 // What wants a part comes first: whoever goes on resetting the card would keep it from them for ever.
                 (Request::Reset { .. }, _) => {
-                    resets.extend(self.undefer(id, index));
+                    resets.extend(self.undefer(id, index, effects));
                     continue;
                 }
                 _ => {
-                    self.undefer(id, index);
+                    self.undefer(id, index, effects);
                     self.request(client, number, request, false, effects);
                     continue;
                 }
@@ -184,7 +187,7 @@ impl Machine {
             match answer {
                 None => index += 1,
                 Some(reply) => {
-                    self.undefer(id, index);
+                    self.undefer(id, index, effects);
                     self.reply(client, number, reply, None, effects);
                 }
             }
@@ -195,9 +198,17 @@ impl Machine {
         self.tell_places(id, effects);
     }
 
-    fn undefer(&mut self, card: CardId, index: usize) -> Option<Deferred> {
+    /// Takes a request out of those that wait for a card.
+    pub(super) fn undefer(
+        &mut self,
+        card: CardId,
+        index: usize,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Deferred> {
         let card = self.cards.get_mut(&card).filter(|card| index < card.deferred.len())?;
-        Some(card.deferred.remove(index))
+        let deferred = card.deferred.remove(index);
+        effects.extend(deferred.forgotten());
+        Some(deferred)
     }
 
     /// Answers a request of somebody who is still there.

@@ -1,28 +1,32 @@
 //! Lists: which cards there are, and who uses what. Long ones are answered in parts.
 
+use super::cards::Card;
 use super::{Client, ClientId, Machine};
 use crate::protocol::{CardEntry, CardId, ClientUsage, Reply, fitting};
 use std::ops::Bound;
 
 impl Machine {
-    pub(super) fn list_cards(&self, after: Option<CardId>) -> Reply {
+    pub(super) fn list_cards(&self, client: ClientId, after: Option<CardId>) -> Reply {
         let rest = self.cards.range((after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded));
-        let entries = rest.map(|(&id, card)| CardEntry { id, identity: card.description.identity.clone() });
+        let seen = rest.filter(|(_, card)| self.sees(client, card));
+        let entries = seen.map(|(&id, card)| CardEntry { id, identity: card.description.identity.clone() });
         let (cards, more) = fitting(entries);
         Reply::Cards { cards, more }
     }
 
-    pub(super) fn list_usage(&self, after: Option<u64>) -> Reply {
+    pub(super) fn list_usage(&self, asker: ClientId, after: Option<u64>) -> Reply {
         let after = after.map_or(Bound::Unbounded, |after| Bound::Excluded(ClientId(after)));
         let rest = self.clients.range((after, Bound::Unbounded));
-        let (clients, more) = fitting(rest.map(|(id, client)| self.usage_of(*id, client)));
+        let (clients, more) = fitting(rest.map(|(id, client)| self.usage_of(asker, *id, client)));
         Reply::Usage { clients, more }
     }
 
-    fn usage_of(&self, id: ClientId, client: &Client) -> ClientUsage {
+    /// What a client uses of the cards that are there for who asks.
+    fn usage_of(&self, asker: ClientId, id: ClientId, client: &Client) -> ClientUsage {
         let reached = || {
             let cards = client.reached.keys();
-            cards.filter_map(|card| Some((*card, self.cards.get(card)?)))
+            let seen = |card: &&Card| self.sees(asker, card);
+            cards.filter_map(move |card| Some((*card, self.cards.get(card).filter(seen)?)))
         };
         ClientUsage {
             client: id.0,

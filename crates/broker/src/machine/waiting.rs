@@ -226,9 +226,9 @@ impl Machine {
         });
         let Some((id, index)) = standing else { return };
         let behind = self.obstacle(id, index).unwrap_or_default();
-        let Some(card) = self.cards.get_mut(&id) else { return };
-        let given_up = card.deferred.remove(index);
-        let identity = card.description.identity.to_string();
+        let Some(given_up) = self.undefer(id, index, effects) else { return };
+        let identity =
+            self.cards.get(&id).map_or_else(String::new, |card| card.description.identity.to_string());
         let part = given_up.wanted.map(|wanted| wanted.lease.part.to_string()).unwrap_or_default();
         let error = Error::new(ErrorKind::TimedOut, format!("{part} of card {identity}: {behind}"))
             .with_errno(Errno::TIMEDOUT)

@@ -10,12 +10,14 @@ mod connection;
 pub(crate) mod door;
 mod entrances;
 mod listener;
+mod reminders;
 mod space_worker;
 mod token;
 mod worker;
 mod workers;
 
 use crate::machine::{ClientId, Effect, Event, Limits, Machine, Way, Work};
+use crate::policy::Policy;
 use crate::protocol;
 use closer::{Closer, Source};
 use connection::{Connection, Health, Incoming};
@@ -24,6 +26,7 @@ use entrances::Entrances;
 use jitney_iova::Allocator;
 use jitney_memory::EventFd;
 use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedSpace, Result};
+use reminders::Reminders;
 use rustix::event::{Timespec, epoll};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,8 +52,8 @@ pub struct Broker {
     next_client: u64,
     /// Clients to whom something is to be sent again.
     crowded: BTreeSet<ClientId>,
-    /// When who stands in line has to be reminded that it did not want to wait longer.
-    reminders: BTreeSet<(Instant, ClientId, u64)>,
+    /// When who stands in line did not want to wait longer, and when who has a lease has had it for long enough.
+    reminders: Reminders,
     stop: Arc<EventFd>,
     buffer: Vec<u8>,
 }
@@ -102,10 +105,18 @@ impl Broker {
             clients: HashMap::new(),
             next_client: 0,
             crowded: BTreeSet::new(),
-            reminders: BTreeSet::new(),
+            reminders: Reminders::default(),
             stop,
             buffer: vec![0; protocol::MAX_MESSAGE],
         })
+    }
+
+    /// The same with a policy: who of those who can connect may do what.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        let owner = rustix::process::geteuid().as_raw();
+        self.machine = self.machine.with_policy(owner, policy);
+        self
     }
 
     /// Lets clients in by a socket at `path`, which belongs to this process's user and whose permission bits are
@@ -154,8 +165,7 @@ impl Broker {
                 (true, Some(_)) => Some(Duration::from_millis(50)),
                 (true, None) => None,
             };
-            let next =
-                self.reminders.first().map(|(when, ..)| when.saturating_duration_since(Instant::now()));
+            let next = self.reminders.next().map(|when| when.saturating_duration_since(Instant::now()));
             let timeout = timeout.into_iter().chain(next).min();
             let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
             events.clear();
@@ -214,10 +224,8 @@ impl Broker {
 
     /// Reminds those whose time is over.
     fn remind(&mut self) {
-        let now = Instant::now();
-        while self.reminders.first().is_some_and(|(when, ..)| *when <= now) {
-            let Some((_, client, number)) = self.reminders.pop_first() else { break };
-            self.feed(Event::Overdue { client, number });
+        while let Some((client, of)) = self.reminders.due(Instant::now()) {
+            self.feed(Event::Reminded { client, of });
         }
     }
 
@@ -309,13 +317,16 @@ impl Broker {
                     self.workers.cancel(id);
                     continue;
                 }
-                Effect::Remind { client, number, after_ms } => {
-                    let when = Instant::now() + Duration::from_millis(after_ms.into());
-                    self.reminders.insert((when, client, number));
+                Effect::Remind { client, of, after_ms } => {
+                    self.reminders.add(client, of, Duration::from_millis(after_ms.into()));
+                    continue;
+                }
+                Effect::Forget { client, of } => {
+                    self.reminders.remove(client, of);
                     continue;
                 }
                 Effect::Disconnect { client } => {
-                    self.reminders.retain(|(_, reminded, _)| *reminded != client);
+                    self.reminders.remove_all(client);
                     if let Some(connection) = self.clients.remove(&client) {
                         connection.close(&self.epoll, &self.closer);
                         tracing::debug!(client = client.0, "a client is gone, and nothing of it is left");

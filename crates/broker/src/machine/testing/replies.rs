@@ -3,7 +3,7 @@
 use super::account::{Known, Lease, Memory, State};
 use super::steps::SAYS_NO;
 use super::world::World;
-use crate::machine::{ClientId, TaskId, Work};
+use crate::machine::{ClientId, Reminder, TaskId, Work};
 use crate::protocol::{CardId, Notice, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseRequest, LeaseTable, Mode};
 
@@ -224,6 +224,7 @@ impl World {
     /// A client is cleared away: nothing is left of it but what has to wait for a card.
     pub(super) fn disconnected(&mut self, client: ClientId) {
         let known = self.clients.remove(&client).expect("it was connected");
+        self.reminders.retain(|(reminded, _)| *reminded != client);
         if self.event.turned_away == Some(client) {
             return;
         }
@@ -253,6 +254,12 @@ impl World {
     /// What is true after every event.
     pub(super) fn check_all(&mut self) {
         self.check_lines_move();
+        for (client, of) in &self.reminders {
+            let Reminder::InLine(number) = of else { continue };
+            let known = self.clients.get(client).filter(|known| known.gone.is_none());
+            let goes_on = known.is_none_or(|known| known.asked.contains_key(number));
+            assert!(goes_on, "{client:?} is reminded of {number}, which is over");
+        }
         for card in std::mem::take(&mut self.event.put_away) {
             // Who asks at the same moment gets it afterwards: that nothing was at work before is checked when it is ordered.
             let user = self.clients.iter().find(|(_, known)| known.opened.get(&card) == Some(&true));

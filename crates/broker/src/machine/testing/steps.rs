@@ -2,7 +2,7 @@
 
 use super::World;
 use super::account::Known;
-use crate::machine::{ClientId, Event, Failure, Outcome, Work};
+use crate::machine::{ClientId, Event, Failure, Outcome, Reminder, Work};
 use crate::protocol::{CardId, Request};
 use jitney_vfio::{DmaPlace, Error, ErrorKind, Mode, Notice, Will, WillStep};
 
@@ -280,7 +280,7 @@ impl World {
             Step::Overdue(which, known) => {
                 let Some((client, number)) = self.standing(which) else { return };
                 let number = if known { number } else { u64::MAX };
-                drop(self.feed(Event::Overdue { client, number }));
+                drop(self.feed(Event::Reminded { client, of: Reminder::InLine(number) }));
             }
             Step::Release(which, by, will) => self.release_some(which, by, will),
             Step::Wire(seat, card, vector) => self.asks(seat, Request::Wire { card: CardId(card), vector }),

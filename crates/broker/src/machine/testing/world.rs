@@ -4,12 +4,13 @@ use super::account::{AtWork, CardAccount, Current, Gone, Known, Memory, Moment};
 use super::steps::How;
 use super::{CARDS, Setting};
 use crate::machine::{
-    CardDescription, ClientId, Effect, Event, Limits, Machine, Outcome, Peer, Place, Space, Way, Work,
+    CardDescription, ClientId, Effect, Event, Limits, Machine, Outcome, Peer, Place, Reminder, Space, Way,
+    Work,
 };
 use crate::protocol::{CardId, Reply, Request};
 use jitney_iova::Allocator;
 use jitney_vfio::{DmaPlace, Error};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// A machine, and beside it what must be true of it.
@@ -35,6 +36,8 @@ pub struct World {
     next_client: u64,
     next_number: u64,
     ordered: Moment,
+    /// Who is reminded of what, which has to be something that goes on.
+    pub(super) reminders: BTreeSet<(ClientId, Reminder)>,
     /// When each request came that is not answered.
     pub(super) arrivals: BTreeMap<(ClientId, u64), u64>,
     arrived: u64,
@@ -76,6 +79,7 @@ impl World {
             next_client: 0,
             next_number: 1,
             ordered: 0,
+            reminders: BTreeSet::new(),
             arrivals: BTreeMap::new(),
             arrived: 0,
         }
@@ -148,7 +152,10 @@ impl World {
                     self.ordered += 1;
                 }
                 Effect::Cancel { id } => self.cancelled(id),
-                Effect::Remind { client, number, .. } => {
+                Effect::Forget { client, of } => drop(self.reminders.remove(&(client, of))),
+                Effect::Remind { of: Reminder::Lease(_), .. } => panic!("there is no policy"),
+                Effect::Remind { client, of: Reminder::InLine(number), .. } => {
+                    self.reminders.insert((client, Reminder::InLine(number)));
                     let request = self.clients.get(&client).and_then(|known| known.asked.get(&number));
                     assert!(matches!(request, Some(Request::Lease { wait: 1.., .. })), "{request:?}");
                 }
@@ -202,10 +209,12 @@ impl World {
                     self.is_gone(client, None);
                 }
             }
-            Event::Overdue { client, number } => self.event.given_up = Some((*client, *number)),
+            Event::Reminded { client, of: Reminder::InLine(number) } => {
+                self.event.given_up = Some((*client, *number))
+            }
             Event::Finished { task, .. } => self.event.finished = Some(*task),
             Event::Came(CardDescription { id, .. }) => drop(self.cards.insert(*id, CardAccount::default())),
-            Event::Joined { .. } | Event::Noticed { .. } => {}
+            Event::Joined { .. } | Event::Noticed { .. } | Event::Reminded { .. } => {}
         }
     }
 

@@ -1,5 +1,6 @@
 //! Tests of the machine, most of them in a [`World`](super::testing::World), which checks what must always be true.
 
+mod access;
 mod buffers;
 mod cards;
 mod departures;

@@ -1,7 +1,7 @@
 //! Leases that are waited for: whose turn it is, who may pass, and who would wait for ever.
 
 use super::*;
-use crate::machine::Effect;
+use crate::machine::{Effect, Reminder};
 use crate::protocol::Notice;
 use rustix::io::Errno;
 
@@ -116,13 +116,14 @@ fn who_gives_up_is_told_who_has_it_and_lets_others_go_on() {
     // Somebody else's request is nobody's to withdraw.
     granted(&mut world, users[2], Request::Withdraw { number });
     assert!(world.clients[&users[1]].asked.contains_key(&number));
-    let reply = world.feed(Event::Overdue { client: users[1], number });
+    let reply = world.feed(Event::Reminded { client: users[1], of: Reminder::InLine(number) });
     // The last reply is that of who has its turn now.
     assert!(matches!(reply, Some(Ok(Reply::Leased(_)))), "{reply:?}");
     assert!(has(&world, users[2], "c2h0"));
 
     let number = stands(&mut world, users[1], "h2c0");
-    let error = world.feed(Event::Overdue { client: users[1], number }).unwrap().unwrap_err();
+    let error =
+        world.feed(Event::Reminded { client: users[1], of: Reminder::InLine(number) }).unwrap().unwrap_err();
     assert_eq!((error.kind(), error.errno()), (ErrorKind::TimedOut, Some(Errno::TIMEDOUT)));
     assert!(error.to_string().contains("h2c0 is held by pid 100 (a test)"), "{error}");
 }
@@ -138,7 +139,9 @@ fn a_reminder_is_set_for_who_wants_to_wait_for_some_time() {
         let event = Event::Request { client: users[1], number: 7, request, descriptor: false };
         let effects = world.machine.clone().handle(event);
         let remind = |effect: &Effect| match effect {
-            Effect::Remind { client, number: 7, after_ms } => *client == users[1] && *after_ms == wait,
+            Effect::Remind { client, of: Reminder::InLine(7), after_ms } => {
+                *client == users[1] && *after_ms == wait
+            }
             _ => false,
         };
         assert_eq!(effects.iter().any(remind), reminds, "{wait}: {effects:?}");
