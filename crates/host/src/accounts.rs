@@ -31,6 +31,28 @@ pub fn group_id(root: &Root, name: &str) -> Option<u32> {
     id_in(root, "etc/group", name)
 }
 
+/// The first group of a user, and the others that it is in; the group that nobody has if the user is not in `/etc/passwd`.
+#[must_use]
+pub fn groups_of(root: &Root, uid: u32) -> (u32, Vec<u32>) {
+    let users = root.text("etc/passwd").ok().flatten().unwrap_or_default();
+    let own = users.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, number, gid, ..] = fields[..] else { return None };
+        (number.parse() == Ok(uid)).then(|| Some((name, gid.parse().ok()?))).flatten()
+    });
+    let (name, first) = own.unwrap_or(("", u32::MAX));
+    let text = root.text("etc/group").ok().flatten().unwrap_or_default();
+    let others = text.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [_, _, gid, members, ..] = fields[..] else { return None };
+        members
+            .split(',')
+            .any(|member| member.trim() == name && !name.is_empty())
+            .then(|| gid.parse().ok())?
+    });
+    (first, others.collect())
+}
+
 fn id_in(root: &Root, file: &str, name: &str) -> Option<u32> {
     // The last number is what chown(2) takes for "leave it".
     let number = name.parse().ok().filter(|id| *id != u32::MAX);
@@ -67,5 +89,7 @@ mod tests {
         assert_eq!(group_id(root, "fpga"), Some(990));
         assert_eq!(group_name(root, 990).as_deref(), Some("fpga"));
         assert_eq!(group_id(root, "alice"), None);
+        assert_eq!(groups_of(root, 1000), (1000, vec![990]));
+        assert_eq!(groups_of(root, 4), (u32::MAX, vec![]));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Directory, PciFunction, Sysfs, unreadable};
 use crate::error::Result;
+use crate::identity::Identity;
 use jitney_pci::Address;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,20 @@ impl PciFunction {
     #[must_use]
     pub fn bound_to_vfio(&self) -> bool {
         self.driver.as_deref().is_some_and(|driver| driver.replace('_', "-").ends_with("vfio-pci"))
+    }
+
+    /// What it is to who opens it.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity {
+            address: self.address.to_string(),
+            vendor: self.vendor,
+            device: self.device,
+            subsystem_vendor: self.subsystem_vendor,
+            subsystem_device: self.subsystem_device,
+            revision: self.revision,
+            class: self.class,
+        }
     }
 }
 

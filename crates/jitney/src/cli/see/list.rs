@@ -156,27 +156,15 @@ fn id(card: &Identity) -> String {
 
 /// Whether a PCI function could be one of ours: it is in the catalogue, or was handed to vfio-pci.
 fn is_interesting(function: &PciFunction, catalogue: &Catalogue) -> bool {
-    let ids = ids(&identity(function));
+    let ids = ids(&function.identity());
     function.bound_to_vfio() || catalogue.candidates(ids).next().is_some()
-}
-
-fn identity(function: &PciFunction) -> Identity {
-    Identity {
-        address: function.address.to_string(),
-        vendor: function.vendor,
-        device: function.device,
-        subsystem_vendor: function.subsystem_vendor,
-        subsystem_device: function.subsystem_device,
-        revision: function.revision,
-        class: function.class,
-    }
 }
 
 fn function_row(function: &PciFunction, place: Place) -> Row {
     let driver = function.driver.as_deref().map(|driver| format!("driver {driver}"));
     let group = function.iommu_group.map(|group| format!("IOMMU group {group}"));
     let holders = if function.bound_to_vfio() { holders_of(function.address) } else { Vec::new() };
-    let identity = identity(function);
+    let identity = function.identity();
     Row {
         id: id(&identity),
         card: identity.address,

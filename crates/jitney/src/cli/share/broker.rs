@@ -1,5 +1,6 @@
 //! `jitney broker`: own the cards for programs that are started elsewhere.
 
+use super::policy;
 use crate::cli::args::Source;
 use crate::cli::contract::CardName;
 use crate::cli::emulated::EmulatedBoards;
@@ -15,9 +16,11 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 const HELP: &str = "\
-Example:
+Examples:
   jitney broker --emulate nitefury &   # once it says \"listening at\":
-  jitney test general                  # finds the broker at its well-known socket";
+  jitney test general                  # finds the broker at its well-known socket
+  jitney broker --card 0000:2e:00.0 --socket /run/jitney/broker.sock --group --policy /etc/jitney/policy.toml
+  jitney broker --policy /etc/jitney/policy.toml --check --user alice    # what may she do?";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -30,6 +33,15 @@ pub(crate) struct Broker {
     /// Let the processes of the socket's group in as well, not only this user's.
     #[arg(long)]
     pub(crate) group: bool,
+    /// Who may use which card, and how much: a file as docs/policy.md describes it. Without one everybody who can connect may do all.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+    /// Only say what the policy says, and what is wrong with it.
+    #[arg(long, requires = "policy")]
+    pub(crate) check: bool,
+    /// With --check: what this user, by name or number, may do with the cards of this machine.
+    #[arg(long, value_name = "USER", requires = "check")]
+    pub(crate) user: Option<String>,
 }
 
 /// What happens while it runs.
@@ -41,6 +53,10 @@ pub(crate) enum Event<'a> {
 }
 
 pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
+    let policy = args.policy.as_deref().map(policy::read).transpose()?.unwrap_or_default();
+    if args.check {
+        return policy::check(&policy, args, json);
+    }
     jitney_memory::keep_from_children()?;
     allow_many_descriptors();
     let boards = EmulatedBoards::start(&args.source.emulate)?;
@@ -51,7 +67,13 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     }
     let cards = spaces.iter().flat_map(|opened| &opened.cards);
     let identities: Vec<Identity> = cards.map(|card| card.identity().clone()).collect();
-    let mut broker = jitney_broker::Broker::new(spaces)?;
+    let shared = spaces.iter().any(|opened| opened.cards.len() > 1);
+    if shared && !policy.is_open() {
+        eprintln!(
+            "jitney: cards share an address space, so that who uses one reaches what others have for another: --isolate keeps them apart"
+        );
+    }
+    let mut broker = jitney_broker::Broker::new(spaces)?.with_policy(policy);
     let socket = match &args.socket {
         Some(path) => path.clone(),
         None => RuntimeFolder::of_this_user()?.make_for_broker()?,

@@ -5,6 +5,7 @@ pub(crate) mod demo;
 mod descriptors;
 pub(crate) mod emulate;
 pub(crate) mod lease;
+pub(crate) mod policy;
 mod programs;
 pub(crate) mod run;
 mod runner;
