@@ -12,6 +12,7 @@ mod hostile;
 mod interrupts;
 mod leases;
 mod link;
+mod offers;
 mod raw;
 mod rig;
 mod same_program;

@@ -1,6 +1,6 @@
 //! A world: the machine, the account, and how an event goes through both.
 
-use super::account::{AtWork, CardAccount, Current, Gone, Known, Memory, Moment};
+use super::account::{AtWork, CardAccount, Current, Gone, Known, Memory, Moment, Offer};
 use super::steps::How;
 use super::{CARDS, Setting};
 use crate::machine::{
@@ -24,6 +24,8 @@ pub struct World {
     /// Addresses at which nothing is mapped any more, and which nobody may be given yet.
     pub(crate) kept: Vec<(Range<u64>, BTreeMap<CardId, Moment>)>,
     pub(crate) lost: Vec<Range<u64>>,
+    /// What is offered to others.
+    pub(crate) offers: Vec<Offer>,
     pub(crate) at_work: Vec<AtWork>,
     /// The card that came last.
     pub(crate) last_card: u32,
@@ -59,6 +61,7 @@ impl World {
             memory: Vec::new(),
             kept: Vec::new(),
             lost: Vec::new(),
+            offers: Vec::new(),
             at_work: Vec::new(),
             last_card: CARDS - 1,
             seats: [None; 4],
@@ -99,7 +102,7 @@ impl World {
 
     /// A client asks for something, if it is there; returns the last reply that the broker gives at once, to whomever.
     pub fn ask(&mut self, client: ClientId, request: Request) -> Option<Result<Reply, Error>> {
-        let descriptor = matches!(request, Request::Wire { .. });
+        let descriptor = request.takes_descriptor();
         self.ask_with(client, request, descriptor)
     }
 
@@ -124,6 +127,9 @@ impl World {
     /// Feeds one event and checks its effects; returns the last reply.
     pub(crate) fn feed(&mut self, event: Event) -> Option<Result<Reply, Error>> {
         self.event = Current { began: self.ordered, ..Current::default() };
+        if let Event::Request { client, request, .. } = &event {
+            self.event.request = Some((*client, request.clone()));
+        }
         self.take_in(&event);
         for effect in self.machine.handle(event) {
             match effect {
@@ -137,6 +143,8 @@ impl World {
                     self.at_work.push(AtWork { id, task, ordered: self.ordered, cancelled: false });
                     self.ordered += 1;
                 }
+                Effect::Keep { id } => self.keeps(id),
+                Effect::Forget { id } => self.forgets(id),
                 Effect::Cancel { id } => self.cancelled(id),
                 Effect::Disconnect { client } => self.disconnected(client),
             }
@@ -152,7 +160,7 @@ impl World {
                 let Some(known) = self.clients.get_mut(client) else { return };
                 known.asked.insert(*number, request.clone());
                 let greets = matches!(request, Request::Hello { .. });
-                let strange = *descriptor && !matches!(request, Request::Wire { .. });
+                let strange = *descriptor && !request.takes_descriptor();
                 if strange || !(known.greeted || greets) {
                     self.event.last_word = Some((*client, *number));
                     self.is_gone(*client, None);
@@ -228,7 +236,10 @@ impl World {
             (Work::Place { space, size, .. }, How::Done) => Some(self.somewhere(*space, *size, which)),
             _ => None,
         };
-        let outcome = how.outcome(&task.work, place);
+        let outcome = match (&task.work, how) {
+            (Work::Share { .. }, How::Done) => Ok(Outcome::Shared { token: u128::from(id.0).to_le_bytes() }),
+            (work, how) => how.outcome(work, place),
+        };
         self.carried_out(&task, ordered, &outcome);
         self.feed(Event::Finished { task: id, outcome })
     }

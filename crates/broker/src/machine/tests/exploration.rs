@@ -1,4 +1,4 @@
-//! Every order of everything, for two clients, one card with one channel and one vector, and a buffer for each: all states of
+//! Every order of everything, for two clients, one card with one channel and one vector, and a buffer for each, which they share: all states of
 //! the machine to some depth, breadth first, each once. [`World`] checks every step, and for each new state it is asked
 //! whether everybody is answered and nothing is left.
 //!
@@ -10,7 +10,7 @@ mod canonical;
 
 use crate::machine::testing::{How, Setting, World, will};
 use crate::machine::{ClientId, Event, Limits, Machine, Work};
-use crate::protocol::{CardId, Request};
+use crate::protocol::{CardId, Offered, Request};
 use canonical::key;
 use jitney_iova::Allocator;
 use jitney_vfio::{LeaseId, Mode, Notice};
@@ -31,6 +31,9 @@ enum Action {
     Close,
     Allocate,
     Free,
+    Share,
+    Attach,
+    Unshare,
     Lease(&'static str),
     Release(&'static str, bool),
     Wire,
@@ -38,7 +41,7 @@ enum Action {
     Reset,
 }
 
-const ACTIONS: [Action; 15] = [
+const ACTIONS: [Action; 18] = [
     Action::Join,
     Action::Leave,
     Action::Goodbye,
@@ -46,6 +49,9 @@ const ACTIONS: [Action; 15] = [
     Action::Close,
     Action::Allocate,
     Action::Free,
+    Action::Share,
+    Action::Attach,
+    Action::Unshare,
     Action::Lease("h2c0"),
     Action::Lease("irq0"),
     Action::Release("h2c0", true),
@@ -114,7 +120,7 @@ fn act(world: &mut World, client: ClientId, action: Action) -> bool {
         let lease = known.leases.iter().find(|(_, lease)| lease.part.name() == part);
         lease.map(|(id, _)| *id)
     };
-    let buffer = world.memory.iter().find(|memory| memory.owner == Some(client));
+    let buffer = world.memory.iter().find(|memory| memory.holders.contains(&client));
     let making = known.asked.values().any(|request| matches!(request, Request::Allocate { .. }));
     let wanted = match action {
         Action::Join | Action::Leave => None,
@@ -129,6 +135,21 @@ fn act(world: &mut World, client: ClientId, action: Action) -> bool {
             page_shift: 12,
         }),
         Action::Free => buffer.map(|memory| Request::Free { iova: memory.range.start }),
+        Action::Share => buffer.map(|memory| Request::Share {
+            iova: memory.range.start,
+            name: Some("ring".into()),
+            writable: false,
+        }),
+        Action::Attach => world
+            .offers
+            .first()
+            .filter(|_| buffer.is_none() && !making)
+            .map(|offer| Request::Attach { offered: Offered::Token(offer.token) }),
+        Action::Unshare => world
+            .offers
+            .iter()
+            .find(|offer| offer.maker == client)
+            .map(|offer| Request::Unshare { iova: offer.iova }),
         Action::Lease(part) => {
             let will = will(if part == "h2c0" { 2 } else { 0 });
             Some(Request::Lease { card: CARD, part: part.into(), mode: Mode::Exclusive, will })
@@ -152,7 +173,7 @@ fn request(world: &mut World, client: ClientId, request: Request) {
     let taken = |id: &LeaseId| world.clients.values().any(|known| known.leases.contains_key(id));
     let lease = (0..).map(LeaseId).find(|id| !taken(id)).expect("there are more numbers");
     world.machine.next_lease = lease.0;
-    let descriptor = matches!(request, Request::Wire { .. });
+    let descriptor = request.takes_descriptor();
     world.feed(Event::Request { client, number, request, descriptor });
 }
 

@@ -10,6 +10,7 @@ mod leaving;
 mod limits;
 mod many;
 mod quarantine;
+mod sharing;
 
 use super::testing::{How, Setting, World, will};
 use super::{ClientId, Event, Work};
