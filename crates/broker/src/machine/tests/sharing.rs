@@ -231,7 +231,10 @@ fn offers_and_what_is_attached_to_are_limited() {
     assert!(error.to_string().contains("at most 1 buffers that it offers"), "{error}");
     granted(&mut world, second, by_token(token));
     buffer(&mut world, second, None);
-    let third = world.join(1);
+    let (third, fourth) = (world.join(1), world.join(3));
+    buffer(&mut world, fourth, None);
+    let error = refused(&mut world, fourth, by_token(token), ErrorKind::Exhausted);
+    assert!(error.to_string().contains("user 1001 has 3 DMA buffers"), "{error}");
     let whole = Request::Allocate { card: None, size: 0x40_0000, align: 1, top: u64::MAX, page_shift: 12 };
     world.ask(second, whole);
     assert!(world.at_work.is_empty(), "what it attached to counts among its buffers");
