@@ -100,12 +100,34 @@ impl Bus {
         Self::find(&OwnerOptions::default())
     }
 
+    /// The broker that [`open`](Self::open) finds, for a program that has nothing to do without one; it never owns a card.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none, else as there.
+    pub fn of_broker() -> Result<Self> {
+        if let Some(bus) = Self::named_broker()? {
+            return Ok(bus);
+        }
+        match Self::well_known_broker()? {
+            Some(socket) => Self::client(Link::new(socket)?),
+            None => Err(Error::new(ErrorKind::NotFound, "there is no broker")
+                .with_remedy("start jitney broker, or start the programs with jitney run")),
+        }
+    }
+
+    /// The broker that `JITNEY_BROKER` names.
+    fn named_broker() -> Result<Option<Self>> {
+        let Some(broker) = environment::broker()? else { return Ok(None) };
+        let bus = match broker.strip_prefix("fd:") {
+            Some(number) => Self::inherited(number),
+            None => Self::named(Path::new(&broker)),
+        };
+        bus.map(Some)
+    }
+
     fn find(options: &OwnerOptions) -> Result<Self> {
-        if let Some(broker) = environment::broker()? {
-            return match broker.strip_prefix("fd:") {
-                Some(number) => Self::inherited(number),
-                None => Self::named(Path::new(&broker)),
-            };
+        if let Some(bus) = Self::named_broker()? {
+            return Ok(bus);
         }
         if environment::cards()?.is_some() {
             return Self::own(options);

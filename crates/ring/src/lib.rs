@@ -51,4 +51,4 @@ pub use error::Error;
 pub use layout::Shape;
 pub use reader::{Block, End, Lost, Next, Reader};
 pub use receiving::Receiving;
-pub use writer::Writer;
+pub use writer::{Published, Writer};

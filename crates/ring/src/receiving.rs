@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::layout::Shape;
-use crate::writer::Writer;
+use crate::writer::{Published, Writer};
 use jitney_vfio::DmaBuffer;
 use jitney_xdma::{C2h, Completed, Pending};
 use std::collections::VecDeque;
@@ -38,9 +38,9 @@ impl Receiving {
         Ok(receiving)
     }
 
-    /// How many blocks were published so far, and bytes in them.
+    /// What was published so far.
     #[must_use]
-    pub const fn published(&self) -> (u64, u64) {
+    pub const fn published(&self) -> Published {
         self.writer.published()
     }
 

@@ -13,9 +13,18 @@ use std::sync::atomic::{Ordering, fence};
 pub struct Writer {
     buffer: DmaBuffer,
     shape: Shape,
-    published: u64,
-    bytes: u64,
-    packets: u64,
+    published: Published,
+}
+
+/// What a writer has published so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Published {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Packets that ended in them.
+    pub packets: u64,
 }
 
 impl Writer {
@@ -42,7 +51,7 @@ impl Writer {
         memory.store32(AT_WAKE, 0)?;
         memory.store_release64(AT_PUBLISHED, 0)?;
         memory.store_release32(AT_MAGIC, MAGIC)?;
-        Ok(Self { buffer: buffer.clone(), shape, published: 0, bytes: 0, packets: 0 })
+        Ok(Self { buffer: buffer.clone(), shape, published: Published::default() })
     }
 
     /// The ring's shape.
@@ -51,10 +60,10 @@ impl Writer {
         self.shape
     }
 
-    /// How many blocks were published so far, and bytes in them.
+    /// What was published so far.
     #[must_use]
-    pub const fn published(&self) -> (u64, u64) {
-        (self.published, self.bytes)
+    pub const fn published(&self) -> Published {
+        self.published
     }
 
     /// Copies `data` into the next block and publishes it, for what comes from no card.
@@ -65,8 +74,8 @@ impl Writer {
         let most = self.shape.block_size();
         let length = u32::try_from(data.len()).ok().filter(|_| data.len() <= most);
         let length = length.ok_or(Error::TooLong { length: data.len(), most })?;
-        self.begin(self.published)?;
-        self.buffer.write(self.shape.block(self.published), data)?;
+        self.begin(self.published.blocks)?;
+        self.buffer.write(self.shape.block(self.published.blocks), data)?;
         self.publish(length, ends_packet)?;
         self.wake()
     }
@@ -81,23 +90,26 @@ impl Writer {
 
     /// The next block is there as a whole.
     pub(crate) fn publish(&mut self, length: u32, ends_packet: bool) -> Result<(), Error> {
-        let (memory, record) = (self.buffer.view(), self.shape.record(self.published));
-        memory.store_release64(record + BYTES_BEFORE, self.bytes)?;
-        memory.store_release64(record + PACKETS_BEFORE, self.packets)?;
+        let Published { blocks, bytes, packets } = self.published;
+        let (memory, record) = (self.buffer.view(), self.shape.record(blocks));
+        memory.store_release64(record + BYTES_BEFORE, bytes)?;
+        memory.store_release64(record + PACKETS_BEFORE, packets)?;
         memory.store32(record + LENGTH, length)?;
         memory.store32(record + FLAGS, if ends_packet { ENDS_PACKET } else { 0 })?;
-        self.bytes += u64::from(length);
-        self.packets += u64::from(ends_packet);
-        self.published += 1;
-        memory.store_release64(record + WHOLE, self.published)?;
-        memory.store_release64(AT_PUBLISHED, self.published)?;
+        memory.store_release64(record + WHOLE, blocks + 1)?;
+        memory.store_release64(AT_PUBLISHED, blocks + 1)?;
+        self.published = Published {
+            blocks: blocks + 1,
+            bytes: bytes + u64::from(length),
+            packets: packets + u64::from(ends_packet),
+        };
         Ok(())
     }
 
     /// Wakes the readers who have seen all that there was before.
     pub(crate) fn wake(&self) -> Result<(), Error> {
         let memory = self.buffer.view();
-        memory.store_release32(AT_WAKE, low(self.published))?;
+        memory.store_release32(AT_WAKE, low(self.published.blocks))?;
         // A reader stores nothing, so nobody knows whether one sleeps.
         Ok(memory.wake32(AT_WAKE)?)
     }
@@ -106,7 +118,7 @@ impl Writer {
         let memory = self.buffer.view();
         memory.store_release32(AT_CLOSED, 1)?;
         // Another value than the one that they sleep on.
-        memory.store_release32(AT_WAKE, low(self.published) ^ 1 << 31)?;
+        memory.store_release32(AT_WAKE, low(self.published.blocks) ^ 1 << 31)?;
         Ok(memory.wake32(AT_WAKE)?)
     }
 }

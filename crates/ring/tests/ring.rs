@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 use jitney_memory::{Memfd, PageSize, for_others};
-use jitney_ring::{End, Error, Lost, Next, Reader, Shape, Writer};
+use jitney_ring::{End, Error, Lost, Next, Published, Reader, Shape, Writer};
 use jitney_vfio::{DmaBuffer, DmaPlace, DmaView, Handed, Keeper, Result as Vfio};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -289,7 +289,7 @@ proptest! {
                 Step::Spoil(..) => {}
             }
         }
-        let (blocks, all) = writer.published();
+        let Published { blocks, bytes: all, .. } = writer.published();
         drop(writer);
         for (reader, got, bytes) in &mut readers {
             while let Next::Block(block) = reader.next(NOW).unwrap() {

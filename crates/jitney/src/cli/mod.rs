@@ -43,7 +43,7 @@ use see::{blink, info, list, sensors};
 use share::{broker, demo, emulate, run};
 use status::{Misuse, Status};
 use std::process::ExitCode;
-use transfer::{capture, load, play, save};
+use transfer::{capture, load, play, save, tap};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -98,6 +98,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Load(load) => load::load(&load, json),
         Command::Save(save) => save::save(&save, json),
         Command::Capture(args) => capture::capture(&args, json),
+        Command::Tap(args) => tap::tap(&args, json),
         Command::Play(play) => play::play(&play, json),
         Command::Hold(hold) => hold::hold(&hold, json),
         Command::Reset(reset) => reset::reset(&reset, json),

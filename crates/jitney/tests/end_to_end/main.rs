@@ -26,5 +26,6 @@ mod signals;
 mod strangers;
 mod streaming;
 mod support;
+mod tapping;
 mod testing;
 mod unread_logs;
