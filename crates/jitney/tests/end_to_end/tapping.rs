@@ -173,3 +173,37 @@ fn what_nobody_shares_cannot_be_tapped() {
     ground.run(&line).exits(1).complains("start jitney broker");
     ground.run(&format!("capture {CARD} {option} --share adc --to x")).exits(2);
 }
+
+/// An example of this crate, which is built if nobody has done that.
+fn example(name: &str) -> std::path::PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let path = own.parent().unwrap().with_file_name("examples").join(name);
+    if !path.exists() {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        assert!(cargo.args(["build", "--example", name]).status().unwrap().success());
+    }
+    path
+}
+
+#[test]
+fn one_program_captures_and_starts_those_who_analyse() {
+    let ground = Ground::new();
+    let mut words: Vec<String> = ["run", "--emulate", LOOP, "--"].map(Into::into).into();
+    words.push(example("one_captures_many_analyse").display().to_string());
+    words.extend(["3", "1500", "stop-one"].map(Into::into));
+    let outcome = ground.run_args(&words).exits(0).says("captured 1500 blocks, 98304000 bytes");
+    let readers: Vec<(u64, u64)> = outcome.out.lines().filter_map(read).collect();
+    // A machine that is busy may keep the others from it, too; what they have and what they lost is all of it.
+    assert!(
+        readers.len() == 3 && readers.iter().all(|(right, lost)| right + lost == 1500),
+        "{}",
+        outcome.out
+    );
+    assert_eq!(readers[0], (32, 1468), "half of the ring is what is left for the one that was stopped");
+}
+
+/// "reader 7: 32 blocks right, 1468 lost with 96206848 bytes", in numbers.
+fn read(line: &str) -> Option<(u64, u64)> {
+    let words: Vec<&str> = line.split_once("reader ")?.1.split_whitespace().collect();
+    Some((words.get(1)?.parse().ok()?, words.get(4)?.parse().ok()?))
+}
