@@ -2,15 +2,16 @@
 
 use crate::environment::{self, BROKER_VARIABLE};
 use crate::link::Link;
+use crate::offer::{Offer, Token};
 use crate::owner_options::OwnerOptions;
-use crate::protocol::CardEntry;
+use crate::protocol::{CardEntry, Offered};
 use crate::runtime::RuntimeFolder;
 use crate::socket;
 use crate::usage::Usage;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
-    Card, CardAddress, DmaBuffer, DmaRequest, Error, ErrorKind, Identity, IommuInterface, OwnedCard, Owner,
-    Result,
+    Card, CardAddress, DmaBuffer, DmaRequest, DmaView, Error, ErrorKind, Identity, IommuInterface, OwnedCard,
+    Owner, Result,
 };
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -127,6 +128,18 @@ impl Bus {
     /// used by name only. [`ErrorKind::TimedOut`] if a broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
         Self::find(&BusOptions::default())
+    }
+
+    /// The broker that [`open`](Self::open) finds, for a program that has nothing to do without one; it never owns a card.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if there is none, else as there.
+    pub fn of_broker() -> Result<Self> {
+        let found = BusOptions::default().open_shared()?;
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "there is no broker")
+                .with_remedy("start jitney broker, or start the programs with jitney run")
+        })
     }
 
     fn find(options: &BusOptions) -> Result<Self> {
@@ -252,6 +265,56 @@ impl Bus {
             Inner::Alone(Some(owner)) => owner.dma_buffer(request),
             Inner::Alone(None) => Err(no_card("a DMA buffer")),
             Inner::Client { link, .. } => link.dma_buffer(None, request.into()),
+        }
+    }
+
+    /// Offers a buffer of this bus to other processes. They attach to it by the token, or by its name if it has one.
+    ///
+    /// The offer stands until it is [withdrawn](Self::unshare), this process lets go of the buffer, or ends. The buffer stays mapped until
+    /// the last of those who have it has let go of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`] if the buffer is offered already or the name is taken, by whom the message says; [`ErrorKind::Denied`] if
+    /// this process may only read it; [`ErrorKind::Invalid`] for a buffer of another bus, a name that cannot be one, and an offer to
+    /// writers of what was offered to readers before; [`ErrorKind::Unsupported`] if this process owns the cards itself.
+    pub fn share(&self, buffer: &DmaBuffer, offer: Offer) -> Result<Token> {
+        self.link("sharing a DMA buffer")?.share(buffer, offer)
+    }
+
+    /// Ends the offer of a buffer. Who has attached to it keeps it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if this process does not offer it.
+    pub fn unshare(&self, buffer: &DmaBuffer) -> Result<()> {
+        self.link("sharing a DMA buffer")?.unshare(buffer)
+    }
+
+    /// A buffer that another process offers to writers, by its [`Token`] or its name: the same memory at the same IOVA.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if nothing is offered by that, [`ErrorKind::Denied`] if it is offered to readers, or by name by
+    /// another user; [`ErrorKind::Invalid`] if this process has the buffer already; [`ErrorKind::Exhausted`] as for a buffer of its
+    /// own, since it counts as one; [`ErrorKind::Unsupported`] if this process owns the cards itself.
+    pub fn attach(&self, offered: impl Into<Offered>) -> Result<DmaBuffer> {
+        self.link("attaching to a shared DMA buffer")?.attach(offered.into())
+    }
+
+    /// The same to be read only, whether it is offered to readers or to writers.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub fn view(&self, offered: impl Into<Offered>) -> Result<DmaView> {
+        self.link("attaching to a shared DMA buffer")?.view(offered.into())
+    }
+
+    fn link(&self, what: &str) -> Result<&Arc<Link>> {
+        match &self.inner {
+            Inner::Client { link, .. } => Ok(link),
+            Inner::Alone(_) => {
+                let what = format!("{what}: this process owns its cards, and no other can reach them");
+                Err(Error::new(ErrorKind::Unsupported, what)
+                    .with_remedy("start jitney broker, or start the programs with jitney run"))
+            }
         }
     }
 

@@ -163,6 +163,11 @@ impl Line {
         Ok(())
     }
 
+    /// Whether the broker is still there, as far as was heard.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.state().ended.clone().map_or(Ok(()), Err)
+    }
+
     /// Waits until at most `rest` of the posted requests are not answered.
     fn settle(&self, rest: usize) -> Result<()> {
         let mut state = self.state();
@@ -296,7 +301,10 @@ impl Line {
     /// Gives back what came for somebody who had given up waiting.
     fn give_back(&self, state: &mut State, request: &Request, reply: &Result<Reply>) {
         let back = match (request, reply) {
-            (_, Ok(Reply::Allocated { iova, .. })) => Request::Free { iova: *iova },
+            (_, Ok(Reply::Allocated { iova, .. } | Reply::Attached { iova, .. })) => {
+                Request::Free { iova: *iova }
+            }
+            (Request::Share { iova, .. }, Ok(Reply::Shared { .. })) => Request::Unshare { iova: *iova },
             (Request::Lease { card, .. }, Ok(Reply::Leased(lease))) => {
                 Request::Release { card: *card, lease: *lease, will: false }
             }

@@ -2,14 +2,15 @@
 
 use crate::client::{ClientCard, OpenCard};
 use crate::line::Line;
-use crate::protocol::{CardEntry, CardId, ClientUsage, Notice, Reply, Request};
+use crate::offer::{Offer, Token};
+use crate::protocol::{CardEntry, CardId, ClientUsage, Notice, Offered, Reply, Request};
 use crate::server::door;
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
-    DmaBuffer, DmaPlace, DmaRequest, Error, ErrorKind, Grant, Handed, Identity, Keeper, NoticeSource,
-    Notices, Result,
+    DmaBuffer, DmaPlace, DmaRequest, DmaView, Error, ErrorKind, Grant, Handed, Identity, Keeper,
+    NoticeSource, Notices, Result,
 };
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -51,7 +52,11 @@ pub(crate) struct Slot {
 
 /// By what the users of a card are told of notices.
 #[derive(Default)]
-struct Signals(Mutex<HashMap<CardId, Signal>>);
+struct Signals {
+    cards: Mutex<HashMap<CardId, Signal>>,
+    /// Offers that have ended of memory that this process attached to.
+    withdrawn: Mutex<HashSet<u64>>,
+}
 
 struct Signal {
     leaving: EventFd,
@@ -142,6 +147,55 @@ impl Link {
                 let memory = Memfd::adopt(single(descriptors)?, size)?;
                 given.take();
                 DmaBuffer::new(memory, DmaPlace { iova, size }, Arc::new(MemoryKeeper(Arc::clone(self))))
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Offers a buffer to others.
+    pub(crate) fn share(&self, buffer: &DmaBuffer, offer: Offer) -> Result<Token> {
+        let Offer { name, writable } = offer;
+        let request = Request::Share { iova: buffer.iova(), name, writable };
+        match self.exchange(&request, Some(buffer.memory().as_fd()))?.0 {
+            Reply::Shared { token } => Ok(Token(token)),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Ends an offer.
+    pub(crate) fn unshare(&self, buffer: &DmaBuffer) -> Result<()> {
+        self.done(&Request::Unshare { iova: buffer.iova() }, None)
+    }
+
+    /// Memory that another client offers to writers.
+    pub(crate) fn attach(self: &Arc<Self>, offered: Offered) -> Result<DmaBuffer> {
+        let (given, attached) = self.attached(offered)?;
+        if !attached.writable {
+            let what = "this buffer is offered to be read, not to be written to";
+            return Err(Error::new(ErrorKind::Denied, what).with_remedy("attach to it as a view"));
+        }
+        let DmaPlace { size, .. } = attached.place;
+        let memory = Memfd::adopt(attached.memory, size)?;
+        given.take();
+        DmaBuffer::new(memory, attached.place, Arc::new(MemoryKeeper(Arc::clone(self))))
+    }
+
+    /// Memory that another client offers, to be read.
+    pub(crate) fn view(self: &Arc<Self>, offered: Offered) -> Result<DmaView> {
+        let (given, attached) = self.attached(offered)?;
+        let memory = Memfd::adopt(attached.memory, attached.place.size)?;
+        given.take();
+        let keeper = Arc::new(MemoryKeeper(Arc::clone(self)));
+        DmaView::new(&memory, attached.place, attached.offer, keeper)
+    }
+
+    /// What is offered, which goes back if something fails.
+    fn attached(self: &Arc<Self>, offered: Offered) -> Result<(Given<'_>, Attached)> {
+        match self.exchange(&Request::Attach { offered }, None)? {
+            (Reply::Attached { iova, size, writable, offer }, descriptors) => {
+                let given = Given { link: self, iova: Some(iova) };
+                let memory = single(descriptors)?;
+                Ok((given, Attached { place: DmaPlace { iova, size }, writable, offer, memory }))
             }
             (other, _) => Err(unexpected(&other)),
         }
@@ -249,12 +303,12 @@ impl Signals {
         let (leaving, failed) = (EventFd::new()?, EventFd::new()?);
         let copy = |event: &EventFd| -> Result<EventFd> { Ok(event.try_clone()?) };
         let signal = Signal { leaving: copy(&leaving)?, failed: copy(&failed)? };
-        lock(&self.0).insert(card, signal);
+        lock(&self.cards).insert(card, signal);
         Notices::pumped(Some(leaving), Some(failed), Arc::downgrade(link) as Weak<dyn NoticeSource>)
     }
 
     fn hear(&self, notice: &Notice) {
-        let signals = lock(&self.0);
+        let signals = lock(&self.cards);
         let told = match notice {
             Notice::Leaving { card } => signals.get(card).map(|signal| signal.leaving.signal()),
             Notice::Failed { card } => signals.get(card).map(|signal| signal.failed.signal()),
@@ -265,11 +319,23 @@ impl Signals {
             }
             // The list of cards is what it was when the bus was opened.
             Notice::Gone { .. } | Notice::Came { .. } => None,
+            Notice::OfferEnded { offer } => {
+                lock(&self.withdrawn).insert(*offer);
+                None
+            }
         };
         if let Some(Err(error)) = told {
             tracing::error!(%error, "a notice about a card could not be passed on");
         }
     }
+}
+
+/// What came when this process attached to shared memory.
+struct Attached {
+    place: DmaPlace,
+    writable: bool,
+    offer: u64,
+    memory: OwnedFd,
 }
 
 /// Memory of which nobody keeps account yet.
@@ -304,6 +370,12 @@ impl Keeper for MemoryKeeper {
             Handed::Buffer { iova } => self.0.done(&Request::Free { iova }, None),
             Handed::Lease { .. } | Handed::Interrupt { .. } => Err(foreign(what)),
         }
+    }
+
+    fn is_offered(&self, offer: u64) -> Result<bool> {
+        self.0.line.take_in()?;
+        self.0.line.check()?;
+        Ok(!lock(&self.0.signals.withdrawn).contains(&offer))
     }
 
     /// Without waiting for the reply: that costs a program as much as making a buffer.

@@ -14,6 +14,8 @@ pub const VERSION: u16 = 3;
 pub const MAX_MESSAGE: usize = 64 * 1024;
 /// The most descriptors that one message carries.
 pub const MAX_DESCRIPTORS: usize = 1;
+/// The size of a shared buffer's token in bytes.
+pub const TOKEN_SIZE: usize = 16;
 /// The size of the header in bytes.
 pub const HEADER_SIZE: usize = 16;
 
@@ -122,6 +124,42 @@ pub enum Request {
         /// The number of that request.
         number: u64,
     },
+    /// Offers a buffer that the client may write to, whose memfd comes along, to other clients. Answered by [`Reply::Shared`].
+    Share {
+        /// Where it is.
+        iova: u64,
+        /// By what name processes of the same user may ask for it: of the letters of a part. One buffer has it at a time.
+        name: Option<String>,
+        /// Whether they may write to it. If not, nobody can be given that right any more as long as the buffer lives.
+        writable: bool,
+    },
+    /// A buffer that another client offers. Answered by [`Reply::Attached`] with a descriptor. It is freed as one's own.
+    Attach {
+        /// Which one.
+        offered: Offered,
+    },
+    /// Ends an offer that the client made; who has the buffer keeps it. Answered by [`Reply::Done`].
+    Unshare {
+        /// Where the buffer is.
+        iova: u64,
+    },
+}
+
+/// By what a shared buffer is asked for. The order of the variants is the wire encoding.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Offered {
+    /// By its token, which whoever offers it has handed on.
+    Token([u8; TOKEN_SIZE]),
+    /// By its name.
+    Name(String),
+}
+
+impl Request {
+    /// Whether a descriptor comes with it.
+    #[must_use]
+    pub const fn takes_descriptor(&self) -> bool {
+        matches!(self, Self::Wire { .. } | Self::Share { .. })
+    }
 }
 
 /// What a broker answers. The order of the variants is the wire encoding: new ones go to the end.
@@ -162,6 +200,22 @@ pub enum Reply {
         /// Whether there are more behind the last one.
         more: bool,
     },
+    /// To `Share`: by what others ask for it.
+    Shared {
+        /// A secret: who knows it may have the buffer, whoever that is.
+        token: [u8; TOKEN_SIZE],
+    },
+    /// To `Attach`; the sealed memfd comes with it.
+    Attached {
+        /// Where cards see its first byte.
+        iova: u64,
+        /// Its size in bytes, whole pages.
+        size: u64,
+        /// Whether the client may write to it. If not, the memfd is open for reading alone.
+        writable: bool,
+        /// The offer's number, never used again, by which [`Notice::OfferEnded`] says that it has ended.
+        offer: u64,
+    },
 }
 
 /// What a broker says without having been asked. The order of the variants is the wire encoding: new ones go to the end, and a
@@ -196,6 +250,11 @@ pub enum Notice {
         place: u32,
         /// Who holds it, or waits for it before.
         behind: String,
+    },
+    /// To who has a shared buffer: who offered it has withdrawn the offer, has let go of the buffer, or is gone.
+    OfferEnded {
+        /// The number of the offer.
+        offer: u64,
     },
 }
 
@@ -480,6 +539,11 @@ mod tests {
             card().prop_map(|card| Request::Reset { card }),
             any::<Option<u64>>().prop_map(|after| Request::Usage { after }),
             Just(Request::Goodbye),
+            (any::<u64>(), prop::option::of(".{0,40}"), any::<bool>())
+                .prop_map(|(iova, name, writable)| Request::Share { iova, name, writable }),
+            any::<[u8; TOKEN_SIZE]>().prop_map(|token| Request::Attach { offered: Offered::Token(token) }),
+            ".{0,40}".prop_map(|name| Request::Attach { offered: Offered::Name(name) }),
+            any::<u64>().prop_map(|iova| Request::Unshare { iova }),
         ]
     }
 
@@ -532,6 +596,13 @@ mod tests {
             any::<u64>().prop_map(|lease| Reply::Leased(LeaseId(lease))),
             (proptest::collection::vec(usage(), 0..5), any::<bool>())
                 .prop_map(|(clients, more)| Reply::Usage { clients, more }),
+            any::<[u8; TOKEN_SIZE]>().prop_map(|token| Reply::Shared { token }),
+            any::<(u64, u64, bool, u64)>().prop_map(|(iova, size, writable, offer)| Reply::Attached {
+                iova,
+                size,
+                writable,
+                offer
+            }),
         ]
     }
 
@@ -546,7 +617,20 @@ mod tests {
                 place,
                 behind
             }),
+            any::<u64>().prop_map(|offer| Notice::OfferEnded { offer }),
         ]
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            address: String::new(),
+            vendor: 0,
+            device: 0,
+            subsystem_vendor: 0,
+            subsystem_device: 0,
+            revision: 0,
+            class: 0,
+        }
     }
 
     /// The index of a variant is what the page says, whatever is added or moved.
@@ -569,6 +653,9 @@ mod tests {
             Request::Usage { after: None },
             Request::Goodbye,
             Request::Withdraw { number: 0 },
+            Request::Share { iova: 0, name: None, writable: false },
+            Request::Attach { offered: Offered::Name(String::new()) },
+            Request::Unshare { iova: 0 },
         ];
         let replies = [
             Reply::Done,
@@ -578,6 +665,8 @@ mod tests {
             Reply::Allocated { iova: 0, size: 0 },
             Reply::Leased(LeaseId(0)),
             Reply::Usage { clients: Vec::new(), more: false },
+            Reply::Shared { token: [0; TOKEN_SIZE] },
+            Reply::Attached { iova: 0, size: 0, writable: false, offer: 0 },
         ];
         for (number, request) in (0..).zip(requests) {
             assert_eq!(encode_request(1, &request).unwrap()[HEADER_SIZE], number, "{request:?}");
@@ -585,7 +674,15 @@ mod tests {
         for (number, reply) in (0..).zip(replies) {
             assert_eq!(encode_reply(1, &Ok(reply.clone())).unwrap()[HEADER_SIZE], number, "{reply:?}");
         }
-        let notices = [Notice::Leaving { card }, Notice::Failed { card }, Notice::Gone { card }];
+        let entry = CardEntry { id: card, identity: identity() };
+        let notices = [
+            Notice::Leaving { card },
+            Notice::Failed { card },
+            Notice::Gone { card },
+            Notice::Came { card: entry },
+            Notice::InLine { number: 0, place: 1, behind: String::new() },
+            Notice::OfferEnded { offer: 0 },
+        ];
         for (number, notice) in (0..).zip(notices) {
             let message = encode_notice(&notice).unwrap();
             assert_eq!((message[6], message[HEADER_SIZE]), (3, number), "{notice:?}");

@@ -50,7 +50,7 @@ pub use hugetlb::page_size_of;
 pub use inherited::{inherited_socket, keep_from_children, take_inherited};
 pub use mapped::{Access, Cell32};
 pub use mapping::Mapping;
-pub use memfd::Memfd;
+pub use memfd::{Memfd, MemoryId, for_others};
 pub use pages::{HugePool, PageSize};
 pub use peer::{Peer, PeerCredentials};
 pub use registers::Registers;

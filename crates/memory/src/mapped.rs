@@ -7,11 +7,14 @@ use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::thread::futex;
+use rustix::time::Timespec;
 
 use crate::error::{AccessError, Error, Result};
 use crate::hugetlb::page_size_of;
@@ -289,6 +292,50 @@ impl Mapped {
         Ok(())
     }
 
+    /// Loads 64 bits of memory such that what is read afterwards was written before whoever stored them did.
+    #[inline]
+    pub(crate) fn load_acquire64(&self, offset: u64) -> Result<u64, AccessError> {
+        let word = self.aligned(offset, self.readable(offset, size_of::<u64>())?.cast::<u64>().cast_mut())?;
+        // SAFETY: As for `load_acquire32`.
+        let value = unsafe { AtomicU64::from_ptr(word) }.load(Ordering::Relaxed);
+        fence(Ordering::Acquire);
+        Ok(value)
+    }
+
+    /// Stores 64 bits of memory such that who loads them sees all that was written before.
+    #[inline]
+    pub(crate) fn store_release64(&self, offset: u64, value: u64) -> Result<(), AccessError> {
+        let word = self.aligned(offset, self.writable(offset, size_of::<u64>())?.cast::<u64>())?;
+        // SAFETY: As for `load_acquire32`, and writable.
+        unsafe { AtomicU64::from_ptr(word) }.store(value, Ordering::Release);
+        Ok(())
+    }
+
+    /// Sleeps until somebody wakes those who wait for this word, for `timeout` at most, if it is `value`; whether that was before.
+    pub(crate) fn wait32(&self, offset: u64, value: u32, timeout: Duration) -> Result<bool> {
+        let word = self.aligned(offset, self.readable(offset, size_of::<u32>())?.cast::<u32>().cast_mut())?;
+        // SAFETY: As for `load_acquire32`; the kernel only loads it, which a read-only mapping of a file allows.
+        let word = unsafe { AtomicU32::from_ptr(word) };
+        let longest = Timespec { tv_sec: i64::MAX, tv_nsec: 0 };
+        let timeout = Timespec::try_from(timeout).unwrap_or(longest);
+        match futex::wait(word, futex::Flags::empty(), value, Some(&timeout)) {
+            // A signal's handler ran, or it has another value already.
+            Ok(()) | Err(Errno::INTR | Errno::AGAIN) => Ok(true),
+            Err(Errno::TIMEDOUT) => Ok(false),
+            Err(errno) => Err(Error::system("futex", "wait for a word of shared memory", errno)),
+        }
+    }
+
+    /// Wakes all who wait for this word, in whatever process.
+    pub(crate) fn wake32(&self, offset: u64) -> Result<()> {
+        let word = self.aligned(offset, self.writable(offset, size_of::<u32>())?.cast::<u32>())?;
+        // SAFETY: As for `load_acquire32`; nothing of it is changed.
+        let word = unsafe { AtomicU32::from_ptr(word) };
+        let all = i32::MAX.cast_unsigned();
+        let woken = futex::wake(word, futex::Flags::empty(), all);
+        woken.map(drop).map_err(|errno| Error::system("futex", "wake who waits for shared memory", errno))
+    }
+
     /// The 32 bits at `offset`, checked once, to be read and written often.
     pub(crate) fn cell32(&self, offset: u64) -> Result<Cell32<'_>, AccessError> {
         let word = self.aligned(offset, self.writable(offset, size_of::<u32>())?.cast::<u32>())?;
@@ -389,6 +436,7 @@ pub(crate) trait Word: Copy {}
 impl Word for u8 {}
 impl Word for u16 {}
 impl Word for u32 {}
+impl Word for u64 {}
 
 /// How many NUMA nodes a kernel can have (CONFIG_NODES_SHIFT is 10 at most).
 const NODES: usize = 1024;

@@ -3,6 +3,7 @@
 use crate::error::{AccessError, Result};
 use crate::mapped::{Access, Mapped};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// A mapping of memory that others may write to at any time; unmapped when dropped. The registers of a card are no memory:
 /// they are [`Registers`](crate::Registers).
@@ -223,5 +224,40 @@ impl Mapping {
     #[inline]
     pub fn store_release32(&self, offset: u64, value: u32) -> Result<(), AccessError> {
         self.0.store_release32(offset, value)
+    }
+
+    /// The same of 64 bits.
+    ///
+    /// # Errors
+    /// An offset outside the mapping or not a multiple of 8.
+    #[inline]
+    pub fn load_acquire64(&self, offset: u64) -> Result<u64, AccessError> {
+        self.0.load_acquire64(offset)
+    }
+
+    /// Stores 64 bits such that who loads them sees all that was written before.
+    ///
+    /// # Errors
+    /// An offset outside the mapping or not a multiple of 8, or a mapping that is read-only.
+    #[inline]
+    pub fn store_release64(&self, offset: u64, value: u64) -> Result<(), AccessError> {
+        self.0.store_release64(offset, value)
+    }
+
+    /// Sleeps as long as the 32 bits there are `value`, until somebody [wakes](Self::wake32) those who wait for them or `timeout` is
+    /// over: then false. It may come back early, so who waits looks again. A mapping for reading will do.
+    ///
+    /// # Errors
+    /// An offset outside the mapping or not a multiple of 4; what `futex` says.
+    pub fn wait32(&self, offset: u64, value: u32, timeout: Duration) -> Result<bool> {
+        self.0.wait32(offset, value, timeout)
+    }
+
+    /// Wakes all who [wait](Self::wait32) for the 32 bits there, in this process and others.
+    ///
+    /// # Errors
+    /// An offset outside the mapping or not a multiple of 4, or a mapping that is read-only.
+    pub fn wake32(&self, offset: u64) -> Result<()> {
+        self.0.wake32(offset)
     }
 }

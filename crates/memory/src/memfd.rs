@@ -4,9 +4,9 @@
 //! from everybody who holds the descriptor, its maker included; who receives such a file checks the seals and can
 //! then map it without trusting the sender. See `memfd_create(2)` and `fcntl(2)`, "File Sealing".
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, MemfdFlags, SealFlags};
+use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -23,9 +23,32 @@ pub struct Memfd {
     pages: PageSize,
 }
 
+/// Which memory a descriptor is of: the same for all descriptors of one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MemoryId {
+    device: u64,
+    inode: u64,
+}
+
+impl MemoryId {
+    /// Which memory `file` is of.
+    ///
+    /// # Errors
+    /// A descriptor of anything but a file in memory is refused, and nothing of it was touched.
+    pub fn of(file: impl AsFd) -> Result<Self> {
+        let refuse = |errno: Errno| Error::Descriptor {
+            expected: "memory".into(),
+            found: format!("a file that cannot be sealed ({errno})"),
+        };
+        // Only files in memory know seals. No other is asked anything: a file's server may take as long as it likes to answer.
+        rustix::fs::fcntl_get_seals(&file).map_err(refuse)?;
+        let stat = rustix::fs::fstat(&file).map_err(|errno| Error::system("fstat", "of memory", errno))?;
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
+}
+
 impl Memfd {
-    /// Makes `size` bytes of zeroed memory, closed on exec and sealed against shrinking, growing and further
-    /// sealing.
+    /// Makes `size` bytes of zeroed memory, closed on exec and sealed against shrinking and growing.
     ///
     /// `name` is what /proc/PID/fd and /proc/PID/maps show. The size is a multiple of the page size and not zero
     /// ([`PageSize::round_up`] helps). Huge pages are reserved here: once made, the memory is there. Normal pages
@@ -54,7 +77,7 @@ impl Memfd {
             (Err(errno), _) => return Err(failed("memfd_create", errno)),
         };
         rustix::fs::ftruncate(&file, size).map_err(|errno| failed("ftruncate", errno))?;
-        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+        rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW)
             .map_err(|errno| failed("F_ADD_SEALS", errno))?;
 
         let memfd = Self { file, size, pages };
@@ -125,6 +148,42 @@ impl Memfd {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// A descriptor of memory to hand to others.
+///
+/// For [`Access::ReadOnly`] it is open for reading alone, and the memory is sealed: from here on nobody, whatever descriptor
+/// they open of it and whoever they are, gets a mapping that can be written to (`F_SEAL_FUTURE_WRITE`, Linux 5.1). Mappings that
+/// are there stay as they are, those by which cards reach it included. No more seals can be put on it by anybody.
+///
+/// # Errors
+/// Memory that is sealed for readers cannot be handed out for writing; what the system says.
+pub fn for_others(memory: impl AsFd, access: Access) -> Result<OwnedFd> {
+    let failed = |operation, errno| Error::system(operation, "of memory to share", errno);
+    let path = format!("/proc/self/fd/{}", memory.as_fd().as_raw_fd());
+    let open = |flags: OFlags| {
+        rustix::fs::open(&path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| failed("open", errno))
+    };
+    let writable = open(OFlags::RDWR)?;
+    let seals = rustix::fs::fcntl_get_seals(&writable).map_err(|errno| failed("F_GET_SEALS", errno))?;
+    let closed = seals.intersects(SealFlags::FUTURE_WRITE | SealFlags::WRITE);
+    if access == Access::ReadWrite && closed {
+        return Err(Error::Descriptor {
+            expected: "memory that can be written to".into(),
+            found: "memory that is sealed for readers: it was shared for reading before".into(),
+        });
+    }
+    let wanted = match access {
+        Access::ReadOnly => SealFlags::FUTURE_WRITE | SealFlags::SEAL,
+        Access::ReadWrite => SealFlags::SEAL,
+    };
+    if !seals.contains(wanted) {
+        rustix::fs::fcntl_add_seals(&writable, wanted).map_err(|errno| failed("F_ADD_SEALS", errno))?;
+    }
+    match access {
+        Access::ReadOnly => open(OFlags::RDONLY),
+        Access::ReadWrite => Ok(writable),
     }
 }
 

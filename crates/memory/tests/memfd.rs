@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use jitney_memory::{Access, Error, Mapping, Memfd, PageSize};
+use jitney_memory::{Access, Error, Mapping, Memfd, MemoryId, PageSize, for_others};
 use rustix::fs::{MemfdFlags, SealFlags, ftruncate};
 use rustix::io::{Errno, FdFlags};
 
@@ -30,8 +30,54 @@ fn its_size_cannot_be_changed_and_it_does_not_survive_exec() {
     assert_eq!((memory.size(), memory.page_size()), (SIZE, PageSize::Normal));
     assert_eq!(ftruncate(&memory, SIZE - 1), Err(Errno::PERM));
     assert_eq!(ftruncate(&memory, SIZE + 1), Err(Errno::PERM));
-    assert_eq!(rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE), Err(Errno::PERM));
     assert!(rustix::io::fcntl_getfd(&memory).unwrap().contains(FdFlags::CLOEXEC));
+}
+
+/// What can be done to memory by this descriptor, and by those that can be opened through it.
+fn cannot_be_written(shared: &OwnedFd) {
+    let map = |file: &OwnedFd| Mapping::shared(file, 0, 4096, Access::ReadWrite).unwrap_err().errno();
+    assert_eq!(map(shared), Some(Errno::ACCESS), "its descriptor is for reading");
+    let again = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(format!("/proc/self/fd/{}", shared.as_raw_fd()));
+    // Its mode lets everybody open it; the seal is what counts.
+    let again = OwnedFd::from(again.unwrap());
+    assert_eq!(map(&again), Some(Errno::PERM));
+    assert_eq!(rustix::io::pwrite(&again, &[1], 0), Err(Errno::PERM));
+    let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    assert_eq!(rustix::fs::fallocate(&again, punch, 0, 4096), Err(Errno::PERM));
+    assert_eq!(ftruncate(&again, 0), Err(Errno::PERM));
+}
+
+#[test]
+fn what_is_shared_with_readers_nobody_gets_to_write_to_and_who_did_before_still_does() {
+    let memory = Memfd::create("shared", SIZE, PageSize::Normal).unwrap();
+    let mine = Mapping::shared(&memory, 0, 4096, Access::ReadWrite).unwrap();
+    let shared = for_others(&memory, Access::ReadOnly).unwrap();
+    cannot_be_written(&shared);
+    mine.store32(0, 7).unwrap();
+    let received = Memfd::adopt(shared, SIZE).unwrap();
+    assert_eq!(Mapping::shared(&received, 0, 4096, Access::ReadOnly).unwrap().load32(0), Ok(7));
+    assert_eq!(rustix::fs::fcntl_add_seals(&memory, SealFlags::WRITE), Err(Errno::PERM));
+    // Again, and from what somebody else has of it; but not for writing any more.
+    cannot_be_written(&for_others(&received, Access::ReadOnly).unwrap());
+    let error = for_others(&memory, Access::ReadWrite).unwrap_err();
+    assert!(error.to_string().contains("shared for reading before"), "{error}");
+}
+
+#[test]
+fn what_is_shared_with_writers_can_be_written_to_and_not_be_sealed_by_them() {
+    let memory = Memfd::create("shared", SIZE, PageSize::Normal).unwrap();
+    let shared = for_others(&memory, Access::ReadWrite).unwrap();
+    assert_eq!(MemoryId::of(&shared).unwrap(), MemoryId::of(&memory).unwrap());
+    assert_eq!(rustix::fs::fcntl_add_seals(&shared, SealFlags::FUTURE_WRITE), Err(Errno::PERM));
+    Mapping::shared(&shared, 0, 4096, Access::ReadWrite).unwrap().store32(4, 9).unwrap();
+    assert_eq!(Mapping::shared(&memory, 0, 4096, Access::ReadOnly).unwrap().load32(4), Ok(9));
+    let other = Memfd::create("other", SIZE, PageSize::Normal).unwrap();
+    assert_ne!(MemoryId::of(&other).unwrap(), MemoryId::of(&memory).unwrap());
+    assert!(MemoryId::of(std::fs::File::open("/dev/zero").unwrap()).is_err());
+    assert!(MemoryId::of(rustix::pipe::pipe().unwrap().0).is_err());
 }
 
 #[test]

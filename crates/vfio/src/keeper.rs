@@ -28,6 +28,15 @@ pub trait Keeper: Send + Sync {
     /// Takes it back. When this returns a buffer is unmapped, a lease free for others, a vector silent.
     fn take_back(&self, what: Handed) -> Result<()>;
 
+    /// Whether who offered a buffer to this process still offers it. What this process made itself stays as long as it wants.
+    ///
+    /// # Errors
+    /// What asking for it says.
+    fn is_offered(&self, offer: u64) -> Result<bool> {
+        let _ = offer;
+        Ok(true)
+    }
+
     /// Takes it back soon, for somebody who only lets go of it: in a destructor there is nobody to wait, or to be told
     /// what went wrong. A keeper that has to ask somebody else need not wait for the answer.
     fn take_back_soon(&self, what: Handed) {

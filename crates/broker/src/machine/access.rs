@@ -100,7 +100,7 @@ impl Machine {
     /// A lease has ended before that.
     pub(super) fn forget_lease(&self, client: ClientId, lease: LeaseId, effects: &mut Vec<Effect>) {
         if self.lease_time(client).is_some() {
-            effects.push(Effect::Forget { client, of: Reminder::Lease(lease) });
+            effects.push(Effect::Unremind { client, of: Reminder::Lease(lease) });
         }
     }
 

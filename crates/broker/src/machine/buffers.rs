@@ -1,27 +1,39 @@
 //! What the machine does with memory: DMA buffers from the request to the end.
 
-use super::quarantine::What;
+use super::quarantine::{Traces, What, add_traces};
 use super::requests::Answer;
 use super::{ClientId, Effect, Failure, Machine, Outcome, Space, TaskId, Work, invalid};
 use crate::protocol::{CardId, Reply};
 use crate::seldom::Seldom;
 use jitney_vfio::{DmaPlace, Error, ErrorKind};
+use std::collections::BTreeMap;
 
 /// How often other addresses are tried if something else is mapped where a buffer was to be.
 const MOST_TRIES: u8 = 4;
 
-/// A DMA buffer of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A DMA buffer. It is there until the last hold of it has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Buffer {
-    space: Space,
-    size: u64,
+    pub(super) space: Space,
+    pub(super) size: u64,
     /// It lies where it lies in the machine: unmapping it keeps no card from it.
-    placed: bool,
-    state: BufferState,
+    pub(super) placed: bool,
+    pub(super) state: BufferState,
+    /// Who has it, and whether to write to it.
+    pub(super) holders: BTreeMap<ClientId, Rights>,
+    /// Cards that may still be at work in it for somebody whose hold has ended.
+    pub(super) traces: Traces,
+}
+
+/// What the holder of a buffer may do to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Rights {
+    Read,
+    Write,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum BufferState {
+pub(super) enum BufferState {
     /// Being mapped, and what was asked for, should that have to be tried again elsewhere.
     Mapping(Wish),
     Live,
@@ -93,11 +105,7 @@ impl Machine {
             .allocate(request)
             .map_err(|error| Error::from(error).context(format!("a DMA buffer of {size:#x} bytes")))?;
         let (iova, size) = (range.start, range.end - range.start);
-        self.insert_buffer(
-            client,
-            iova,
-            Buffer { space, size, placed: false, state: BufferState::Mapping(wish) },
-        );
+        self.insert_buffer(client, iova, (space, size, false), BufferState::Mapping(wish));
         self.start(Work::Map { space, iova, size, page_shift }, client, Some(number), effects);
         Ok(())
     }
@@ -109,24 +117,41 @@ impl Machine {
         iova: u64,
         effects: &mut Vec<Effect>,
     ) -> Answer {
-        let none = || invalid(format!("this client has no DMA buffer at IOVA {iova:#x}"));
-        let state = self.clients.get_mut(&client).ok_or_else(none)?;
-        let stuck = state.stuck.keys().next().copied();
-        match state.buffers.get_mut(&iova) {
-            Some(Buffer { placed: true, state: BufferState::Live, .. }) if let Some(CardId(card)) = stuck => {
+        let buffer = self.held(client, iova)?;
+        if buffer.holders.len() > 1 {
+            self.end_hold(client, iova, effects);
+            return Ok(Some(Reply::Done));
+        }
+        let stuck = self.clients.get(&client).and_then(|state| state.stuck.keys().next().copied());
+        let (space, size) = (buffer.space, buffer.size);
+        match stuck {
+            Some(CardId(card)) if buffer.placed => {
                 let what = format!(
                     "an engine of card {card} did not stop, and nothing keeps it from the DMA buffer at {iova:#x}"
                 );
-                Err(Error::new(ErrorKind::Held, what).with_remedy("reset the card first"))
+                return Err(Error::new(ErrorKind::Held, what).with_remedy("reset the card first"));
             }
-            Some(buffer @ Buffer { state: BufferState::Live, .. }) => {
-                buffer.state = BufferState::Unmapping;
-                let work = Work::Unmap { space: buffer.space, iova, size: buffer.size };
-                self.start(work, client, Some(number), effects);
-                Ok(None)
+            // Nor does anything keep a card from it that worked for somebody who had it before; that is not this client's fault.
+            _ if buffer.placed && !buffer.traces.is_empty() => {
+                self.withdraw(iova, effects);
+                self.keep_memory(client, iova);
+                return Ok(Some(Reply::Done));
             }
-            _ => Err(none()),
+            _ => {}
         }
+        self.withdraw(iova, effects);
+        self.set_state(iova, BufferState::Unmapping);
+        self.start(Work::Unmap { space, iova, size }, client, Some(number), effects);
+        Ok(None)
+    }
+
+    /// The buffer at `iova`, if `client` has it and it is neither being made nor unmade.
+    pub(super) fn held(&self, client: ClientId, iova: u64) -> Result<&Buffer, Error> {
+        let held = self
+            .buffers
+            .get(&iova)
+            .filter(|buffer| buffer.state == BufferState::Live && buffer.holders.contains_key(&client));
+        held.ok_or_else(|| invalid(format!("this client has no DMA buffer at IOVA {iova:#x}")))
     }
 
     /// Whether memory of this space is mapped where it lies, not where an allocator chooses.
@@ -159,7 +184,7 @@ impl Machine {
     ) {
         let DmaPlace { iova, size } = match outcome {
             Ok(Outcome::Placed(place)) => place,
-            Ok(Outcome::Done | Outcome::Grant { .. }) => {
+            Ok(_) => {
                 let error = Error::new(ErrorKind::System, "memory was made, and nobody said where it lies");
                 return self.reply(client, number, Err(error), None, effects);
             }
@@ -171,7 +196,7 @@ impl Machine {
             self.strays.insert(stray);
             return self.reply(client, number, Err(error.into()), None, effects);
         }
-        self.insert_buffer(client, iova, Buffer { space, size, placed: true, state: BufferState::Live });
+        self.insert_buffer(client, iova, (space, size, true), BufferState::Live);
         self.reply(client, number, Ok(Reply::Allocated { iova, size }), Some(id), effects);
     }
 
@@ -184,8 +209,7 @@ impl Machine {
         outcome: Result<Outcome, Failure>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(state) = self.clients.get_mut(&client) else { return };
-        let Some(buffer) = state.buffers.get_mut(&iova) else { return };
+        let Some(buffer) = self.buffers.get_mut(&iova) else { return };
         let (space, BufferState::Mapping(wish)) = (buffer.space, buffer.state) else { return };
         let failure = match outcome {
             Ok(_) => {
@@ -196,7 +220,7 @@ impl Machine {
             }
             Err(failure) => failure,
         };
-        self.remove_buffer(client, iova);
+        self.remove_buffer(iova);
         if failure.lost {
             self.lose(iova);
         } else {
@@ -227,17 +251,16 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         let departing = client.is_some_and(|client| !self.is_present(client));
+        let traces = client.map(|client| self.traces(client, iova)).unwrap_or_default();
         match client {
-            Some(client) => drop(self.remove_buffer(client, iova)),
+            Some(_) => drop(self.remove_buffer(iova)),
             None => self.is_over(iova),
         }
-        let unquiet =
-            |client: &ClientId| self.clients.get(client).is_some_and(|state| !state.unquiet().is_empty());
-        match (&outcome, client.filter(unquiet)) {
+        match (&outcome, client) {
             // After a failure a card may still reach that memory: its IOVA is never handed out again.
             (Err(_), _) => self.lose(iova),
-            (Ok(_), Some(client)) => self.quarantine_address(client, iova),
-            (Ok(_), None) => self.rest(iova),
+            (Ok(_), Some(client)) if !traces.is_empty() => self.quarantine_address(client, iova, traces),
+            (Ok(_), _) => self.rest(iova),
         }
         let outcome = outcome.map_err(|failure| failure.error);
         match (client, answer) {
@@ -255,38 +278,98 @@ impl Machine {
         }
     }
 
-    /// Begins to take back the memory of a client that is gone: what lies where it lies stays until its cards are quiet.
+    /// Begins to take back the memory of a client that is gone: what others have stays theirs, and what lies where it lies stays
+    /// until its cards are quiet.
     pub(super) fn unmap_buffers(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
         let Some(state) = self.clients.get(&client) else { return };
-        let live = state.buffers.iter().filter(|(_, buffer)| buffer.state == BufferState::Live);
-        let live: Vec<(u64, Buffer)> = live.map(|(iova, buffer)| (*iova, *buffer)).collect();
-        let unquiet = !state.unquiet().is_empty();
-        for (iova, Buffer { space, size, placed, .. }) in live {
-            if unquiet && placed {
-                self.remove_buffer(client, iova);
-                self.quarantine(client, What::Memory { iova, space, size });
-                continue;
+        for iova in state.buffers.iter().copied().collect::<Vec<_>>() {
+            let Ok(buffer) = self.held(client, iova) else { continue };
+            let (space, size, placed) = (buffer.space, buffer.size, buffer.placed);
+            if buffer.holders.len() > 1 {
+                self.end_hold(client, iova, effects);
+            } else if placed && !self.traces(client, iova).is_empty() {
+                self.keep_memory(client, iova);
+            } else {
+                self.set_state(iova, BufferState::Unmapping);
+                self.start(Work::Unmap { space, iova, size }, client, None, effects);
             }
-            if let Some(buffer) = self.clients.get_mut(&client).and_then(|state| state.buffers.get_mut(&iova))
-            {
-                buffer.state = BufferState::Unmapping;
-            }
-            self.start(Work::Unmap { space, iova, size }, client, None, effects);
         }
     }
 
-    fn insert_buffer(&mut self, client: ClientId, iova: u64, buffer: Buffer) {
+    /// The cards that may still be at work in a buffer for `client`, or for somebody who had it before.
+    fn traces(&self, client: ClientId, iova: u64) -> Traces {
+        let mut traces = self.buffers.get(&iova).map(|buffer| buffer.traces.clone()).unwrap_or_default();
+        if let Some(state) = self.clients.get(&client) {
+            add_traces(&mut traces, state.unquiet());
+        }
+        traces
+    }
+
+    /// Ends a client's hold of a buffer that others have as well. What its cards may still do there is remembered.
+    fn end_hold(&mut self, client: ClientId, iova: u64, effects: &mut Vec<Effect>) {
+        if self.offers.get(&iova).is_some_and(|offer| offer.maker == client) {
+            self.withdraw(iova, effects);
+        }
+        let traces = self.traces(client, iova);
+        self.let_go_of(client, iova);
+        if let Some(buffer) = self.buffers.get_mut(&iova) {
+            buffer.traces = traces;
+        }
+    }
+
+    /// Puts memory into quarantine as it is, of which `client` has the last hold.
+    fn keep_memory(&mut self, client: ClientId, iova: u64) {
+        let traces = self.traces(client, iova);
+        if let Some(Buffer { space, size, .. }) = self.remove_buffer(iova) {
+            self.quarantine(client, What::Memory { iova, space, size }, traces);
+        }
+    }
+
+    fn set_state(&mut self, iova: u64, state: BufferState) {
+        if let Some(buffer) = self.buffers.get_mut(&iova) {
+            buffer.state = state;
+        }
+    }
+
+    fn insert_buffer(
+        &mut self,
+        client: ClientId,
+        iova: u64,
+        (space, size, placed): (Space, u64, bool),
+        state: BufferState,
+    ) {
+        let (holders, traces) = (BTreeMap::new(), Traces::new());
+        self.buffers.insert(iova, Buffer { space, size, placed, state, holders, traces });
+        self.hold(client, iova, Rights::Write);
+    }
+
+    /// Enters a hold into the books.
+    pub(super) fn hold(&mut self, client: ClientId, iova: u64, rights: Rights) {
+        let Some(buffer) = self.buffers.get_mut(&iova) else { return };
         if let Some(state) = self.clients.get_mut(&client) {
+            buffer.holders.insert(client, rights);
             state.bytes += buffer.size;
-            state.buffers.insert(iova, buffer);
+            state.buffers.insert(iova);
         }
     }
 
-    fn remove_buffer(&mut self, client: ClientId, iova: u64) -> Option<Buffer> {
-        let state = self.clients.get_mut(&client)?;
-        let buffer = state.buffers.remove(&iova)?;
-        state.bytes -= buffer.size;
-        Some(buffer)
+    /// Strikes a hold out of the books.
+    fn let_go_of(&mut self, client: ClientId, iova: u64) {
+        let Some(buffer) = self.buffers.get_mut(&iova) else { return };
+        buffer.holders.remove(&client);
+        if let Some(state) = self.clients.get_mut(&client)
+            && state.buffers.remove(&iova)
+        {
+            state.bytes -= buffer.size;
+        }
+    }
+
+    fn remove_buffer(&mut self, iova: u64) -> Option<Buffer> {
+        let holders: Vec<ClientId> = self.buffers.get(&iova)?.holders.keys().copied().collect();
+        for client in holders {
+            self.let_go_of(client, iova);
+        }
+        self.buffers.remove(&iova)
     }
 
     /// Gives an address back, to be used again as late as possible.

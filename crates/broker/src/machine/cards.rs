@@ -57,7 +57,7 @@ impl Deferred {
     pub(super) fn forgotten(&self) -> Option<Effect> {
         let limited = matches!(self.request, Request::Lease { wait, .. } if (1..u32::MAX).contains(&wait));
         let (client, of) = (self.client, Reminder::InLine(self.number));
-        limited.then_some(Effect::Forget { client, of })
+        limited.then_some(Effect::Unremind { client, of })
     }
 }
 

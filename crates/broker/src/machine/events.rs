@@ -1,6 +1,6 @@
 //! What the machine is told, and what it answers with.
 
-use crate::protocol::{CardId, Notice, Reply, Request};
+use crate::protocol::{CardId, Notice, Reply, Request, TOKEN_SIZE};
 use jitney_vfio::{BarInfo, DmaPlace, Error, Identity, LeaseId, Will};
 
 /// A connection of a client, unique for as long as the broker lives.
@@ -140,6 +140,11 @@ pub enum Outcome {
         /// See [`Reply::Opened`].
         kind: u8,
     },
+    /// Memory can be handed to others, and the descriptor that they get is ready to be kept.
+    Shared {
+        /// The secret by which they ask for it.
+        token: [u8; TOKEN_SIZE],
+    },
 }
 
 /// Why a piece of work failed.
@@ -168,8 +173,18 @@ pub enum Effect {
         number: u64,
         /// What to say.
         reply: Result<Reply, Error>,
-        /// The task whose descriptor goes with it.
+        /// The task whose descriptor goes with it: the one that has ended now, or one whose descriptor is kept.
         attach: Option<TaskId>,
+    },
+    /// Keep the descriptor of the task that has ended now, to attach it to replies.
+    Keep {
+        /// Which task's.
+        id: TaskId,
+    },
+    /// Close a descriptor that was kept.
+    Forget {
+        /// Which task's.
+        id: TaskId,
     },
     /// Tell a client something that it did not ask for.
     Tell {
@@ -201,7 +216,7 @@ pub enum Effect {
         after_ms: u32,
     },
     /// Do not say it any more.
-    Forget {
+    Unremind {
         /// Which client.
         client: ClientId,
         /// Of what.
@@ -271,6 +286,16 @@ pub enum Work {
         /// How much, in bytes.
         size: u64,
     },
+    /// Make sure that the descriptor that came with the request is this memory's, close the memory to writers if others are not
+    /// to write to it, and make a descriptor for others and a token.
+    Share {
+        /// In which address space.
+        space: Space,
+        /// Where.
+        iova: u64,
+        /// Whether others may write to it.
+        writable: bool,
+    },
     /// Let the card start DMA, make a grant of it and keep its descriptor for the reply.
     Grant {
         /// Which card.
@@ -325,9 +350,10 @@ impl Work {
     #[must_use]
     pub const fn place(&self) -> Place {
         match *self {
-            Self::Map { space, .. } | Self::Place { space, .. } | Self::Unmap { space, .. } => {
-                Place::Space(space)
-            }
+            Self::Map { space, .. }
+            | Self::Place { space, .. }
+            | Self::Unmap { space, .. }
+            | Self::Share { space, .. } => Place::Space(space),
             Self::Grant { card }
             | Self::Wire { card, .. }
             | Self::Silence { card, .. }

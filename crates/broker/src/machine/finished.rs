@@ -29,6 +29,9 @@ impl Machine {
                 self.settle(client, answer, done(outcome), &failed, effects);
             }
             (Work::Unmap { iova, .. }, ..) => self.unmapped((client, answer), iova, outcome, effects),
+            (Work::Share { iova, .. }, Some(client), Some(number)) => {
+                self.shared((client, number), iova, id, outcome, effects);
+            }
             (Work::Grant { card }, Some(client), Some(number)) => {
                 self.granted(client, number, card, id, outcome, effects);
             }
@@ -50,7 +53,14 @@ impl Machine {
                 self.was_reset((card, unused), id, succeeded, effects);
             }
             (Work::Close { card }, ..) => self.closed(card, id, done(outcome), effects),
-            (Work::Map { .. } | Work::Place { .. } | Work::Grant { .. } | Work::CarryOut { .. }, ..) => {
+            (
+                Work::Map { .. }
+                | Work::Place { .. }
+                | Work::Share { .. }
+                | Work::Grant { .. }
+                | Work::CarryOut { .. },
+                ..,
+            ) => {
                 tracing::error!(task = id.0, "work that answers nobody");
             }
         }

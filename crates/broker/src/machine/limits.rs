@@ -18,6 +18,10 @@ pub struct Limits {
     pub buffers_of_user: usize,
     /// Bytes of DMA buffers of a user.
     pub bytes_of_user: u64,
+    /// Buffers that a client offers to others: of each the broker keeps a descriptor.
+    pub offers_of_client: usize,
+    /// Buffers that a user offers to others.
+    pub offers_of_user: usize,
     /// Leases of a client.
     pub leases_of_client: usize,
     /// Leases of a user.
@@ -36,6 +40,8 @@ impl Default for Limits {
             buffers_of_client: 4096,
             buffers_of_user: 16384,
             bytes_of_user: u64::MAX,
+            offers_of_client: 64,
+            offers_of_user: 1024,
             leases_of_client: 256,
             leases_of_user: 4096,
             waiting_of_client: 8,
@@ -93,6 +99,22 @@ impl Machine {
         }
         let most = self.limits.waiting_of_user;
         if of_user < most { Ok(()) } else { Err(user_has(uid, of_user, most, "leases to wait for")) }
+    }
+
+    /// Whether `client` may offer one more buffer.
+    pub(super) fn check_offers(&self, client: ClientId) -> Result<(), Error> {
+        let most = self.limits.offers_of_client;
+        if self.offers.values().filter(|offer| offer.maker == client).count() >= most {
+            return Err(client_has(most, "buffers that it offers to others"));
+        }
+        let uid_of = |client| self.clients.get(client).map(|client| client.peer.uid);
+        let Some(uid) = uid_of(&client) else { return Ok(()) };
+        let count = self.offers.values().filter(|offer| uid_of(&offer.maker) == Some(uid)).count();
+        let most = self.limits.offers_of_user;
+        if count < most {
+            return Ok(());
+        }
+        Err(user_has(uid, count, most, "buffers that are offered to others"))
     }
 
     /// Whether `client` may have one more buffer, of `size` bytes.

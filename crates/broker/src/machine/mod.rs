@@ -13,6 +13,7 @@ mod finished;
 mod leases;
 mod leaving;
 mod limits;
+mod offers;
 mod quarantine;
 mod requests;
 #[cfg(any(test, feature = "testing"))]
@@ -35,6 +36,7 @@ pub use events::{
 use jitney_iova::Allocator;
 use jitney_vfio::{Error, ErrorKind};
 pub use limits::Limits;
+use offers::Offer;
 use quarantine::{Quarantined, Since, Traces};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -50,6 +52,10 @@ pub struct Machine {
     iovas: Allocator,
     cards: BTreeMap<CardId, Card>,
     clients: BTreeMap<ClientId, Client>,
+    /// By their IOVA.
+    buffers: BTreeMap<u64, Buffer>,
+    /// Those that their makers offer to others, by their IOVA.
+    offers: BTreeMap<u64, Offer>,
     quarantined: Vec<Quarantined>,
     tasks: BTreeMap<TaskId, Task>,
     /// Those that unmap memory which never was a buffer: it lay where something else was.
@@ -64,7 +70,8 @@ struct Client {
     peer: Peer,
     /// `None` until it has said hello.
     program: Option<String>,
-    buffers: BTreeMap<u64, Buffer>,
+    /// The DMA buffers that it has, with others or alone.
+    buffers: BTreeSet<u64>,
     /// The bytes of all of them.
     bytes: u64,
     /// How many leases it has, on all cards.
@@ -91,6 +98,8 @@ impl Machine {
             iovas,
             cards: cards.into_iter().map(|card| (card.id, Card::new(card))).collect(),
             clients: BTreeMap::new(),
+            buffers: BTreeMap::new(),
+            offers: BTreeMap::new(),
             quarantined: Vec::new(),
             tasks: BTreeMap::new(),
             strays: BTreeSet::new(),
@@ -117,7 +126,7 @@ impl Machine {
             }
             Event::Finished { task, outcome } => self.finished(task, outcome, &mut effects),
             Event::Reminded { client, of: Reminder::InLine(number) } => {
-                self.withdraw(client, number, &mut effects);
+                self.give_up(client, number, &mut effects);
             }
             Event::Reminded { client, of: Reminder::Lease(lease) } => {
                 self.overrun(client, lease, &mut effects);
@@ -157,7 +166,7 @@ impl Machine {
         let state = Client {
             peer,
             program: None,
-            buffers: BTreeMap::new(),
+            buffers: BTreeSet::new(),
             bytes: 0,
             leases: 0,
             pending: BTreeSet::new(),
@@ -247,6 +256,9 @@ impl Request {
             | Self::Cards { .. }
             | Self::Allocate { .. }
             | Self::Free { .. }
+            | Self::Share { .. }
+            | Self::Attach { .. }
+            | Self::Unshare { .. }
             | Self::Usage { .. }
             | Self::Withdraw { .. }
             | Self::Goodbye => None,

@@ -20,6 +20,14 @@ pub(super) struct Since(pub(super) TaskId);
 /// Cards that may be at work for somebody who is gone, and since when nobody tells them anything more for it.
 pub(super) type Traces = BTreeMap<CardId, Since>;
 
+/// Adds what `more` says to `traces`: of a card that both know, the later moment counts.
+pub(super) fn add_traces(traces: &mut Traces, more: &Traces) {
+    for (&card, &since) in more {
+        let known = traces.entry(card).or_insert(since);
+        *known = since.max(*known);
+    }
+}
+
 /// The most addresses of one user that are in quarantine, as many as it may have buffers. Whoever dies again and again would have
 /// the books grow for ever; it is its own addresses that are let go of, and not those of others.
 const MOST: usize = 16384;
@@ -51,9 +59,9 @@ impl Client {
 
 impl Machine {
     /// Puts addresses of `client` into quarantine at which nothing is mapped any more.
-    pub(super) fn quarantine_address(&mut self, client: ClientId, iova: u64) {
+    pub(super) fn quarantine_address(&mut self, client: ClientId, iova: u64, waits_for: Traces) {
         match self.iovas.quarantine(iova) {
-            Ok(id) => self.quarantine(client, What::Address(id)),
+            Ok(id) => self.quarantine(client, What::Address(id), waits_for),
             Err(error) => {
                 tracing::error!(iova, %error, "the broker's books do not agree with its allocator");
             }
@@ -81,10 +89,10 @@ impl Machine {
         }
     }
 
-    /// Keeps memory or addresses of `client` until its cards are quiet.
-    pub(super) fn quarantine(&mut self, client: ClientId, what: What) {
+    /// Keeps memory or addresses that `client` had last until these cards are quiet.
+    pub(super) fn quarantine(&mut self, client: ClientId, what: What, waits_for: Traces) {
         if let Some(state) = self.clients.get(&client) {
-            let (uid, waits_for) = (state.peer.uid, state.unquiet().clone());
+            let uid = state.peer.uid;
             self.quarantined.push(Quarantined { what, uid, waits_for });
             self.limit_quarantine(uid);
         }
@@ -107,6 +115,7 @@ impl Machine {
                 settle(&mut departure.unquiet);
             }
         }
+        self.buffers.values_mut().for_each(|buffer| settle(&mut buffer.traces));
         let mut done = Vec::new();
         self.quarantined.retain_mut(|entry| {
             let waited = !entry.waits_for.is_empty();

@@ -29,7 +29,7 @@ impl Machine {
         let nonsense = match &request {
             Request::Hello { .. } if !descriptor => None,
             _ if !introduced => Some("the first request has to be a hello"),
-            Request::Wire { .. } => None,
+            _ if request.takes_descriptor() => None,
             _ if descriptor => Some("a descriptor came with a request that needs none"),
             _ => None,
         };
@@ -89,6 +89,14 @@ impl Machine {
                 self.allocate(client, number, space, wish, effects)
             }
             Request::Free { iova } => self.free(client, number, iova, effects),
+            Request::Share { iova, name, writable } => {
+                if !descriptor {
+                    return Err(invalid("who shares memory sends its descriptor along, and none came"));
+                }
+                self.share(client, number, (iova, name, writable), effects)
+            }
+            Request::Attach { offered } => self.attach(client, number, offered, effects),
+            Request::Unshare { iova } => self.unshare(client, iova, effects),
             Request::Lease { card, part, mode, will, wait } => {
                 let asked = LeaseRequest { part: part.parse()?, mode, will: will.clone(), wait: None };
                 let wanted = Wanted::new(asked, wait > 0);
@@ -127,7 +135,7 @@ impl Machine {
             }
             Request::Usage { after } => Ok(Some(self.list_usage(client, after))),
             Request::Withdraw { number } => {
-                self.withdraw(client, number, effects);
+                self.give_up(client, number, effects);
                 Ok(Some(Reply::Done))
             }
             Request::Goodbye => Err(invalid("a goodbye that was not heard")),

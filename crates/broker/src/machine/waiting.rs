@@ -215,7 +215,7 @@ impl Machine {
     }
 
     /// Takes a request of `client` out of the line that it stands in, and answers it.
-    pub(super) fn withdraw(&mut self, client: ClientId, number: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn give_up(&mut self, client: ClientId, number: u64, effects: &mut Vec<Effect>) {
         let standing = self.cards.iter().find_map(|(id, card)| {
             let own = |other: &Deferred| {
                 other.client == client

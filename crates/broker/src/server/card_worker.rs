@@ -72,7 +72,7 @@ impl CardWorker {
             }
             Work::Reset { unused, .. } => self.reset(unused).map(|()| Outcome::Done),
             Work::Close { .. } => self.close().map(|()| Outcome::Done),
-            Work::Map { .. } | Work::Place { .. } | Work::Unmap { .. } => {
+            Work::Map { .. } | Work::Place { .. } | Work::Unmap { .. } | Work::Share { .. } => {
                 Err(Error::new(ErrorKind::System, "memory is not mapped by a card's worker"))
             }
         };

@@ -4,6 +4,7 @@ use super::closer::{Closer, Source};
 use super::token::Token;
 use crate::machine::{ClientId, Peer, Way};
 use crate::protocol::{self, DecodeError, Request};
+use jitney_memory::MemoryId;
 use jitney_memory::descriptors::{self, Missing, Wait};
 use jitney_vfio::{Error, ErrorKind, Result};
 use rustix::event::epoll;
@@ -12,6 +13,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// The most messages that wait for a client to read them. One that lets more pile up is dropped.
 const MAX_WAITING: usize = 128;
@@ -25,7 +27,7 @@ pub(super) struct Connection {
     /// A client is gone when its socket hangs up, and also when its process ends while a child of it still has the
     /// socket open.
     process: Option<OwnedFd>,
-    waiting: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    waiting: VecDeque<(Vec<u8>, Vec<Arc<OwnedFd>>)>,
     waiting_bytes: usize,
     /// What epoll watches the socket for; `None` when nobody listens to the client any more.
     watched: Option<epoll::EventFlags>,
@@ -92,10 +94,11 @@ impl Connection {
             Ok(None) => return Incoming::Nothing,
             Ok(Some((len, true))) => {
                 // Nothing is taken in that has to be closed again, if that can be avoided.
+                let decoded = protocol::decode_request(&buffer[..len]);
                 let wanted = matches!(
-                    protocol::decode_request(&buffer[..len]),
-                    Ok((_, Request::Wire { .. })) | Err(DecodeError::Body { .. })
-                );
+                    &decoded,
+                    Ok((_, request)) if request.takes_descriptor()
+                ) || matches!(decoded, Err(DecodeError::Body { .. }));
                 if !wanted {
                     let what = "a descriptor came with a message that needs none";
                     return Incoming::Nonsense(Error::new(ErrorKind::Protocol, what));
@@ -131,14 +134,13 @@ impl Connection {
         }
         match protocol::decode_request(&buffer[..received.len]) {
             Ok((number, request)) => {
-                let wanted = matches!(request, Request::Wire { .. });
-                if !wanted && !descriptors.is_empty() {
+                if !request.takes_descriptor() && !descriptors.is_empty() {
                     return nonsense("a descriptor came with a request that needs none", descriptors);
                 }
                 let descriptor = descriptors.pop();
-                if descriptor.as_ref().is_some_and(|event| !jitney_memory::is_event(event)) {
-                    let strange = descriptor.into_iter().collect();
-                    return nonsense("a vector is wired to an eventfd, and something else came", strange);
+                let wrong = descriptor.as_ref().and_then(|descriptor| wrong_kind(&request, descriptor));
+                if let Some(what) = wrong {
+                    return nonsense(what, descriptor.into_iter().collect());
                 }
                 Incoming::Request { number, request, descriptor }
             }
@@ -157,7 +159,7 @@ impl Connection {
         &mut self,
         poll: impl AsFd,
         message: Vec<u8>,
-        descriptors: Vec<OwnedFd>,
+        descriptors: Vec<Arc<OwnedFd>>,
         closer: &Closer,
     ) -> Health {
         self.waiting_bytes += message.len();
@@ -192,13 +194,13 @@ impl Connection {
 
     fn send_waiting(&mut self, closer: &Closer) -> Health {
         while let Some((message, with)) = self.waiting.front() {
-            let with: Vec<BorrowedFd<'_>> = with.iter().map(AsFd::as_fd).collect();
+            let with: Vec<BorrowedFd<'_>> = with.iter().map(|descriptor| descriptor.as_fd()).collect();
             match descriptors::send(&self.socket, &[IoSlice::new(message)], &with, Wait::Never) {
                 Ok(_) => {
                     if let Some((message, sent)) = self.waiting.pop_front() {
                         self.waiting_bytes -= message.len();
                         // Should the client be gone already, this is the last copy of its memory.
-                        closer.own(sent);
+                        closer.own(sent.into_iter().filter_map(Arc::into_inner).collect());
                     }
                 }
                 Err(error) if error.would_block() => return Health::Good,
@@ -234,8 +236,21 @@ impl Connection {
         // What was sent and nobody has read is closed with the socket, descriptors included.
         closer.strange(self.source, vec![self.socket]);
         let mut own: Vec<OwnedFd> = self.process.into_iter().collect();
-        own.extend(self.waiting.into_iter().flat_map(|(_, descriptors)| descriptors));
+        let waiting = self.waiting.into_iter().flat_map(|(_, descriptors)| descriptors);
+        own.extend(waiting.filter_map(Arc::into_inner));
         closer.own(own);
+    }
+}
+
+/// What is wrong with a descriptor that came with a request, if it is of another kind. Nothing is asked that a stranger's file can put
+/// off answering.
+fn wrong_kind(request: &Request, descriptor: &OwnedFd) -> Option<&'static str> {
+    match request {
+        Request::Share { .. } => MemoryId::of(descriptor)
+            .is_err()
+            .then_some("who shares a buffer sends its memory along, and something else came"),
+        _ => (!jitney_memory::is_event(descriptor))
+            .then_some("a vector is wired to an eventfd, and something else came"),
     }
 }
 

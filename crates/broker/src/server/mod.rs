@@ -16,7 +16,7 @@ mod token;
 mod worker;
 mod workers;
 
-use crate::machine::{ClientId, Effect, Event, Limits, Machine, Way, Work};
+use crate::machine::{ClientId, Effect, Event, Limits, Machine, TaskId, Way, Work};
 use crate::policy::Policy;
 use crate::protocol;
 use closer::{Closer, Source};
@@ -50,6 +50,8 @@ pub struct Broker {
     entrances: Entrances,
     clients: HashMap<ClientId, Connection>,
     next_client: u64,
+    /// What others get of memory that clients offer, by the work that made it.
+    kept: HashMap<TaskId, Arc<OwnedFd>>,
     /// Clients to whom something is to be sent again.
     crowded: BTreeSet<ClientId>,
     /// When who stands in line did not want to wait longer, and when who has a lease has had it for long enough.
@@ -103,6 +105,7 @@ impl Broker {
             epoll,
             entrances: Entrances::default(),
             clients: HashMap::new(),
+            kept: HashMap::new(),
             next_client: 0,
             crowded: BTreeSet::new(),
             reminders: Reminders::default(),
@@ -290,8 +293,8 @@ impl Broker {
         self.feed_with(event, Vec::new());
     }
 
-    /// Feeds the machine and carries out what it says. `carried` came with the event: what a reply takes along, or what a vector
-    /// is to be wired to.
+    /// Feeds the machine and carries out what it says. `carried` came with the event: what a reply takes along or is kept, what a
+    /// vector is to be wired to, or the memory that is to be shared.
     fn feed_with(&mut self, event: Event, carried: Vec<OwnedFd>) {
         let effects = self.machine.handle(event);
         self.carry_out(effects, carried);
@@ -302,15 +305,30 @@ impl Broker {
         while let Some(effect) = effects.pop_front() {
             let (client, message, attached) = match effect {
                 Effect::Reply { client, number, reply, attach } => {
-                    let attached = if attach.is_some() { std::mem::take(&mut carried) } else { Vec::new() };
+                    let attached = match attach {
+                        None => Vec::new(),
+                        Some(task) => match self.kept.get(&task) {
+                            Some(kept) => vec![Arc::clone(kept)],
+                            None => carried.drain(..).map(Arc::new).collect(),
+                        },
+                    };
                     let message = protocol::encode_reply(number, &reply)
                         .or_else(|error| protocol::encode_reply(number, &Err(error)));
                     (client, message, attached)
                 }
                 Effect::Tell { client, notice } => (client, protocol::encode_notice(&notice), Vec::new()),
                 Effect::Work { id, task } => {
-                    let wires = matches!(task.work, Work::Wire { .. });
-                    self.workers.begin(id, task, if wires { carried.pop() } else { None });
+                    let takes = matches!(task.work, Work::Wire { .. } | Work::Share { .. });
+                    self.workers.begin(id, task, if takes { carried.pop() } else { None });
+                    continue;
+                }
+                Effect::Keep { id } => {
+                    self.kept.extend(carried.pop().map(|descriptor| (id, Arc::new(descriptor))));
+                    continue;
+                }
+                Effect::Forget { id } => {
+                    // What is on its way to somebody is closed when it is there.
+                    self.closer.own(self.kept.remove(&id).and_then(Arc::into_inner).into_iter().collect());
                     continue;
                 }
                 Effect::Cancel { id } => {
@@ -321,7 +339,7 @@ impl Broker {
                     self.reminders.add(client, of, Duration::from_millis(after_ms.into()));
                     continue;
                 }
-                Effect::Forget { client, of } => {
+                Effect::Unremind { client, of } => {
                     self.reminders.remove(client, of);
                     continue;
                 }
@@ -335,7 +353,7 @@ impl Broker {
                 }
             };
             let Some(connection) = self.clients.get_mut(&client) else {
-                self.closer.own(attached);
+                self.closer.own(attached.into_iter().filter_map(Arc::into_inner).collect());
                 continue;
             };
             let health = match message {

@@ -5,10 +5,11 @@
 
 use super::worker::{Finished, Order, Report, Worker};
 use crate::machine::{ClientId, Failure, Outcome, Task, TaskId, Work};
+use crate::protocol::TOKEN_SIZE;
 use crate::seldom::Seldom;
-use jitney_memory::{Memfd, PageSize};
+use jitney_memory::{Access, Memfd, MemoryId, PageSize};
 use jitney_vfio::{AddressSpace, DmaPlace, DmaRequest, Error, ErrorKind, Result};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 /// Starts the worker of `space`.
 pub(super) fn start(name: String, space: AddressSpace, report: Report) -> Result<Worker> {
     Worker::start(name, move |orders| {
-        SpaceWorker { space, report, queues: BTreeMap::new(), now: Duration::ZERO }.run(&orders);
+        let (queues, files) = (BTreeMap::new(), HashMap::new());
+        SpaceWorker { space, report, queues, files, now: Duration::ZERO }.run(&orders);
     })
 }
 
@@ -25,6 +27,8 @@ struct SpaceWorker {
     report: Report,
     /// What each client waits for; `None` for what nobody does.
     queues: BTreeMap<Option<ClientId>, Queue>,
+    /// Which memory is mapped where, to know it again when a client wants to share it.
+    files: HashMap<u64, MemoryId>,
     /// How much time the client has had whose turn it was last: who comes anew begins there.
     now: Duration,
 }
@@ -57,7 +61,7 @@ impl SpaceWorker {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Begin { id, task, .. } => match Job::new(id, &task) {
+            Order::Begin { id, task, descriptor } => match Job::new(id, &task, descriptor) {
                 Ok(job) => {
                     let fresh = Queue { jobs: VecDeque::new(), had: self.now };
                     self.queues.entry(task.client).or_insert(fresh).jobs.push_back(job);
@@ -83,7 +87,7 @@ impl SpaceWorker {
         self.now = queue.had;
         let since = Instant::now();
         let Some(mut job) = queue.jobs.pop_front() else { return };
-        let finished = job.step(&self.space);
+        let finished = job.step(&self.space, &self.files);
         queue.had += since.elapsed();
         if !finished {
             // Of one client, too, who asks for little does not wait for much.
@@ -92,7 +96,16 @@ impl SpaceWorker {
         if queue.jobs.is_empty() {
             self.queues.remove(&client);
         }
+        let (iova, unmaps) = (job.iova, matches!(job.kind, Kind::Unmap));
         let (task, outcome, memory) = job.end();
+        match (&outcome, &memory) {
+            (Ok(Outcome::Done | Outcome::Placed(_)), Some(memory)) => {
+                // What cannot be known again is not shared.
+                self.files.extend(MemoryId::of(memory).ok().map(|id| (iova, id)));
+            }
+            _ if unmaps => drop(self.files.remove(&iova)),
+            _ => {}
+        }
         self.report(task, outcome, memory);
     }
 
@@ -115,6 +128,36 @@ struct Job {
 enum Kind {
     Map { source: Source, memory: Option<Memfd> },
     Unmap,
+    Share(Sharing),
+}
+
+/// Memory that is to be handed to others.
+struct Sharing {
+    access: Access,
+    /// What came with the request, then what others get.
+    descriptor: Option<OwnedFd>,
+    token: [u8; TOKEN_SIZE],
+}
+
+impl Sharing {
+    fn prepare(&mut self, iova: u64, files: &HashMap<u64, MemoryId>) -> Result<()> {
+        let none = || Error::new(ErrorKind::Invalid, format!("nothing at IOVA {iova:#x} can be shared"));
+        let came = self.descriptor.as_ref().ok_or_else(none)?;
+        // Something else stays where it is: much memory takes long to go, and that happens elsewhere.
+        if files.get(&iova) != Some(&MemoryId::of(came)?) {
+            let what = format!("the memory that came along is not that of the DMA buffer at IOVA {iova:#x}");
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
+        self.descriptor = Some(jitney_memory::for_others(came, self.access)?);
+        // Before the kernel has any randomness it waits; that is over long before there are cards.
+        let mut filled = 0;
+        while filled < TOKEN_SIZE {
+            filled +=
+                rustix::rand::getrandom(&mut self.token[filled..], rustix::rand::GetRandomFlags::empty())
+                    .map_err(|errno| Error::from_errno(errno, "a token for shared memory"))?;
+        }
+        Ok(())
+    }
 }
 
 /// Where the memory of a map comes from.
@@ -126,7 +169,7 @@ enum Source {
 }
 
 impl Job {
-    fn new(id: TaskId, task: &Task) -> Result<Self> {
+    fn new(id: TaskId, task: &Task, descriptor: Option<OwnedFd>) -> Result<Self> {
         let (kind, iova, size, mapped) = match task.work {
             Work::Map { iova, size, page_shift, .. } => {
                 let source = Source::Pages(page_size(page_shift)?);
@@ -139,6 +182,10 @@ impl Job {
                 (Kind::Map { source, memory: None }, 0, 0, 0)
             }
             Work::Unmap { iova, size, .. } => (Kind::Unmap, iova, size, size),
+            Work::Share { iova, writable, .. } => {
+                let access = if writable { Access::ReadWrite } else { Access::ReadOnly };
+                (Kind::Share(Sharing { access, descriptor, token: [0; TOKEN_SIZE] }), iova, 0, 0)
+            }
             _ => {
                 let what = "what is done at a card is not done in an address space";
                 return Err(Error::new(ErrorKind::System, what));
@@ -156,8 +203,12 @@ impl Job {
     }
 
     /// Does one piece; true if that was the last.
-    fn step(&mut self, space: &AddressSpace) -> bool {
-        match self.kind {
+    fn step(&mut self, space: &AddressSpace, files: &HashMap<u64, MemoryId>) -> bool {
+        match &mut self.kind {
+            Kind::Share(sharing) => {
+                self.failure = sharing.prepare(self.iova, files).err().map(Failure::from);
+                true
+            }
             Kind::Map { .. } if self.failure.is_none() => self.map_piece(space),
             _ => self.unmap_piece(space),
         }
@@ -225,6 +276,9 @@ impl Job {
             Kind::Map { memory, source: Source::Pages(_) } => (Outcome::Done, memory),
             Kind::Map { memory, source: Source::Physical(_) } => (Outcome::Placed(place), memory),
             Kind::Unmap => (Outcome::Done, None),
+            Kind::Share(Sharing { token, descriptor, .. }) => {
+                return (self.task, self.failure.map_or(Ok(Outcome::Shared { token }), Err), descriptor);
+            }
         };
         match self.failure {
             None => (self.task, Ok(outcome), memory.map(Memfd::into_fd)),

@@ -13,6 +13,7 @@ mod interrupts;
 mod leases;
 mod lines;
 mod link;
+mod offers;
 mod raw;
 mod rig;
 mod same_program;

@@ -10,7 +10,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("see", &["list", "status", "info", "sensors", "blink", "boards", "schema"]),
     ("check", &["validate", "test"]),
     ("measure", &["time"]),
-    ("move", &["load", "save", "capture", "play"]),
+    ("move", &["load", "save", "capture", "tap", "play"]),
     ("poke", &["read", "write", "dump", "i2c"]),
     ("flash", &["flash", "bitstream"]),
     ("change", &["hold", "reset", "route"]),

@@ -43,7 +43,7 @@ use see::{blink, info, list, sensors};
 use share::{broker, demo, emulate, lease, run};
 use status::{Misuse, Status};
 use std::process::ExitCode;
-use transfer::{capture, load, play, save};
+use transfer::{capture, load, play, save, tap};
 
 /// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
@@ -99,6 +99,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Load(load) => load::load(&load, json),
         Command::Save(save) => save::save(&save, json),
         Command::Capture(args) => capture::capture(&args, json),
+        Command::Tap(args) => tap::tap(&args, json),
         Command::Play(play) => play::play(&play, json),
         Command::Lease(args) => lease::lease(&args, json),
         Command::Status(args) => see::status::status(&args, json),

@@ -12,7 +12,7 @@ use super::schema::Schema;
 use super::see::{blink, info, list, sensors, status};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, lease, run};
-use super::transfer::{capture, load, play, save};
+use super::transfer::{capture, load, play, save, tap};
 use clap::{Parser, Subcommand, ValueEnum};
 
 const STATUSES: &str = "\
@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Save(save::Save),
     /// Receive a stream into a file or a pipe, without losing a byte unseen.
     Capture(capture::CaptureArgs),
+    /// Read a stream that another program captures and shares.
+    Tap(tap::Tap),
     /// Send a file or a pipe into a stream.
     Play(play::Play),
     /// Read registers of 32 bits.

@@ -14,7 +14,7 @@ use super::see::{blink, info, list, sensors, status};
 use super::share::{broker, emulate, lease, policy, run};
 use super::status::Status;
 use super::targets::OnBoard;
-use super::transfer::{capture, load, play, save};
+use super::transfer::{capture, load, play, save, tap};
 use anyhow::Context;
 use clap::{Args, CommandFactory};
 use schemars::generate::SchemaSettings;
@@ -76,6 +76,7 @@ const RESULTS: &[(&str, Printed)] = &[
     ("save", of::<save::Outcome>),
     ("sensors", of::<Vec<sensors::BoardReadings>>),
     ("status", of::<status::BrokerStatus>),
+    ("tap", of::<tap::Outcome>),
     ("test addressing", of::<Vec<OnBoard<addressing::Outcome>>>),
     ("test ddr", of::<Vec<OnBoard<memory::Outcome>>>),
     ("test dma", of::<Vec<OnBoard<dma::Outcome>>>),
@@ -96,6 +97,7 @@ const RESULTS: &[(&str, Printed)] = &[
 /// What a command says before that, or for as long as it runs.
 const EVENTS: &[(&str, Printed)] = &[
     ("broker", of::<broker::Event<'_>>),
+    ("capture", of::<capture::Event<'_>>),
     ("demo", of::<run::Event<'_>>),
     ("emulate", of::<emulate::Event<'_>>),
     ("hold", of::<hold::Event>),

@@ -27,6 +27,7 @@ mod signals;
 mod strangers;
 mod streaming;
 mod support;
+mod tapping;
 mod testing;
 mod unread_logs;
 mod waiting;

@@ -1,7 +1,7 @@
 //! The account: who is there and has what, what is mapped, what is at work, and what a card may still be at work for.
 
 use crate::machine::{ClientId, Space, Task, TaskId};
-use crate::protocol::{CardId, Reply, Request};
+use crate::protocol::{CardId, Reply, Request, TOKEN_SIZE};
 use jitney_vfio::{Error, LeaseId, Mode, Part, Will};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -27,6 +27,24 @@ pub(crate) struct Current {
     /// Who was turned away.
     pub(crate) turned_away: Option<ClientId>,
     pub(crate) reply: Option<Result<Reply, Error>>,
+    /// What somebody asks for.
+    pub(crate) request: Option<(ClientId, Request)>,
+    /// Whose descriptor is to be kept, for an offer of which nobody was told yet.
+    pub(crate) kept: Option<TaskId>,
+    /// Offers that have ended, and who has to be told and was not yet.
+    pub(crate) withdrawn: Vec<(Offer, BTreeSet<ClientId>)>,
+}
+
+/// Memory that somebody offers to others.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    /// The work that made it.
+    pub(crate) id: TaskId,
+    pub(crate) iova: u64,
+    pub(crate) maker: ClientId,
+    pub(crate) name: Option<String>,
+    pub(crate) writable: bool,
+    pub(crate) token: [u8; TOKEN_SIZE],
 }
 
 #[derive(Debug, Clone, Default)]
@@ -79,22 +97,25 @@ pub(crate) struct CardAccount {
 pub(crate) struct Memory {
     pub(crate) space: Space,
     pub(crate) range: Range<u64>,
-    /// Nobody, if it was a client's that is gone.
-    pub(crate) owner: Option<ClientId>,
-    pub(crate) uid: u32,
+    /// Those whose hold may not have ended.
+    pub(crate) holders: BTreeSet<ClientId>,
+    /// Those of the holders who may not write to it.
+    pub(crate) readers: BTreeSet<ClientId>,
+    /// Whose it counts as when nobody has it any more; nobody's, if several users had it.
+    pub(crate) uid: Option<u32>,
     pub(crate) state: State,
     /// It lies where it lies in the machine.
     pub(crate) placed: bool,
     /// It was told to nobody, since it lay where something else was.
     pub(crate) stray: bool,
-    /// What it waits for, if it has no owner.
+    /// Cards that may still be at work in it for somebody whose hold has ended.
     pub(crate) waits_for: BTreeMap<CardId, Moment>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum State {
     Mapping,
-    /// Mapped, and whether its owner was told.
+    /// Mapped, and whether who asked for it was told.
     Live(bool),
     Unmapping,
 }
@@ -105,6 +126,28 @@ pub(crate) struct AtWork {
     pub(crate) task: Task,
     pub(crate) ordered: Moment,
     pub(crate) cancelled: bool,
+}
+
+/// Adds what `more` says to `traces`: of a card that both know, the later moment counts.
+pub(crate) fn add_traces(traces: &mut BTreeMap<CardId, Moment>, more: &BTreeMap<CardId, Moment>) {
+    for (&card, &until) in more {
+        let known = traces.entry(card).or_insert(until);
+        *known = until.max(*known);
+    }
+}
+
+impl Memory {
+    /// Who has it, and where.
+    pub(crate) fn holds(&self) -> Vec<(ClientId, u64)> {
+        self.holders.iter().map(|holder| (*holder, self.range.start)).collect()
+    }
+
+    /// A client's hold of it ends.
+    pub(crate) fn end_hold(&mut self, client: ClientId, known: &Known) {
+        self.holders.remove(&client);
+        self.readers.remove(&client);
+        add_traces(&mut self.waits_for, known.unquiet());
+    }
 }
 
 impl Known {

@@ -1,6 +1,6 @@
 //! What is true when a piece of work has ended: the account is told before the machine is.
 
-use super::account::{CardAccount, Memory, Moment, State};
+use super::account::{CardAccount, Memory, Moment, State, add_traces};
 use super::world::World;
 use crate::machine::{ClientId, Failure, Outcome, Space, Task, Work};
 use crate::protocol::CardId;
@@ -64,7 +64,7 @@ impl World {
                 }
                 self.cards.remove(&card);
             }
-            Work::Wire { .. } | Work::Silence { .. } => {}
+            Work::Share { .. } | Work::Wire { .. } | Work::Silence { .. } => {}
         }
     }
 
@@ -106,10 +106,14 @@ impl World {
         }
         if !ok {
             self.lost.push(memory.range);
-        } else if let Some(known) = memory.owner.and_then(|owner| self.clients.get(&owner))
-            && !known.unquiet().is_empty()
-        {
-            self.kept.push((memory.range, known.unquiet().clone()));
+            return;
+        }
+        let mut traces = memory.waits_for;
+        for known in memory.holders.iter().filter_map(|holder| self.clients.get(holder)) {
+            add_traces(&mut traces, known.unquiet());
+        }
+        if !traces.is_empty() {
+            self.kept.push((memory.range, traces));
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod account;
 mod carried;
+mod offers;
 mod ordered;
 mod replies;
 mod steps;
@@ -21,7 +22,7 @@ use jitney_iova::Allocator;
 use jitney_vfio::{BarInfo, Identity};
 #[cfg(test)]
 pub(crate) use steps::will;
-pub use steps::{How, Step, Steps};
+pub use steps::{Guess, How, Step, Steps};
 pub use world::World;
 
 /// How many cards there are at the beginning.
@@ -48,6 +49,8 @@ impl Setting {
             buffers_of_client: 4096,
             buffers_of_user: 16384,
             bytes_of_user: u64::MAX,
+            offers_of_client: 64,
+            offers_of_user: 1024,
             leases_of_client: 256,
             leases_of_user: 4096,
             waiting_of_client: 8,
@@ -60,6 +63,8 @@ impl Setting {
                 buffers_of_client: 2,
                 buffers_of_user: 3,
                 bytes_of_user: 0x60_0000,
+                offers_of_client: 1,
+                offers_of_user: 2,
                 leases_of_client: 2,
                 leases_of_user: 3,
                 waiting_of_client: 1,

@@ -1,10 +1,11 @@
 //! What must be true of a piece of work when it is ordered, since it may begin at once.
 
-use super::account::{Memory, State};
+use super::account::{Memory, State, add_traces};
 use super::world::World;
 use crate::machine::{ClientId, Space, Task, TaskId, Work};
 use crate::protocol::{CardId, Request};
 use jitney_vfio::{LeaseId, Mode, Part, Will};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 impl World {
@@ -29,6 +30,14 @@ impl World {
             Work::Place { .. } => assert!(answer.is_some(), "memory that nobody asked for"),
             Work::Unmap { space, iova, size } => {
                 self.check_unmap(*client, *answer, space, &(iova..iova + size))
+            }
+            Work::Share { space, iova, .. } => {
+                let client = client.expect("somebody has asked for it");
+                let shared =
+                    |memory: &&Memory| memory.space == space && memory.range.start == iova && !memory.stray;
+                let memory = self.memory.iter().find(shared).expect("memory that is not there is shared");
+                assert!(memory.state == State::Live(true) && memory.holders.contains(&client));
+                assert!(!memory.readers.contains(&client), "a reader shares what it may not write to");
             }
             Work::Wire { card, vector } => {
                 assert!(
@@ -133,17 +142,27 @@ impl World {
         state: State,
         placed: bool,
     ) {
-        let uid = self.clients.get(&owner).map_or(0, |known| known.uid);
+        let uid = self.clients.get(&owner).map(|known| known.uid);
         self.memory.push(Memory {
             space,
             range,
-            owner: Some(owner),
+            holders: [owner].into(),
+            readers: Default::default(),
             uid,
             state,
             placed,
             stray: false,
             waits_for: Default::default(),
         });
+    }
+
+    /// Whether what is left of a client cannot be a hold of memory that others have: it is gone, its wills are carried out and its
+    /// vectors silent.
+    pub(super) fn hold_has_ended(&self, client: ClientId) -> bool {
+        let Some(known) = self.clients.get(&client) else { return true };
+        let mut own = self.at_work.iter().filter(|at_work| at_work.task.client == Some(client));
+        known.gone.as_ref().is_some_and(|gone| gone.wills.is_empty())
+            && own.all(|at_work| matches!(at_work.task.work, Work::Unmap { .. }))
     }
 
     fn is_stray(&self, work: &Work) -> bool {
@@ -158,22 +177,24 @@ impl World {
         space: Space,
         range: &Range<u64>,
     ) {
-        let known = client.and_then(|client| self.clients.get(&client));
         // What could not be used may have come twice to the same place, and each goes once.
-        let fits = |memory: &&mut Memory| {
+        let fits = |memory: &Memory| {
             memory.space == space && memory.range == *range && matches!(memory.state, State::Live(_))
         };
-        let memory =
-            self.memory.iter_mut().find(fits).expect("an unmap of what is not mapped so, or not any more");
-        // What was kept for a card may go before everything else of its owner is cleared away.
-        let kept = memory.owner.filter(|owner| self.clients[owner].gone.is_some() && memory.placed);
-        if client.is_none() && kept.is_some() {
-            memory.waits_for = kept.map(|owner| self.clients[&owner].unquiet().clone()).unwrap_or_default();
-            memory.owner = None;
+        let index = self.memory.iter().position(fits);
+        let index = index.expect("an unmap of what is not mapped so, or not any more");
+        // What was kept for a card may go before everything else of who had it is cleared away.
+        let others = self.memory[index].holders.iter().filter(|holder| Some(**holder) != client);
+        for other in others.copied().collect::<Vec<_>>() {
+            assert!(self.hold_has_ended(other), "unmapped for {client:?}, and {other:?} has it");
+            self.memory[index].end_hold(other, &self.clients[&other]);
         }
-        assert!(memory.owner == client, "it is {:?}'s, and unmapped for {client:?}", memory.owner);
+        let known = client.and_then(|client| self.clients.get(&client));
+        let memory = &mut self.memory[index];
+        assert!(memory.holders.iter().eq(client.iter()), "it is {:?}'s, and {client:?}'s", memory.holders);
         if memory.placed && !memory.stray {
-            let waits_for = known.map_or(&memory.waits_for, |known| known.unquiet());
+            let mut waits_for = memory.waits_for.clone();
+            add_traces(&mut waits_for, known.map_or(&BTreeMap::new(), |known| known.unquiet()));
             assert!(waits_for.is_empty(), "memory that {waits_for:?} may still write to goes back");
         }
         assert!(answer.is_some() || known.is_none_or(|known| memory.stray || known.gone.is_some()));
@@ -226,7 +247,8 @@ impl World {
 fn asks_for(request: &Request, work: &Work) -> bool {
     match (request, work) {
         (Request::Allocate { .. }, Work::Map { .. } | Work::Place { .. }) => true,
-        (Request::Free { iova: asked }, Work::Unmap { iova, .. }) => asked == iova,
+        (Request::Free { iova: asked }, Work::Unmap { iova, .. })
+        | (Request::Share { iova: asked, .. }, Work::Share { iova, .. }) => asked == iova,
         (Request::Open { card: asked }, Work::Grant { card })
         | (Request::Reset { card: asked }, Work::Reset { card, unused: false })
         | (Request::Release { card: asked, will: true, .. }, Work::CarryOut { card, .. }) => asked == card,

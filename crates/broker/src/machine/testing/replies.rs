@@ -6,6 +6,7 @@ use super::world::World;
 use crate::machine::{ClientId, Reminder, TaskId, Work};
 use crate::protocol::{CardId, Notice, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseRequest, LeaseTable, Mode};
+use std::collections::BTreeMap;
 
 impl World {
     /// Exactly one answer, to somebody who is there, and a descriptor only with what needs one.
@@ -17,11 +18,16 @@ impl World {
         attach: Option<TaskId>,
     ) {
         let needs = matches!(reply, Ok(Reply::Opened { .. } | Reply::Allocated { .. }));
-        assert_eq!(
-            attach,
-            self.event.finished.filter(|_| needs),
-            "the descriptor is that of the work that ended"
-        );
+        if let Ok(Reply::Attached { offer, .. }) = reply {
+            assert_eq!(attach, Some(TaskId(*offer)), "the descriptor is that which was kept");
+            assert!(self.kept_descriptors().contains(&TaskId(*offer)), "a descriptor that is not kept");
+        } else {
+            assert_eq!(
+                attach,
+                self.event.finished.filter(|_| needs),
+                "the descriptor is that of the work that ended"
+            );
+        }
         let known = self.clients.get_mut(&client).expect("a reply to somebody who is cleared away");
         if number == 0 && known.gone.is_none() && !known.greeted {
             assert!(reply.is_err(), "who is turned away is told why");
@@ -68,15 +74,33 @@ impl World {
                     memory.range == (*iova..iova + got) && memory.state == State::Live(false) && !memory.stray
                 };
                 let memory = self.memory.iter_mut().find(new).expect("memory that is not mapped");
-                assert!(memory.owner == Some(client) && got >= size);
+                assert!(memory.holders.contains(&client) && got >= size);
                 assert!(memory.placed || (iova.is_multiple_of(*align) && iova + got - 1 <= *top));
                 memory.state = State::Live(true);
             }
             (Request::Free { iova }, Reply::Done) => {
                 // What could not be used may lie there in another space, on its way back.
-                let mut own =
-                    self.memory.iter().filter(|memory| memory.owner == Some(client) && !memory.stray);
-                assert!(own.all(|memory| memory.range.start != *iova), "freed, and still there");
+                let freed = |memory: &&mut Memory| {
+                    memory.holders.contains(&client) && !memory.stray && memory.range.start == *iova
+                };
+                if let Some(memory) = self.memory.iter_mut().find(freed) {
+                    memory.end_hold(client, known);
+                    let kept = memory.placed && !memory.waits_for.is_empty();
+                    assert!(kept || !memory.holders.is_empty(), "freed, and still there");
+                }
+            }
+            (Request::Share { iova, name, writable }, Reply::Shared { token }) => {
+                self.is_shared(client, *iova, (name.clone(), *writable, *token));
+            }
+            (Request::Attach { offered }, Reply::Attached { iova, size, writable, offer }) => {
+                self.has_attached(client, offered, (*iova, *size, *writable, *offer));
+            }
+            (Request::Unshare { iova }, Reply::Done) => {
+                let mut offers = self.offers.iter();
+                assert!(
+                    offers.all(|offer| offer.iova != *iova || offer.maker != client),
+                    "it is still offered"
+                );
             }
             (Request::Lease { card, part, mode, will, wait: _ }, Reply::Leased(id)) => {
                 assert_eq!(known.opened.get(card), Some(&true), "a lease on a card that was not opened");
@@ -128,6 +152,7 @@ impl World {
                 let wired = self.cards.get(card).and_then(|card| card.wired.get(vector));
                 assert_ne!(wired, Some(&client), "{error}");
             }
+            Request::Attach { offered } => self.check_not_attached(client, offered, error),
             Request::Hello { .. } | Request::Usage { .. } => {
                 assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
             }
@@ -202,7 +227,7 @@ impl World {
     }
 
     /// Notices go to those whom they concern.
-    pub(super) fn told(&self, client: ClientId, notice: &Notice) {
+    pub(super) fn told(&mut self, client: ClientId, notice: &Notice) {
         let known = self.clients.get(&client).expect("somebody who is cleared away is told something");
         assert!(known.gone.is_none() && known.greeted, "somebody who is gone is told something");
         match notice {
@@ -218,6 +243,11 @@ impl World {
             }
             Notice::Gone { card } => assert!(!self.cards.contains_key(card), "it is still there"),
             Notice::Came { card } => assert!(self.cards.contains_key(&card.id)),
+            Notice::OfferEnded { offer } => {
+                let ended = self.event.withdrawn.iter_mut().find(|(ended, _)| ended.id.0 == *offer);
+                let (_, to_tell) = ended.expect("an offer that has not ended");
+                assert!(to_tell.remove(&client), "it is nothing to them, or they were told before");
+            }
         }
     }
 
@@ -244,10 +274,10 @@ impl World {
             // From here on it is nobody's, who may come again.
             card.wired.retain(|_, holder| *holder != client);
         }
-        for memory in self.memory.iter_mut().filter(|memory| memory.owner == Some(client)) {
-            assert!(memory.placed && !gone.unquiet.is_empty(), "memory is left: {memory:x?}");
-            memory.owner = None;
-            memory.waits_for = gone.unquiet.clone();
+        for memory in self.memory.iter_mut().filter(|memory| memory.holders.contains(&client)) {
+            memory.end_hold(client, &known);
+            let kept = memory.placed && !memory.waits_for.is_empty();
+            assert!(kept || !memory.holders.is_empty(), "memory is left: {memory:x?}");
         }
     }
 
@@ -278,7 +308,7 @@ impl World {
             assert!(!(of_the_dead && maps), "a map for somebody who is gone goes on");
         }
         for memory in &self.memory {
-            let waits = memory.owner.is_some() || !memory.waits_for.is_empty();
+            let waits = !memory.holders.is_empty() || !memory.waits_for.is_empty();
             assert!(waits || memory.state == State::Unmapping, "memory is kept for nothing: {memory:x?}");
         }
         for (id, card) in &self.cards {
@@ -290,17 +320,35 @@ impl World {
             let idle = self.at_work.is_empty() && !used;
             assert!(!(idle && card.bus_master && !card.reset_failed), "{id:?} may start DMA for nobody");
         }
+        self.check_books();
+        self.check_offers();
         self.check_limits();
+    }
+
+    /// Who is there has just what it holds, and it counts.
+    fn check_books(&self) {
+        assert!(self.machine.buffers.values().all(|buffer| !buffer.holders.is_empty()), "it is nobody's");
+        for (client, _) in self.clients.iter().filter(|(_, known)| known.gone.is_none()) {
+            let own = self.memory.iter().filter(|memory| !memory.stray && memory.holders.contains(client));
+            let own: BTreeMap<u64, u64> =
+                own.map(|memory| (memory.range.start, memory.range.end - memory.range.start)).collect();
+            let books = &self.machine.clients[client];
+            assert!(books.buffers.iter().eq(own.keys()), "{client:?}: {:x?}, not {own:x?}", books.buffers);
+            assert_eq!(books.bytes, own.values().sum::<u64>(), "{client:?}");
+        }
     }
 
     fn check_limits(&self) {
         let limits = &self.limits;
+        // That a hold of somebody who is gone has ended is not seen until somebody else's has.
+        let has = |memory: &Memory, client| {
+            memory.holders.contains(&client) && (memory.holders.len() == 1 || !self.hold_has_ended(client))
+        };
         let of = |client: ClientId| {
             let making = self.at_work.iter().filter(|at_work| {
                 at_work.task.client == Some(client) && matches!(at_work.task.work, Work::Place { .. })
             });
-            making.count()
-                + self.memory.iter().filter(|memory| memory.owner == Some(client) && !memory.stray).count()
+            making.count() + self.memory.iter().filter(|memory| !memory.stray && has(memory, client)).count()
         };
         for (client, known) in &self.clients {
             assert!(known.asked.len() <= limits.requests_of_client, "too many requests");
@@ -309,7 +357,8 @@ impl World {
             let own = || self.clients.iter().filter(|(_, other)| other.uid == known.uid);
             let leases: usize = own().map(|(_, known)| known.leases.len()).sum();
             assert!(leases <= limits.leases_of_user, "too many leases of a user");
-            let left = self.memory.iter().filter(|memory| memory.owner.is_none() && memory.uid == known.uid);
+            let left = self.memory.iter();
+            let left = left.filter(|memory| memory.holders.is_empty() && memory.uid == Some(known.uid));
             let buffers = own().map(|(client, _)| of(*client)).sum::<usize>() + left.count();
             assert!(buffers <= limits.buffers_of_user, "too many buffers of a user");
             assert!(own().count() <= limits.connections_of_user, "too many connections");
@@ -320,9 +369,10 @@ impl World {
     pub(super) fn check_empty(&self) {
         let left: Vec<(&ClientId, &Known)> = self.clients.iter().collect();
         assert!(left.is_empty() && self.at_work.is_empty(), "{left:?}");
-        assert!(self.memory.iter().all(|memory| memory.owner.is_none() && !memory.waits_for.is_empty()));
+        assert!(self.memory.iter().all(|memory| memory.holders.is_empty() && !memory.waits_for.is_empty()));
         let machine = &self.machine;
         assert!(machine.tasks.is_empty() && machine.strays.is_empty());
+        assert!(machine.buffers.is_empty() && machine.offers.is_empty() && self.offers.is_empty());
         assert_eq!(machine.iovas.live().count(), self.memory.len(), "addresses that nobody has");
         assert_eq!(machine.iovas.lost().count(), self.lost.len(), "addresses that are lost for nothing");
         assert_eq!(machine.iovas.quarantined().count(), self.kept.len(), "addresses that wait for nothing");

@@ -1,9 +1,9 @@
 //! Random steps: each is made of one number, so that a fuzzer, a property and a plain loop have the same.
 
 use super::World;
-use super::account::Known;
+use super::account::{Known, Memory};
 use crate::machine::{ClientId, Event, Failure, Outcome, Reminder, Work};
-use crate::protocol::{CardId, Request};
+use crate::protocol::{CardId, Offered, Request, TOKEN_SIZE};
 use jitney_vfio::{DmaPlace, Error, ErrorKind, Mode, Notice, Will, WillStep};
 
 /// One thing that happens. Clients are named by their seats.
@@ -31,6 +31,12 @@ pub enum Step {
     Allocate(usize, Option<u32>, Wanted),
     /// The owner frees one of its buffers, or somebody else tries to.
     Free(usize, Option<usize>),
+    /// Somebody who has a buffer offers it, or somebody else tries to; by a name or none; to writers or readers.
+    Share(usize, Option<usize>, Option<&'static str>, bool),
+    /// Somebody attaches to what is offered: by token, by a name, or by a token that there is not.
+    Attach(usize, Guess),
+    /// Somebody ends an offer, or somebody else tries to.
+    Unshare(usize, Option<usize>),
     /// A request for a lease: card, part, mode, will, and how long to wait for it.
     Lease(usize, u32, &'static str, Mode, usize, u32),
     /// Who stands in line gives up, or somebody else tries that; or its time is over.
@@ -55,6 +61,17 @@ pub enum Step {
     Stop,
     /// A piece of work ends.
     Finish(usize, How),
+}
+
+/// By what somebody asks for shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guess {
+    /// One of the tokens that there are.
+    Token(usize),
+    /// A name.
+    Name(&'static str),
+    /// What is no token.
+    Wrong,
 }
 
 /// What is wanted of memory.
@@ -92,7 +109,9 @@ impl How {
         match (self, work) {
             (Self::Done, Work::Grant { .. }) => Ok(Outcome::Grant { kind: 1 }),
             (Self::Done, _) => Ok(place.map_or(Outcome::Done, Outcome::Placed)),
-            (Self::Forgets, Work::Grant { .. } | Work::Place { .. }) => Ok(Outcome::Done),
+            (Self::Forgets, Work::Grant { .. } | Work::Place { .. } | Work::Share { .. }) => {
+                Ok(Outcome::Done)
+            }
             (Self::Fails | Self::Forgets, _) => Err(error(ErrorKind::System).into()),
             (Self::Loses, _) => Err(Failure { error: error(ErrorKind::System), lost: true }),
             (Self::Foreign, _) => {
@@ -120,6 +139,8 @@ impl Dice {
 }
 
 const PARTS: [&str; 5] = ["h2c0", "c2h0", "irq0", "irq1", "whole"];
+/// Names of shared buffers: none, two that can be, and one that cannot.
+const NAMES: [Option<&str>; 5] = [None, None, Some("a"), Some("b"), Some("A")];
 const SIZES: [u64; 8] = [1, 4096, 8192, 0x1f_f000, 0x20_0000, 0x40_0000, 0, u64::MAX];
 
 impl Step {
@@ -127,7 +148,7 @@ impl Step {
     #[must_use]
     pub fn of(number: u64) -> Self {
         let mut dice = Dice(number);
-        let kind = dice.roll(64);
+        let kind = dice.roll(72);
         let who = dice.roll(4);
         // Mostly the first, so that clients meet.
         let card = dice.of(&[0, 0, 0, 0, 1, 1, 2, 9]);
@@ -178,6 +199,17 @@ impl Step {
             },
             62 => Self::Withdraw(dice.roll(8), dice.of(&[None, None, None, Some(who)])),
             63 => Self::Overdue(dice.roll(8), dice.of(&[true, true, true, false])),
+            64..67 => Self::Share(dice.roll(16), None, dice.of(&NAMES), dice.of(&[false, true])),
+            67..71 => {
+                let guesses =
+                    [Guess::Token(0), Guess::Token(1), Guess::Token(2), Guess::Name("a"), Guess::Wrong];
+                Self::Attach(who, dice.of(&guesses))
+            }
+            71 => match dice.roll(3) {
+                0 => Self::Unshare(dice.roll(8), Some(who)),
+                1 => Self::Share(dice.roll(16), Some(who), dice.of(&NAMES), true),
+                _ => Self::Unshare(dice.roll(8), None),
+            },
             _ => Self::Finish(dice.roll(16), how(&mut dice)),
         }
     }
@@ -267,6 +299,19 @@ impl World {
                 self.asks(seat, Request::Allocate { card, size, align, top, page_shift });
             }
             Step::Free(which, by) => self.free_some(which, by),
+            Step::Share(which, by, name, writable) => self.share_some(which, by, name, writable),
+            Step::Attach(seat, guess) => {
+                let offered = match guess {
+                    Guess::Token(which) => {
+                        let offer = self.offers.get(which % self.offers.len().max(1));
+                        Offered::Token(offer.map_or([0; TOKEN_SIZE], |offer| offer.token))
+                    }
+                    Guess::Name(name) => Offered::Name(name.into()),
+                    Guess::Wrong => Offered::Token([0xff; TOKEN_SIZE]),
+                };
+                self.asks(seat, Request::Attach { offered });
+            }
+            Step::Unshare(which, by) => self.unshare_some(which, by),
             Step::Lease(seat, card, part, mode, which, wait) => {
                 let (card, will) = (CardId(card), will(which));
                 let request = Request::Lease { card, part: part.into(), mode, will, wait };
@@ -316,13 +361,30 @@ impl World {
     }
 
     fn free_some(&mut self, which: usize, by: Option<usize>) {
-        let owned: Vec<(ClientId, u64)> =
-            self.memory.iter().filter_map(|memory| Some((memory.owner?, memory.range.start))).collect();
+        let owned: Vec<(ClientId, u64)> = self.memory.iter().flat_map(Memory::holds).collect();
         let Some(&(owner, iova)) = owned.get(which % owned.len().max(1)) else { return };
         let client = by.map_or(owner, |seat| self.sitting(seat));
         let own = owned.contains(&(client, iova));
         let reply = self.ask(client, Request::Free { iova });
         assert!(own || reply.is_none_or(|reply| reply.is_err()), "somebody freed the memory of another");
+    }
+
+    fn share_some(&mut self, which: usize, by: Option<usize>, name: Option<&str>, writable: bool) {
+        let held: Vec<(ClientId, u64)> = self.memory.iter().flat_map(Memory::holds).collect();
+        let Some(&(holder, iova)) = held.get(which % held.len().max(1)) else { return };
+        let client = by.map_or(holder, |seat| self.sitting(seat));
+        let own = held.contains(&(client, iova));
+        let name = name.map(str::to_owned);
+        let reply = self.ask(client, Request::Share { iova, name, writable });
+        assert!(own || reply.is_none_or(|reply| reply.is_err()), "somebody shared the memory of another");
+    }
+
+    fn unshare_some(&mut self, which: usize, by: Option<usize>) {
+        let Some(offer) = self.offers.get(which % self.offers.len().max(1)).cloned() else { return };
+        let client = by.map_or(offer.maker, |seat| self.sitting(seat));
+        let reply = self.ask(client, Request::Unshare { iova: offer.iova });
+        let refused = reply.is_none_or(|reply| reply.is_err());
+        assert!(client == offer.maker || refused, "somebody ended another's offer");
     }
 
     fn release_some(&mut self, which: usize, by: Option<usize>, will: bool) {

@@ -1,6 +1,6 @@
 //! A world: the machine, the account, and how an event goes through both.
 
-use super::account::{AtWork, CardAccount, Current, Gone, Known, Memory, Moment};
+use super::account::{AtWork, CardAccount, Current, Gone, Known, Memory, Moment, Offer};
 use super::steps::How;
 use super::{CARDS, Setting};
 use crate::machine::{
@@ -25,6 +25,8 @@ pub struct World {
     /// Addresses at which nothing is mapped any more, and which nobody may be given yet.
     pub(crate) kept: Vec<(Range<u64>, BTreeMap<CardId, Moment>)>,
     pub(crate) lost: Vec<Range<u64>>,
+    /// What is offered to others.
+    pub(crate) offers: Vec<Offer>,
     pub(crate) at_work: Vec<AtWork>,
     /// The card that came last.
     pub(crate) last_card: u32,
@@ -70,6 +72,7 @@ impl World {
             memory: Vec::new(),
             kept: Vec::new(),
             lost: Vec::new(),
+            offers: Vec::new(),
             at_work: Vec::new(),
             last_card: CARDS - 1,
             seats: [None; 4],
@@ -113,7 +116,7 @@ impl World {
 
     /// A client asks for something, if it is there; returns the last reply that the broker gives at once, to whomever.
     pub fn ask(&mut self, client: ClientId, request: Request) -> Option<Result<Reply, Error>> {
-        let descriptor = matches!(request, Request::Wire { .. });
+        let descriptor = request.takes_descriptor();
         self.ask_with(client, request, descriptor)
     }
 
@@ -138,6 +141,9 @@ impl World {
     /// Feeds one event and checks its effects; returns the last reply.
     pub(crate) fn feed(&mut self, event: Event) -> Option<Result<Reply, Error>> {
         self.event = Current { began: self.ordered, ..Current::default() };
+        if let Event::Request { client, request, .. } = &event {
+            self.event.request = Some((*client, request.clone()));
+        }
         self.take_in(&event);
         for effect in self.machine.handle(event) {
             match effect {
@@ -151,8 +157,10 @@ impl World {
                     self.at_work.push(AtWork { id, task, ordered: self.ordered, cancelled: false });
                     self.ordered += 1;
                 }
+                Effect::Keep { id } => self.keeps(id),
+                Effect::Forget { id } => self.forgets(id),
                 Effect::Cancel { id } => self.cancelled(id),
-                Effect::Forget { client, of } => drop(self.reminders.remove(&(client, of))),
+                Effect::Unremind { client, of } => drop(self.reminders.remove(&(client, of))),
                 Effect::Remind { of: Reminder::Lease(_), .. } => panic!("there is no policy"),
                 Effect::Remind { client, of: Reminder::InLine(number), .. } => {
                     self.reminders.insert((client, Reminder::InLine(number)));
@@ -178,7 +186,7 @@ impl World {
                     self.event.given_up = Some((*client, *number));
                 }
                 let greets = matches!(request, Request::Hello { .. });
-                let strange = *descriptor && !matches!(request, Request::Wire { .. });
+                let strange = *descriptor && !request.takes_descriptor();
                 if strange || !(known.greeted || greets) {
                     self.event.last_word = Some((*client, *number));
                     self.is_gone(*client, None);
@@ -257,7 +265,10 @@ impl World {
             (Work::Place { space, size, .. }, How::Done) => Some(self.somewhere(*space, *size, which)),
             _ => None,
         };
-        let outcome = how.outcome(&task.work, place);
+        let outcome = match (&task.work, how) {
+            (Work::Share { .. }, How::Done) => Ok(Outcome::Shared { token: u128::from(id.0).to_le_bytes() }),
+            (work, how) => how.outcome(work, place),
+        };
         self.carried_out(&task, ordered, &outcome);
         self.feed(Event::Finished { task: id, outcome })
     }

@@ -217,7 +217,7 @@ fn a_lease_that_ended_in_time_is_forgotten() {
     };
     let release = Request::Release { card: CARD, lease: *id, will: false };
     let effects = world.machine.handle(ask(71, release));
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Forget { of: other, .. } if other == of)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Unremind { of: other, .. } if other == of)));
     // And if it comes all the same, nothing happens.
     assert!(world.machine.handle(Event::Reminded { client: bob, of: *of }).is_empty());
 }

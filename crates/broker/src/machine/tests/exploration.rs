@@ -1,4 +1,4 @@
-//! Every order of everything, for two clients, one card with one channel and one vector, and a buffer for each: all states of
+//! Every order of everything, for two clients, one card with one channel and one vector, and a buffer for each, which they share: all states of
 //! the machine to some depth, breadth first, each once. [`World`] checks every step, and for each new state it is asked
 //! whether everybody is answered and nothing is left.
 //!
@@ -10,7 +10,7 @@ mod canonical;
 
 use crate::machine::testing::{How, Setting, World, will};
 use crate::machine::{ClientId, Event, Limits, Machine, Work};
-use crate::protocol::{CardId, Request};
+use crate::protocol::{CardId, Offered, Request};
 use canonical::key;
 use jitney_iova::Allocator;
 use jitney_vfio::{LeaseId, Mode, Notice};
@@ -31,6 +31,9 @@ enum Action {
     Close,
     Allocate,
     Free,
+    Share,
+    Attach,
+    Unshare,
     Lease(&'static str),
     /// The same, in line.
     Await(&'static str),
@@ -41,7 +44,7 @@ enum Action {
     Reset,
 }
 
-const ACTIONS: [Action; 17] = [
+const ACTIONS: [Action; 20] = [
     Action::Join,
     Action::Leave,
     Action::Goodbye,
@@ -49,6 +52,9 @@ const ACTIONS: [Action; 17] = [
     Action::Close,
     Action::Allocate,
     Action::Free,
+    Action::Share,
+    Action::Attach,
+    Action::Unshare,
     Action::Lease("h2c0"),
     Action::Lease("irq0"),
     Action::Await("h2c0"),
@@ -128,7 +134,7 @@ fn act(world: &mut World, client: ClientId, action: Action) -> bool {
         let lease = known.leases.iter().find(|(_, lease)| lease.part.name() == part);
         lease.map(|(id, _)| *id)
     };
-    let buffer = world.memory.iter().find(|memory| memory.owner == Some(client));
+    let buffer = world.memory.iter().find(|memory| memory.holders.contains(&client));
     let making = known.asked.values().any(|request| matches!(request, Request::Allocate { .. }));
     let wanted = match action {
         Action::Join | Action::Leave => None,
@@ -143,6 +149,21 @@ fn act(world: &mut World, client: ClientId, action: Action) -> bool {
             page_shift: 12,
         }),
         Action::Free => buffer.map(|memory| Request::Free { iova: memory.range.start }),
+        Action::Share => buffer.map(|memory| Request::Share {
+            iova: memory.range.start,
+            name: Some("ring".into()),
+            writable: false,
+        }),
+        Action::Attach => world
+            .offers
+            .first()
+            .filter(|_| buffer.is_none() && !making)
+            .map(|offer| Request::Attach { offered: Offered::Token(offer.token) }),
+        Action::Unshare => world
+            .offers
+            .iter()
+            .find(|offer| offer.maker == client)
+            .map(|offer| Request::Unshare { iova: offer.iova }),
         Action::Lease(part) | Action::Await(part) => {
             let will = will(if part == "h2c0" { 2 } else { 0 });
             let wait = if matches!(action, Action::Await(_)) { u32::MAX } else { 0 };
@@ -169,7 +190,7 @@ fn act(world: &mut World, client: ClientId, action: Action) -> bool {
 fn request(world: &mut World, client: ClientId, request: Request) {
     let asked = &world.clients[&client].asked;
     let number = (1..).find(|number| !asked.contains_key(number)).expect("there are more numbers");
-    let descriptor = matches!(request, Request::Wire { .. });
+    let descriptor = request.takes_descriptor();
     world.feed(Event::Request { client, number, request, descriptor });
 }
 

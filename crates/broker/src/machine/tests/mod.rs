@@ -11,6 +11,7 @@ mod leaving;
 mod limits;
 mod many;
 mod quarantine;
+mod sharing;
 mod waiting;
 
 use super::testing::{How, Setting, World, will};

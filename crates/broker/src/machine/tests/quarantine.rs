@@ -1,7 +1,7 @@
 //! Whose addresses, and whose memory, go to nobody for a while.
 
 use super::*;
-use crate::machine::quarantine::What;
+use crate::machine::quarantine::{Traces, What};
 use crate::machine::{Machine, Space};
 
 /// Two users of a card, the first with a buffer; the second keeps the card from being reset.
@@ -230,10 +230,10 @@ fn of_too_many_addresses_a_users_own_oldest_are_let_go_of() {
     let add = |machine: &mut Machine, client, count| {
         for _ in 0..count {
             let range = machine.iovas.allocate(jitney_iova::Request::new(4096)).expect("there are more");
-            machine.quarantine_address(client, range.start);
+            machine.quarantine_address(client, range.start, Traces::new());
         }
     };
-    machine.quarantine(own, What::Memory { iova: 0, space: Space::All, size: 4096 });
+    machine.quarantine(own, What::Memory { iova: 0, space: Space::All, size: 4096 }, Traces::new());
     add(machine, other, 100);
     add(machine, own, MOST);
     assert_eq!((kept(machine, 1000), kept(machine, 1001)), (MOST + 1, 100), "that many may be there");

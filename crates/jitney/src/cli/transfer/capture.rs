@@ -1,6 +1,7 @@
 //! `jitney capture`: what a stream says, into a file or a pipe.
 
 use super::output::{Interrupted, Output};
+use super::shared;
 use super::stream_channel::ChannelName;
 use crate::cli::args::{OneCard, limit, seconds};
 use crate::cli::boards::catalogue;
@@ -26,10 +27,13 @@ Examples:
   jitney capture 10ee:7011 --channel c2h0 --bytes 1G --to samples.bin
   jitney capture 10ee:7011 --for 60s --to - | my-analysis
   jitney capture 10ee:7011 --overrun overwrite --to /dev/null --for 1h
+  jitney capture 10ee:7011 --share adc        # for any number of: jitney tap adc
 
 Ctrl-C ends it, and what came until then is kept; a second one ends it at once. The card waits while the disk does, unless \
 it is told to overwrite: then what was lost is counted, said where it is missing, and the exit status is 1. What the card \
-itself drops in front of its DMA, no program is told.";
+itself drops in front of its DMA, no program is told.
+
+With --share the card puts its blocks where other programs of this user see them, without a copy: see `jitney tap --help`. Who of them is too slow loses blocks, and nobody waits for it. That takes a broker (jitney broker, jitney run).";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -45,6 +49,9 @@ pub(crate) struct CaptureArgs {
     /// Replace the file if there is one.
     #[arg(long)]
     force: bool,
+    /// Into memory instead, from which other programs read it by this name: lower-case letters, digits and -.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["to", "force", "overrun"])]
+    share: Option<String>,
     /// End after so many bytes: 4096, 64K, 1G.
     #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
     bytes: Option<u64>,
@@ -89,7 +96,12 @@ pub(crate) struct Outcome {
     #[serde(flatten)]
     card: CardName,
     channel: String,
-    file: String,
+    /// The file that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// By what name other programs could read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shared: Option<String>,
     #[serde(flatten)]
     moved: Moved,
     /// Packets that have ended.
@@ -98,15 +110,51 @@ pub(crate) struct Outcome {
     lost_blocks: u64,
 }
 
+/// What happens while it runs.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum Event<'a> {
+    /// Other programs can read it from now on.
+    Sharing { name: &'a str },
+}
+
 /// How often it is looked whether it is to end.
-const LOOK: Duration = Duration::from_millis(50);
+pub(super) const LOOK: Duration = Duration::from_millis(50);
 
 pub(crate) fn capture(args: &CaptureArgs, json: bool) -> anyhow::Result<Status> {
-    let (_session, card) = Session::open_card(&args.card)?;
+    let (session, card) = Session::open_card(&args.card)?;
     let board = identify_in(&catalogue(&args.card.source.emulate)?, &card)?;
     let xdma = board.xdma()?;
     let info = args.channel.must_be_stream(&xdma, Direction::CardToHost, "save")?.to_string();
     let stop = StopFlag::new()?;
+    if let Some(name) = &args.share {
+        let channel = xdma.c2h(args.channel.index)?;
+        let channel = if card.vectors()? > 0 { channel.adaptive()? } else { channel };
+        let (blocks, block) = (args.blocks, args.block);
+        let moved =
+            shared::share(&session, &card, channel, (name, blocks, block), &args.end(), (&stop, json))?;
+        let line = format!(
+            "captured {} in {} packets from {info} of {} for {name}",
+            moved.0,
+            moved.1,
+            card.identity()
+        );
+        let report = Report::new(json);
+        report.line(line);
+        let card = CardName::from(card.identity());
+        let (moved, packets) = moved;
+        let shared = Some(name.clone());
+        report.finish(&Outcome {
+            card,
+            channel: info,
+            file: None,
+            shared,
+            moved,
+            packets,
+            lost_blocks: 0,
+        })?;
+        return Ok(Status::Passed);
+    }
     let is_standard = args.to.as_os_str() == "-";
     let output = if is_standard {
         Output::standard()?
@@ -145,8 +193,39 @@ pub(crate) fn capture(args: &CaptureArgs, json: bool) -> anyhow::Result<Status> 
         ));
     }
     let card = CardName::from(name);
-    report.finish(&Outcome { card, channel: info, file, moved, packets, lost_blocks })?;
+    report.finish(&Outcome {
+        card,
+        channel: info,
+        file: Some(file),
+        shared: None,
+        moved,
+        packets,
+        lost_blocks,
+    })?;
     Ok(if lost_blocks == 0 { Status::Passed } else { Status::Failed })
+}
+
+/// When it is enough.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EndsAfter {
+    pub(super) bytes: Option<u64>,
+    pub(super) packets: Option<u64>,
+    time: Option<Duration>,
+    idle: Option<Duration>,
+}
+
+impl CaptureArgs {
+    const fn end(&self) -> EndsAfter {
+        EndsAfter { bytes: self.bytes, packets: self.packets, time: self.time, idle: self.until_idle }
+    }
+}
+
+impl EndsAfter {
+    /// Whether its time is over, or nothing came since `last` for too long.
+    pub(super) fn is_due(&self, started: Instant, last: Instant) -> bool {
+        self.time.is_some_and(|time| started.elapsed() >= time)
+            || self.idle.is_some_and(|idle| last.elapsed() >= idle)
+    }
 }
 
 /// Where blocks go.
@@ -165,13 +244,9 @@ impl Sink<'_> {
         let mut block = vec![0; source.block_size()];
         let started = Instant::now();
         let mut last = started;
-        let end = self.args.time.map(|time| started + time);
+        let end = self.args.end();
         loop {
-            let now = Instant::now();
-            if stop.is_set() || end.is_some_and(|end| now >= end) {
-                return Ok(());
-            }
-            if self.args.until_idle.is_some_and(|idle| now.duration_since(last) >= idle) {
+            if stop.is_set() || end.is_due(started, last) {
                 return Ok(());
             }
             let Some(captured) = source.read(&mut block, Some(LOOK))? else { continue };

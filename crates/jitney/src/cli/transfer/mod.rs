@@ -8,4 +8,6 @@ mod memory_range;
 pub(crate) mod output;
 pub(crate) mod play;
 pub(crate) mod save;
+mod shared;
 mod stream_channel;
+pub(crate) mod tap;

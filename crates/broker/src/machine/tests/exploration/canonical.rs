@@ -1,5 +1,6 @@
 //! A state by what matters: pieces of work by their order, moments by the work that was ordered before them.
 
+use crate::machine::buffers::Buffer;
 use crate::machine::quarantine::{Since, What};
 use crate::machine::testing::World;
 use crate::machine::{Client, Machine, TaskId};
@@ -45,6 +46,15 @@ fn hash_machine(machine: &Machine, hasher: &mut DefaultHasher) {
             hash_traces(&departure.unquiet, rank, hasher);
         }
     }
+    for (iova, buffer) in &machine.buffers {
+        let Buffer { space, size, placed, state, holders, traces } = buffer;
+        (iova, space, size, placed, state, holders).hash(hasher);
+        hash_traces(traces, rank, hasher);
+    }
+    // By which number an offer goes is for those who are told it.
+    for (iova, offer) in &machine.offers {
+        (iova, offer.maker, &offer.name, offer.rights, offer.token.is_some()).hash(hasher);
+    }
     for entry in &machine.quarantined {
         match entry.what {
             What::Address(id) => iovas.quarantined().position(|(other, _)| other == id).hash(hasher),
@@ -82,10 +92,13 @@ fn hash_account(world: &World, hasher: &mut DefaultHasher) {
         (id, &card.wired, &card.unsilenced, card.bus_master, card.hung, card.reset_failed).hash(hasher);
     }
     for memory in &world.memory {
-        (memory.space, &memory.range, memory.owner, memory.state, moments(&memory.waits_for)).hash(hasher);
+        (memory.space, &memory.range, &memory.holders, memory.state, moments(&memory.waits_for)).hash(hasher);
     }
     for (range, waits_for) in &world.kept {
         (range, moments(waits_for)).hash(hasher);
+    }
+    for memory in &world.memory {
+        memory.readers.hash(hasher);
     }
     world.lost.hash(hasher);
     world.at_work.iter().map(|at_work| at_work.cancelled).collect::<Vec<_>>().hash(hasher);

@@ -1,0 +1,172 @@
+//! `jitney tap`: a stream that another program captures and shares.
+
+use super::output::{Interrupted, Output};
+use crate::cli::args::{limit, seconds};
+use crate::cli::progress::Progress;
+use crate::cli::rates::Moved;
+use crate::cli::report::Report;
+use crate::cli::signals::StopFlag;
+use crate::cli::size;
+use crate::cli::status::Status;
+use clap::Args;
+use jitney_broker::Bus;
+use jitney_ring::{End, Next, Reader};
+use schemars::JsonSchema;
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+const HELP: &str = "\
+Examples:
+  jitney tap adc --to samples.bin --for 10s
+  jitney tap adc --to - | my-analysis
+  jitney tap adc --to /dev/null --lossy      # how much does this machine keep up with?
+
+It begins with what comes now, and ends when the capture does. Any number of taps read the same memory, and none holds up the \
+capture or another tap: who is too slow loses whole blocks, is told how much that was, and the exit status is 1 unless \
+--lossy allows it. It is 1, too, if the capture was killed.";
+
+/// How often it is looked whether it is to end.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Tap {
+    /// The name by which it is shared: jitney capture --share NAME.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Be the client of the broker at this socket.
+    #[arg(long, value_name = "SOCKET")]
+    broker: Option<PathBuf>,
+    /// The file, or - for standard output.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    to: PathBuf,
+    /// Replace the file if there is one.
+    #[arg(long)]
+    force: bool,
+    /// That something was lost is no failure.
+    #[arg(long)]
+    lossy: bool,
+    /// End after so many bytes: 4096, 64K, 1G.
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
+    bytes: Option<u64>,
+    /// End after this time: 500ms, 10s, 5m, 1h.
+    #[arg(long = "for", value_name = "TIME", value_parser = limit)]
+    time: Option<Duration>,
+    /// End when nothing came for so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    until_idle: Option<Duration>,
+}
+
+/// What was read.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Outcome {
+    name: String,
+    file: String,
+    #[serde(flatten)]
+    moved: Moved,
+    /// Packets that have ended.
+    packets: u64,
+    /// Blocks that were overwritten before they were read.
+    lost_blocks: u64,
+    /// Bytes in them.
+    lost_bytes: u64,
+    /// Packets that ended in them.
+    lost_packets: u64,
+    /// Whether the capture is over, and not this alone.
+    ended: bool,
+}
+
+pub(crate) fn tap(args: &Tap, json: bool) -> anyhow::Result<Status> {
+    let bus = match &args.broker {
+        Some(path) => Bus::options().broker(path).open()?,
+        None => Bus::of_broker()?,
+    };
+    let mut reader = Reader::new(bus.view(args.name.as_str())?)?;
+    let stop = StopFlag::new()?;
+    let is_standard = args.to.as_os_str() == "-";
+    let output = if is_standard {
+        Output::standard()?
+    } else {
+        Output::create(&args.to, args.force, Interrupted::Keeps)?
+    };
+    let mut report = if is_standard { Report::beside_data(json) } else { Report::new(json) };
+    // Who starts something that is to be seen here waits for that.
+    report.line(format!("tapping {}", args.name));
+    let progress = Progress::new(&mut report, "tapping", args.bytes);
+    let mut sink = Sink { args, output, progress, packets: 0 };
+    let how = sink.run(&mut reader, &stop);
+    let Sink { output, progress, packets, .. } = sink;
+    let done = progress.end();
+    let file = output.name().to_owned();
+    output.finish()?;
+    let how = how?;
+    let (moved, lost) = (Moved::in_time(done), reader.lost());
+    let name = &args.name;
+    report.line(format!("read {moved} in {packets} packets of {name} to {file}"));
+    if how == Some(End::Gone) {
+        report.complain(format!("the program that shared {name} has ended without saying so"));
+    }
+    if lost.blocks > 0 {
+        report.complain(format!(
+            "LOST: {} blocks with {} bytes, in which {} packets ended, were overwritten before they were read",
+            lost.blocks, lost.bytes, lost.packets
+        ));
+    }
+    report.finish(&Outcome {
+        name: name.clone(),
+        file,
+        moved,
+        packets,
+        lost_blocks: lost.blocks,
+        lost_bytes: lost.bytes,
+        lost_packets: lost.packets,
+        ended: how.is_some(),
+    })?;
+    let complete = lost.blocks == 0 || args.lossy;
+    Ok(if complete && how != Some(End::Gone) { Status::Passed } else { Status::Failed })
+}
+
+/// Where blocks go.
+struct Sink<'a> {
+    args: &'a Tap,
+    output: Output,
+    progress: Progress<'a>,
+    packets: u64,
+}
+
+impl Sink<'_> {
+    /// Writes down blocks until it is enough, or there are no more: then it says how that came.
+    fn run(&mut self, reader: &mut Reader, stop: &StopFlag) -> anyhow::Result<Option<End>> {
+        let mut bytes = vec![0; reader.shape().block_size()];
+        let started = Instant::now();
+        let mut last = started;
+        loop {
+            let over = self.args.time.is_some_and(|time| started.elapsed() >= time);
+            let idle = self.args.until_idle.is_some_and(|idle| last.elapsed() >= idle);
+            if stop.is_set() || over || idle {
+                return Ok(None);
+            }
+            let mut block = match reader.next(LOOK)? {
+                Next::Block(block) => block,
+                Next::Nothing => continue,
+                Next::Ended(how) => return Ok(Some(how)),
+            };
+            last = Instant::now();
+            let (length, ends_packet) = (block.len(), block.ends_packet());
+            match block.read(0, &mut bytes[..length]) {
+                Ok(()) => {}
+                Err(error) if error.is_overrun() => continue,
+                Err(error) => return Err(error.into()),
+            }
+            let wanted = self.args.bytes.map_or(u64::MAX, |most| most - self.progress.done());
+            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(length);
+            self.output.write(&bytes[..wanted])?;
+            self.progress.advance(wanted as u64);
+            self.packets += u64::from(ends_packet && wanted == length);
+            if self.args.bytes.is_some_and(|most| self.progress.done() >= most) {
+                return Ok(None);
+            }
+        }
+    }
+}
