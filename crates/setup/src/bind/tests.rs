@@ -1,8 +1,8 @@
 //! Binding and unbinding on folders that imitate a machine, with a kernel that does what ours does.
 
-use super::kernel::Kernel;
 use super::*;
 use crate::imitation::{CARD, Tree, address, device};
+use crate::kernel::Kernel;
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;

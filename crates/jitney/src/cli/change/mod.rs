@@ -1,5 +1,6 @@
 //! What is changed on cards.
 
 pub(crate) mod hold;
+pub(crate) mod link;
 pub(crate) mod reset;
 pub(crate) mod route;
