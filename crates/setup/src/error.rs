@@ -83,6 +83,29 @@ pub enum Error {
         /// The name as it was given.
         name: String,
     },
+    /// The card has other functions, which would go and come with this one.
+    #[error(
+        "{} of the same card would be lost too when {address} is configured anew; only cards with one function are taken off \
+         their bus and brought back here",
+        listed(others)
+    )]
+    SeveralFunctions {
+        /// Which function.
+        address: Address,
+        /// The others.
+        others: Vec<Address>,
+    },
+    /// A function that was removed did not come back.
+    #[error(
+        "{address} did not come back within {seconds} s: what is in its FPGA now has no PCIe, or its BARs have no room below \
+         their port; load another design, then: echo 1 | sudo tee /sys/bus/pci/rescan; or reboot without a power cycle"
+    )]
+    NotBack {
+        /// Which function.
+        address: Address,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// There is no port above the function that could train its link.
     #[error(
         "{address} has no port above it that trains its link: it is part of the root complex, or behind an old bridge"

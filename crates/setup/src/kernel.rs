@@ -12,6 +12,11 @@ pub(crate) trait Kernel {
     /// Writes `text` to a file of sysfs, in one call.
     fn write(&self, file: &Path, text: &str) -> io::Result<()>;
 
+    /// Whether the caller may write to a file of sysfs; nothing is written.
+    fn may_write(&self, file: &Path) -> io::Result<()> {
+        std::fs::OpenOptions::new().write(true).open(file).map(drop)
+    }
+
     /// Writes 16 bits to a function's configuration space, which is such a file, in one call.
     fn write_register(&self, config: &Path, offset: u16, value: u16) -> io::Result<()> {
         let file = std::fs::OpenOptions::new().write(true).open(config)?;

@@ -38,7 +38,7 @@ mod nodes;
 mod root;
 mod udev;
 
-pub use bind::{BindOptions, Bound, Released, Use, bind, unbind};
+pub use bind::{BindOptions, Bound, Released, Replug, Use, bind, unbind};
 pub use doctor::{Check, Doctor, Report, Verdict};
 pub use error::{Error, Result};
 pub use holders::{Holder, Holders, Scope, who_holds};

@@ -17,6 +17,7 @@ mod i2c;
 mod info;
 mod kills;
 mod moving;
+mod program;
 mod programs;
 mod registers;
 mod rude_clients;

@@ -6,11 +6,13 @@
 mod function;
 pub(crate) mod in_use;
 mod mounts;
+mod replug;
 
 #[cfg(test)]
 mod tests;
 
 pub use in_use::Use;
+pub use replug::Replug;
 
 use crate::accounts;
 use crate::error::{Error, Result};
