@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod blink;
+mod browser;
 mod commands;
 mod dead_boards;
 mod designs_table;
