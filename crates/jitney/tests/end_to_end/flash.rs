@@ -189,7 +189,7 @@ fn what_is_not_for_the_board_is_refused_before_anything_is_written() {
         .run("flash info 10ee:7024 --emulate i2c_probe")
         .exits(1)
         .complains("does not answer: its ID reads as 00h");
-    let wrong = ground.run("emulate TOSING_160T_dma_ddr3 --socket x.sock --flash good.bin").exits(1);
+    let wrong = ground.run("emulate TOSING_160T_dma_ddr3 --socket x.sock --flash good.bin").exits(2);
     wrong.complains("good.bin has 184 bytes").complains("mx25l12835f, has 16777216");
     let busy = ground.run(&format!("emulate nitefury --socket x.sock --flash {}", flash.display()));
     busy.exits(1).complains("another board's, which runs");

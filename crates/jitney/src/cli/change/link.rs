@@ -19,7 +19,7 @@ use std::time::Instant;
 const HELP: &str = "\
 Examples:
   jitney link 10ee:7011
-  sudo jitney link 0000:2e:00.0 --speed gen1      # as after a bad riser
+  sudo jitney link 0000:2e:00.0 --speed gen1      # to see whether a riser is at fault
   sudo jitney link 0000:2e:00.0 --speed gen3
 
 The port above the card trains the link, at the speed that is given or below, and keeps to it until it is told another one or the \
