@@ -332,6 +332,31 @@ mod tests {
     }
 
     #[test]
+    fn a_link_is_up_if_nothing_says_otherwise() {
+        let tree = machine();
+        let kernel = Imitated::of(&tree, 3);
+        let (port, card, patience) = (address(PORT), address(CARD), QUICK);
+        let training = Training { kernel: &kernel, root: &tree.root, port, at: AT, card, patience };
+        let is_up = |status: LinkStatus, vendor: u16| {
+            kernel.set(PORT, AT + LINK_STATUS, status.into());
+            kernel.set(CARD, 0, vendor);
+            training.link().unwrap().is_some()
+        };
+        let up = LinkStatus::new().with_speed(1).with_width(4).with_data_link_active(true);
+        assert!(is_up(up, 0x10ee));
+        assert!(!is_up(up, 0xffff), "the card does not answer");
+        assert!(!is_up(up.with_training(true), 0x10ee));
+        assert!(!is_up(up.with_width(0), 0x10ee));
+        assert!(!is_up(up.with_data_link_active(false), 0x10ee));
+        // A port that does not report it cannot be asked.
+        let capabilities = LinkCapabilities::new().with_speed(4).with_width(8);
+        let [low, high] = [u32::from(capabilities) & 0xffff, u32::from(capabilities) >> 16];
+        kernel.set(PORT, AT + LINK_CAPABILITIES, u16::try_from(low).unwrap());
+        kernel.set(PORT, AT + LINK_CAPABILITIES + 2, u16::try_from(high).unwrap());
+        assert!(is_up(up.with_data_link_active(false), 0x10ee));
+    }
+
+    #[test]
     fn a_link_that_comes_up_slower_is_no_failure() {
         let tree = machine();
         assert_eq!(Imitated::of(&tree, 2).retrain(3).unwrap().now.to_string(), "5 GT/s x4");
