@@ -101,12 +101,12 @@ impl Axis {
     }
 }
 
-/// The corner of a picture that curves leave free for their names, or the one that fewest of them cross.
+/// The corner of a picture that curves leave free for their names, if there is one.
 fn free_corner(
     curves: &[(&str, Vec<(f64, f64)>)],
     (x0, x1): (f64, f64),
     (y0, y1): (f64, f64),
-) -> SeriesLabelPosition {
+) -> Option<SeriesLabelPosition> {
     /// What the names take of a picture, each way.
     const TAKEN: (f64, f64) = (0.24, 0.34);
     const STEPS: u8 = 16;
@@ -125,12 +125,12 @@ fn free_corner(
         }
     }
     let crossed = |left: bool, upper: bool| {
-        let is_in = |(x, y): &&(f64, f64)| {
+        let is_in = |(x, y): &(f64, f64)| {
             let x = if left { *x } else { 1.0 - x };
             let y = if upper { 1.0 - y } else { *y };
             x < TAKEN.0 && y < TAKEN.1
         };
-        places.iter().filter(is_in).count()
+        places.iter().any(is_in)
     };
     let corners = [
         (crossed(true, true), SeriesLabelPosition::UpperLeft),
@@ -138,8 +138,7 @@ fn free_corner(
         (crossed(false, true), SeriesLabelPosition::UpperRight),
         (crossed(true, false), SeriesLabelPosition::LowerLeft),
     ];
-    let best = corners.into_iter().min_by_key(|(crossed, _)| *crossed);
-    best.map_or(SeriesLabelPosition::UpperLeft, |(_, corner)| corner)
+    corners.into_iter().find(|(crossed, _)| !crossed).map(|(_, corner)| corner)
 }
 
 /// Round values at even distances, for an axis that is too short for those of a logarithm.
@@ -205,7 +204,12 @@ pub(crate) fn svg(title: &str, x: Axis, y: Axis, curves: &[Curve]) -> anyhow::Re
         let (least, most) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
         if least.is_finite() { (least * 0.8, most * 1.25) } else { (1.0, 10.0) }
     };
-    let ((x0, x1), (y0, y1)) = (range(|point| point.0), range(|point| point.1));
+    let ((x0, x1), (y0, mut y1)) = (range(|point| point.0), range(|point| point.1));
+    let corner = free_corner(&curves, (x0, x1), (y0, y1)).unwrap_or_else(|| {
+        // There is room for names above all of the curves then.
+        y1 *= (y1 / y0).sqrt();
+        SeriesLabelPosition::UpperLeft
+    });
     let mut picture = String::new();
     let failed = |error: String| anyhow!("a picture could not be drawn: {error}");
     {
@@ -245,7 +249,7 @@ pub(crate) fn svg(title: &str, x: Axis, y: Axis, curves: &[Curve]) -> anyhow::Re
         }
         chart
             .configure_series_labels()
-            .position(free_corner(&curves, (x0, x1), (y0, y1)))
+            .position(corner)
             .label_font(("sans-serif", 13))
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK)
@@ -281,12 +285,13 @@ mod tests {
     fn names_stand_where_no_curve_is() {
         let corner = |points: &[(f64, f64)]| {
             let corner = free_corner(&[("", points.to_vec())], (1.0, 100.0), (1.0, 100.0));
-            format!("{corner:?}")
+            corner.map_or_else(|| "none".into(), |corner| format!("{corner:?}"))
         };
         assert_eq!(corner(&[(1.0, 1.0), (10.0, 50.0), (90.0, 90.0)]), "UpperLeft");
         assert_eq!(corner(&[(1.0, 90.0), (90.0, 90.0)]), "LowerRight");
         assert_eq!(corner(&[(1.0, 90.0), (90.0, 1.0)]), "UpperRight");
         assert_eq!(corner(&[(1.0, 90.0), (90.0, 90.0), (90.0, 1.0)]), "LowerLeft");
+        assert_eq!(corner(&[(1.0, 90.0), (90.0, 1.0), (1.0, 1.0), (90.0, 90.0)]), "none");
         assert_eq!(corner(&[]), "UpperLeft");
     }
 
