@@ -139,12 +139,8 @@ pub struct LinkCapabilities {
     /// Lanes.
     #[bits(6)]
     pub width: u8,
-    #[bits(10)]
+    #[bits(14)]
     __: u16,
-    /// A port says in [`LinkStatus::data_link_active`] whether its link is up.
-    pub reports_active: bool,
-    #[bits(3)]
-    __: u8,
     /// Port number.
     pub port: u8,
 }
@@ -207,9 +203,7 @@ pub struct LinkStatus {
     pub training: bool,
     /// Both ends use the slot's clock.
     pub slot_clock: bool,
-    /// The link is up, of a port that [reports it](LinkCapabilities::reports_active).
-    pub data_link_active: bool,
-    #[bits(2)]
+    #[bits(3)]
     __: u8,
 }
 
@@ -451,11 +445,9 @@ mod tests {
         assert_eq!(u16::from(DeviceControl::new().with_extended_tag(true)), 0x0100);
         assert_eq!(u16::from(DeviceStatus::new().with_transactions_pending(true)), 1 << 5);
         assert_eq!(u32::from(LinkCapabilities::new().with_port(1).with_width(4).with_speed(2)), 0x0100_0042);
-        assert_eq!(u32::from(LinkCapabilities::new().with_reports_active(true)), 1 << 20);
         assert_eq!(u16::from(LinkControl::new().with_retrain(true)), 1 << 5);
         assert_eq!(u16::from(LinkStatus::new().with_slot_clock(true)), 1 << 12);
         assert_eq!(u16::from(LinkStatus::new().with_training(true)), 1 << 11);
-        assert_eq!(u16::from(LinkStatus::new().with_data_link_active(true)), 1 << 13);
         assert_eq!(u32::from(LinkCapabilities2::new().with_speeds(0x7f)), 0xfe);
         assert_eq!(u16::from(LinkControl2::new().with_target(5)), 5);
         assert_eq!(u16::from(ExpressCapabilities::new().with_version(2).with_interrupt_message(1)), 0x0202);

@@ -150,8 +150,13 @@ pub(crate) fn link(args: &LinkArgs, json: bool) -> anyhow::Result<Status> {
     let reached = trained.as_ref().is_none_or(|trained| trained.reached);
     if let Some(Trained { wanted, before, seconds, .. }) = &trained {
         let now = end.now;
+        // Some ports have no register for it.
+        let told = port.as_ref().and_then(|port| port.end).map(|end| end.target.to_string());
         report.line(match reached {
             true => format!("it was {before}, and was trained at {wanted} within {seconds:.3} s"),
+            false if told.as_ref() != Some(wanted) => {
+                format!("it was {before}, and came up at {now}: the port did not take {wanted}")
+            }
             false => format!("it was {before}; asked for {wanted}, it came up at {now}"),
         });
     }
