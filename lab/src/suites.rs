@@ -117,6 +117,8 @@ pub(crate) const SUITES: [Suite; 6] = [
         boot: IOMMU_ON,
         tests: &[
             test!("doctor-link", 20),
+            test!("command-link", 60),
+            test!("command-program", 240),
             test!("unplug-alone", 120),
             test!("unplug-in-use", 180),
             test!("unbind-in-use", 120),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::bars::BarShape;
 use crate::check::check;
-use crate::design::{IdWord, Interrupt, Link, Variant};
+use crate::design::{IdWord, Interrupt, Link, Programmer, Variant};
 use crate::dma::{Bypass, Dma, DmaIp, Interface, Stream};
 use crate::file::File;
 use crate::ids::IdPattern;
@@ -207,6 +207,8 @@ fn wrong_sense_is_named_with_line_and_key() {
         ("class = 0x1000000".into(), 6, "class: 0x1000000 has more than three bytes"),
         ("interrupts = [\"msi\"]".into(), 6, "interrupts: only an XDMA"),
         ("link = { gt_per_s = 5.1 }".into(), 6, "link.gt_per_s: a lane has"),
+        ("programmer = {}".into(), 6, "programmer: name a cable or a board"),
+        ("programmer = { cable = \"-x\" }".into(), 6, "programmer.cable: a name does not start"),
         ("link = { lanes = 3 }".into(), 6, "link.lanes: a link has 1, 2"),
         ("aliases = [\"a/b\"]".into(), 6, "aliases[0]: a name has"),
         ("aliases = [\"mine\"]".into(), 6, "aliases[0]: \"mine\" is a name of this design already"),
@@ -454,11 +456,13 @@ fn design() -> impl Strategy<Value = Design> {
         prop::collection::vec(variant(), 0..3),
         prop::collection::vec(peripheral(), 0..3),
         prop::option::of((prop::option::of(0.0..100.0), any::<Option<u8>>())),
+        prop::option::of((any::<Option<String>>(), any::<Option<String>>())),
     );
     (names, found_by, function, parts).prop_map(|(names, found_by, function, parts)| {
         let (name, aliases, board, note, fpga) = names;
         let (pci, subsystem, revisions, usual_device, word) = found_by;
-        let (dma, memory, variants, peripherals, link) = parts;
+        let (dma, memory, variants, peripherals, link, programmer) = parts;
+        let programmer = programmer.map(|(cable, board)| Programmer { cable, board });
         let (usual_revision, class, serial, interrupts, bars) = function;
         let id_word = word.map(|(bar, offset, version_offset, usual_version)| IdWord {
             bar,
@@ -487,6 +491,7 @@ fn design() -> impl Strategy<Value = Design> {
             variants,
             peripherals,
             link,
+            programmer,
             note,
         }
     })

@@ -68,6 +68,9 @@ pub struct Design {
     /// The PCIe link at its best.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
+    /// By what a programmer reaches the board.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub programmer: Option<Programmer>,
     /// What a user should know besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -237,6 +240,18 @@ pub struct Variant {
     /// The memories, if they are not the design's.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "one_or_many")]
     pub memory: Vec<Memory>,
+}
+
+/// By what a programmer reaches a board, in the words of openFPGALoader.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Programmer {
+    /// The cable between them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cable: Option<String>,
+    /// The board, if it is one that the programmer knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<String>,
 }
 
 /// A PCIe link at its best.

@@ -37,7 +37,7 @@ mod user_files;
 
 pub use bars::{Bar, BarShape};
 pub use catalogue::{Catalogue, Known};
-pub use design::{Design, Facts, IdWord, Interrupt, Link, SYSMON_DIE, Variant};
+pub use design::{Design, Facts, IdWord, Interrupt, Link, Programmer, SYSMON_DIE, Variant};
 pub use dma::{Bypass, Dma, DmaIp, Interface, Stream};
 pub use error::{Error, Result};
 pub use file::BadFile;

@@ -4,6 +4,7 @@ use crate::bind::in_use::Use;
 use crate::holders::Holder;
 use crate::neighbours::describe;
 use jitney_pci::Address;
+use jitney_pci::express::{Link, LinkSpeed};
 use jitney_vfio::sysfs::PciFunction;
 use std::fmt::Display;
 
@@ -81,6 +82,69 @@ pub enum Error {
     NoUser {
         /// The name as it was given.
         name: String,
+    },
+    /// The card has other functions, which would go and come with this one.
+    #[error(
+        "{} of the same card would be lost too when {address} is configured anew; only cards with one function are taken off \
+         their bus and brought back here",
+        listed(others)
+    )]
+    SeveralFunctions {
+        /// Which function.
+        address: Address,
+        /// The others.
+        others: Vec<Address>,
+    },
+    /// A function that was removed did not come back.
+    #[error(
+        "{address} did not come back within {seconds} s: what is in its FPGA now has no PCIe, or its BARs have no room below \
+         their port; load another design, then: echo 1 | sudo tee /sys/bus/pci/rescan; or reboot without a power cycle"
+    )]
+    NotBack {
+        /// Which function.
+        address: Address,
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// There is no port above the function that could train its link.
+    #[error(
+        "{address} has no port above it that trains its link: it is part of the root complex, or behind an old bridge"
+    )]
+    NoPort {
+        /// Which function.
+        address: Address,
+    },
+    /// An end of a link cannot have the speed that was asked for.
+    #[error("{address} cannot have its link at {wanted}; it can {}", listed(speeds))]
+    Speed {
+        /// Which end: a card, or the port above it.
+        address: Address,
+        /// What was asked for.
+        wanted: LinkSpeed,
+        /// What it can.
+        speeds: Vec<LinkSpeed>,
+    },
+    /// A link did not come up at the speed that was asked for.
+    #[error(
+        "the link of port {port} to {card} did not come up at {wanted}; the port was told {before} again, {}",
+        match restored {
+            Some(link) => format!("and it is up again at {link}"),
+            None => "but it is still down; end the programs that use the card, then: echo 1 | sudo tee \
+                     /sys/bus/pci/devices/CARD/remove, and echo 1 | sudo tee /sys/bus/pci/rescan; or reboot without a power cycle"
+                .replace("CARD", &card.to_string()),
+        }
+    )]
+    LinkDown {
+        /// The port.
+        port: Address,
+        /// The card below it.
+        card: Address,
+        /// The speed that was asked for.
+        wanted: LinkSpeed,
+        /// The speed that the port was told before.
+        before: LinkSpeed,
+        /// The link that it has again; none if it has none.
+        restored: Option<Link>,
     },
     /// Something failed, and what was before could not be restored either.
     #[error("{failure}; and {address} could not be put back as it was: {restoring}")]

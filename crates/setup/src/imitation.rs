@@ -150,7 +150,10 @@ impl Tree {
         self.without(&link);
         self.link(&link, &format!("../../../devices/pci0000:00/{port}/{address}"));
         self.link(&format!("{}/{address}", device(port)), &format!("../{address}"));
-        self.link(&format!("sys/bus/pci/devices/{port}"), &format!("../../../devices/pci0000:00/{port}"));
+        let link = format!("sys/bus/pci/devices/{port}");
+        if !self.root.path(&link).is_symlink() {
+            self.link(&link, &format!("../../../devices/pci0000:00/{port}"));
+        }
     }
 
     /// Binds a function to a driver, as its link says.

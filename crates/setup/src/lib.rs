@@ -25,17 +25,21 @@
 mod bind;
 mod doctor;
 mod error;
+mod express;
 mod holders;
 #[cfg(test)]
 mod imitation;
+mod kernel;
 mod kernel_config;
+mod link;
 mod neighbours;
 mod nodes;
 mod root;
 mod udev;
 
-pub use bind::{BindOptions, Bound, Released, Use, bind, unbind};
+pub use bind::{BindOptions, Bound, Released, Replug, Use, bind, unbind};
 pub use doctor::{Check, Doctor, Report, Verdict};
 pub use error::{Error, Result};
 pub use holders::{Holder, Holders, Scope, who_holds};
+pub use link::{Port, port_above, retrain};
 pub use root::Root;

@@ -5,7 +5,7 @@ mod dma;
 mod peripherals;
 mod variants;
 
-use crate::design::{Design, Link};
+use crate::design::{Design, Link, Programmer};
 use crate::place::KeyPath;
 pub(crate) use distinct::check_distinct;
 
@@ -41,6 +41,9 @@ pub(crate) fn check(design: &Design, at: &KeyPath) -> Check {
     peripherals::check(design, at)?;
     if let Some(link) = &design.link {
         check_link(link, &at.clone().key("link"))?;
+    }
+    if let Some(programmer) = &design.programmer {
+        check_programmer(programmer, &at.clone().key("programmer"))?;
     }
     design.lay_out(at).map(|_| ())
 }
@@ -110,6 +113,21 @@ fn is_name(name: &str) -> bool {
     !name.trim().is_empty()
         && name.len() <= LONGEST_NAME
         && !name.chars().any(|c| c.is_control() || c == '/' || c == '#')
+}
+
+/// The words become arguments, each one.
+fn check_programmer(programmer: &Programmer, at: &KeyPath) -> Check {
+    let Programmer { cable, board } = programmer;
+    ensure(cable.is_some() || board.is_some(), || at.clone(), || "name a cable or a board".into())?;
+    for (key, word) in [("cable", cable), ("board", board)] {
+        let is_word = word.as_ref().is_none_or(|word| is_name(word) && !word.starts_with('-'));
+        ensure(
+            is_word,
+            || at.clone().key(key),
+            || "a name does not start with '-', and has no '/' or '#'".into(),
+        )?;
+    }
+    Ok(())
 }
 
 fn check_link(link: &Link, at: &KeyPath) -> Check {

@@ -13,7 +13,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("move", &["load", "save", "capture", "tap", "play"]),
     ("poke", &["read", "write", "dump", "i2c"]),
     ("flash", &["flash", "bitstream"]),
-    ("change", &["hold", "reset", "route"]),
+    ("change", &["hold", "reset", "route", "link", "program"]),
     ("set up", &["doctor", "who", "bind", "unbind"]),
 ];
 

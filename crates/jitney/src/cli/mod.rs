@@ -4,6 +4,7 @@
 
 mod args;
 mod boards;
+mod card_link;
 mod cards;
 mod change;
 mod channels;
@@ -33,7 +34,7 @@ mod status;
 mod targets;
 mod transfer;
 
-use change::{hold, reset, route};
+use change::{hold, link, program, reset, route};
 use clap::{ArgMatches, FromArgMatches};
 use contract::Failure;
 use log::Log;
@@ -106,6 +107,8 @@ pub(crate) fn main() -> ExitCode {
         Command::WithParent(args) => lease::with_parent(&args),
         Command::Hold(hold) => hold::hold(&hold, json),
         Command::Reset(reset) => reset::reset(&reset, json),
+        Command::Link(args) => link::link(&args, json),
+        Command::Program(args) => program::program(&args, json),
         Command::Route(route) => route::route(&route, json),
         Command::Read(read) => read::read(&read, json),
         Command::Write(write) => write::write(&write, json),

@@ -1,7 +1,7 @@
 //! The command line: every command, and what all of them have.
 
 use super::boards::Boards;
-use super::change::{hold, reset, route};
+use super::change::{hold, link, program, reset, route};
 use super::check::Test;
 use super::check::validate::Validate;
 use super::flash::{Flash, bitstream};
@@ -102,6 +102,10 @@ pub(crate) enum Command {
     Hold(hold::Hold),
     /// Reset a card, or its DDR controller.
     Reset(reset::Reset),
+    /// A card's PCIe link and the port above it, and train it at another speed.
+    Link(link::LinkArgs),
+    /// Load a bitstream into a board's FPGA through a programmer, and bring the card back.
+    Program(program::Program),
     /// Which stream goes where on a card, and change it.
     Route(route::Route),
     /// Read, compare and write a board's configuration flash.

@@ -1,48 +1,66 @@
-//! What a test says: lines for people with a progress bar below, or one JSON value for programs.
+//! What a test says: lines for people with a progress bar below, or one JSON value for programs. Where there is no terminal
+//! for a bar, a line now and then says how far it is.
 
 use super::contract;
+use super::size::human;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use std::io::Write;
-use std::time::Duration;
+use std::cell::Cell;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How often a line says how far it is.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// Where a command's results go.
 #[derive(Debug)]
 pub(crate) struct Report {
     json: bool,
+    /// Whether it is for a part of something larger, that says what came of it.
+    quiet: bool,
     /// Whether standard output has something else on it.
     beside: bool,
     bar: ProgressBar,
+    /// What is counted: bytes, or steps.
+    counts_bytes: bool,
+    /// When it was said last how far it is, or that began; nothing if that is said by a bar, or to nobody.
+    told: Option<Cell<Instant>>,
 }
 
 impl Report {
     pub(crate) fn new(json: bool) -> Self {
-        Self { json, beside: false, bar: ProgressBar::hidden() }
+        let told = (!json && !std::io::stderr().is_terminal()).then(|| Cell::new(Instant::now()));
+        Self { json, quiet: false, beside: false, bar: ProgressBar::hidden(), counts_bytes: true, told }
     }
 
-    /// For a part of something larger that says itself what came of it: progress is shown, lines are not.
-    pub(crate) fn quiet() -> Self {
-        Self::new(true)
+    /// For a part of what this one is for, which says itself what came of it: progress is shown, lines are not.
+    pub(crate) fn quiet(&self) -> Self {
+        let mut part = Self::new(self.json);
+        part.quiet = true;
+        part
     }
 
     /// Of a command whose standard output is data: its results go to standard error.
     pub(crate) fn beside_data(json: bool) -> Self {
         contract::stdout_is_data();
-        Self { json, beside: true, bar: ProgressBar::hidden() }
+        let mut own = Self::new(json);
+        own.beside = true;
+        own
     }
 
-    /// Shows progress towards `total` bytes, on a terminal only.
+    /// Shows progress towards `total` bytes.
     pub(crate) fn start(&mut self, what: &str, total: u64) {
         self.prepare(what, Some(total));
         self.show();
     }
 
-    /// Shows progress towards `total` steps, on a terminal only.
+    /// Shows progress towards `total` steps.
     pub(crate) fn start_steps(&mut self, what: &str, total: u64) {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos} of {len}, {eta} left");
         self.bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::hidden())
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_message(what.to_owned());
+        self.begin(false);
         self.show();
     }
 
@@ -57,9 +75,17 @@ impl Report {
         self.bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden())
             .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
             .with_message(what.to_owned());
+        self.begin(true);
     }
 
-    /// Shows progress from now on, on a terminal only.
+    fn begin(&mut self, counts_bytes: bool) {
+        self.counts_bytes = counts_bytes;
+        if let Some(told) = &self.told {
+            told.set(Instant::now());
+        }
+    }
+
+    /// Shows progress from now on, if standard error is a terminal.
     pub(crate) fn show(&self) {
         self.bar.set_draw_target(ProgressDrawTarget::stderr());
         self.bar.enable_steady_tick(Duration::from_millis(200));
@@ -70,14 +96,24 @@ impl Report {
         self.bar.finish_and_clear();
     }
 
-    /// Some more bytes are done.
-    pub(crate) fn advance(&self, bytes: u64) {
-        self.bar.inc(bytes);
+    /// Some more bytes, or steps, are done.
+    pub(crate) fn advance(&self, more: u64) {
+        self.bar.inc(more);
+        if let Some(told) = &self.told
+            && told.get().elapsed() >= PERIOD
+        {
+            told.set(Instant::now());
+            let length = self.bar.length();
+            eprintln!(
+                "jitney: {}",
+                so_far(&self.bar.message(), self.bar.position(), length, self.counts_bytes)
+            );
+        }
     }
 
     /// A line for people.
     pub(crate) fn line(&self, line: impl AsRef<str>) {
-        if !self.json {
+        if !self.json && !self.quiet {
             self.bar.suspend(|| self.print(line.as_ref()));
         }
     }
@@ -90,7 +126,7 @@ impl Report {
     /// The result for programs. Ends the progress bar.
     pub(crate) fn finish(&self, result: &impl Serialize) -> anyhow::Result<()> {
         self.stop();
-        if self.json {
+        if self.json && !self.quiet {
             self.print(&contract::result(result)?);
         }
         Ok(())
@@ -104,6 +140,15 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// How far something is, in words.
+fn so_far(what: &str, done: u64, total: Option<u64>, counts_bytes: bool) -> String {
+    let amount = |amount: u64| if counts_bytes { human(amount) } else { amount.to_string() };
+    match total {
+        Some(total) => format!("{what}: {} of {}", amount(done), amount(total)),
+        None => format!("{what}: {}", amount(done)),
     }
 }
 
@@ -125,5 +170,17 @@ pub(crate) fn print_line(line: &str) {
     if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
         #[expect(clippy::exit, reason = "there is nobody left to tell")]
         std::process::exit(super::status::Status::Failed.number().into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_it_is_in_words() {
+        assert_eq!(so_far("saving", 12 << 20, Some(64 << 20), true), "saving: 12 MiB of 64 MiB");
+        assert_eq!(so_far("measuring", 3, Some(24), false), "measuring: 3 of 24");
+        assert_eq!(so_far("playing", 4096, None, true), "playing: 4 KiB");
     }
 }

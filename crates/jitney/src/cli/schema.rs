@@ -1,7 +1,7 @@
 //! `jitney schema`: what `--json` prints, as JSON Schema, from the types that are printed.
 
 use super::boards;
-use super::change::{hold, reset, route};
+use super::change::{hold, link, program, reset, route};
 use super::check::{addressing, dma, general, memory, persistence, streams, validate};
 use super::contract::{Failure, SCHEMA};
 use super::flash;
@@ -66,9 +66,11 @@ const RESULTS: &[(&str, Printed)] = &[
     ("i2c scan", of::<i2c::scan::Found>),
     ("info", of::<Vec<info::CardFacts>>),
     ("lease", of::<lease::Outcome>),
+    ("link", of::<link::Outcome>),
     ("list", of::<Vec<list::Row>>),
     ("load", of::<load::Outcome>),
     ("play", of::<play::Outcome>),
+    ("program", of::<program::Outcome>),
     ("read", of::<read::Outcome>),
     ("reset", of::<reset::Outcome>),
     ("route", of::<route::Outcome>),

@@ -81,7 +81,7 @@ fn what_the_card_cannot_do_is_told_with_what_it_can() {
     let ground = Ground::new();
     let ddr = |options: &str| ground.run(&format!("test ddr {NITEFURY} {options}"));
     ddr("--channel 5").exits(1).complains("no channel h2c5").complains("the card has 1 h2c channels");
-    ddr("--size 2G").exits(1).complains("NiteFury has 0x40000000 bytes of memory");
+    ddr("--size 2G").exits(2).complains("NiteFury has 0x40000000 bytes of memory");
     // More than the longest descriptor has.
     ddr("--size 64K --align 256M").exits(1).complains("0xfffffff is the longest");
     ddr("--descriptors-of 256M").exits(2).complains("0xfffffff is the most");

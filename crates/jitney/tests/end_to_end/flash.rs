@@ -9,11 +9,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const SECTOR: usize = 64 << 10;
-const A200T: u32 = 0x1363_6093;
-const K160T: u32 = 0x0364_c093;
+pub(crate) const A200T: u32 = 0x1363_6093;
+pub(crate) const K160T: u32 = 0x0364_c093;
 
 /// A bitstream with so many words of frames, no two of which are alike.
-fn bitstream(idcode: u32, words: u32, seed: u32) -> Vec<u8> {
+pub(crate) fn bitstream(idcode: u32, words: u32, seed: u32) -> Vec<u8> {
     let write = |register: u32, word: u32| [0x3000_0001 | register << 13, word];
     let mut all = vec![u32::MAX; 8];
     all.extend([0x0000_00bb, 0x1122_0044, u32::MAX, u32::MAX, 0xaa99_5566, 0x2000_0000]);
@@ -27,7 +27,7 @@ fn bitstream(idcode: u32, words: u32, seed: u32) -> Vec<u8> {
 }
 
 /// The same with the header of a .bit file.
-fn bit(part: &str, data: &[u8]) -> Vec<u8> {
+pub(crate) fn bit(part: &str, data: &[u8]) -> Vec<u8> {
     let mut file = vec![0x00, 0x09, 0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x0f, 0xf0, 0x00, 0x00, 0x01];
     for (letter, text) in
         [(b'a', "top;Version=2023.1\0"), (b'b', part), (b'c', "2023/07/08\0"), (b'd', "12:34:56\0")]
@@ -189,7 +189,7 @@ fn what_is_not_for_the_board_is_refused_before_anything_is_written() {
         .run("flash info 10ee:7024 --emulate i2c_probe")
         .exits(1)
         .complains("does not answer: its ID reads as 00h");
-    let wrong = ground.run("emulate TOSING_160T_dma_ddr3 --socket x.sock --flash good.bin").exits(1);
+    let wrong = ground.run("emulate TOSING_160T_dma_ddr3 --socket x.sock --flash good.bin").exits(2);
     wrong.complains("good.bin has 184 bytes").complains("mx25l12835f, has 16777216");
     let busy = ground.run(&format!("emulate nitefury --socket x.sock --flash {}", flash.display()));
     busy.exits(1).complains("another board's, which runs");

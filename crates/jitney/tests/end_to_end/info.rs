@@ -28,6 +28,25 @@ fn link_interrupts_and_versions_are_told() {
 }
 
 #[test]
+fn a_link_is_told_and_an_emulated_one_is_not_trained() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --lanes 1");
+    let broker = ground.broker(&[&board]);
+    let link = |rest: &str| ground.run(&format!("link 10ee:7011 {rest} {}", broker.option()));
+    link("")
+        .exits(0)
+        .says(": 5 GT/s x1 of 5 GT/s x4\n")
+        .says("read requests of 512\n")
+        .says("there is no port above it: it is an emulated board");
+    let json = link("--json").exits(0).json();
+    assert_eq!((&json["now"], &json["best"]), (&json!("5 GT/s x1"), &json!("5 GT/s x4")));
+    assert_eq!((&json["port"], &json["trained"]), (&Value::Null, &Value::Null));
+    assert!(json["packets"]["largest_payload"].as_u64() >= json["packets"]["payload"].as_u64(), "{json}");
+    link("--speed gen1").exits(2).complains("no port above it");
+    link("--speed fast").exits(2).complains("speeds are gen1 (2.5 GT/s)");
+}
+
+#[test]
 fn what_is_on_a_board_tells_of_itself() {
     let ground = Ground::new();
     let json = ground.run("info --emulate U200_100G_ether_duplex --json").exits(0).json();

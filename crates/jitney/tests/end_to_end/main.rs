@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod blink;
+mod browser;
 mod commands;
 mod dead_boards;
 mod designs_table;
@@ -18,6 +19,7 @@ mod info;
 mod kills;
 mod moving;
 mod policy;
+mod program;
 mod programs;
 mod registers;
 mod rude_clients;

@@ -86,6 +86,20 @@ impl Bench {
 }
 
 #[test]
+fn what_takes_long_says_now_and_then_how_far_it_is() {
+    let ground = Ground::new();
+    let boards = [(); 2].map(|()| ground.board("nitefury --link 64K"));
+    let line = |board: &Board, rest: &str| {
+        format!("save 10ee:7011 0 768K {rest} --timeout 60 --card {}", board.address())
+    };
+    let programs = ground.start(&line(&boards[0], "a.bin --json"));
+    let outcome = ground.run(&line(&boards[1], "b.bin")).exits(0);
+    assert!(outcome.err.contains("jitney: saving: ") && outcome.err.contains(" of 768 KiB"), "{outcome}");
+    let outcome = programs.wait().exits(0);
+    assert!(!outcome.err.contains("saving: "), "{outcome}");
+}
+
+#[test]
 fn what_was_loaded_is_saved_again() {
     let bench = Bench::of("nitefury");
     let bytes = noise(64 * MIB);

@@ -139,7 +139,7 @@ fn a_reset_is_refused_while_somebody_uses_the_card() {
     }
     assert!(user.runs());
     let other = ground.board("nitefury --memory 16M");
-    ground.run(&format!("reset 10ee:7011 --ddr --card {}", other.address())).exits(1).complains("ddr-status");
+    ground.run(&format!("reset 10ee:7011 --ddr --card {}", other.address())).exits(2).complains("ddr-status");
 }
 
 #[test]

@@ -60,6 +60,8 @@ fn memory_is_tested_whatever_its_kind() {
         .exits(0)
         .says("32 MiB of memory");
     on(&ground, "tef1001-dma-blkram", "test ddr").exits(3);
+    let large = on(&ground, "tef1001-dma-blkram", "test memory --size 1G").exits(2);
+    large.complains("fewer than --size 0x40000000").complains("0x128000 bytes");
     on(&ground, LOOP, "test memory").exits(3);
     let json = on(&ground, "tef1001-dma-blkram", "test memory --size 4K --passes 1 --json").exits(0).json();
     assert_eq!((&json[0]["memories"][0]["bytes"], &json[0]["board"]), (&4096.into(), &"TEF1001".into()));
@@ -92,7 +94,7 @@ fn what_survives_a_reset_is_told() {
     let board = ground.board("nitefury --memory 16M");
     let broker = ground.broker(&[&board]);
     let run = |line: &str| ground.run(&format!("{line} {}", broker.option()));
-    run("test persistence --check").exits(0).says("nothing survived");
+    run("test persistence --check").exits(0).says("it was not run before, or nothing survived");
     run("test persistence --write").exits(0).says("look for them with --check");
     run("test persistence --check").exits(0).says("card address 0x0, by DMA: all 65536 bytes survived");
     let mut holder = ground.start(&format!("hold 10ee:7011 {}", broker.option()));

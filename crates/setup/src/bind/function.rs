@@ -1,7 +1,7 @@
 //! One function on its way from driver to driver.
 
-use super::kernel::Kernel;
 use crate::error::Result;
+use crate::kernel::Kernel;
 use crate::root::{Root, system};
 use jitney_pci::Address;
 use jitney_vfio::ErrorKind;

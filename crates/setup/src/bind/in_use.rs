@@ -1,7 +1,7 @@
 //! What of this machine depends on a PCI function.
 
-use super::kernel::Kernel;
 use super::mounts::Mount;
+use crate::kernel::Kernel;
 use crate::root::{Root, system};
 use jitney_pci::Address;
 use jitney_vfio::Result;

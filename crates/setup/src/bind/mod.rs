@@ -5,16 +5,18 @@
 
 mod function;
 pub(crate) mod in_use;
-mod kernel;
 mod mounts;
+mod replug;
 
 #[cfg(test)]
 mod tests;
 
 pub use in_use::Use;
+pub use replug::Replug;
 
 use crate::error::{Error, Result};
 use crate::holders::{self, Scope};
+use crate::kernel::{Kernel, ThisKernel, wait};
 use crate::neighbours::{in_the_way, sysfs};
 use crate::nodes::{self, Nodes};
 use crate::root::{Root, system};
@@ -23,12 +25,11 @@ use function::Function;
 use jitney_host::accounts;
 use jitney_pci::Address;
 use jitney_vfio::sysfs::PciFunction;
-use kernel::{Kernel, ThisKernel};
 use serde::Serialize;
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How to hand a function over.
 #[derive(Debug, Clone)]
@@ -210,19 +211,4 @@ fn unbind_through(kernel: &dyn Kernel, root: &Root, address: Address) -> Result<
         return Err(put_back(kernel, vec![function], failure));
     }
     Ok(Released { driver: function.driver()? })
-}
-
-/// Asks again and again, for as long as it is patient.
-fn wait<T>(patience: Duration, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
-    const PAUSE: Duration = Duration::from_millis(10);
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = ask()? {
-            return Ok(Some(answer));
-        }
-        if start.elapsed() >= patience {
-            return Ok(None);
-        }
-        std::thread::sleep(PAUSE);
-    }
 }

@@ -1,16 +1,18 @@
 //! Binding and unbinding on folders that imitate a machine, with a kernel that does what ours does.
 
-use super::kernel::Kernel;
 use super::*;
 use crate::imitation::{CARD, Tree, address, device};
+use crate::kernel::Kernel;
 use std::cell::{Cell, RefCell};
 use std::fs;
 use std::io;
 use std::path::Path;
 
 /// Does what the kernel does when sysfs is written to.
-struct Imitated<'a> {
-    tree: &'a Tree,
+pub(super) struct Imitated<'a> {
+    pub(super) tree: &'a Tree,
+    /// How often the kernel looks in vain for a function that was removed.
+    pub(super) absent_for: Cell<u32>,
     /// The end of the path of a write that fails, which of them (0 is the first), and the errno.
     failure: RefCell<Option<(&'static str, usize, i32)>>,
     /// Does `vfio-pci` take devices?
@@ -21,12 +23,13 @@ struct Imitated<'a> {
 }
 
 impl<'a> Imitated<'a> {
-    fn of(tree: &'a Tree) -> Self {
+    pub(super) fn of(tree: &'a Tree) -> Self {
         for driver in ["vfio-pci", "xdma", "e1000e"] {
             tree.folder(&format!("sys/bus/pci/drivers/{driver}"));
         }
         Self {
             tree,
+            absent_for: Cell::new(0),
             failure: RefCell::new(None),
             takes: true,
             claimed: Cell::new(None),
@@ -34,12 +37,12 @@ impl<'a> Imitated<'a> {
         }
     }
 
-    fn failing(self, file: &'static str, after: usize, errno: i32) -> Self {
+    pub(super) fn failing(self, file: &'static str, after: usize, errno: i32) -> Self {
         *self.failure.borrow_mut() = Some((file, after, errno));
         self
     }
 
-    fn driver(&self, address: &str) -> Option<String> {
+    pub(super) fn driver(&self, address: &str) -> Option<String> {
         self.tree.root.link_name(format!("{}/driver", device(address))).unwrap()
     }
 
@@ -108,7 +111,27 @@ impl Kernel for Imitated<'_> {
                 "(null)" => self.own_driver(text).map_or(Ok(()), |driver| self.attach(text, &driver)),
                 chosen => self.attach(text, chosen),
             },
+            "remove" => {
+                self.tree.without(&format!("sys/bus/pci/devices/{parent}"));
+                self.tree.without(&device(&parent));
+                self.tree.without("dev/vfio/86");
+                Ok(())
+            }
+            "rescan" => {
+                match self.absent_for.get() {
+                    0 => self.tree.function(CARD, 0x05_8000, None, Some(86)),
+                    left => self.absent_for.set(left - 1),
+                }
+                Ok(())
+            }
             other => panic!("nobody writes to {other}"),
+        }
+    }
+
+    fn may_write(&self, file: &Path) -> io::Result<()> {
+        match *self.failure.borrow() {
+            Some((end, 0, errno)) if file.ends_with(end) => Err(io::Error::from_raw_os_error(errno)),
+            _ => Ok(()),
         }
     }
 
@@ -121,7 +144,7 @@ impl Kernel for Imitated<'_> {
 }
 
 /// A card that the kernel's own driver has, if any, in a PC with an IOMMU.
-fn pc(driver: Option<&str>) -> Tree {
+pub(super) fn pc(driver: Option<&str>) -> Tree {
     let tree = Tree::new();
     tree.pc();
     tree.function(CARD, 0x05_8000, driver, Some(86));

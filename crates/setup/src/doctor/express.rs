@@ -6,17 +6,17 @@
 use super::boot_line;
 use super::machine::Machine;
 use super::report::Check;
-use jitney_pci::express::{self, DeviceCapabilities, DeviceControl};
-use jitney_pci::{Address, ConfigRead, capability};
-use std::fs;
+use crate::express::{self, Unseen};
+use crate::kernel::ThisKernel;
+use jitney_pci::express::{
+    DEVICE_CAPABILITIES, DEVICE_CONTROL, DeviceCapabilities, DeviceControl, packet_bytes,
+};
+use jitney_pci::{Address, ConfigRead};
 
 const NAME: &str = "PCIe settings";
 const PAYLOAD: &str = "payload";
 const READS: &str = "read requests";
 const TAGS: &str = "tags";
-
-/// What Linux shows of configuration space without CAP_SYS_ADMIN: the header, without capabilities.
-const HEADER: usize = 64;
 
 /// Read requests of this size are what cards have after a reset, and what a fetch of 16 descriptors takes.
 const ENOUGH: u32 = 512;
@@ -40,39 +40,29 @@ struct Settings {
 impl Settings {
     /// Those of a card or a port; or why they cannot be seen.
     fn of(machine: &Machine<'_>, function: Address) -> Result<Self, String> {
-        let file = format!("sys/bus/pci/devices/{function}/config");
-        let bytes = fs::read(machine.root.path(&file)).map_err(|error| crate::root::unseen(&file, &error))?;
-        if bytes.len() <= HEADER {
-            return Err(format!(
-                "/{file} shows its first {} bytes; the settings are behind them, which root sees: sudo jitney doctor {function}",
-                bytes.len()
-            ));
-        }
+        let (bytes, at) =
+            express::config(&ThisKernel, machine.root, function).map_err(|unseen| match unseen {
+                Unseen::OnlyHeader { .. } => format!("{unseen}: sudo jitney doctor {function}"),
+                other => other.to_string(),
+            })?;
         let config = bytes.as_slice();
-        let at = capability::find(config, capability::EXPRESS).map_err(|error| error.to_string())?;
-        let at = at.ok_or("it is no PCI Express function: it has no such capability")?;
-        let Ok(can) = config.read32(at + express::DEVICE_CAPABILITIES);
-        let Ok(does) = config.read16(at + express::DEVICE_CONTROL);
+        let Ok(can) = config.read32(at + DEVICE_CAPABILITIES);
+        let Ok(does) = config.read16(at + DEVICE_CONTROL);
         Ok(Self { can: can.into(), does: does.into() })
     }
 
     fn payload(self) -> u32 {
-        bytes(self.does.max_payload())
+        packet_bytes(self.does.max_payload())
     }
 
     fn largest_payload(self) -> u32 {
-        bytes(self.can.max_payload())
+        packet_bytes(self.can.max_payload())
     }
-}
-
-/// A size as the registers code it.
-const fn bytes(code: u8) -> u32 {
-    128 << code
 }
 
 fn payload(machine: &Machine<'_>, card: Address, own: Settings) -> Check {
     let (now, can) = (own.payload(), own.largest_payload());
-    let Some(above) = port(machine, card) else {
+    let Some(above) = express::port(machine.root, card) else {
         return Check::good(PAYLOAD, format!("{now} bytes, the card can {can}; there is no port above it"));
     };
     let port = match Settings::of(machine, above) {
@@ -104,7 +94,7 @@ fn payload(machine: &Machine<'_>, card: Address, own: Settings) -> Check {
 }
 
 fn reads(card: Address, own: Settings) -> Check {
-    let size = bytes(own.does.max_read_request());
+    let size = packet_bytes(own.does.max_read_request());
     if size < ENOUGH {
         return Check::warning(
             READS,
@@ -136,10 +126,4 @@ fn found_anew(card: Address) -> String {
         "when nobody uses the card: echo 1 | sudo tee /sys/bus/pci/devices/{card}/remove, then: echo 1 | sudo tee \
          /sys/bus/pci/rescan; and bind it again"
     )
-}
-
-/// The port that a card is behind; none if it is on a root bus.
-fn port(machine: &Machine<'_>, card: Address) -> Option<Address> {
-    let folder = fs::read_link(machine.root.path(format!("sys/bus/pci/devices/{card}"))).ok()?;
-    folder.parent()?.file_name()?.to_str()?.parse().ok()
 }

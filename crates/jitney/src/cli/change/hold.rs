@@ -7,9 +7,12 @@ use crate::cli::report::{print_event, print_line};
 use crate::cli::signals;
 use crate::cli::status::Status;
 use clap::Args;
+use jitney_vfio::{Card, Notice, Notices};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::sync::mpsc::channel;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 const HELP: &str = "\
 Example:
@@ -19,7 +22,11 @@ Example:
   jitney capture 10ee:7024 --channel c2h1 --to samples.bin
 
 A broker resets a card when its last program has gone; while this one is there, it does not: registers, routes and links stay as \
-they were left. It takes no lease, so that other programs can use all of the card. Ctrl-C ends it.";
+they were left. It takes no lease, so that other programs can use all of the card. A card that is being \
+unplugged is let go of. Ctrl-C ends it.";
+
+/// How soon a card is let go of that is wanted back.
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -59,7 +66,25 @@ pub(crate) fn hold(args: &Hold, json: bool) -> anyhow::Result<Status> {
             "jitney: no broker has them, so no other program can use them while they are held: start `jitney broker` first"
         );
     }
+    let mut held = cards
+        .into_iter()
+        .map(|card| Ok((card.notices()?, card)))
+        .collect::<anyhow::Result<Vec<(Notices, Arc<dyn Card>)>>>()?;
     // The other end is there for as long as this process.
-    let _ = stop.recv();
+    while stop.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+        let mut gone = Vec::new();
+        held.retain(|(notices, card)| match notices.look() {
+            Ok(Some(Notice::Leaving)) => {
+                gone.push(Notice::Leaving.explain(card.identity()));
+                false
+            }
+            _ => true,
+        });
+        gone.iter().for_each(|error| eprintln!("jitney: {error}"));
+        // Where no broker has them, they are open for as long as this process.
+        if held.is_empty() || (alone && !gone.is_empty()) {
+            return Ok(Status::Failed);
+        }
+    }
     Ok(Status::Passed)
 }

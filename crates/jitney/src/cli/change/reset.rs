@@ -5,10 +5,10 @@ use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
 use crate::cli::contract::CardName;
 use crate::cli::report::Report;
-use crate::cli::status::Status;
+use crate::cli::status::{Misuse, Status};
 use anyhow::bail;
 use clap::Args;
-use jitney_boards::{DdrState, identify_in};
+use jitney_boards::{DdrState, Error, identify_in};
 use jitney_vfio::{LeaseRequest, Part};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -55,7 +55,10 @@ pub(crate) fn reset(args: &Reset, json: bool) -> anyhow::Result<Status> {
         let board = identify_in(&catalogue(&args.card.source.emulate)?, &card)?;
         // Transfers of any channel would hang.
         let _all = card.lease(LeaseRequest::exclusive(Part::whole()))?;
-        let ddr = board.ddr_status()?;
+        let ddr = board.ddr_status().map_err(|error| match error {
+            Error::NoPeripheral { .. } => anyhow::Error::from(Misuse(format!("--ddr: {error}"))),
+            other => other.into(),
+        })?;
         ddr.hold_in_reset(true)?;
         std::thread::sleep(PULSE);
         ddr.hold_in_reset(false)?;

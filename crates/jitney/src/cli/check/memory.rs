@@ -8,9 +8,8 @@ use crate::cli::rates::{Rates, Summary};
 use crate::cli::report::Report;
 use crate::cli::size;
 use crate::cli::size::human;
-use crate::cli::status::Status;
+use crate::cli::status::{Misuse, Status};
 use crate::cli::targets::{self, dram, nothing_tested};
-use anyhow::bail;
 use clap::{Args, ValueEnum};
 use jitney_boards::{Board, Memory};
 use jitney_memory::PageSize;
@@ -116,6 +115,7 @@ pub(crate) fn memory(args: &MemoryArgs, which: Which, json: bool) -> anyhow::Res
             Which::Dram => nothing_tested("board with DDR memory and DMA", json),
         };
     }
+    targets.boards.iter().try_for_each(|board| fits(board, which, args.size))?;
     let outcomes = targets.each(&mut report, |board, report| {
         let memories = which.of(board).into_iter().map(|memory| test(board, memory, which, args, report));
         Ok(Outcome { memories: memories.collect::<anyhow::Result<_>>()? })
@@ -127,8 +127,20 @@ pub(crate) fn memory(args: &MemoryArgs, which: Which, json: bool) -> anyhow::Res
     Ok(targets.status(outcomes.iter().any(failed)))
 }
 
+/// Fails if less than that is in a memory of `board` that is to be tested.
+fn fits(board: &Board, which: Which, size: Option<u64>) -> Result<(), Misuse> {
+    let small = which.of(board).into_iter().find(|memory| size.is_some_and(|size| size > memory.size));
+    match (small, size) {
+        (Some(Memory { base, size: own, .. }), Some(size)) => Err(Misuse(format!(
+            "{} has {own:#x} bytes of memory at {base:#x}, fewer than --size {size:#x}; name other boards with --only",
+            board.name()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// As one check of several: once, and no more of each memory than `most`.
-pub(crate) fn check(board: &Board, most: u64, dma: Dma) -> anyhow::Result<Found> {
+pub(crate) fn check(board: &Board, most: u64, dma: Dma, report: &Report) -> anyhow::Result<Found> {
     let mut said = Vec::new();
     for memory in board.memories() {
         let args = MemoryArgs {
@@ -140,7 +152,7 @@ pub(crate) fn check(board: &Board, most: u64, dma: Dma) -> anyhow::Result<Found>
             buffer: Pages::Normal,
             dma,
         };
-        let tested = test(board, *memory, Which::All, &args, &mut Report::quiet())?;
+        let tested = test(board, *memory, Which::All, &args, &mut report.quiet())?;
         if !tested.failures.is_empty() {
             return Ok(Found::Bad(tested.failures.join("; ")));
         }
@@ -204,9 +216,6 @@ fn test(
 impl Bench {
     fn new(board: &Board, memory: Memory, args: &MemoryArgs) -> anyhow::Result<Self> {
         let size = args.size.unwrap_or(memory.size);
-        if size > memory.size {
-            bail!("{} has {:#x} bytes of memory, fewer than --size {size:#x}", board.name(), memory.size);
-        }
         let xdma = board.xdma()?;
         let align = args.align.unwrap_or(1);
         let (h2c, c2h) = channels::open(&xdma, args.dma)?;

@@ -64,6 +64,10 @@ pub(crate) fn persistence(args: &Persistence, json: bool) -> anyhow::Result<Stat
             report.line(match survived {
                 None => format!("{memory}: {bytes} bytes written; look for them with --check"),
                 Some(survived) if survived == bytes => format!("{memory}: all {bytes} bytes survived"),
+                // What --write would have written begins nowhere: whether it ever did cannot be told.
+                Some(0) if args.check => {
+                    format!("{memory}: nothing that --write writes is there: it was not run before, or nothing survived")
+                }
                 Some(0) => format!("{memory}: nothing survived"),
                 Some(survived) => format!("{memory}: {survived} of {bytes} bytes survived"),
             });

@@ -116,14 +116,19 @@ pub(crate) struct Wish {
 }
 
 /// As one check of several.
-pub(crate) fn check(board: &Board, dma: Dma, time: Duration) -> anyhow::Result<super::verdict::Found> {
+pub(crate) fn check(
+    board: &Board,
+    dma: Dma,
+    time: Duration,
+    report: &Report,
+) -> anyhow::Result<super::verdict::Found> {
     use super::verdict::Found;
     let joined = Joined::of(board, &board.xdma()?)?;
     let one_way = !matches!(joined, Joined::Switched { .. } | Joined::Wired(_));
     // A switch is leased by who uses it.
     drop(joined);
     let wish = Wish { time, every: time, one_way, packet: 256 << 10 };
-    let outcome = soak(board, dma, wish, &StopFlag::default(), &Report::quiet())?;
+    let outcome = soak(board, dma, wish, &StopFlag::default(), &report.quiet())?;
     let failures: Vec<String> = outcome
         .streams
         .iter()

@@ -1,4 +1,4 @@
-//! A file that is written to a flash, or compared with one.
+//! A file that is written to a flash or an FPGA, or compared with what is in a flash.
 
 use crate::cli::errno::FileError;
 use crate::cli::status::Misuse;
@@ -14,15 +14,15 @@ const LARGEST: u64 = 512 << 20;
 
 /// The bytes of a file, and what they are.
 #[derive(Debug)]
-pub(super) struct Image {
-    pub(super) name: String,
+pub(crate) struct Image {
+    pub(crate) name: String,
     file: Vec<u8>,
-    pub(super) bitstream: Bitstream,
+    pub(crate) bitstream: Bitstream,
 }
 
 impl Image {
     /// The file at `path`: a .bit with a header, or anything else as it is.
-    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let failed = |error| FileError::new(&name, error);
         let file = File::open(path).map_err(failed)?;
@@ -45,16 +45,15 @@ impl Image {
     }
 
     /// What goes to the flash: all of the file but the header of a .bit.
-    pub(super) fn data(&self) -> &[u8] {
+    pub(crate) fn data(&self) -> &[u8] {
         &self.file[self.bitstream.data.clone()]
     }
 
-    /// Why it is not for the FPGA of `board`, or for none.
-    pub(super) fn must_be_for(&self, board: &Board) -> Result<(), Misuse> {
+    /// Why it is not for the FPGA of `board`, or for none, and what became of that: `else_what`.
+    pub(crate) fn must_be_for(&self, board: Option<&Board>, else_what: &str) -> Result<(), Misuse> {
         let scan = &self.bitstream.scan;
         let name = &self.name;
-        let refuse =
-            |why: String| Err(Misuse(format!("{name} {why}; nothing was written (--force writes it)")));
+        let refuse = |why: String| Err(Misuse(format!("{name} {why}; {else_what}")));
         if scan.sync.is_none() {
             return refuse("is no bitstream: it has no sync word (AA995566h)".into());
         }
@@ -65,10 +64,8 @@ impl Image {
         if let Some(fault) = fault {
             return refuse(format!("is no whole bitstream: {fault}"));
         }
+        let Some(board) = board.filter(|board| !board.fpga().is_empty()) else { return Ok(()) };
         let fpga = board.fpga();
-        if fpga.is_empty() {
-            return Ok(());
-        }
         let there = format!("{} has {}", board.name(), fpga.join(" or "));
         if let Some(part) = scan.part().filter(|part| !fpga.iter().any(|own| own == part)) {
             return refuse(format!("is for {part} by its IDCODE, but {there}"));

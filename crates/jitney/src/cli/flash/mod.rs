@@ -2,7 +2,7 @@
 
 pub(crate) mod bitstream;
 mod found;
-mod image;
+pub(crate) mod image;
 pub(crate) mod info;
 mod opened;
 pub(crate) mod read;

@@ -74,7 +74,7 @@ pub(crate) fn write(args: &Write, json: bool) -> anyhow::Result<Status> {
     let image = Image::open(&args.file)?;
     let opened = Opened::of(&args.card)?;
     if !args.force {
-        image.must_be_for(&opened.board)?;
+        image.must_be_for(Some(&opened.board), "nothing was written (--force writes it)")?;
     }
     let (offset, data) = (args.offset, image.data());
     opened.range(offset, Some(data.len() as u64))?;

@@ -225,8 +225,7 @@ impl Outcome {
             let point = (rate.size as f64, rate.mb_per_s);
             Curve::add(&mut curves, name, point);
         }
-        let bytes = Axis { name: "bytes of a transfer", label: bytes };
-        svg(title, bytes, Axis { name: "MB/s", label: |value| format!("{value:.0}") }, &curves)
+        svg(title, Axis::BYTES, Axis::measured("MB/s", |value| format!("{value:.0}")), &curves)
     }
 
     /// The fastest in each direction, in words.
@@ -237,10 +236,4 @@ impl Outcome {
         };
         format!("at best {:.0} MB/s to the card and {:.0} MB/s from it", best("h2c"), best("c2h"))
     }
-}
-
-/// `64 KiB`
-fn bytes(value: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a label on an axis")]
-    human(value.round() as u64)
 }

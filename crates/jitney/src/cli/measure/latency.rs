@@ -242,8 +242,8 @@ impl Outcome {
                 Curve::add(&mut curves, name, point);
             }
         }
-        let bytes = Axis { name: "bytes of a transfer", label: |value| format!("{value:.0}") };
-        svg(title, bytes, Axis { name: "µs", label: |value| format!("{value:.1}") }, &curves)
+        let microseconds = Axis::measured("µs", |value| format!("{value}"));
+        svg(title, Axis::BYTES, microseconds, &curves)
     }
 
     /// The shortest median, in words.

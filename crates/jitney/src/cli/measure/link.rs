@@ -1,8 +1,7 @@
 //! What a card's PCIe link can carry.
 
-use jitney_pci::capability;
-use jitney_pci::config::ConfigRead;
-use jitney_pci::express::{self, DeviceControl, Link, LinkStatus};
+use crate::cli::card_link;
+use jitney_pci::express::Link;
 use jitney_vfio::Card;
 use jitney_xdma::Direction;
 
@@ -24,22 +23,11 @@ const COMPLETION: u64 = 12 + 8;
 impl LinkNow {
     /// That of `card`; nothing if its configuration space says none, as that of a card on a bus without one.
     pub(crate) fn of(card: &dyn Card) -> anyhow::Result<Option<Self>> {
-        let region = card.config()?;
-        let mut bytes = [0; 256];
-        for (offset, word) in (0..).step_by(4).zip(bytes.chunks_exact_mut(4)) {
-            word.copy_from_slice(&region.read32(offset)?.to_le_bytes());
-        }
-        let config = &bytes[..];
-        let Ok(Some(at)) = capability::find(config, capability::EXPRESS) else { return Ok(None) };
-        let Ok(status) = config.read16(at + express::LINK_STATUS);
-        let Ok(control) = config.read16(at + express::DEVICE_CONTROL);
-        let control = DeviceControl::from(control);
-        let link = LinkStatus::from(status).link();
-        let code = |code: u8| 128 << code.min(5);
-        Ok((link.width > 0).then(|| Self {
-            link,
-            payload: code(control.max_payload()),
-            request: code(control.max_read_request()),
+        let end = card_link::end(card)?;
+        Ok(end.filter(|end| end.now.width > 0).map(|end| Self {
+            link: end.now,
+            payload: end.payload.into(),
+            request: end.read_request.into(),
         }))
     }
 

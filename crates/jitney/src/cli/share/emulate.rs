@@ -6,13 +6,14 @@ use crate::cli::emulated::READY;
 use crate::cli::report::print_line;
 use crate::cli::signals;
 use crate::cli::size;
-use crate::cli::status::Status;
+use crate::cli::status::{Misuse, Status};
 use anyhow::Context;
 use clap::Args;
 use jitney_boards::Catalogue;
 use jitney_broker::RuntimeFolder;
-use jitney_emulator::boards::BoardOptions;
+use jitney_emulator::boards::{BoardError, BoardOptions};
 use jitney_emulator::fault::{Fault, FaultKind};
+use jitney_emulator::spi::nor::FlashFileError;
 use jitney_emulator::xdma::{LinkError, LinkLimit, PeriodicInterrupt};
 use jitney_emulator::{Function, Options, Server};
 use jitney_memory::take_inherited;
@@ -130,7 +131,13 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
         ..Options::default()
     };
     let board = (*args.board.board).clone().with(options);
-    let plug = |host| anyhow::Ok(Arc::new(board.plug_into(host)?) as Arc<dyn Function>);
+    let plug = |host| {
+        let function = board.plug_into(host).map_err(|error| match error {
+            BoardError::Flash(FlashFileError::Size { .. }) => anyhow::Error::from(Misuse(error.to_string())),
+            other => other.into(),
+        })?;
+        anyhow::Ok(Arc::new(function) as Arc<dyn Function>)
+    };
     let server = match &args.socket {
         Some(path) => Server::bind(path, serving, plug)?,
         None => Server::bind_first(default_sockets(args.board.file_name())?, serving, plug)?,

@@ -11,12 +11,19 @@ pub(super) struct Page<'a> {
 }
 
 const STYLE: &str = "\
-body{font:15px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}.sum{color:#57606a}\
+body{font:15px/1.45 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff;\
+overflow-wrap:anywhere}\
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}small{font-weight:400}.sum{color:#57606a}\
 table{border-collapse:collapse;width:100%}td{padding:.3rem .6rem;border-bottom:1px solid #d8dee4;vertical-align:top}\
-td:nth-child(3){text-align:right;white-space:nowrap}.v{font-weight:600;white-space:nowrap}\
+td:nth-child(2){min-width:12rem}td:nth-child(3){text-align:right;white-space:nowrap}.v{font-weight:600;white-space:nowrap}\
 .passed{color:#1a7f37}.failed{color:#cf222e}.skipped{color:#6e7781}svg{max-width:100%;height:auto;margin-top:1rem}\
-@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}td{border-color:#30363d}svg{background:#fff}}";
+@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#0d1117}td,tr{border-color:#30363d!important}\
+.sum,.skipped{color:#9da7b1}.passed{color:#3fb950}.failed{color:#ff7b72}svg{background:#fff;border-radius:.4rem}}\
+@media(max-width:40rem){tr{display:grid;grid-template-columns:auto 1fr auto;padding:.4rem 0;border-bottom:1px solid #d8dee4}\
+td{border:0;padding:0 .4rem 0 0}td:nth-child(2){min-width:0}td:nth-child(4){grid-column:1/4}}";
+
+/// A page that is sent on fetches nothing, whatever is in it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 impl fmt::Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -28,7 +35,8 @@ impl fmt::Display for Page<'_> {
         write!(
             f,
             "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><meta name=\"viewport\" \
-             content=\"width=device-width\"/><title>jitney validate: {sum}</title><style>{STYLE}</style></head><body>\
+             content=\"width=device-width\"/><meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\"/>\
+             <title>jitney validate: {sum}</title><style>{STYLE}</style></head><body>\
              <h1>jitney validate</h1><p class=\"sum\">{sum}</p>"
         )?;
         for one in self.boards {

@@ -45,10 +45,10 @@ pub(crate) struct Validate {
     /// Test all of each memory, not the first 64 MiB.
     #[arg(long)]
     full: bool,
-    /// Write a page for people into this file.
+    /// Write a page for people into this file; one that is there is overwritten.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Write the results into this file as JUnit does.
+    /// Write the results into this file as JUnit does; one that is there is overwritten.
     #[arg(long, value_name = "FILE.xml")]
     junit: Option<PathBuf>,
     #[command(flatten)]
@@ -137,7 +137,7 @@ fn all(board: &Board, args: &Validate, stop: &StopFlag, report: &mut Report) -> 
     };
     if engine.has_streams() {
         dma::add_checks(board, dma, &mut checks, report);
-        checks.run(report, "all streams at once", |_| streams::check(board, dma, SOAK));
+        checks.run(report, "all streams at once", |report| streams::check(board, dma, SOAK, report));
     } else if board.memories().is_empty() {
         checks.run(report, "transfers", |_| {
             Ok(Found::Unfit("the design names no memory behind the DMA".into()))
@@ -146,7 +146,7 @@ fn all(board: &Board, args: &Validate, stop: &StopFlag, report: &mut Report) -> 
     } else {
         checks.run(report, "addressing", |_| addressing::check(board, dma));
         let most = if args.full { u64::MAX } else { PART };
-        checks.run(report, "memory", |_| memory::check(board, most, dma));
+        checks.run(report, "memory", |report| memory::check(board, most, dma, report));
         dma::add_checks(board, dma, &mut checks, report);
         checks.run(report, "rates", |report| {
             let sizes: Vec<u64> = [4, 16, 64, 256, 1024, 4096].map(|kib: u64| kib << 10).to_vec();

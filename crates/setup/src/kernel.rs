@@ -1,14 +1,32 @@
-//! What the kernel is told, to bind and unbind, and what only it can answer.
+//! What the kernel is told by writing to its files, and what only it can answer.
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// The kernel; tests imitate what it does.
-pub(super) trait Kernel {
+pub(crate) trait Kernel {
     /// Writes `text` to a file of sysfs, in one call.
     fn write(&self, file: &Path, text: &str) -> io::Result<()>;
+
+    /// Whether the caller may write to a file of sysfs; nothing is written.
+    fn may_write(&self, file: &Path) -> io::Result<()> {
+        std::fs::OpenOptions::new().write(true).open(file).map(drop)
+    }
+
+    /// Writes 16 bits to a function's configuration space, which is such a file, in one call.
+    fn write_register(&self, config: &Path, offset: u16, value: u16) -> io::Result<()> {
+        let file = std::fs::OpenOptions::new().write(true).open(config)?;
+        file.write_all_at(&value.to_le_bytes(), offset.into())
+    }
+
+    /// What a function's configuration space has now, as far as the caller may see it.
+    fn read_config(&self, config: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(config)
+    }
 
     /// Whether somebody has the block device with this node for itself alone: a file system, RAID, a ZFS pool.
     fn is_claimed(&self, node: &Path) -> io::Result<bool>;
@@ -16,7 +34,7 @@ pub(super) trait Kernel {
 
 /// The kernel of this machine.
 #[derive(Debug)]
-pub(super) struct ThisKernel;
+pub(crate) struct ThisKernel;
 
 impl Kernel for ThisKernel {
     fn write(&self, file: &Path, text: &str) -> io::Result<()> {
@@ -36,6 +54,24 @@ impl Kernel for ThisKernel {
             Err(Errno::NOENT | Errno::NXIO | Errno::NOMEDIUM | Errno::NODEV) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+/// Asks again and again, for as long as it is patient.
+pub(crate) fn wait<T>(
+    patience: Duration,
+    mut ask: impl FnMut() -> crate::Result<Option<T>>,
+) -> crate::Result<Option<T>> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask()? {
+            return Ok(Some(answer));
+        }
+        if start.elapsed() >= patience {
+            return Ok(None);
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
