@@ -83,7 +83,7 @@ fn play_unreadable(stage: &Stage) -> anyhow::Result<()> {
     let start = |index| Body::default().varint(index);
     let bodies: Vec<Vec<u8>> = vec![
         Vec::new(),
-        start(13).bytes(),
+        start(77).bytes(),
         start(u64::MAX).bytes(),
         vec![0x80; 12],
         start(2).bytes(),
