@@ -138,7 +138,6 @@ mod tests {
 
     /// A card is given blocks ahead of those that are published: from then on what was there is good for nobody.
     #[test]
-    #[expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
     fn a_block_that_is_begun_ahead_takes_back_the_one_that_was_there_and_no_other() {
         let card = FakeCard::builder(&FakeHost::new(), 0x10ee, 0x7011).build().unwrap();
         let shape = Shape::new(4, 64).unwrap();
