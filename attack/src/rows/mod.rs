@@ -11,6 +11,7 @@ mod grants;
 mod limits;
 mod logs;
 mod maps;
+mod shares;
 mod silence;
 mod squatted;
 mod stops;
@@ -84,6 +85,11 @@ pub(crate) const ROWS: &[Row] = &[
     row("lines", "as many in line for leases as there may be, who come and go", floods::lines),
     row("leases", "as many leases as there may be, and their end", floods::leases),
     row("buffers", "as many buffers as there may be, and their end", floods::buffers),
+    row(
+        "shares",
+        "shared memory: guessed tokens, memory of others, readers who want to write, and death of each",
+        shares::row,
+    ),
     row("questions", "Usage and Cards as fast as they are answered", floods::questions),
     row("knocks", "the door of `jitney run`: everything that is not a knock", doors::row),
     row("garbage", "half messages, wrong sizes, versions and classes", garbage::garbage),
@@ -135,6 +141,7 @@ const PLAYS: &[&[(&str, Play)]] = &[
     grants::PLAYS,
     limits::PLAYS,
     maps::PLAYS,
+    shares::PLAYS,
     silence::PLAYS,
     squatted::PLAYS,
     wills::PLAYS,
