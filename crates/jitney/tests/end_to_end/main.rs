@@ -33,3 +33,4 @@ mod tapping;
 mod testing;
 mod unread_logs;
 mod waiting;
+mod watching;
