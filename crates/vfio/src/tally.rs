@@ -76,19 +76,18 @@ impl TallyPage {
         let _one_at_a_time = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let state = u64::from(card) + 1;
         for at in (0..SLOTS).map(|slot| slot * SLOT) {
-            match self.page.load_acquire64(at) {
-                Ok(0) => {
-                    // The name first: with the state the slot is there.
-                    if self.page.write(at + NAME, part.name().as_bytes()).is_ok()
-                        && self.page.store_release64(at, state).is_ok()
-                    {
-                        return Tally(Some(Place { page: Arc::clone(&self.page), at }));
-                    }
-                }
-                Ok(taken) if taken == state && name(&self.page, at).as_ref() == Some(part) => {
-                    return Tally(Some(Place { page: Arc::clone(&self.page), at }));
-                }
-                _ => {}
+            let is_ours = match self.page.load_acquire64(at) {
+                // The name first: with the state the slot is there.
+                Ok(0) => self
+                    .page
+                    .write(at + NAME, part.name().as_bytes())
+                    .and_then(|()| self.page.store_release64(at, state))
+                    .is_ok(),
+                Ok(taken) => taken == state && name(&self.page, at).as_ref() == Some(part),
+                Err(_) => false,
+            };
+            if is_ours {
+                return Tally(Some(Place { page: Arc::clone(&self.page), at }));
             }
         }
         Tally::default()

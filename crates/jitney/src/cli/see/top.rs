@@ -50,7 +50,9 @@ pub(crate) fn top(args: &TopArgs, json: bool) -> anyhow::Result<Status> {
             while event::poll(next.saturating_duration_since(Instant::now()))? {
                 match event::read()? {
                     Event::Key(key) if ends(key) => return Ok(Status::Passed),
-                    Event::Resize(..) => drop(terminal.draw(|frame| view.draw(frame))?),
+                    Event::Resize(..) => {
+                        terminal.draw(|frame| view.draw(frame))?;
+                    }
                     _ => {}
                 }
             }
