@@ -1,5 +1,6 @@
 //! The rows of the table, and the roles that villains play in them.
 
+mod chaos;
 mod departures;
 mod descriptors;
 mod doors;
@@ -82,6 +83,7 @@ pub(crate) const ROWS: &[Row] = &[
         row("behind-a-reset", "requests unread behind a reset, whose sender is gone", floods::behind_a_reset),
         Excuse::Disturbed,
     ),
+    row("chaos", "clients that do everything at once, killed at any moment", chaos::row),
     row("lines", "as many in line for leases as there may be, who come and go", floods::lines),
     row("leases", "as many leases as there may be, and their end", floods::leases),
     row("buffers", "as many buffers as there may be, and their end", floods::buffers),
@@ -131,6 +133,7 @@ type Play = fn(&Stage) -> anyhow::Result<()>;
 
 /// What villains can do.
 const PLAYS: &[&[(&str, Play)]] = &[
+    chaos::PLAYS,
     departures::PLAYS,
     descriptors::PLAYS,
     doors::PLAYS,
