@@ -83,6 +83,7 @@ pub(crate) const ROWS: &[Row] = &[
         row("behind-a-reset", "requests unread behind a reset, whose sender is gone", floods::behind_a_reset),
         Excuse::Disturbed,
     ),
+    row("thousand", "a thousand clients at once, each with a card and a buffer", floods::crowd),
     row("chaos", "clients that do everything at once, killed at any moment", chaos::row),
     row("lines", "as many in line for leases as there may be, who come and go", floods::lines),
     row("leases", "as many leases as there may be, and their end", floods::leases),
