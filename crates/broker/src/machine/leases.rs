@@ -2,6 +2,7 @@
 
 use super::requests::Answer;
 use super::waiting::{Verdict, Wanted};
+use super::who_waits::WhoWaits;
 use super::{ClientId, Effect, Machine, Work, invalid};
 use crate::protocol::{CardId, Reply};
 use jitney_vfio::{Error, LeaseId, LeaseRequest, Mode, Part};
@@ -24,11 +25,11 @@ impl Machine {
         &mut self,
         client: ClientId,
         id: CardId,
-        (wanted, before): (&Wanted, usize),
+        (wanted, before, waits): (&Wanted, usize, &mut WhoWaits),
         effects: &mut Vec<Effect>,
     ) -> Answer {
         self.check_lease(client, id, &wanted.lease)?;
-        match self.verdict(client, id, wanted, before)? {
+        match self.verdict(client, id, wanted, before, waits)? {
             Verdict::Now => {}
             Verdict::Later => return Ok(None),
             Verdict::Never(error) => return Err(error),
@@ -72,11 +73,13 @@ impl Machine {
             self.start(Work::CarryOut { card: id, wills }, client, Some(number), effects);
             return Ok(None);
         }
-        self.end_lease(client, id, lease, effects)?;
+        let ended = self.end_lease(client, id, lease, effects)?;
         // Before whoever has waited for it hears that it has it.
         self.reply(client, number, Ok(Reply::Done), None, effects);
         self.reset_if_hung(id, effects);
-        self.retry_deferred(id, effects);
+        if self.is_waited_for(id, &ended) {
+            self.retry_deferred(id, effects);
+        }
         Ok(None)
     }
 
@@ -96,18 +99,18 @@ impl Machine {
         id: CardId,
         lease: LeaseId,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), Error> {
+    ) -> Result<LeaseRequest, Error> {
         let card = self.cards.get_mut(&id);
         let ended = card.and_then(|card| {
             card.overrun.remove(&lease);
             card.leases.release(lease, &client)
         });
-        ended.ok_or_else(|| no_lease(lease))?;
+        let ended = ended.ok_or_else(|| no_lease(lease))?;
         self.forget_lease(client, lease, effects);
         if let Some(state) = self.clients.get_mut(&client) {
             state.leases = state.leases.saturating_sub(1);
         }
-        Ok(())
+        Ok(ended.request)
     }
 }
 

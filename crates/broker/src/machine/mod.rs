@@ -23,6 +23,7 @@ pub mod testing;
 mod tests;
 mod usage;
 mod waiting;
+mod who_waits;
 
 use crate::policy::Policy;
 use crate::protocol::{CardId, Notice, Request};

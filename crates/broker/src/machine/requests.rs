@@ -3,6 +3,7 @@
 use super::buffers::Wish;
 use super::cards::Deferred;
 use super::waiting::Wanted;
+use super::who_waits::WhoWaits;
 use super::{ClientId, Effect, Machine, Reminder, Space, TaskId, invalid};
 use crate::protocol::{CardId, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, LeaseRequest};
@@ -101,7 +102,8 @@ impl Machine {
                 let asked = LeaseRequest { part: part.parse()?, mode, will: will.clone(), wait: None };
                 let wanted = Wanted::new(asked, wait > 0);
                 let before = self.cards.get(&card).map_or(0, |card| card.deferred.len());
-                let granted = self.lease(client, card, (&wanted, before), effects)?;
+                let granted =
+                    self.lease(client, card, (&wanted, before, &mut WhoWaits::default()), effects)?;
                 if granted.is_none() {
                     self.check_waiting(client, wait > 0)?;
                     let request = Request::Lease { card, part, mode, will, wait };
@@ -170,13 +172,15 @@ impl Machine {
     pub(super) fn retry_deferred(&mut self, id: CardId, effects: &mut Vec<Effect>) {
         let mut resets = Vec::new();
         let mut index = 0;
+        let mut waits = WhoWaits::default();
         while let Some(Deferred { client, number, request, wanted }) =
             self.cards.get(&id).and_then(|card| card.deferred.get(index)).cloned()
         {
             let answer = match (&request, &wanted) {
                 (Request::Lease { .. }, Some(wanted)) => {
                     let present = self.check_presence(&request);
-                    match present.and_then(|()| self.lease(client, id, (wanted, index), effects)) {
+                    match present.and_then(|()| self.lease(client, id, (wanted, index, &mut waits), effects))
+                    {
                         Ok(None) => None,
                         Ok(Some(reply)) => Some(Ok(reply)),
                         Err(error) => Some(Err(error)),
@@ -191,6 +195,7 @@ impl Machine {
                 _ => {
                     self.undefer(id, index, effects);
                     self.request(client, number, request, false, effects);
+                    waits = WhoWaits::default();
                     continue;
                 }
             };
@@ -199,6 +204,7 @@ impl Machine {
                 Some(reply) => {
                     self.undefer(id, index, effects);
                     self.reply(client, number, reply, None, effects);
+                    waits = WhoWaits::default();
                 }
             }
         }

@@ -7,11 +7,11 @@
 
 use super::cards::Deferred;
 use super::leases::excludes;
+use super::who_waits::WhoWaits;
 use super::{ClientId, Effect, Machine};
 use crate::protocol::{CardId, Notice, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseRequest};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
 
 /// From this place on one who waits is told of each step; before, when the way has become half as long.
 const NEAR: u32 = 8;
@@ -49,13 +49,14 @@ impl Wanted {
 }
 
 impl Machine {
-    /// Whether `client` can have `asked` of a card, if those `before` in its line come first.
+    /// Whether `client` can have `asked` of a card, if those `before` in its line come first. `waits` was made after the last change.
     pub(super) fn verdict(
         &self,
         client: ClientId,
         id: CardId,
         asked: &Wanted,
         before: usize,
+        waits: &mut WhoWaits,
     ) -> Result<Verdict, Error> {
         let card = self.card(id)?;
         if card.resetting {
@@ -72,7 +73,7 @@ impl Machine {
             if there().any(|granted| granted.holder == client) {
                 return refusal(Why::Own);
             }
-            let waiting = self.who_waits_for(client);
+            let waiting = waits.behind(client, self);
             if there().any(|granted| waiting.contains(&granted.holder)) {
                 return refusal(Why::Deadlock);
             }
@@ -82,8 +83,8 @@ impl Machine {
         if clashes().next().is_some() {
             return Ok(Verdict::Later);
         }
-        let Some((first, wanted)) = self.first_before(client, card.deferred.iter().take(before), lease)
-        else {
+        let before = card.deferred.iter().take(before);
+        let Some((first, wanted)) = self.first_before(client, before, lease, waits) else {
             return Ok(Verdict::Now);
         };
         Ok(match asked.wait {
@@ -98,42 +99,13 @@ impl Machine {
         client: ClientId,
         before: impl Iterator<Item = &'a Deferred>,
         lease: &LeaseRequest,
+        waits: &mut WhoWaits,
     ) -> Option<(ClientId, &'a LeaseRequest)> {
-        let mut waiting = None;
         before
             .filter(|other| other.client != client)
             .filter_map(|other| Some((other.client, &other.wanted.as_ref()?.lease)))
             .filter(|(_, wanted)| excludes(wanted, lease))
-            // It is looked for only if there is somebody.
-            .find(|(other, _)| !waiting.get_or_insert_with(|| self.who_waits_for(client)).contains(other))
-    }
-
-    /// Who waits for `client`, or for somebody who does.
-    fn who_waits_for(&self, client: ClientId) -> BTreeSet<ClientId> {
-        let mut found = BTreeSet::new();
-        let mut open = vec![client];
-        while let Some(blocker) = open.pop() {
-            for card in self.cards.values() {
-                for (index, waiting) in card.deferred.iter().enumerate() {
-                    let Some(wanted) = &waiting.wanted else { continue };
-                    if waiting.client == blocker || found.contains(&waiting.client) {
-                        continue;
-                    }
-                    let mut leases = card.leases.iter().filter(|granted| granted.holder == blocker);
-                    let mut before = card.deferred[..index]
-                        .iter()
-                        .filter(|other| other.client == blocker)
-                        .filter_map(|other| other.wanted.as_ref());
-                    if leases.any(|granted| excludes(&granted.request, &wanted.lease))
-                        || before.any(|other| excludes(&other.lease, &wanted.lease))
-                    {
-                        found.insert(waiting.client);
-                        open.push(waiting.client);
-                    }
-                }
-            }
-        }
-        found
+            .find(|(other, _)| !waits.behind(client, self).contains(other))
     }
 
     fn refusal(&self, id: CardId, lease: &LeaseRequest, obstacle: Obstacle<'_>, why: Why) -> Error {
@@ -167,17 +139,25 @@ impl Machine {
     }
 
     /// What stands in the way of the `index`th in the line of a card.
-    fn obstacle(&self, id: CardId, index: usize) -> Option<String> {
+    fn obstacle(&self, id: CardId, index: usize, waits: &mut WhoWaits) -> Option<String> {
         let card = self.cards.get(&id)?;
         let waiting = card.deferred.get(index)?;
         let lease = &waiting.wanted.as_ref()?.lease;
         let clashes = || card.leases.iter().filter(|granted| excludes(&granted.request, lease));
         let holder = clashes().find(|granted| self.is_present(granted.holder)).or_else(|| clashes().next());
         let obstacle = holder.map(Obstacle::Lease).or_else(|| {
-            let before = self.first_before(waiting.client, card.deferred[..index].iter(), lease);
+            let before = self.first_before(waiting.client, card.deferred[..index].iter(), lease, waits);
             before.map(|(client, wanted)| Obstacle::Waiting(client, wanted))
         });
         Some(obstacle.map_or_else(|| "the card is being reset".into(), |obstacle| self.words(obstacle)))
+    }
+
+    /// Whether the end of a lease changes anything for who waits for a card: otherwise a long line need not be gone through.
+    pub(super) fn is_waited_for(&self, id: CardId, ended: &LeaseRequest) -> bool {
+        self.cards.get(&id).is_some_and(|card| {
+            let mut all = card.deferred.iter().map(|waiting| &waiting.wanted);
+            all.any(|wanted| wanted.as_ref().is_none_or(|wanted| excludes(ended, &wanted.lease)))
+        })
     }
 
     /// The place of the `index`th in the line of a card among those who stand in each other's way: 1 is next.
@@ -193,14 +173,14 @@ impl Machine {
     /// Tells those who wait for a card's parts how far they have come.
     pub(super) fn tell_places(&mut self, id: CardId, effects: &mut Vec<Effect>) {
         let Some(card) = self.cards.get(&id) else { return };
-        let mut news = Vec::new();
+        let (mut news, mut waits) = (Vec::new(), WhoWaits::default());
         for (index, waiting) in card.deferred.iter().enumerate() {
             let Some(Wanted { wait: true, told, .. }) = &waiting.wanted else { continue };
             let place = Self::place(&card.deferred, index);
             // As many messages as steps would be more than somebody far behind can read.
             let nearer = told.is_none_or(|told| place < told && (place <= NEAR || place <= told / 2));
             if nearer && self.is_present(waiting.client) {
-                news.push((index, place, self.obstacle(id, index).unwrap_or_default()));
+                news.push((index, place, self.obstacle(id, index, &mut waits).unwrap_or_default()));
             }
         }
         let Some(card) = self.cards.get_mut(&id) else { return };
@@ -225,7 +205,7 @@ impl Machine {
             card.deferred.iter().position(own).map(|index| (*id, index))
         });
         let Some((id, index)) = standing else { return };
-        let behind = self.obstacle(id, index).unwrap_or_default();
+        let behind = self.obstacle(id, index, &mut WhoWaits::default()).unwrap_or_default();
         let Some(given_up) = self.undefer(id, index, effects) else { return };
         let identity =
             self.cards.get(&id).map_or_else(String::new, |card| card.description.identity.to_string());

@@ -21,6 +21,7 @@ mod moving;
 mod policy;
 mod program;
 mod programs;
+mod python_client;
 mod registers;
 mod rude_clients;
 mod sensors;

@@ -1,9 +1,13 @@
 //! Leases that are waited for: whose turn it is, who may pass, and who would wait for ever.
 
 use super::*;
-use crate::machine::{Effect, Reminder};
+use crate::machine::leases::excludes;
+use crate::machine::testing::Steps;
+use crate::machine::who_waits::WhoWaits;
+use crate::machine::{Effect, Machine, Reminder};
 use crate::protocol::Notice;
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 
 fn awaits(part: &str) -> Request {
     Request::Lease { card: CARD, part: part.into(), mode: Mode::Exclusive, will: will(0), wait: u32::MAX }
@@ -233,4 +237,59 @@ fn usage_says_who_waits_for_what() {
     };
     let waits: Vec<_> = clients.into_iter().map(|client| client.waits).collect();
     assert_eq!(waits, [vec![], vec![(CARD, "h2c0".into(), 1)], vec![(CARD, "whole".into(), 2)]]);
+}
+
+/// Who waits for `client`, or for somebody who does, by looking through all lines for each of them.
+fn plainly_behind(machine: &Machine, client: ClientId) -> BTreeSet<ClientId> {
+    let mut found = BTreeSet::new();
+    let mut open = vec![client];
+    while let Some(blocker) = open.pop() {
+        for card in machine.cards.values() {
+            for (index, waiting) in card.deferred.iter().enumerate() {
+                let Some(wanted) = &waiting.wanted else { continue };
+                let granted = card.leases.iter().map(|granted| (granted.holder, &granted.request));
+                let before = card.deferred[..index].iter();
+                let before = before.filter_map(|other| Some((other.client, &other.wanted.as_ref()?.lease)));
+                let mut others = granted.chain(before).filter(|(other, _)| *other == blocker);
+                let waits =
+                    waiting.client != blocker && others.any(|(_, other)| excludes(other, &wanted.lease));
+                if waits && found.insert(waiting.client) {
+                    open.push(waiting.client);
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn who_waits_for_whom_is_found_as_by_looking_everywhere() {
+    let mut waiting = 0;
+    for seed in 0..100 {
+        let (mut world, mut random) = (world(), Steps(seed));
+        let users = [0, 1, 2].map(|seat| user(&mut world, seat));
+        let machine = &mut world.machine;
+        let mut below =
+            |limit: usize| usize::try_from(random.number() >> 32).map_or(0, |number| number % limit);
+        for number in 1000..1060 {
+            let client = users[below(3)];
+            let own = machine.cards[&CARD].leases.iter().find(|granted| granted.holder == client);
+            let request = match own.filter(|_| below(3) == 0) {
+                Some(granted) => Request::Release { card: CARD, lease: granted.id, will: false },
+                None => {
+                    let part = ["h2c0", "h2c0", "h2c1", "c2h0", "whole"][below(5)].into();
+                    let mode = if below(3) == 0 { Mode::Shared } else { Mode::Exclusive };
+                    Request::Lease { card: CARD, part, mode, will: will(0), wait: u32::MAX }
+                }
+            };
+            machine.handle(Event::Request { client, number, request, descriptor: false });
+            let mut waits = WhoWaits::default();
+            for client in users {
+                let behind = waits.behind(client, machine);
+                assert_eq!(*behind, plainly_behind(machine, client), "of {seed}");
+                waiting += behind.len();
+            }
+        }
+    }
+    assert!(waiting > 1000, "or this has shown little: {waiting}");
 }
