@@ -68,6 +68,16 @@ impl Machine {
         self.policy.limits(self.owner, peer, self.limits)
     }
 
+    /// `error`, with the quota that it comes of, if `peer` has one.
+    pub(super) fn by_quota(&self, peer: &Peer, error: Error) -> Error {
+        match self.policy.quota_in_words(self.owner, peer) {
+            Some(quota) => {
+                error.with_remedy(format!("the policy says so, {quota}: give something back first"))
+            }
+            None => error,
+        }
+    }
+
     /// The space that memory for all cards of `client` is mapped in.
     pub(super) fn all_spaces(&self, client: ClientId) -> Result<Space, Error> {
         let seen = |card: &&Card| self.sees(client, card);
@@ -75,6 +85,10 @@ impl Machine {
         match spaces.next() {
             // One worker then does everything in its order.
             Some(first) if spaces.all(|space| space == first) => Ok(Space::One(first)),
+            None if !self.cards.is_empty() => {
+                Err(Error::new(ErrorKind::NotFound, "memory for all cards: there is no card for this user")
+                    .with_remedy("ask who runs the broker (jitney broker --check)"))
+            }
             // Nobody's memory goes where others have cards and they have none.
             _ if !self.cards.values().all(|card| self.sees(client, card)) => Err(Error::new(
                 ErrorKind::Unsupported,

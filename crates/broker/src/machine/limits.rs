@@ -45,7 +45,7 @@ impl Default for Limits {
             leases_of_client: 256,
             leases_of_user: 4096,
             waiting_of_client: 8,
-            waiting_of_user: 256,
+            waiting_of_user: 100,
         }
     }
 }
@@ -54,7 +54,10 @@ impl Machine {
     pub(super) fn check_connections(&self, peer: &Peer) -> Result<(), Error> {
         let (uid, most) = (peer.uid, self.limits_of(peer).connections_of_user);
         let count = self.of_user(uid).count();
-        if count < most { Ok(()) } else { Err(user_has(uid, count, most, "connections")) }
+        if count < most {
+            return Ok(());
+        }
+        Err(self.by_quota(peer, user_has(uid, count, most, "connections")))
     }
 
     /// Whether `client` may have one more request under way.
@@ -73,12 +76,15 @@ impl Machine {
         let Some(state) = self.clients.get(&client) else { return Ok(()) };
         let limits = self.limits_of(&state.peer);
         if state.leases >= limits.leases_of_client {
-            return Err(client_has(limits.leases_of_client, "leases"));
+            return Err(self.by_quota(&state.peer, client_has(limits.leases_of_client, "leases")));
         }
         let uid = state.peer.uid;
         let count = self.of_user(uid).map(|client| client.leases).sum();
         let most = limits.leases_of_user;
-        if count < most { Ok(()) } else { Err(user_has(uid, count, most, "leases")) }
+        if count < most {
+            return Ok(());
+        }
+        Err(self.by_quota(&state.peer, user_has(uid, count, most, "leases")))
     }
 
     /// Whether `client` may stand in line for one more lease. Who only waits until something is cleared away does not.
@@ -123,14 +129,15 @@ impl Machine {
         let limits = self.limits_of(&state.peer);
         let count = |id, client: &Client| client.buffers.len() + self.placing(id).0;
         if count(client, state) >= limits.buffers_of_client {
-            return Err(client_has(limits.buffers_of_client, "DMA buffers"));
+            return Err(self.by_quota(&state.peer, client_has(limits.buffers_of_client, "DMA buffers")));
         }
         let uid = state.peer.uid;
         let all = || self.clients.iter().filter(|(_, client)| client.peer.uid == uid);
         let (kept, kept_bytes) = self.in_quarantine(uid);
         let count = all().map(|(id, client)| count(*id, client)).sum::<usize>() + kept;
         if count >= limits.buffers_of_user {
-            return Err(user_has(uid, count, limits.buffers_of_user, "DMA buffers"));
+            let error = user_has(uid, count, limits.buffers_of_user, "DMA buffers");
+            return Err(self.by_quota(&state.peer, error));
         }
         let bytes = all().map(|(id, client)| client.bytes.saturating_add(self.placing(*id).1));
         let taken = bytes.fold(kept_bytes, u64::saturating_add);
@@ -141,7 +148,9 @@ impl Machine {
         let what = format!(
             "a DMA buffer of {size:#x} bytes: user {uid} has {taken:#x} bytes in buffers already, and may have {most:#x}"
         );
-        Err(Error::new(ErrorKind::Exhausted, what).with_remedy("free some, or end programs that have them"))
+        let error =
+            Error::new(ErrorKind::Exhausted, what).with_remedy("free some, or end programs that have them");
+        Err(self.by_quota(&state.peer, error))
     }
 
     fn of_user(&self, uid: u32) -> impl Iterator<Item = &Client> {

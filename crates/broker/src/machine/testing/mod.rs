@@ -54,7 +54,7 @@ impl Setting {
             leases_of_client: 256,
             leases_of_user: 4096,
             waiting_of_client: 8,
-            waiting_of_user: 256,
+            waiting_of_user: 100,
         };
         if self.narrow {
             limits = Limits {

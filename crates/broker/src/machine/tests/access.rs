@@ -143,6 +143,7 @@ fn quotas_are_limits_of_those_whom_they_name() {
     leased(&mut world, bob, "h2c1", 0);
     let error = refused(&mut world, bob, lease("c2h1", 0), ErrorKind::Exhausted);
     assert!(error.to_string().contains("at most 1 leases"), "{error}");
+    assert!(error.to_string().contains("quota 1 (who user:bob"), "{error}");
     buffer(&mut world, bob, None);
     refused(&mut world, bob, allocate(None), ErrorKind::Exhausted);
     buffer(&mut world, alice, None);
