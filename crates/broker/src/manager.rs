@@ -1,0 +1,195 @@
+//! What a service manager hands to a broker, and what it hears of it: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3).
+//!
+//! Written here and not taken from a crate because the thread that serves tells the manager, and that may wait for nobody:
+//! not for a manager that reads nothing either.
+
+use jitney_memory::take_inherited;
+use jitney_vfio::{Error, ErrorKind, Result};
+use rustix::fs::OFlags;
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use std::ffi::OsString;
+use std::io::ErrorKind as IoErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// What is said in the environment to this process alone, and not to what it starts.
+pub const MANAGER_VARIABLES: [&str; 6] =
+    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// The first descriptor that a service manager hands over.
+const FIRST: i32 = 3;
+/// How long it may take to tell the manager that the service is ready.
+const READY_LIMIT: Duration = Duration::from_secs(5);
+
+/// Who started this process and wants to hear how it does; perhaps nobody.
+#[derive(Debug, Default)]
+pub struct ServiceManager {
+    socket: Option<UnixDatagram>,
+    watchdog: Option<Duration>,
+}
+
+impl ServiceManager {
+    /// The one that this process's environment names.
+    ///
+    /// # Errors
+    /// What is wrong with `NOTIFY_SOCKET` or `WATCHDOG_USEC`, or with the socket that is named.
+    pub fn of_this_process() -> Result<Self> {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let socket = variable("NOTIFY_SOCKET").map(notify_socket).transpose()?;
+        let is_ours = is_this_process(variable("WATCHDOG_PID"));
+        let time = variable("WATCHDOG_USEC").filter(|_| is_ours);
+        let watchdog = time.map(|text| {
+            let time = text.to_str().and_then(|text| text.parse().ok()).filter(|time| *time > 0);
+            time.map(Duration::from_micros).ok_or_else(|| {
+                let what = format!("WATCHDOG_USEC={}: this is no number of microseconds", text.display());
+                Error::new(ErrorKind::Invalid, what)
+                    .with_remedy("unset it, or start the broker by its service manager")
+            })
+        });
+        Ok(Self { socket, watchdog: watchdog.transpose()? })
+    }
+
+    /// How often it wants to hear that this process is alive, if it does: twice in the time after which it would end it.
+    pub(crate) fn ping_period(&self) -> Option<Duration> {
+        self.watchdog.filter(|_| self.socket.is_some()).map(|time| time / 2)
+    }
+
+    /// Whether anybody listens.
+    pub(crate) const fn is_there(&self) -> bool {
+        self.socket.is_some()
+    }
+
+    /// Says that the service can be used. It is waited for that this is heard: without it the manager ends the service.
+    pub(crate) fn ready(&self, status: &str) -> Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        let send = || {
+            socket.set_nonblocking(false)?;
+            socket.set_write_timeout(Some(READY_LIMIT))?;
+            socket.send(format!("READY=1\nSTATUS={status}").as_bytes())?;
+            socket.set_nonblocking(true)
+        };
+        send().map_err(|error| {
+            io(&error, "telling the service manager (NOTIFY_SOCKET) that the broker is ready")
+        })
+    }
+
+    /// Says something, and does not wait until there is room for it.
+    pub(crate) fn tell(&self, what: &str) {
+        let Some(socket) = &self.socket else { return };
+        match socket.send(what.as_bytes()) {
+            Ok(_) => {}
+            // It reads nothing for now. A ping comes again, and the rest is for people.
+            Err(error) if error.kind() == IoErrorKind::WouldBlock => {}
+            Err(error) => tracing::warn!(%error, what, "the service manager could not be told"),
+        }
+    }
+}
+
+/// A socket at which somebody else has called listen(2), and which this process was started with.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    socket: OwnedFd,
+    path: PathBuf,
+}
+
+impl ListeningSocket {
+    /// Those that a service manager has handed to this process, and to no other; none if there is no manager.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if one is no listening `SOCK_SEQPACKET` socket with a path, or `LISTEN_FDS` no number.
+    pub fn inherited() -> Result<Vec<Self>> {
+        let (Some(count), Some(pid)) = (std::env::var_os("LISTEN_FDS"), std::env::var_os("LISTEN_PID"))
+        else {
+            return Ok(Vec::new());
+        };
+        if !is_this_process(Some(pid)) {
+            return Ok(Vec::new());
+        }
+        let number = count.to_str().and_then(|text| text.parse::<i32>().ok());
+        let last = number.filter(|count| *count >= 0).and_then(|count| FIRST.checked_add(count));
+        let last = last.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                format!("LISTEN_FDS={}: this is no number of descriptors", count.display()),
+            )
+            .with_remedy("start the broker by its .socket unit, or unset LISTEN_FDS")
+        })?;
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':').filter(|name| !name.is_empty());
+        (FIRST..last).map(|number| Self::take(number, names.next().unwrap_or("without a name"))).collect()
+    }
+
+    fn take(number: i32, name: &str) -> Result<Self> {
+        let wrong = |why: &str| {
+            let what = format!("descriptor {number} of LISTEN_FDS ({name}): {why}");
+            Error::new(ErrorKind::Invalid, what).with_remedy(
+                "in the .socket unit: ListenSequentialPacket=/run/jitney/broker.sock, and no Accept=",
+            )
+        };
+        let socket = take_inherited(number).map_err(|error| wrong(&error.to_string()))?;
+        match sockopt::socket_type(&socket) {
+            Ok(SocketType::SEQPACKET) if sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX) => {}
+            Ok(_) => return Err(wrong("it is a socket, but no Unix socket of type SOCK_SEQPACKET")),
+            Err(_) => return Err(wrong("it is no socket")),
+        }
+        if sockopt::socket_acceptconn(&socket) != Ok(true) {
+            return Err(wrong("nobody has called listen(2) for it"));
+        }
+        let address = rustix::net::getsockname(&socket).ok().and_then(|address| address.try_into().ok());
+        let path = address.and_then(|address: rustix::net::SocketAddrUnix| {
+            address.path_bytes().map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
+        });
+        let path = path.ok_or_else(|| wrong("it has no path, so that no client finds it"))?;
+        // The flag is of all who have the socket: the manager, on whom the service depends anyway, and nobody else.
+        let flags = rustix::fs::fcntl_getfl(&socket)
+            .map_err(|errno| Error::from_errno(errno, "an inherited socket"))?;
+        rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)
+            .map_err(|errno| Error::from_errno(errno, "an inherited socket"))?;
+        Ok(Self { socket, path })
+    }
+
+    pub(crate) fn into_parts(self) -> (OwnedFd, PathBuf) {
+        (self.socket, self.path)
+    }
+
+    /// Where clients find it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Whether a variable that is for one process, if it says so, is for this one: it may have come through another.
+fn is_this_process(pid: Option<OsString>) -> bool {
+    pid.is_none_or(|pid| pid.to_str() == Some(&std::process::id().to_string()))
+}
+
+fn notify_socket(name: OsString) -> Result<UnixDatagram> {
+    let what = || format!("the service manager's socket, NOTIFY_SOCKET={}", name.display());
+    let address = match name.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+        [b'/', ..] => SocketAddr::from_pathname(&name),
+        _ => {
+            return Err(Error::new(ErrorKind::Invalid, format!("{}: this is no path and no @name", what()))
+                .with_remedy("unset it, or start the broker by its service manager"));
+        }
+    };
+    let connect = || {
+        let socket = UnixDatagram::unbound()?;
+        socket.connect_addr(&address?)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    connect().map_err(|error| io(&error, &what()))
+}
+
+fn io(error: &std::io::Error, what: &str) -> Error {
+    match rustix::io::Errno::from_io_error(error) {
+        Some(errno) => Error::from_errno(errno, what),
+        None => Error::new(ErrorKind::System, format!("{what}: {error}")),
+    }
+}
