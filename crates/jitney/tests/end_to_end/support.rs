@@ -51,6 +51,7 @@ impl Ground {
         command
             .args(args)
             .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("JITNEY_RUN", self.path("system"))
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("TMPDIR", self.path("tmp"))
             .current_dir(self.folder.path())
