@@ -22,7 +22,7 @@ echo ready
 exec sleep infinity";
 
 /// Hands over a socket as systemd does, starts the broker when somebody connects, and says what it hears of it.
-const MANAGER: &str = r#"
+pub(crate) const MANAGER: &str = r#"
 import os, select, socket, subprocess, sys, threading
 program, gid, watchdog = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 os.makedirs("/run/jitney", 0o755, exist_ok=True)

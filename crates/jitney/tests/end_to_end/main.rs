@@ -19,6 +19,7 @@ mod info;
 mod kills;
 mod machine;
 mod moving;
+mod operating;
 mod policy;
 mod program;
 mod programs;

@@ -242,6 +242,41 @@ fn a_config_file_is_checked_and_explained() {
     ground.run("broker --config none.toml --check").exits(1).complains("config none.toml: ENOENT");
 }
 
+#[test]
+fn systemds_own_way_to_hand_over_a_socket_is_understood() {
+    let activate = "systemd-socket-activate";
+    if Command::new(activate).arg("--version").output().is_err() {
+        println!("skipped: there is no {activate}");
+        return;
+    }
+    let ground = Ground::new();
+    let socket = ground.path("s.sock");
+    let place = socket.display().to_string();
+    let mut command = Command::new(activate);
+    let jitney = ground.jitney([""; 0]);
+    for (name, value) in jitney.get_envs() {
+        if let Some(value) = value {
+            command.arg(format!("--setenv={}={}", name.display(), value.display()));
+        }
+    }
+    command.args(["--seqpacket", "--fdname=broker", "-l", &place]);
+    command.args([
+        env!("CARGO_BIN_EXE_jitney"),
+        "broker",
+        "--emulate",
+        "nitefury",
+        "--exit-when-idle",
+        "1ms",
+    ]);
+    command.current_dir(ground.path("")).env("XDG_RUNTIME_DIR", ground.path("run"));
+    let manager = Process::start(command);
+    eventually("no socket", || if socket.exists() { Ok(()) } else { Err(place.clone()) });
+    ground.run(&format!("status --broker {place}")).exits(0).says("broker: pid");
+    // It is the same process, and ends when the client has gone; the socket is not its own to remove.
+    manager.wait().exits(0).says(&format!("listening at {place}"));
+    assert!(socket.exists());
+}
+
 /// Files of the repository.
 fn packaging() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging"))
