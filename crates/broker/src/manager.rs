@@ -193,3 +193,61 @@ fn io(error: &std::io::Error, what: &str) -> Error {
         None => Error::new(ErrorKind::System, format!("{what}: {error}")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manager_that_reads_nothing_holds_up_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let told = ServiceManager { socket: Some(notify_socket(path.into()).unwrap()), watchdog: None };
+        told.ready("1 card").unwrap();
+        // Far more than any queue holds.
+        for _ in 0..100_000 {
+            told.tell("WATCHDOG=1");
+        }
+        let mut buffer = [0; 64];
+        let len = manager.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"READY=1\nSTATUS=1 card");
+        let len = manager.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..len], b"WATCHDOG=1");
+    }
+
+    #[test]
+    fn a_socket_without_a_file_is_found() {
+        let name = format!("jitney-test-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        let told = ServiceManager {
+            socket: Some(notify_socket(format!("@{name}").into()).unwrap()),
+            watchdog: None,
+        };
+        told.tell("STOPPING=1");
+        let mut buffer = [0; 64];
+        assert_eq!(manager.recv(&mut buffer).unwrap(), 10);
+        for name in ["relative", "", "vsock:2:1"] {
+            let error = notify_socket(name.into()).unwrap_err();
+            assert!(error.to_string().contains(&format!("NOTIFY_SOCKET={name}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_to_another_process_is_not_for_this_one() {
+        assert!(is_this_process(None));
+        assert!(is_this_process(Some(std::process::id().to_string().into())));
+        assert!(!is_this_process(Some("1".into())) && !is_this_process(Some("x".into())));
+    }
+
+    #[test]
+    fn it_hears_twice_in_its_time_and_only_if_it_listens() {
+        let (one, _other) = UnixDatagram::pair().unwrap();
+        let watchdog = Some(Duration::from_secs(30));
+        assert_eq!(ServiceManager { socket: None, watchdog }.ping_period(), None);
+        assert_eq!(
+            ServiceManager { socket: Some(one), watchdog }.ping_period(),
+            Some(Duration::from_secs(15))
+        );
+    }
+}

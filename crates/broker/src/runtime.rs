@@ -307,6 +307,29 @@ mod tests {
     }
 
     #[test]
+    fn the_systems_folder_is_roots_and_everybody_may_look_into_it() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().join("jitney");
+        let folder = RuntimeFolder { path: path.clone(), uid: 0 };
+        assert_eq!(folder, RuntimeFolder::of(0, None, run.path()).unwrap());
+        assert_eq!(folder.broker().unwrap(), None);
+        fs::create_dir(&path).unwrap();
+        if rustix::process::geteuid().is_root() {
+            for mode in [0o755, 0o700] {
+                fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+                assert_eq!(folder.broker().unwrap(), Some(path.join(BROKER)));
+            }
+            fs::set_permissions(&path, Permissions::from_mode(0o775)).unwrap();
+            refused(&folder, "has mode 0775");
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            chown(&path, Some(1234), None).unwrap();
+        }
+        // Somebody else's, this user's own too: others are to find nothing there.
+        let owner = fs::metadata(&path).unwrap().uid();
+        refused(&folder, &format!("belongs to user {owner}"));
+    }
+
+    #[test]
     fn without_the_variable_it_is_where_the_system_has_made_one() {
         let run = tempfile::tempdir().unwrap();
         let of = |uid, named: Option<&str>| RuntimeFolder::of(uid, named.map(OsString::from), run.path());
