@@ -3,10 +3,12 @@
 //! Written here and not taken from a crate because the thread that serves tells the manager, and that may wait for nobody:
 //! not for a manager that reads nothing either.
 
+use crate::protocol;
 use jitney_memory::take_inherited;
 use jitney_vfio::{Error, ErrorKind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use std::ffi::OsString;
 use std::io::ErrorKind as IoErrorKind;
 use std::os::fd::OwnedFd;
@@ -14,7 +16,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What is said in the environment to this process alone, and not to what it starts.
 pub const MANAGER_VARIABLES: [&str; 6] =
@@ -24,6 +26,9 @@ pub const MANAGER_VARIABLES: [&str; 6] =
 const FIRST: i32 = 3;
 /// How long it may take to tell the manager that the service is ready.
 const READY_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long those may take, all together, who are told that they are not served.
+const TURN_AWAY_LIMIT: Duration = Duration::from_secs(1);
 
 /// Who started this process and wants to hear how it does; perhaps nobody.
 #[derive(Debug, Default)]
@@ -150,6 +155,25 @@ impl ListeningSocket {
         rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)
             .map_err(|errno| Error::from_errno(errno, "an inherited socket"))?;
         Ok(Self { socket, path })
+    }
+
+    /// Tells all who wait why they are not served, and hangs up: whoever handed the socket over would start a broker for them again and
+    /// again. For a broker that could not begin.
+    ///
+    /// Who has not said what it wants within a moment hears nothing: nobody may hold up the end of this process.
+    pub fn turn_away(self, why: &Error) {
+        let Ok(message) = protocol::encode_reply(0, &Err(why.clone())) else { return };
+        let until = Instant::now() + TURN_AWAY_LIMIT;
+        while let Ok(client) =
+            rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+        {
+            let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
+            let mut asks = [PollFd::new(&client, PollFlags::IN)];
+            // What is not read when the socket is closed makes the client hear ECONNRESET instead. If it is gone, nobody is to be told.
+            let _ = rustix::event::poll(&mut asks, left.as_ref());
+            let _ = rustix::net::recv(&client, &mut [0; 64][..], RecvFlags::TRUNC);
+            let _ = rustix::net::send(&client, &message, SendFlags::NOSIGNAL);
+        }
     }
 
     pub(crate) fn into_parts(self) -> (OwnedFd, PathBuf) {

@@ -92,6 +92,34 @@ fn it_ends_when_idle_and_nobody_who_comes_in_that_moment_is_lost() {
 }
 
 #[test]
+fn who_waits_for_a_broker_that_cannot_begin_hears_why() {
+    let machine = match machine() {
+        Ok(machine) => machine,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let mut manager = machine.manager("30000000");
+    let mut began = 0;
+    for (config, why, status) in [
+        ("card = 1", "unknown field `card`", 1),
+        ("policy = \"none.toml\"", "policy /etc/jitney/none.toml: ENOENT", 1),
+        ("cards = [\"vfio-user:/nowhere\"]", "/nowhere", 1),
+        ("", "the broker has no card: none is bound to vfio-pci", 3),
+    ] {
+        machine.configure("config.toml", config);
+        let outcome = machine.run(ALICE, &[JITNEY], "info").exits(1).complains(why);
+        assert!(!outcome.err.contains("ECONNRESET"), "{outcome}");
+        manager.wait_for_line(&format!("ended {status}"));
+        // It was started once for each who asked, and not again and again.
+        began += 1;
+        assert_eq!(manager.said().matches("started ").count(), began, "{}", manager.said());
+    }
+    // When it is mended the next one is served.
+    let board = machine.ground.board("nitefury --memory 16M");
+    machine.configure_for(&board, "");
+    machine.run(ALICE, &[JITNEY], "info").exits(0).says("NiteFury");
+}
+
+#[test]
 fn without_systemd_root_serves_a_group_all_the_same() {
     let machine = match machine() {
         Ok(machine) => machine,

@@ -337,6 +337,11 @@ impl Process {
         }
     }
 
+    /// What it has printed so far.
+    pub(crate) fn said(&self) -> String {
+        self.out.text()
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(self) -> Outcome {
         self.wait_at_most(LIMIT)

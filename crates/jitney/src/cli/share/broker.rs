@@ -11,9 +11,10 @@ use crate::cli::signals;
 use crate::cli::status::{Misuse, Status};
 use anyhow::Context;
 use clap::Args;
+use jitney_broker::policy::Policy;
 use jitney_broker::{ListeningSocket, OwnerOptions, RuntimeFolder, ServiceManager};
 use jitney_host::{Root, accounts};
-use jitney_vfio::{Identity, OpenedSpace};
+use jitney_vfio::{Error, ErrorKind, Identity, OpenedSpace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -79,6 +80,13 @@ struct Settings {
 }
 
 impl Settings {
+    /// With the policy that they name.
+    fn read(args: &Broker, is_service: bool) -> anyhow::Result<(Self, Policy)> {
+        let settings = Self::new(args, Config::read(args.config.as_deref(), is_service)?);
+        let policy = settings.policy.as_deref().map(policy::read).transpose()?.unwrap_or_default();
+        Ok((settings, policy))
+    }
+
     fn new(args: &Broker, config: Config) -> Self {
         let mut source = args.source.clone();
         if source.card.is_empty() && source.emulate.is_empty() {
@@ -111,21 +119,52 @@ impl Settings {
     }
 }
 
+/// All that it takes to begin.
+struct Opened {
+    settings: Settings,
+    policy: Policy,
+    spaces: Vec<OpenedSpace>,
+    boards: EmulatedBoards,
+}
+
+impl Opened {
+    fn new(args: &Broker, is_service: bool) -> anyhow::Result<Self> {
+        let (settings, policy) = Settings::read(args, is_service)?;
+        jitney_memory::keep_from_children()?;
+        allow_many_descriptors();
+        let boards = EmulatedBoards::start(&settings.source.emulate)?;
+        let spaces = open(&settings.source, &boards)?;
+        Ok(Self { settings, policy, spaces, boards })
+    }
+}
+
+/// Why a program is not served by a broker that could not begin.
+fn refusal(error: &anyhow::Error) -> Error {
+    let kind = error.downcast_ref().map_or(ErrorKind::Invalid, Error::kind);
+    Error::new(kind, format!("the broker could not begin: {error:#}"))
+}
+
 pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     let sockets = ListeningSocket::inherited()?;
     let manager = ServiceManager::of_this_process()?;
-    let config = Config::read(args.config.as_deref(), args.system || !sockets.is_empty())?;
-    let settings = Settings::new(args, config);
-    let policy = settings.policy.as_deref().map(policy::read).transpose()?.unwrap_or_default();
+    let is_service = args.system || !sockets.is_empty();
     if args.check {
+        let (settings, policy) = Settings::read(args, is_service)?;
         return policy::check(&policy, settings.say(), args.user.as_deref(), json);
     }
-    jitney_memory::keep_from_children()?;
-    allow_many_descriptors();
-    let boards = EmulatedBoards::start(&settings.source.emulate)?;
-    let spaces = open(&settings.source, &boards)?;
+    let opened = match Opened::new(args, is_service) {
+        Ok(opened) => opened,
+        Err(error) => {
+            sockets.into_iter().for_each(|socket| socket.turn_away(&refusal(&error)));
+            return Err(error);
+        }
+    };
+    let Opened { settings, policy, spaces, boards: _boards } = opened;
     if spaces.is_empty() {
         complain(Priority::Error, "there is no card to own; name one with --card or --emulate");
+        let error = Error::new(ErrorKind::NotFound, "the broker has no card: none is bound to vfio-pci")
+            .with_remedy("sudo jitney bind CARD; lspci -D finds its address");
+        sockets.into_iter().for_each(|socket| socket.turn_away(&error));
         return Ok(Status::NothingTested);
     }
     let cards = spaces.iter().flat_map(|opened| &opened.cards);
