@@ -1,7 +1,7 @@
 //! The broker as a service that all users of a machine find.
 
 use crate::machine::{ALICE, BOB, CAROL, JITNEY, Machine};
-use crate::support::{Ground, Process, eventually};
+use crate::support::{Ground, Process, descriptors, eventually};
 use rustix::process::Signal;
 use std::path::Path;
 use std::process::Command;
@@ -89,6 +89,38 @@ fn it_ends_when_idle_and_nobody_who_comes_in_that_moment_is_lost() {
     machine.run(BOB, &[JITNEY], "list").exits(0);
     let after = machine.run(BOB, &[JITNEY], "status --json").exits(0).json()["broker"].clone();
     assert_eq!(before, after);
+}
+
+#[test]
+fn who_comes_while_the_broker_ends_is_served_by_the_next_one() {
+    let machine = match machine() {
+        Ok(machine) => machine,
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let board = machine.ground.board("nitefury --memory 16M");
+    machine.configure_for(&board, "exit-when-idle = \"500ms\"");
+    let mut manager = machine.manager("30000000");
+    machine.run(ALICE, &[JITNEY], "list").exits(0);
+    // Its end takes until the board answers.
+    board.process.signal(Signal::STOP);
+    manager.wait_for_line("heard STOPPING=1 (1)");
+    let client = machine.start(BOB, &[JITNEY], "list");
+    eventually("it does not connect", || {
+        let own = descriptors(client.pid());
+        let all = std::fs::read_to_string("/proc/net/unix").unwrap();
+        let connected = all.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            (fields.get(5) == Some(&"03")).then(|| format!("socket:[{}]", fields[6]))
+        });
+        let connected: Vec<String> = connected.collect();
+        let is_there = own.iter().any(|(_, target)| connected.contains(target));
+        if is_there { Ok(()) } else { Err(format!("{own:?}")) }
+    });
+    assert!(!manager.said().contains("ended"), "{}", manager.said());
+    board.process.signal(Signal::CONT);
+    client.wait().exits(0).says("as the client of a broker");
+    manager.wait_for_line("ended 0");
+    manager.wait_for_line("heard READY=1 (2)");
 }
 
 #[test]
