@@ -1,5 +1,6 @@
 //! What a broker that runs as a service is told by a file, docs/operating.md.
 
+use crate::cli::args;
 use crate::cli::errno::explained;
 use anyhow::{Context, anyhow};
 use jitney_vfio::{CardAddress, IommuInterface};
@@ -58,10 +59,8 @@ impl Config {
             [] => Err(anyhow!("the list is empty; without it every card that is bound to vfio-pci is taken")),
             _ => cards.iter().map(|card| card.parse().map_err(anyhow::Error::from)).collect(),
         });
-        let time = |text: String| {
-            jitney_broker::parse_wait(&text)
-                .map_err(|why| anyhow!("exit-when-idle: {text:?}: {why}; write it as 30s, 10m or 2h"))
-        };
+        let time =
+            |text: String| args::limit(&text).map_err(|why| anyhow!("exit-when-idle: {text:?}: {why}"));
         Ok(Self {
             cards: cards.transpose().context("cards")?.unwrap_or_default(),
             isolate: file.isolate,
