@@ -32,6 +32,16 @@ pub(crate) enum Request {
     Usage { after: Option<u64> },
     Goodbye,
     Withdraw { number: u64 },
+    Share { iova: u64, name: Option<String>, writable: bool },
+    Attach { offered: Offered },
+    Unshare { iova: u64 },
+}
+
+/// By what shared memory is asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum Offered {
+    Token([u8; 16]),
+    Name(String),
 }
 
 impl Request {
@@ -83,6 +93,19 @@ impl Request {
             Self::Usage { after } => start(11).option(*after),
             Self::Goodbye => start(12),
             Self::Withdraw { number } => start(13).varint(*number),
+            Self::Share { iova, name, writable } => {
+                let body = start(14).varint(*iova);
+                let body = match name {
+                    None => body.u8(0),
+                    Some(name) => body.u8(1).string(name),
+                };
+                body.bool(*writable)
+            }
+            Self::Attach { offered: Offered::Token(token) } => {
+                token.iter().fold(start(15).varint(0), |body, byte| body.u8(*byte))
+            }
+            Self::Attach { offered: Offered::Name(name) } => start(15).varint(1).string(name),
+            Self::Unshare { iova } => start(16).varint(*iova),
         }
     }
 
@@ -125,6 +148,8 @@ pub(crate) enum Reply {
     Allocated { iova: u64, size: u64 },
     Leased { lease: u64 },
     Usage { users: Vec<User>, more: bool },
+    Shared { token: [u8; 16] },
+    Attached { iova: u64, size: u64, writable: bool },
 }
 
 /// Why not.
@@ -230,6 +255,20 @@ fn reply(fields: &mut Fields<'_>) -> anyhow::Result<Reply> {
         4 => Reply::Allocated { iova: fields.varint()?, size: fields.varint()? },
         5 => Reply::Leased { lease: fields.varint()? },
         6 => Reply::Usage { users: fields.list(user)?, more: fields.bool()? },
+        7 => {
+            let mut token = [0; 16];
+            for byte in &mut token {
+                *byte = fields.u8()?;
+            }
+            Reply::Shared { token }
+        }
+        8 => {
+            let reply =
+                Reply::Attached { iova: fields.varint()?, size: fields.varint()?, writable: fields.bool()? };
+            // The offer's number.
+            fields.varint()?;
+            reply
+        }
         other => bail!("a reply of index {other}"),
     })
 }

@@ -25,6 +25,8 @@ pub(crate) enum End {
     Itself,
     /// By SIGKILL, when it is in its place.
     Killed,
+    /// By SIGKILL, wherever it is.
+    Anywhere,
     /// By SIGKILL, after it was stopped (SIGSTOP) for this long.
     StoppedAndKilled(Duration),
 }
@@ -56,6 +58,7 @@ impl<'a> Round<'a> {
     pub(crate) fn end(&self, mut villain: Villain, end: End) -> anyhow::Result<()> {
         let outcome = match end {
             End::Itself => villain.wait(PLAY_LIMIT),
+            End::Anywhere => villain.kill(),
             End::Killed => villain.wait_until_ready(PLAY_LIMIT).and_then(|()| villain.kill()),
             End::StoppedAndKilled(time) => villain.wait_until_ready(PLAY_LIMIT).and_then(|()| {
                 villain.signal(Signal::STOP)?;

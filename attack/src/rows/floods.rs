@@ -3,11 +3,13 @@
 use super::Play;
 use crate::client::{Client, is_refused};
 use crate::protocol::{Heard, Kind, Request};
-use crate::round::{End, Round};
+use crate::round::{End, PLAY_LIMIT, Round};
 use crate::stage::Stage;
+use crate::villain::Role;
 use anyhow::bail;
 use jitney_memory::EventFd;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 pub(super) const PLAYS: &[(&str, Play)] = &[
     ("connections", play_connections),
@@ -15,6 +17,7 @@ pub(super) const PLAYS: &[(&str, Play)] = &[
     ("behind-a-reset", play_behind_a_reset),
     ("leases", play_leases),
     ("lines", play_lines),
+    ("crowd", play_crowd),
     ("buffers", play_buffers),
     ("questions", play_questions),
 ];
@@ -66,6 +69,41 @@ fn play_opens(stage: &Stage) -> anyhow::Result<()> {
         stage.did(1);
     }
     let _kept = stage.with_card()?;
+    stage.stay()
+}
+
+/// Four users, a thousand clients, each with the card and a buffer.
+pub(super) fn crowd(round: &Round<'_>) -> anyhow::Result<()> {
+    const FIRST: u32 = 61_240;
+    if !rustix::process::getuid().is_root() {
+        round.skip("it takes root to be several users, and one user may not have so many connections");
+        return Ok(());
+    }
+    let mut villains = Vec::new();
+    for user in FIRST..FIRST + 4 {
+        let role = Role { user: Some(user), ..round.role("crowd", 250) };
+        villains.push(round.start(&role)?);
+    }
+    for villain in &mut villains {
+        villain.wait_until_ready(PLAY_LIMIT)?;
+        round.did(250);
+    }
+    // The good clients go on beside them.
+    std::thread::sleep(Duration::from_millis(u64::from(round.figure(500, 5000))));
+    villains.into_iter().try_for_each(|villain| round.end(villain, End::Killed))
+}
+
+fn play_crowd(stage: &Stage) -> anyhow::Result<()> {
+    let mut clients = Vec::new();
+    for _ in 0..stage.count {
+        let (mut client, grant) = stage.with_card()?;
+        let buffer = client.allocate(stage.card, 4096)?;
+        clients.push((client, grant, buffer));
+    }
+    // All of them are there at once, and are served.
+    for (client, ..) in &mut clients {
+        client.cards()?;
+    }
     stage.stay()
 }
 

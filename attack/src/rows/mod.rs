@@ -1,5 +1,6 @@
 //! The rows of the table, and the roles that villains play in them.
 
+mod chaos;
 mod departures;
 mod descriptors;
 mod doors;
@@ -11,6 +12,7 @@ mod grants;
 mod limits;
 mod logs;
 mod maps;
+mod shares;
 mod silence;
 mod squatted;
 mod stops;
@@ -81,9 +83,16 @@ pub(crate) const ROWS: &[Row] = &[
         row("behind-a-reset", "requests unread behind a reset, whose sender is gone", floods::behind_a_reset),
         Excuse::Disturbed,
     ),
+    row("thousand", "a thousand clients at once, each with a card and a buffer", floods::crowd),
+    row("chaos", "clients that do everything at once, killed at any moment", chaos::row),
     row("lines", "as many in line for leases as there may be, who come and go", floods::lines),
     row("leases", "as many leases as there may be, and their end", floods::leases),
     row("buffers", "as many buffers as there may be, and their end", floods::buffers),
+    row(
+        "shares",
+        "shared memory: guessed tokens, memory of others, readers who want to write, and death of each",
+        shares::row,
+    ),
     row("questions", "Usage and Cards as fast as they are answered", floods::questions),
     row("knocks", "the door of `jitney run`: everything that is not a knock", doors::row),
     row("garbage", "half messages, wrong sizes, versions and classes", garbage::garbage),
@@ -125,6 +134,7 @@ type Play = fn(&Stage) -> anyhow::Result<()>;
 
 /// What villains can do.
 const PLAYS: &[&[(&str, Play)]] = &[
+    chaos::PLAYS,
     departures::PLAYS,
     descriptors::PLAYS,
     doors::PLAYS,
@@ -135,6 +145,7 @@ const PLAYS: &[&[(&str, Play)]] = &[
     grants::PLAYS,
     limits::PLAYS,
     maps::PLAYS,
+    shares::PLAYS,
     silence::PLAYS,
     squatted::PLAYS,
     wills::PLAYS,

@@ -7,7 +7,7 @@ use crate::owner_options::OwnerOptions;
 use crate::protocol::{CardEntry, Offered};
 use crate::runtime::RuntimeFolder;
 use crate::socket;
-use crate::usage::Usage;
+use crate::usage::{Traffic, Usage};
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
     Card, CardAddress, DmaBuffer, DmaRequest, DmaView, Error, ErrorKind, Identity, IommuInterface, OwnedCard,
@@ -337,6 +337,20 @@ impl Bus {
             Inner::Client { link, cards } => {
                 Ok(link.usage()?.into_iter().map(|client| Usage::new(client, cards)).collect())
             }
+        }
+    }
+
+    /// What a program has moved by its channels, as it says itself; empty if it does not count, is gone, or if this process
+    /// owns the cards.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] if the broker is gone.
+    pub fn traffic(&self, program: &Usage) -> Result<Vec<Traffic>> {
+        let Inner::Client { link, cards } = &self.inner else { return Ok(Vec::new()) };
+        match link.traffic(program.client) {
+            Ok(moved) => Ok(moved.into_iter().map(|moved| Traffic::new(moved, cards)).collect()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::protocol::{CardId, Reply, Request};
 use jitney_memory::EventFd;
 use jitney_vfio::{
     BarInfo, Card, Device, DmaBuffer, DmaRequest, ErrorKind, Handed, Identity, Interrupt, InterruptKind,
-    Keeper, Lease, LeaseRequest, Notices, Part, Region, Result, SharedInterrupt, SharedVectors,
+    Keeper, Lease, LeaseRequest, Notices, Part, Region, Result, SharedInterrupt, SharedVectors, Tally,
 };
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -74,6 +74,10 @@ impl Card for ClientCard {
 
     fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt> {
         self.0.shared.join(vector, source, || self.interrupt(vector))
+    }
+
+    fn tally(&self, part: &Part) -> Tally {
+        self.0.link.tally(self.0.card, part)
     }
 
     fn notices(&self) -> Result<Notices> {

@@ -48,4 +48,4 @@ pub use owner_options::{OwnerOptions, is_out_of_reach};
 pub use protocol::{CardId, Offered};
 pub use runtime::RuntimeFolder;
 pub use server::{Broker, Door, StopHandle};
-pub use usage::Usage;
+pub use usage::{Traffic, Usage};

@@ -7,13 +7,13 @@ use crate::protocol::{CardEntry, CardId, ClientUsage, Notice, Offered, Reply, Re
 use crate::server::door;
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
-    DmaBuffer, DmaPlace, DmaRequest, DmaView, Error, ErrorKind, Grant, Handed, Identity, Keeper,
-    NoticeSource, Notices, Result,
+    DmaBuffer, DmaPlace, DmaRequest, DmaView, Error, ErrorKind, Grant, Handed, Identity, Keeper, Moved,
+    NoticeSource, Notices, Part, Result, Tally, TallyPage,
 };
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 /// The longest command line that a client tells its broker, in bytes.
@@ -38,6 +38,8 @@ pub struct Link {
     cards: Mutex<HashMap<CardId, Arc<Mutex<Slot>>>>,
     /// How long to stand in line for what others hold, where nobody says otherwise.
     patience: Option<Duration>,
+    /// Where this process counts what it moves; `None` if the broker has no place for that.
+    figures: OnceLock<Option<TallyPage>>,
 }
 
 /// A card that this process has opened, or had.
@@ -73,7 +75,8 @@ impl Link {
         let heard = Arc::clone(&signals);
         let line = Line::new(socket, move |notice| heard.hear(&notice));
         line.limit_waiting(Some(HELLO_LIMIT))?;
-        let mut link = Self { line, broker: 0, signals, cards: Mutex::default(), patience };
+        let mut link =
+            Self { line, broker: 0, signals, cards: Mutex::default(), patience, figures: OnceLock::new() };
         match link.ask(&Request::Hello { program: command_line() })? {
             Reply::Welcome { broker } => link.broker = broker,
             other => return Err(unexpected(&other)),
@@ -85,6 +88,35 @@ impl Link {
     /// Introduces this process to the broker behind an inherited door.
     pub(crate) fn through(outside: impl AsFd, patience: Option<Duration>) -> Result<Self> {
         Self::new(door::knock(outside)?, patience)
+    }
+
+    /// Where to count what a channel moves. It is for people who watch, so that nothing fails without it.
+    pub(crate) fn tally(&self, card: CardId, part: &Part) -> Tally {
+        let figures = self.figures.get_or_init(|| match self.figures() {
+            Ok(page) => Some(page),
+            Err(error) => {
+                tracing::debug!(%error, "this program's figures are not shown");
+                None
+            }
+        });
+        figures.as_ref().map_or_else(Tally::default, |page| page.tally(card.0, part))
+    }
+
+    fn figures(&self) -> Result<TallyPage> {
+        match self.exchange(&Request::Tallies, None)? {
+            (Reply::Tallies, descriptors) => {
+                TallyPage::new(Memfd::adopt(single(descriptors)?, TallyPage::SIZE)?)
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// What a client has moved, as it says itself.
+    pub(crate) fn traffic(&self, client: u64) -> Result<Vec<Moved>> {
+        match self.ask(&Request::Traffic { client })? {
+            Reply::Traffic(moved) => Ok(moved),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// How long to stand in line, where nobody says otherwise.

@@ -4,7 +4,7 @@
 //! numbers its requests; every request gets exactly one reply, with the same number, in any order. Between them come notices,
 //! which nobody asked for. Nothing here does I/O.
 
-use jitney_vfio::{Error, ErrorKind, Identity, LeaseId, Mode, Will};
+use jitney_vfio::{Error, ErrorKind, Identity, LeaseId, Mode, Moved, Will};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -143,6 +143,13 @@ pub enum Request {
         /// Where the buffer is.
         iova: u64,
     },
+    /// A page of memory in which the client counts what it moves, once for a client. Answered by [`Reply::Tallies`] with a descriptor.
+    Tallies,
+    /// What a client has moved, as it says itself. Answered by [`Reply::Traffic`].
+    Traffic {
+        /// Its number, as [`Request::Usage`] gives it.
+        client: u64,
+    },
 }
 
 /// By what a shared buffer is asked for. The order of the variants is the wire encoding.
@@ -216,6 +223,10 @@ pub enum Reply {
         /// The offer's number, never used again, by which [`Notice::OfferEnded`] says that it has ended.
         offer: u64,
     },
+    /// To `Tallies`; the page comes with it.
+    Tallies,
+    /// To `Traffic`.
+    Traffic(Vec<Moved>),
 }
 
 /// What a broker says without having been asked. The order of the variants is the wire encoding: new ones go to the end, and a
@@ -544,6 +555,8 @@ mod tests {
             any::<[u8; TOKEN_SIZE]>().prop_map(|token| Request::Attach { offered: Offered::Token(token) }),
             ".{0,40}".prop_map(|name| Request::Attach { offered: Offered::Name(name) }),
             any::<u64>().prop_map(|iova| Request::Unshare { iova }),
+            Just(Request::Tallies),
+            any::<u64>().prop_map(|client| Request::Traffic { client }),
         ]
     }
 
@@ -603,6 +616,11 @@ mod tests {
                 writable,
                 offer
             }),
+            Just(Reply::Tallies),
+            any::<[u64; 3]>().prop_map(|[bytes, transfers, failures]| {
+                let part = jitney_vfio::Part::whole();
+                Reply::Traffic(vec![Moved { card: 7, part, bytes, transfers, failures }])
+            }),
         ]
     }
 
@@ -656,6 +674,8 @@ mod tests {
             Request::Share { iova: 0, name: None, writable: false },
             Request::Attach { offered: Offered::Name(String::new()) },
             Request::Unshare { iova: 0 },
+            Request::Tallies,
+            Request::Traffic { client: 0 },
         ];
         let replies = [
             Reply::Done,

@@ -1,6 +1,7 @@
 //! Who uses what, as programs that ask see it.
 
 use crate::protocol::{CardEntry, CardId, ClientUsage};
+use jitney_vfio::Moved;
 
 /// What one client of a broker uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,15 +22,29 @@ pub struct Usage {
     pub buffers: u32,
     /// Their size together, in bytes.
     pub buffer_bytes: u64,
+    /// Its number at the broker, for [`Bus::traffic`](crate::Bus::traffic).
+    pub client: u64,
+}
+
+/// What a program has moved by a channel, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traffic {
+    /// The address of the card.
+    pub card: String,
+    /// The channel.
+    pub part: String,
+    /// How many bytes.
+    pub bytes: u64,
+    /// In how many transfers that ended well.
+    pub transfers: u64,
+    /// How many failed.
+    pub failures: u64,
 }
 
 impl Usage {
     /// What `client` uses of `cards`.
     pub(crate) fn new(client: ClientUsage, cards: &[CardEntry]) -> Self {
-        let address = |id: CardId| {
-            let card = cards.iter().find(|card| card.id == id);
-            card.map_or_else(|| format!("a card of id {}", id.0), |card| card.identity.address.clone())
-        };
+        let address = |id| address(cards, id);
         Self {
             pid: client.pid,
             uid: client.uid,
@@ -39,6 +54,20 @@ impl Usage {
             waits: client.waits.into_iter().map(|(card, part, place)| (address(card), part, place)).collect(),
             buffers: client.buffers,
             buffer_bytes: client.buffer_bytes,
+            client: client.client,
         }
     }
+}
+
+impl Traffic {
+    pub(crate) fn new(moved: Moved, cards: &[CardEntry]) -> Self {
+        let Moved { card, part, bytes, transfers, failures } = moved;
+        let (card, part) = (address(cards, CardId(card)), part.to_string());
+        Self { card, part, bytes, transfers, failures }
+    }
+}
+
+fn address(cards: &[CardEntry], id: CardId) -> String {
+    let card = cards.iter().find(|card| card.id == id);
+    card.map_or_else(|| format!("a card of id {}", id.0), |card| card.identity.address.clone())
 }

@@ -37,7 +37,7 @@ impl Memfd {
                 }
             })?;
         let on_node = match node {
-            Some(node) => self.view(offset..end, self.page_size()).and_then(|view| {
+            Some(node) => self.view(offset..end, self.page_size(), Access::ReadWrite).and_then(|view| {
                 view.prefer_node(node).map_err(|errno| {
                     Error::system("mbind", format!("of {size:#x} bytes to node {node}"), errno)
                 })
@@ -60,7 +60,7 @@ impl Memfd {
             let (nothing_else, normal) = (FallocateFlags::empty(), PageSize::Normal.bytes());
             fallocate(self, nothing_else, offset, normal).map_err(|errno| failed("fallocate", errno))?;
         }
-        let view = self.view(range.clone(), PageSize::Normal)?;
+        let view = self.view(range.clone(), PageSize::Normal, Access::ReadWrite)?;
         // One by one, and with something of each met by this view: else Linux 6.1 does one and says that it did none.
         let mut lacking = None;
         for offset in (0..view.len()).step_by(mapped::LARGE_PAGE) {
@@ -86,10 +86,10 @@ impl Memfd {
     }
 
     /// A view of the whole pages that have a part of `range`.
-    fn view(&self, range: Range<u64>, pages: PageSize) -> Result<Mapped> {
+    fn view(&self, range: Range<u64>, pages: PageSize, access: Access) -> Result<Mapped> {
         let start = range.start / pages.bytes() * pages.bytes();
         let len = usize::try_from(range.end - start).unwrap_or(usize::MAX);
-        Mapped::shared(self, start, len, Access::ReadWrite)
+        Mapped::shared(self, start, len, access)
     }
 
     /// Whether all of the memory is there, so that reading it takes no more.
@@ -113,7 +113,8 @@ impl Memfd {
         if self.size() < LARGE_PAGE || !self.is_populated()? {
             return Ok(0);
         }
-        let view = self.view(0..self.size(), PageSize::Normal)?;
+        // It may be sealed for readers.
+        let view = self.view(0..self.size(), PageSize::Normal, Access::ReadOnly)?;
         // It is counted what this view has met.
         for offset in (0..self.size()).step_by(mapped::LARGE_PAGE) {
             view.load::<u8>(offset).map_err(|_| Error::Size {

@@ -191,3 +191,37 @@ proptest! {
         prop_assert_eq!(bytes, model);
     }
 }
+
+#[test]
+fn who_sleeps_on_a_word_that_it_may_only_read_is_woken() {
+    let memory = Memfd::create("word", 4096, PageSize::Normal).unwrap();
+    let writer = Mapping::shared(&memory, 0, 4096, Access::ReadWrite).unwrap();
+    let reader = Mapping::shared(&memory, 0, 4096, Access::ReadOnly).unwrap();
+    let long = std::time::Duration::from_secs(3600);
+    // It has another value already, and it does not change in time.
+    assert!(reader.wait32(8, 1, long).unwrap());
+    assert!(!reader.wait32(8, 0, std::time::Duration::from_millis(1)).unwrap());
+    std::thread::scope(|scope| {
+        let sleeper = scope.spawn(|| reader.wait32(8, 0, long));
+        // Whether it sleeps yet is not to be seen: it is woken until it was.
+        while !sleeper.is_finished() {
+            writer.wake32(8).unwrap();
+            std::thread::yield_now();
+        }
+        assert!(sleeper.join().unwrap().unwrap());
+    });
+    assert!(reader.wake32(8).is_err() && writer.wake32(6).is_err() && writer.wait32(4096, 0, long).is_err());
+}
+
+#[test]
+fn words_of_64_bits_are_whole_and_within_bounds() {
+    let memory = Memfd::create("word", 4096, PageSize::Normal).unwrap();
+    let writer = Mapping::shared(&memory, 0, 4096, Access::ReadWrite).unwrap();
+    let reader = Mapping::shared(&memory, 0, 4096, Access::ReadOnly).unwrap();
+    writer.store_release64(4088, u64::MAX - 1).unwrap();
+    assert_eq!(reader.load_acquire64(4088), Ok(u64::MAX - 1));
+    for offset in [4089, 4096, 4, u64::MAX] {
+        assert!(writer.store_release64(offset, 0).is_err() && reader.load_acquire64(offset).is_err());
+    }
+    assert!(reader.store_release64(0, 1).is_err());
+}

@@ -4,6 +4,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 
 use jitney_memory::{Access, Error, Mapping, Memfd, MemoryId, PageSize, for_others};
 use rustix::fs::{MemfdFlags, SealFlags, ftruncate};
@@ -67,6 +68,14 @@ fn what_is_shared_with_readers_nobody_gets_to_write_to_and_who_did_before_still_
 }
 
 #[test]
+fn of_memory_that_is_sealed_for_readers_the_pages_can_be_counted() {
+    let memory = Memfd::create("shared", 2 << 20, PageSize::Normal).unwrap();
+    Mapping::shared(&memory, 0, 2 << 20, Access::ReadWrite).unwrap().fill(0, 2 << 20, 1).unwrap();
+    for_others(&memory, Access::ReadOnly).unwrap();
+    assert!(matches!(memory.on_large_pages().unwrap(), 0 | 0x20_0000));
+}
+
+#[test]
 fn what_is_shared_with_writers_can_be_written_to_and_not_be_sealed_by_them() {
     let memory = Memfd::create("shared", SIZE, PageSize::Normal).unwrap();
     let shared = for_others(&memory, Access::ReadWrite).unwrap();
@@ -78,6 +87,26 @@ fn what_is_shared_with_writers_can_be_written_to_and_not_be_sealed_by_them() {
     assert_ne!(MemoryId::of(&other).unwrap(), MemoryId::of(&memory).unwrap());
     assert!(MemoryId::of(std::fs::File::open("/dev/zero").unwrap()).is_err());
     assert!(MemoryId::of(rustix::pipe::pipe().unwrap().0).is_err());
+}
+
+/// The mode of such a file lets every user open it to write, so it is the seal that counts.
+#[test]
+fn nor_does_a_process_of_another_user_get_to_write() {
+    if !rustix::process::getuid().is_root() {
+        println!("skipped: it takes root to be another user");
+        return;
+    }
+    for (access, written) in [(Access::ReadOnly, false), (Access::ReadWrite, true)] {
+        let memory = Memfd::create("shared", SIZE, PageSize::Normal).unwrap();
+        Mapping::shared(&memory, 0, 4096, Access::ReadWrite).unwrap().store32(0, 0x0707_0707).unwrap();
+        let shared = for_others(&memory, access).unwrap();
+        let mut other = std::process::Command::new("sh");
+        other.args(["-c", "printf '\\0\\0\\0\\0' 1<> /proc/self/fd/0"]);
+        let ended = other.uid(12_345).gid(12_345).stdin(shared).stderr(std::process::Stdio::null()).status();
+        assert_eq!(ended.unwrap().success(), written, "{access:?}");
+        let word = Mapping::shared(&memory, 0, 4096, Access::ReadOnly).unwrap().load32(0).unwrap();
+        assert_eq!(word, if written { 0 } else { 0x0707_0707 });
+    }
 }
 
 #[test]

@@ -130,3 +130,23 @@ impl Drop for Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jitney_vfio::{Card, FakeCard, FakeHost};
+
+    /// A card is given blocks ahead of those that are published: from then on what was there is good for nobody.
+    #[test]
+    fn a_block_that_is_begun_ahead_takes_back_the_one_that_was_there_and_no_other() {
+        let card = FakeCard::builder(&FakeHost::new(), 0x10ee, 0x7011).build().unwrap();
+        let shape = Shape::new(4, 64).unwrap();
+        let buffer = card.dma_buffer(shape.request()).unwrap();
+        let mut writer = Writer::new(&buffer, shape).unwrap();
+        (0..4).for_each(|number| writer.put(&[number], true).unwrap());
+        writer.begin(5).unwrap();
+        let word = |number, which| buffer.view().load_acquire64(shape.record(number) + which).unwrap();
+        assert_eq!((0..4).map(|number| word(number, BEGUN)).collect::<Vec<_>>(), [1, 6, 3, 4]);
+        assert_eq!((0..4).map(|number| word(number, WHOLE)).collect::<Vec<_>>(), [1, 2, 3, 4]);
+    }
+}

@@ -4,11 +4,12 @@ use crate::dma::{DmaBuffer, DmaRequest};
 use crate::error::Result;
 use crate::identity::{BarInfo, Identity};
 use crate::interrupt::Interrupt;
-use crate::lease::LeaseRequest;
+use crate::lease::{LeaseRequest, Part};
 use crate::leased::Lease;
 use crate::notices::Notices;
 use crate::region::Region;
 use crate::shared_interrupt::SharedInterrupt;
+use crate::tally::Tally;
 use std::fmt;
 
 /// A card as a driver needs it: who it is, its BARs, memory to share with it, interrupts, leases and reset.
@@ -64,6 +65,12 @@ pub trait Card: fmt::Debug + Send + Sync {
     /// As [`interrupt`](Self::interrupt): [`ErrorKind::Held`](crate::ErrorKind::Held) if another process has it, or this one for
     /// itself alone.
     fn shared_interrupt(&self, vector: u16, source: u8) -> Result<SharedInterrupt>;
+
+    /// Where to count what a channel moves, for people who watch. A driver that does not count is shown without figures.
+    fn tally(&self, part: &Part) -> Tally {
+        let _ = part;
+        Tally::default()
+    }
 
     /// What tells this process that the card is wanted back, or has failed. A driver looks now and then while it waits for the
     /// card, and ends with [`Notice::explain`](crate::Notice::explain): an unplug waits until the last user has let go.

@@ -22,6 +22,7 @@ fn request() -> impl Strategy<Value = LeaseRequest> {
         part,
         mode: if shared { Mode::Shared } else { Mode::Exclusive },
         will: Will::none(),
+        wait: None,
     })
 }
 

@@ -206,6 +206,7 @@ impl Capture {
             self.next += 1;
             let lost = sequence - before;
             self.lost += lost;
+            self.channel.shared().lock().engine.tally.moved(slot.length.into());
             let bytes = usize::try_from(slot.length).unwrap_or(block.len());
             let ends_packet = slot.status.end_of_packet();
             return Ok(Some(Captured { sequence, bytes, ends_packet, lost }));

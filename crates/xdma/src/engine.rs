@@ -9,7 +9,7 @@ use crate::interrupt::{self, ChannelInterrupt, Vector};
 use crate::plan::{Chunk, Limits};
 use crate::ring::{DEFAULT_DEPTH, Flags, Ring};
 use jitney_registers::Block;
-use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, Will, WillStep};
+use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, Tally, Will, WillStep};
 use jitney_xdma_spec::descriptor::{MAX_LENGTH, block_of};
 use jitney_xdma_spec::{
     ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, config, sgdma,
@@ -99,6 +99,8 @@ pub(crate) struct Engine {
     heeded: Option<Instant>,
     /// There until the channel is dropped.
     lease: Option<Lease>,
+    /// For people who watch.
+    pub(crate) tally: Tally,
     card: Arc<dyn Card>,
 }
 
@@ -114,6 +116,7 @@ impl Engine {
         let registers = |submodule| Block::new(region.clone(), block::offset(submodule, info.index));
         let channel = registers(info.direction.channel_block());
         let part: Part = info.to_string().parse()?;
+        let tally = card.tally(&part);
         let lease = card.lease(LeaseRequest::exclusive(part).with_will(will(bar, channel.base(), &info)))?;
         let mut engine = Self {
             info,
@@ -133,6 +136,7 @@ impl Engine {
             notices: card.notices()?,
             heeded: None,
             lease: Some(lease),
+            tally,
             card: Arc::clone(card),
         };
         engine.make_ready()?;

@@ -393,6 +393,7 @@ impl Queue {
                 completed.bytes = slot.length.into();
                 completed.ends_packet = slot.status.end_of_packet();
             }
+            engine.tally.moved(completed.bytes);
             flight.end(Ok(completed), &mut self.woken);
         }
         self.tidy();
@@ -512,6 +513,9 @@ impl Queue {
     fn end(&mut self, index: usize, outcome: Result<Completed, Error>) {
         if self.flights[index].is_over() {
             return;
+        }
+        if !matches!(outcome, Ok(_) | Err(Error::Cancelled { .. })) {
+            self.engine.tally.failed();
         }
         let was_given = matches!(self.flights[index].state, State::Flying { given: Some(_), .. });
         if let Some(work) = self.flights[index].end(outcome, &mut self.woken)

@@ -222,6 +222,24 @@ pub enum Effect {
         /// Of what.
         of: Reminder,
     },
+    /// Make a client a page in which it counts what it moves, and answer its request with that, or with what is in the way.
+    Tallies {
+        /// Which client.
+        client: ClientId,
+        /// The number of its request.
+        number: u64,
+    },
+    /// Answer with what a client has moved of these cards.
+    Traffic {
+        /// Whom to answer.
+        client: ClientId,
+        /// The number of the request.
+        number: u64,
+        /// Whose figures.
+        of: ClientId,
+        /// Of which cards.
+        cards: Vec<CardId>,
+    },
     /// Close a client's connection once its replies are sent. Everything of it has been taken back.
     Disconnect {
         /// Whose.

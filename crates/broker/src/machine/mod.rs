@@ -84,6 +84,8 @@ struct Client {
     /// Those whose engines did not stop when a will of it was carried out.
     stuck: Traces,
     departure: Option<Departure>,
+    /// It has a page to count in.
+    counts: bool,
 }
 
 impl Machine {
@@ -173,6 +175,7 @@ impl Machine {
             reached: BTreeMap::new(),
             stuck: Traces::new(),
             departure: None,
+            counts: false,
         };
         self.clients.insert(client, state);
     }
@@ -261,6 +264,8 @@ impl Request {
             | Self::Unshare { .. }
             | Self::Usage { .. }
             | Self::Withdraw { .. }
+            | Self::Tallies
+            | Self::Traffic { .. }
             | Self::Goodbye => None,
         }
     }

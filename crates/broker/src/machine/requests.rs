@@ -134,6 +134,8 @@ impl Machine {
                 self.reset(client, number, card, effects)
             }
             Request::Usage { after } => Ok(Some(self.list_usage(client, after))),
+            Request::Tallies => self.give_page(client, number, effects),
+            Request::Traffic { client: of } => self.traffic(client, number, ClientId(of), effects),
             Request::Withdraw { number } => {
                 self.give_up(client, number, effects);
                 Ok(Some(Reply::Done))

@@ -1,8 +1,10 @@
 //! Lists: which cards there are, and who uses what. Long ones are answered in parts.
 
 use super::cards::Card;
-use super::{Client, ClientId, Machine};
+use super::requests::Answer;
+use super::{Client, ClientId, Effect, Machine, invalid};
 use crate::protocol::{CardEntry, CardId, ClientUsage, Reply, fitting};
+use jitney_vfio::{Error, ErrorKind};
 use std::ops::Bound;
 
 impl Machine {
@@ -19,6 +21,32 @@ impl Machine {
         let rest = self.clients.range((after, Bound::Unbounded));
         let (clients, more) = fitting(rest.map(|(id, client)| self.usage_of(asker, *id, client)));
         Reply::Usage { clients, more }
+    }
+
+    pub(super) fn give_page(&mut self, client: ClientId, number: u64, effects: &mut Vec<Effect>) -> Answer {
+        let Some(state) = self.clients.get_mut(&client) else { return Ok(None) };
+        if std::mem::replace(&mut state.counts, true) {
+            return Err(invalid("this client has a page to count in already"));
+        }
+        effects.push(Effect::Tallies { client, number });
+        Ok(None)
+    }
+
+    /// What a client has moved of the cards that are there for who asks.
+    pub(super) fn traffic(
+        &self,
+        client: ClientId,
+        number: u64,
+        of: ClientId,
+        effects: &mut Vec<Effect>,
+    ) -> Answer {
+        let state = self.clients.get(&of).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("there is no client of number {}", of.0))
+        })?;
+        let reached = state.reached.keys().filter_map(|id| Some((*id, self.cards.get(id)?)));
+        let cards = reached.filter(|(_, card)| self.sees(client, card)).map(|(id, _)| id).collect();
+        effects.push(Effect::Traffic { client, number, of, cards });
+        Ok(None)
     }
 
     /// What a client uses of the cards that are there for who asks.

@@ -20,14 +20,14 @@ mod workers;
 use crate::machine::{ClientId, Effect, Event, Limits, Machine, TaskId, Way, Work};
 use crate::manager::{ListeningSocket, ServiceManager};
 use crate::policy::Policy;
-use crate::protocol;
+use crate::protocol::{self, CardId, Reply};
 use closer::{Closer, Source};
 use connection::{Connection, Health, Incoming};
 pub use door::Door;
 use entrances::Entrances;
 use jitney_iova::Allocator;
-use jitney_memory::EventFd;
-use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedSpace, Result};
+use jitney_memory::{EventFd, Memfd, PageSize};
+use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedSpace, Result, TallyPage, TallyReader};
 use reminders::Reminders;
 use rustix::event::{Timespec, epoll};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -61,6 +61,8 @@ pub struct Broker {
     reminders: Reminders,
     supervision: Supervision,
     idleness: Option<Idleness>,
+    /// What clients count.
+    tallies: HashMap<ClientId, TallyReader>,
     stop: Arc<EventFd>,
     buffer: Vec<u8>,
 }
@@ -117,6 +119,7 @@ impl Broker {
             reminders: Reminders::default(),
             supervision,
             idleness: None,
+            tallies: HashMap::new(),
             stop,
             buffer: vec![0; protocol::MAX_MESSAGE],
         })
@@ -352,6 +355,13 @@ impl Broker {
         self.feed_with(event, Vec::new());
     }
 
+    /// A page in which a client counts, of memory that it cannot take away.
+    fn make_page(&mut self, client: ClientId) -> Result<OwnedFd> {
+        let memory = Memfd::create("jitney-figures", TallyPage::SIZE, PageSize::Normal)?;
+        self.tallies.insert(client, TallyReader::new(&memory)?);
+        Ok(memory.into_fd())
+    }
+
     /// Feeds the machine and carries out what it says. `carried` came with the event: what a reply takes along or is kept, what a
     /// vector is to be wired to, or the memory that is to be shared.
     fn feed_with(&mut self, event: Event, carried: Vec<OwnedFd>) {
@@ -402,8 +412,21 @@ impl Broker {
                     self.reminders.remove(client, of);
                     continue;
                 }
+                Effect::Tallies { client, number } => {
+                    let (reply, page) = match self.make_page(client) {
+                        Ok(page) => (Ok(Reply::Tallies), vec![Arc::new(page)]),
+                        Err(error) => (Err(error), Vec::new()),
+                    };
+                    (client, protocol::encode_reply(number, &reply), page)
+                }
+                Effect::Traffic { client, number, of, cards } => {
+                    let all = self.tallies.get(&of).map(TallyReader::read).unwrap_or_default();
+                    let seen = all.into_iter().filter(|moved| cards.contains(&CardId(moved.card))).collect();
+                    (client, protocol::encode_reply(number, &Ok(Reply::Traffic(seen))), Vec::new())
+                }
                 Effect::Disconnect { client } => {
                     self.reminders.remove_all(client);
+                    self.tallies.remove(&client);
                     if let Some(connection) = self.clients.remove(&client) {
                         connection.close(&self.epoll, &self.closer);
                         tracing::debug!(client = client.0, "a client is gone, and nothing of it is left");

@@ -7,7 +7,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 /// Every command that is shown, by what it is for.
 const GROUPS: &[(&str, &[&str])] = &[
     ("share", &["demo", "run", "broker", "lease", "emulate"]),
-    ("see", &["list", "status", "info", "sensors", "blink", "boards", "schema"]),
+    ("see", &["list", "status", "top", "metrics", "info", "sensors", "blink", "boards", "schema"]),
     ("check", &["validate", "test"]),
     ("measure", &["time"]),
     ("move", &["load", "save", "capture", "tap", "play"]),

@@ -103,6 +103,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Tap(args) => tap::tap(&args, json),
         Command::Play(play) => play::play(&play, json),
         Command::Lease(args) => lease::lease(&args, json),
+        Command::Top(args) => see::top::top(&args, json),
+        Command::Metrics(args) => see::metrics::metrics(&args, json),
         Command::Status(args) => see::status::status(&args, json),
         Command::WithParent(args) => lease::with_parent(&args),
         Command::Hold(hold) => hold::hold(&hold, json),

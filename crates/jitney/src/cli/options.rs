@@ -9,7 +9,7 @@ use super::i2c::I2c;
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::schema::Schema;
-use super::see::{blink, info, list, sensors, status};
+use super::see::{blink, info, list, metrics, sensors, status, top};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
 use super::share::{broker, demo, emulate, lease, run};
 use super::transfer::{capture, load, play, save, tap};
@@ -63,6 +63,10 @@ pub(crate) enum Command {
     WithParent(lease::WithParent),
     /// What a broker's programs have, hold and wait for.
     Status(status::StatusArgs),
+    /// The same to be left open, with what each channel moves in a second.
+    Top(top::TopArgs),
+    /// The same in Prometheus' text format, once or on a port of this machine.
+    Metrics(metrics::MetricsArgs),
     /// All that fits a board, in one go: a table of what passed, failed or was skipped.
     Validate(Validate),
     /// Test boards.

@@ -10,7 +10,7 @@ use super::measure::{self, blkram, latency, pio};
 use super::options::Options;
 use super::registers::{dump, read, write};
 use super::report::print_line;
-use super::see::{blink, info, list, sensors, status};
+use super::see::{blink, info, list, metrics, sensors, snapshot};
 use super::share::{broker, emulate, lease, policy, run};
 use super::status::Status;
 use super::targets::OnBoard;
@@ -77,7 +77,7 @@ const RESULTS: &[(&str, Printed)] = &[
     ("run", of::<run::Outcome<'_>>),
     ("save", of::<save::Outcome>),
     ("sensors", of::<Vec<sensors::BoardReadings>>),
-    ("status", of::<status::BrokerStatus>),
+    ("status", of::<snapshot::BrokerStatus>),
     ("tap", of::<tap::Outcome>),
     ("test addressing", of::<Vec<OnBoard<addressing::Outcome>>>),
     ("test ddr", of::<Vec<OnBoard<memory::Outcome>>>),
@@ -103,14 +103,15 @@ const EVENTS: &[(&str, Printed)] = &[
     ("demo", of::<run::Event<'_>>),
     ("emulate", of::<emulate::Event<'_>>),
     ("hold", of::<hold::Event>),
+    ("metrics", of::<metrics::Event>),
     ("lease", of::<lease::Event<'_>>),
     ("sensors", of::<sensors::Event>),
     ("run", of::<run::Event<'_>>),
 ];
 
-/// Commands that print no JSON of this form: `schema` prints a schema.
+/// Commands that print no JSON of this form: `schema` prints a schema, `top` draws.
 #[cfg(test)]
-const OTHERS: &[&str] = &["schema"];
+const OTHERS: &[&str] = &["schema", "top"];
 
 pub(crate) fn schema(args: &Schema) -> anyhow::Result<Status> {
     let wanted = args.command.join(" ");

@@ -36,3 +36,4 @@ mod tapping;
 mod testing;
 mod unread_logs;
 mod waiting;
+mod watching;

@@ -53,6 +53,8 @@ pub enum Step {
     Reset(usize, u32),
     /// Who uses what.
     Usage(usize),
+    /// A page to count in, or what the first client has counted.
+    Figures(usize),
     /// A card has something to say.
     Noticed(u32, Notice),
     /// A card comes.
@@ -189,7 +191,7 @@ impl Step {
                 Self::Descriptor(who, true),
                 Self::Descriptor(who, false),
                 Self::Usage(who),
-                Self::Usage(who),
+                Self::Figures(who),
                 Self::Came,
             ]),
             39 => match dice.roll(8) {
@@ -334,6 +336,10 @@ impl World {
             }
             Step::Reset(seat, card) => self.asks(seat, Request::Reset { card: CardId(card) }),
             Step::Usage(seat) => self.asks(seat, Request::Usage { after: None }),
+            Step::Figures(seat) => {
+                self.asks(seat, Request::Tallies);
+                self.asks(seat, Request::Traffic { client: 0 });
+            }
             Step::Noticed(card, notice) => drop(self.feed(Event::Noticed { card: CardId(card), notice })),
             Step::Came => self.card_comes(),
             Step::Stop => drop(self.feed(Event::Stop)),

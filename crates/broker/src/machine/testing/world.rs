@@ -160,6 +160,13 @@ impl World {
                 Effect::Keep { id } => self.keeps(id),
                 Effect::Forget { id } => self.forgets(id),
                 Effect::Cancel { id } => self.cancelled(id),
+                Effect::Tallies { client, number } => {
+                    self.replied(client, number, &Ok(Reply::Tallies), None);
+                    self.event.reply = Some(Ok(Reply::Tallies));
+                }
+                Effect::Traffic { client, number, .. } => {
+                    self.replied(client, number, &Ok(Reply::Traffic(Vec::new())), None);
+                }
                 Effect::Unremind { client, of } => drop(self.reminders.remove(&(client, of))),
                 Effect::Remind { of: Reminder::Lease(_), .. } => panic!("there is no policy"),
                 Effect::Remind { client, of: Reminder::InLine(number), .. } => {

@@ -34,8 +34,9 @@ fn hash_machine(machine: &Machine, hasher: &mut DefaultHasher) {
         (&card.leases, &card.deferred).hash(hasher);
     }
     for (id, client) in &machine.clients {
-        let Client { program, buffers, bytes, leases, pending, reached, stuck, departure, peer: _ } = client;
-        (id, program.is_some(), buffers, bytes, leases).hash(hasher);
+        let Client { program, buffers, bytes, leases, pending, reached, stuck, departure, counts, peer: _ } =
+            client;
+        (id, program.is_some(), buffers, bytes, leases, counts).hash(hasher);
         pending.iter().map(|id| rank(*id)).collect::<Vec<_>>().hash(hasher);
         let reached: Vec<_> =
             reached.iter().map(|(card, since)| (card, since.map(|Since(id)| rank(id)))).collect();
