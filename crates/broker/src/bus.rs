@@ -13,7 +13,6 @@ use jitney_vfio::{
     Card, CardAddress, DmaBuffer, DmaRequest, DmaView, Error, ErrorKind, Identity, IommuInterface, OwnedCard,
     Owner, Result,
 };
-use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,13 +118,13 @@ impl BusOptions {
 
 impl Bus {
     /// Finds the broker that this program was started under (`JITNEY_BROKER`), else the cards that it was told to own
-    /// (`JITNEY_CARDS`), else a broker at its well-known socket, else owns every card that can be seen and had: one that is
+    /// (`JITNEY_CARDS`), else a broker at its user's well-known socket or the system's, else owns every card that can be seen and had: one that is
     /// somebody else's, or does not answer, is left out, with a warning in the log.
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning
     /// the cards. [`ErrorKind::Denied`] if what is at the well-known place could be, or is, another user's: that may be
-    /// used by name only. [`ErrorKind::TimedOut`] if a broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
+    /// used by name only, or if the system's broker is for a group that this process is not in. [`ErrorKind::TimedOut`] if a broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
         Self::find(&BusOptions::default())
     }
@@ -164,20 +163,21 @@ impl Bus {
         Self::client(Link::new(socket, options.patience()?)?).map(Some)
     }
 
-    /// A connection to this user's own broker at its well-known place, if there is one; nobody named it, so that there is
-    /// none is no failure.
+    /// A connection to the broker at this user's well-known place, else to that at the system's; nobody named one, so that there
+    /// is none is no failure.
     fn well_known_broker() -> Result<Option<OwnedFd>> {
-        let path = match RuntimeFolder::of_this_user() {
-            Ok(folder) => folder.broker()?,
-            // There is no place where it could be.
-            Err(_) => None,
-        };
-        let Some(path) = path else { return Ok(None) };
-        match socket::connect_to_own(&path) {
-            Ok(socket) => Ok(Some(socket)),
-            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => Ok(None),
-            Err(error) => Err(error),
+        // Of this user there may be no place where it could be.
+        let own = RuntimeFolder::of_this_user().ok();
+        let system = RuntimeFolder::of_the_system();
+        let places = own.into_iter().filter(|own| *own != system).chain([system.clone()]);
+        for place in places {
+            let Some(path) = place.broker()? else { continue };
+            let found = socket::connect_if_there(&path)?;
+            if found.is_some() {
+                return Ok(found);
+            }
         }
+        Ok(None)
     }
 
     /// How to open a bus otherwise.
@@ -360,8 +360,11 @@ impl Bus {
     }
 
     fn named(path: &Path, patience: Option<Duration>) -> Result<Self> {
-        let socket = socket::connect(path).map_err(|error| {
-            error.with_remedy(format!("start a broker there: jitney broker --socket {}", path.display()))
+        let socket = socket::connect(path).map_err(|error| match error.remedy() {
+            Some(_) => error,
+            None => {
+                error.with_remedy(format!("start a broker there: jitney broker --socket {}", path.display()))
+            }
         })?;
         Self::client(Link::new(socket, patience)?)
     }

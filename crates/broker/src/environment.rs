@@ -1,6 +1,7 @@
 //! What the environment tells a program: its broker, its cards, the kernel's interface.
 
 use jitney_vfio::{CardAddress, Error, ErrorKind, IommuInterface, Result};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Names the broker that a program has to use: `fd:N` for an inherited socket, else a socket's path.
@@ -11,6 +12,9 @@ pub const CARDS_VARIABLE: &str = "JITNEY_CARDS";
 pub const IOMMU_VARIABLE: &str = "JITNEY_IOMMU";
 /// Says how long a program stands in line for what another one holds, unless it says so itself: `10m`, `forever`.
 pub const WAIT_VARIABLE: &str = "JITNEY_WAIT";
+
+/// Names another folder than `/run` for the sockets of the whole system, where those of this machine are not to be met.
+pub const RUN_VARIABLE: &str = "JITNEY_RUN";
 
 /// The broker, if one is named.
 pub(crate) fn broker() -> Result<Option<String>> {
@@ -49,6 +53,12 @@ pub fn parse_wait(text: &str) -> std::result::Result<Duration, String> {
         (_, Ok(seconds)) => Ok(Duration::from_secs(seconds)),
         _ => humantime::parse_duration(text).map_err(|error| error.to_string()),
     }
+}
+
+/// Where the system's folders for sockets are. As with `XDG_RUNTIME_DIR`, a relative one is ignored.
+pub(crate) fn run() -> PathBuf {
+    let named = std::env::var_os(RUN_VARIABLE).map(PathBuf::from);
+    named.filter(|folder| folder.is_absolute()).unwrap_or_else(|| Path::new("/run").to_path_buf())
 }
 
 fn variable(name: &str) -> Result<Option<String>> {

@@ -24,6 +24,7 @@ mod environment;
 mod line;
 mod link;
 pub mod machine;
+mod manager;
 mod offer;
 mod owner_options;
 pub mod policy;
@@ -36,9 +37,12 @@ mod usage;
 
 pub use bus::{Bus, BusOptions};
 pub use client::ClientCard;
-pub use environment::{BROKER_VARIABLE, CARDS_VARIABLE, IOMMU_VARIABLE, WAIT_VARIABLE, parse_wait};
+pub use environment::{
+    BROKER_VARIABLE, CARDS_VARIABLE, IOMMU_VARIABLE, RUN_VARIABLE, WAIT_VARIABLE, parse_wait,
+};
 pub use link::{Link, WAITING};
 pub use machine::Limits;
+pub use manager::{ListeningSocket, MANAGER_VARIABLES, ServiceManager};
 pub use offer::{Offer, Token};
 pub use owner_options::{OwnerOptions, is_out_of_reach};
 pub use protocol::{CardId, Offered};

@@ -3,7 +3,12 @@
 //! A program that finds a broker or a board computes on its card and writes its data into memory that it was handed.
 //! So nothing is said to one that nobody named unless its folder, and then the process that listens, are this user's
 //! or root's.
+//!
+//! One place is everybody's: `/run/jitney`, where root's broker is and the one that a service manager starts for all users.
+//! Only root can put something there, and what listens there is root's: a service that runs as another user was handed
+//! a socket at which root has called listen(2), and the kernel names whoever did that.
 
+use crate::environment;
 use jitney_vfio::{CardAddress, Error, ErrorKind, Result};
 use std::ffi::OsString;
 use std::fs::Metadata;
@@ -32,7 +37,13 @@ impl RuntimeFolder {
     /// [`ErrorKind::NotFound`] if `XDG_RUNTIME_DIR` names no folder and the system has made none for this user.
     pub fn of_this_user() -> Result<Self> {
         let uid = rustix::process::geteuid().as_raw();
-        Self::of(uid, std::env::var_os("XDG_RUNTIME_DIR"), Path::new("/run"))
+        Self::of(uid, std::env::var_os("XDG_RUNTIME_DIR"), &environment::run())
+    }
+
+    /// That of the whole system, `/run/jitney`: root's own as well, if `XDG_RUNTIME_DIR` names no other. Everybody may look into it.
+    #[must_use]
+    pub fn of_the_system() -> Self {
+        Self { path: environment::run().join("jitney"), uid: 0 }
     }
 
     fn of(uid: u32, named: Option<OsString>, run: &Path) -> Result<Self> {
@@ -67,13 +78,15 @@ impl RuntimeFolder {
         &self.path
     }
 
-    /// Makes the folder, if it is not there, for this user alone.
+    /// Makes the folder, if it is not there: for this user alone, or the system's.
     ///
     /// # Errors
     /// [`ErrorKind::Denied`] if what is there is no folder, belongs to somebody else, or can be written to by others;
     /// what the system says.
     pub fn make(&self) -> Result<&Path> {
-        self.make_private(&self.path)?;
+        // A socket in the system's has a mode of its own, and users look for one.
+        let mode = if *self == Self::of_the_system() { 0o755 } else { 0o700 };
+        self.make_safe(&self.path, mode)?;
         Ok(&self.path)
     }
 
@@ -91,7 +104,7 @@ impl RuntimeFolder {
     /// As [`make`](Self::make).
     pub fn make_for_boards(&self) -> Result<PathBuf> {
         let boards = self.make()?.join(BOARDS);
-        self.make_private(&boards)?;
+        self.make_safe(&boards, 0o700)?;
         Ok(boards)
     }
 
@@ -126,10 +139,10 @@ impl RuntimeFolder {
         Ok(boards)
     }
 
-    fn make_private(&self, folder: &Path) -> Result<()> {
+    fn make_safe(&self, folder: &Path, mode: u32) -> Result<()> {
         std::fs::DirBuilder::new()
             .recursive(true)
-            .mode(0o700)
+            .mode(mode)
             .create(folder)
             .map_err(|error| failed(folder, &error))?;
         let found = std::fs::symlink_metadata(folder).map_err(|error| failed(folder, &error))?;
@@ -291,6 +304,29 @@ mod tests {
         fs::create_dir(folder.path()).unwrap();
         assert!(folder.broker().unwrap().is_some());
         assert_eq!(folder.make().unwrap_err().kind(), ErrorKind::Denied);
+    }
+
+    #[test]
+    fn the_systems_folder_is_roots_and_everybody_may_look_into_it() {
+        let run = tempfile::tempdir().unwrap();
+        let path = run.path().join("jitney");
+        let folder = RuntimeFolder { path: path.clone(), uid: 0 };
+        assert_eq!(folder, RuntimeFolder::of(0, None, run.path()).unwrap());
+        assert_eq!(folder.broker().unwrap(), None);
+        fs::create_dir(&path).unwrap();
+        if rustix::process::geteuid().is_root() {
+            for mode in [0o755, 0o700] {
+                fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+                assert_eq!(folder.broker().unwrap(), Some(path.join(BROKER)));
+            }
+            fs::set_permissions(&path, Permissions::from_mode(0o775)).unwrap();
+            refused(&folder, "has mode 0775");
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            chown(&path, Some(1234), None).unwrap();
+        }
+        // Somebody else's, this user's own too: others are to find nothing there.
+        let owner = fs::metadata(&path).unwrap().uid();
+        refused(&folder, &format!("belongs to user {owner}"));
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! Sockets between clients and brokers: `SOCK_SEQPACKET`, closed on exec.
 
+use jitney_host::{Root, accounts};
 use jitney_vfio::{Error, Result, refuse_strangers};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, socketpair, sockopt};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -47,6 +49,46 @@ pub(crate) fn connect_to_own(path: &Path) -> Result<OwnedFd> {
     Ok(socket)
 }
 
+/// As [`connect_to_own`], at a place where there need be no broker: nothing if nobody listens there, or only for itself.
+///
+/// # Errors
+/// As [`connect_to_own`]; `Denied` if the broker there is for a group that this process is not in.
+pub(crate) fn connect_if_there(path: &Path) -> Result<Option<OwnedFd>> {
+    match connect_to_own(path) {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::CONNREFUSED)) => Ok(None),
+        // A broker that lets in nobody but its own user says nothing to others, nor does a folder that is closed to them.
+        Err(error) if error.errno() == Some(Errno::ACCESS) && invited_group(path).is_none() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The group that the socket at `path` lets in.
+fn invited_group(path: &Path) -> Option<u32> {
+    let file = std::fs::symlink_metadata(path).ok()?;
+    (file.mode() & 0o020 != 0).then(|| file.gid())
+}
+
+/// Why this process may not connect to `path`, and how it may.
+fn not_let_in(path: &Path) -> Error {
+    let error = |what: &str| Error::from_errno(Errno::ACCESS, format!("broker at {}{what}", path.display()));
+    let Some(group) = invited_group(path) else {
+        return error("").with_remedy("ask whoever started it: its socket lets in its own user alone");
+    };
+    let root = Root::default();
+    let uid = rustix::process::geteuid().as_raw();
+    let group_name = accounts::group_name(&root, group).unwrap_or_else(|| group.to_string());
+    let user = accounts::user_name(&root, uid).unwrap_or_else(|| uid.to_string());
+    let (first, others) = accounts::groups_of(&root, uid);
+    if first == group || others.contains(&group) {
+        error(&format!(": it lets in group {group_name}, which user {user} was not yet in at login"))
+            .with_remedy(format!("log in again, or: newgrp {group_name}"))
+    } else {
+        error(&format!(": it lets in group {group_name}, which user {user} is not in"))
+            .with_remedy(format!("sudo usermod -aG {group_name} {user}, then log in again"))
+    }
+}
+
 fn connect_within(path: &Path, limit: Duration) -> Result<OwnedFd> {
     let broker = || format!("broker at {}", path.display());
     let failed = |errno| Error::from_errno(errno, broker());
@@ -66,6 +108,7 @@ fn connect_within(path: &Path, limit: Duration) -> Result<OwnedFd> {
                     "see whether it was stopped (ss -xlp names its process), and let it go on or start it again",
                 ));
             }
+            Err(Errno::ACCESS) => return Err(not_let_in(path)),
             Err(errno) => return Err(failed(errno)),
         }
     }

@@ -5,6 +5,7 @@ use super::door::{self, Door};
 use super::listener::Listener;
 use super::token::Token;
 use crate::machine::Way;
+use crate::manager::ListeningSocket;
 use jitney_vfio::Result;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,8 +23,21 @@ enum Entrance {
 }
 
 impl Entrances {
-    pub(super) fn listen(&mut self, path: &Path, mode: u32, poll: impl AsFd) -> Result<()> {
-        let listener = Listener::bind(path, mode)?;
+    pub(super) fn listen(
+        &mut self,
+        path: &Path,
+        mode: u32,
+        group: Option<u32>,
+        poll: impl AsFd,
+    ) -> Result<()> {
+        self.open_listener(Listener::bind(path, mode, group)?, poll)
+    }
+
+    pub(super) fn listen_at(&mut self, socket: ListeningSocket, poll: impl AsFd) -> Result<()> {
+        self.open_listener(Listener::inherited(socket), poll)
+    }
+
+    fn open_listener(&mut self, listener: Listener, poll: impl AsFd) -> Result<()> {
         let number = self.number();
         super::watch(poll, &listener, Token::Entrance(number))?;
         self.open.insert(number, Entrance::Listener(listener));

@@ -1,10 +1,13 @@
 //! The socket with a name that clients of a broker connect to.
 
 use super::closer::{Closer, Source};
+use crate::manager::ListeningSocket;
 use crate::seldom::Seldom;
 use crate::socket;
 use jitney_vfio::{Error, ErrorKind, Result};
-use rustix::fs::{FileType, FlockOperation, Mode, OFlags, fchmod, flock, fstat, lstat};
+use rustix::fs::{
+    AtFlags, FileType, FlockOperation, Gid, Mode, OFlags, chownat, fchmod, flock, fstat, lstat,
+};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, bind, listen};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -14,33 +17,45 @@ use std::path::{Path, PathBuf};
 pub(super) struct Listener {
     socket: OwnedFd,
     path: PathBuf,
-    /// Device and inode of what is at the path, so that only our own is removed.
-    file: (u64, u64),
-    /// Held as long as the socket is there: of two brokers that start at once one is refused.
-    _lock: OwnedFd,
+    /// What this process has to remove; nothing if somebody else has bound the socket, and goes on having it.
+    bound: Option<Bound>,
     seldom: Seldom,
     /// Given up for a moment when there are no descriptors left, so that who waits can be turned away.
     spare: Option<OwnedFd>,
 }
 
+#[derive(Debug)]
+struct Bound {
+    /// Device and inode of what is at the path, so that only our own is removed.
+    file: (u64, u64),
+    /// Held as long as the socket is there: of two brokers that start at once one is refused.
+    _lock: OwnedFd,
+}
+
 impl Listener {
-    /// Binds a socket at `path` with permission bits `mode`. One that a dead broker left there is replaced, and nothing
-    /// else.
-    pub(super) fn bind(path: &Path, mode: u32) -> Result<Self> {
+    /// Takes over a socket that is bound.
+    pub(super) fn inherited(socket: ListeningSocket) -> Self {
+        let (socket, path) = socket.into_parts();
+        Self { socket, path, bound: None, seldom: Seldom::default(), spare: spare() }
+    }
+
+    /// Binds a socket at `path` with permission bits `mode`, and gives it to `group` if one is named. One that a dead broker left
+    /// there is replaced, and nothing else.
+    pub(super) fn bind(path: &Path, mode: u32, group: Option<u32>) -> Result<Self> {
         let address = socket::address_of(path)?;
         let lock = lock(path)?;
         make_room(path)?;
         let system = |errno| Error::from_errno(errno, format!("socket {}", path.display()));
         let socket = socket::create(SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
         // The file gets the mode that the socket has when it is bound, less the umask: it is never there with a wider one.
-        fchmod(&socket, Mode::from_raw_mode(mode)).map_err(system)?;
+        let first = if group.is_some() { 0o600 } else { mode };
+        fchmod(&socket, Mode::from_raw_mode(first)).map_err(system)?;
         bind(&socket, &address).map_err(system)?;
-        let file = set_mode(path, mode).map_err(system)?;
+        let file = set_mode(path, mode, group).map_err(system)?;
         let listener = Self {
             socket,
             path: path.to_path_buf(),
-            file,
-            _lock: lock,
+            bound: Some(Bound { file, _lock: lock }),
             seldom: Seldom::default(),
             spare: spare(),
         };
@@ -78,11 +93,12 @@ impl AsFd for Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
+        let Some(bound) = &self.bound else { return };
         if let Err(error) = std::fs::remove_file(lock_path(&self.path)) {
             tracing::warn!(path = %self.path.display(), %error, "the lock of the broker's socket could not be removed");
         }
         // Somebody may have put another one there meanwhile.
-        if lstat(&self.path).is_ok_and(|file| (file.st_dev, file.st_ino) != self.file) {
+        if lstat(&self.path).is_ok_and(|file| (file.st_dev, file.st_ino) != bound.file) {
             return;
         }
         if let Err(error) = std::fs::remove_file(&self.path) {
@@ -96,15 +112,18 @@ fn spare() -> Option<OwnedFd> {
     rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-/// Gives the socket at `path` its mode, whatever the umask is, and nothing that somebody may have put there instead. Returns device
+/// Gives the socket at `path` its group and mode, whatever the umask is, and nothing that somebody may have put there instead. Returns device
 /// and inode.
-fn set_mode(path: &Path, mode: u32) -> rustix::io::Result<(u64, u64)> {
+fn set_mode(path: &Path, mode: u32, group: Option<u32>) -> rustix::io::Result<(u64, u64)> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())?;
     let status = fstat(&file)?;
     let is_socket = FileType::from_raw_mode(status.st_mode) == FileType::Socket;
     if !is_socket || status.st_uid != rustix::process::geteuid().as_raw() {
         return Err(Errno::PERM);
+    }
+    if let Some(group) = group {
+        chownat(&file, "", None, Some(Gid::from_raw(group)), AtFlags::EMPTY_PATH)?;
     }
     rustix::fs::chmod(format!("/proc/self/fd/{}", file.as_raw_fd()), Mode::from_raw_mode(mode))?;
     Ok((status.st_dev, status.st_ino))

@@ -12,11 +12,13 @@ mod entrances;
 mod listener;
 mod reminders;
 mod space_worker;
+mod supervision;
 mod token;
 mod worker;
 mod workers;
 
 use crate::machine::{ClientId, Effect, Event, Limits, Machine, TaskId, Way, Work};
+use crate::manager::{ListeningSocket, ServiceManager};
 use crate::policy::Policy;
 use crate::protocol::{self, CardId, Reply};
 use closer::{Closer, Source};
@@ -33,6 +35,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use supervision::{Idleness, Supervision};
 use token::Token;
 use workers::Workers;
 
@@ -56,6 +59,8 @@ pub struct Broker {
     crowded: BTreeSet<ClientId>,
     /// When who stands in line did not want to wait longer, and when who has a lease has had it for long enough.
     reminders: Reminders,
+    supervision: Supervision,
+    idleness: Option<Idleness>,
     /// What clients count.
     tallies: HashMap<ClientId, TallyReader>,
     stop: Arc<EventFd>,
@@ -100,6 +105,7 @@ impl Broker {
         let stop = Arc::new(EventFd::new()?);
         watch(&epoll, &stop, Token::Stop)?;
         let (workers, cards) = Workers::start(spaces, all, &epoll)?;
+        let supervision = Supervision::new(ServiceManager::default(), cards.len());
         Ok(Self {
             machine: Machine::new(std::process::id(), cards, iovas, limits),
             workers,
@@ -111,6 +117,8 @@ impl Broker {
             next_client: 0,
             crowded: BTreeSet::new(),
             reminders: Reminders::default(),
+            supervision,
+            idleness: None,
             tallies: HashMap::new(),
             stop,
             buffer: vec![0; protocol::MAX_MESSAGE],
@@ -125,6 +133,23 @@ impl Broker {
         self
     }
 
+    /// The same, and `manager` hears when it is ready, that it is alive, and that it stops.
+    #[must_use]
+    pub fn with_service_manager(mut self, manager: ServiceManager) -> Self {
+        self.supervision = self.supervision.of(manager);
+        self
+    }
+
+    /// The same, and it stops when it has had no client for `limit`.
+    ///
+    /// Who connects just then to a [`ListeningSocket`] waits for the broker that is started next: nobody is let in any more, and
+    /// the socket stays open with the service manager.
+    #[must_use]
+    pub fn with_idle_limit(mut self, limit: Duration) -> Self {
+        self.idleness = Some(Idleness::new(limit));
+        self
+    }
+
     /// Lets clients in by a socket at `path`, which belongs to this process's user and whose permission bits are
     /// `mode`: 0o600 for this user's processes alone, 0o660 for the socket's group as well.
     ///
@@ -132,7 +157,23 @@ impl Broker {
     /// [`ErrorKind::Held`] if a live broker has that socket, [`ErrorKind::Invalid`] if the path is too long for one; what
     /// the system says.
     pub fn listen(&mut self, path: &Path, mode: u32) -> Result<()> {
-        self.entrances.listen(path, mode, &self.epoll)
+        self.entrances.listen(path, mode, None, &self.epoll)
+    }
+
+    /// The same for this process's user and the members of `group`, to which the socket is given.
+    ///
+    /// # Errors
+    /// As [`listen`](Self::listen); [`ErrorKind::Denied`] if this process may not give it away.
+    pub fn listen_for_group(&mut self, path: &Path, group: u32) -> Result<()> {
+        self.entrances.listen(path, 0o660, Some(group), &self.epoll)
+    }
+
+    /// Lets clients in by a socket that somebody else has bound, and who may connect to it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen_at(&mut self, socket: ListeningSocket) -> Result<()> {
+        self.entrances.listen_at(socket, &self.epoll)
     }
 
     /// A socket for child processes: whoever inherits it can connect, and so can its children.
@@ -155,6 +196,7 @@ impl Broker {
     /// What `epoll` says; [`ErrorKind::TimedOut`] if not everything could be taken back in time.
     pub fn run(mut self) -> Result<()> {
         let mut stopping: Option<Instant> = None;
+        self.supervision.began()?;
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(since) = stopping {
@@ -171,7 +213,13 @@ impl Broker {
                 (true, Some(_)) => Some(Duration::from_millis(50)),
                 (true, None) => None,
             };
-            let next = self.reminders.next().map(|when| when.saturating_duration_since(Instant::now()));
+            let told = self.supervision.heed(self.clients.len());
+            let idle = match (&mut self.idleness, stopping) {
+                (Some(idleness), None) => idleness.ends(self.clients.len()),
+                _ => None,
+            };
+            let next = self.reminders.next().into_iter().chain(told).chain(idle).min();
+            let next = next.map(|when| when.saturating_duration_since(Instant::now()));
             let timeout = timeout.into_iter().chain(next).min();
             let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
             events.clear();
@@ -179,14 +227,17 @@ impl Broker {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(Error::from_errno(errno, "epoll of the broker")),
             }
+            // Only where nobody knocked meanwhile.
+            if events.is_empty() && idle.is_some_and(|ends| ends <= Instant::now()) {
+                tracing::info!("no program has used the cards for as long as was said: the broker ends");
+                stopping = Some(self.stop());
+            }
             for event in &events {
                 match Token::from_u64(event.data.u64()) {
                     Some(Token::Stop) => {
                         self.stop.take()?;
                         if stopping.is_none() {
-                            stopping = Some(Instant::now());
-                            self.entrances.close_all(&self.closer);
-                            self.feed(Event::Stop);
+                            stopping = Some(self.stop());
                         }
                     }
                     Some(token) => self.ready(token)?,
@@ -198,6 +249,14 @@ impl Broker {
             }
             self.remind();
         }
+    }
+
+    /// Lets nobody in any more, and takes back what the clients have. Returns when that began.
+    fn stop(&mut self) -> Instant {
+        self.supervision.stopping();
+        self.entrances.close_all(&self.closer);
+        self.feed(Event::Stop);
+        Instant::now()
     }
 
     fn ready(&mut self, token: Token) -> Result<()> {

@@ -52,7 +52,12 @@ impl EmulatedBoards {
 impl BoardProcess {
     fn start(name: &str, socket: &Path) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("this program's own path")?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        // What a service manager says is for this process alone.
+        jitney_broker::MANAGER_VARIABLES.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+        let mut child = command
             .args(["emulate", name, "--with-parent", "--socket"])
             .arg(socket)
             .stdin(Stdio::piped())

@@ -3,15 +3,97 @@
 //! A client can provoke lines, and whoever started the process may have given it a pipe that nobody reads. So lines are
 //! queued, a thread of its own writes them, and those that find the queue full are left out and counted.
 
+use std::fmt;
 use std::io::{self, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::time::SystemTime;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 /// How many bytes may wait to be written: a few thousand lines.
 const CAPACITY: usize = 256 << 10;
 /// How long the end of the process waits for what is still queued.
 const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// How bad it is, as sd-daemon(3) numbers it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Priority {
+    Error,
+    Warning,
+    Info,
+    Debug,
+}
+
+impl Priority {
+    /// What a line begins with.
+    fn mark(self) -> &'static str {
+        match self {
+            _ if !is_for_journal() => "",
+            Self::Error => "<3>",
+            Self::Warning => "<4>",
+            Self::Info => "<6>",
+            Self::Debug => "<7>",
+        }
+    }
+}
+
+impl From<&Level> for Priority {
+    fn from(level: &Level) -> Self {
+        match *level {
+            Level::ERROR => Self::Error,
+            Level::WARN => Self::Warning,
+            Level::INFO => Self::Info,
+            _ => Self::Debug,
+        }
+    }
+}
+
+/// Whether standard error is the journal's: it has the time itself, and wants to know of each line how bad it is.
+pub(crate) fn is_for_journal() -> bool {
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+        let file = rustix::fs::fstat(io::stderr());
+        let names = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        file.is_ok_and(|file| format!("{}:{}", file.st_dev, file.st_ino) == names)
+    });
+    *ANSWER
+}
+
+/// Says something to whoever reads standard error.
+pub(crate) fn complain(priority: Priority, what: &str) {
+    let mark = priority.mark();
+    // Each line is one of the journal's.
+    eprintln!("{mark}jitney: {}", what.replace('\n', &format!("\n{mark}")));
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    usual: Format<Full, SystemTime>,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut to: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let usual = self.usual.clone().with_target(false);
+        if !is_for_journal() {
+            return usual.format_event(context, to, event);
+        }
+        to.write_str(Priority::from(event.metadata().level()).mark())?;
+        usual.without_time().with_level(false).format_event(context, to, event)
+    }
+}
 
 /// A queue of lines. Clones have one queue.
 #[derive(Debug, Clone, Default)]
@@ -94,8 +176,10 @@ impl Queue {
             let left_out = std::mem::take(&mut state.left_out);
             drop(state);
             if left_out > 0 {
-                let note =
-                    format!("WARN {left_out} lines of the log were left out, as nobody read them in time\n");
+                let note = format!(
+                    "{}WARN {left_out} lines of the log were left out, as nobody read them in time\n",
+                    Priority::Warning.mark()
+                );
                 lines.extend_from_slice(note.as_bytes());
             }
             // There is nobody to tell that the log cannot be written.

@@ -37,7 +37,7 @@ mod transfer;
 use change::{hold, link, program, reset, route};
 use clap::{ArgMatches, FromArgMatches};
 use contract::Failure;
-use log::Log;
+use log::{Lines, Log, Priority, complain};
 use options::{Color, Command, Options};
 use registers::{dump, read, write};
 use see::{blink, info, list, sensors};
@@ -71,12 +71,12 @@ pub(crate) fn main() -> ExitCode {
     });
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(console::colors_enabled_stderr())
-        .with_target(false);
+        .with_ansi(console::colors_enabled_stderr() && !log::is_for_journal())
+        .event_format(Lines::default());
     let log = match serves_others(&options.command).then(|| Log::start(std::io::stderr())).transpose() {
         Ok(log) => log,
         Err(error) => {
-            eprintln!("jitney: a thread for the log could not be started: {error}");
+            complain(Priority::Error, &format!("a thread for the log could not be started: {error}"));
             return Status::Failed.into();
         }
     };
@@ -132,7 +132,7 @@ pub(crate) fn main() -> ExitCode {
     match outcome {
         Ok(status) => status.into(),
         Err(error) => {
-            eprintln!("jitney: {error:#}");
+            complain(Priority::Error, &format!("{error:#}"));
             if json {
                 contract::tell(&Failure::from(&error));
             }

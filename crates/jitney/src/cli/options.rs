@@ -21,7 +21,7 @@ Exit status: 0 all passed, 1 something failed, 2 the arguments make no sense, 3 
 Environment: JITNEY_BROKER names the broker to use, JITNEY_CARDS the cards to own (separated by commas),
 JITNEY_IOMMU the kernel's interface to use (auto, group, iommufd; noiommu), JITNEY_WAIT how long to stand in line for what
 another program holds (10m, forever), JITNEY_BOARDS files or folders with boards of your
-own, JITNEY_LOG what to log (as jitney_broker=debug).";
+own, JITNEY_LOG what to log (as jitney_broker=debug), JITNEY_RUN another folder than /run for the sockets of all users.";
 
 /// Several processes drive the same PCIe cards from user space, at the same time and safely.
 #[derive(Debug, Parser)]

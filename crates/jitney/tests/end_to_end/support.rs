@@ -51,6 +51,7 @@ impl Ground {
         command
             .args(args)
             .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("JITNEY_RUN", self.path("system"))
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("TMPDIR", self.path("tmp"))
             .current_dir(self.folder.path())
@@ -334,6 +335,11 @@ impl Process {
             assert!(self.since.elapsed() < LIMIT, "it does not say {text:?}: {}", said());
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// What it has printed so far.
+    pub(crate) fn said(&self) -> String {
+        self.out.text()
     }
 
     /// Waits for its end.

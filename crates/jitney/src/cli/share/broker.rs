@@ -1,26 +1,34 @@
 //! `jitney broker`: own the cards for programs that are started elsewhere.
 
+use super::config::Config;
 use super::policy;
-use crate::cli::args::Source;
+use crate::cli::args::{self, Source};
 use crate::cli::contract::CardName;
 use crate::cli::emulated::EmulatedBoards;
+use crate::cli::log::{Priority, complain};
 use crate::cli::report::{print_event, print_line};
 use crate::cli::signals;
-use crate::cli::status::Status;
+use crate::cli::status::{Misuse, Status};
+use anyhow::Context;
 use clap::Args;
-use jitney_broker::{OwnerOptions, RuntimeFolder};
-use jitney_vfio::{Identity, OpenedSpace};
+use jitney_broker::policy::Policy;
+use jitney_broker::{ListeningSocket, OwnerOptions, RuntimeFolder, ServiceManager};
+use jitney_host::{Root, accounts};
+use jitney_vfio::{Error, ErrorKind, Identity, OpenedSpace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const HELP: &str = "\
 Examples:
   jitney broker --emulate nitefury &   # once it says \"listening at\":
   jitney test general                  # finds the broker at its well-known socket
-  jitney broker --card 0000:2e:00.0 --socket /run/jitney/broker.sock --group --policy /etc/jitney/policy.toml
-  jitney broker --policy /etc/jitney/policy.toml --check --user alice    # what may she do?";
+  jitney broker --card 0000:2e:00.0 --socket /run/my.sock --group fpga --policy /etc/jitney/policy.toml
+  jitney broker --policy /etc/jitney/policy.toml --check --user alice    # what may she do?
+  sudo jitney broker --system          # for all users, as docs/operating.md says; where there is systemd, by its units
+  jitney broker --config /etc/jitney/config.toml --check";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -30,14 +38,24 @@ pub(crate) struct Broker {
     /// Listen here instead of at the well-known place.
     #[arg(long, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
-    /// Let the processes of the socket's group in as well, not only this user's.
-    #[arg(long)]
-    pub(crate) group: bool,
+    /// Be the broker of all users: listen at the socket that a service manager hands over (LISTEN_FDS), else at
+    /// /run/jitney/broker.sock; what no option says, /etc/jitney/config.toml says, if it is there.
+    #[arg(long, conflicts_with = "socket")]
+    pub(crate) system: bool,
+    /// What no option says, this file says, as docs/operating.md describes it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Let the processes of a group in as well, not only this user's: of this one, else of the group that the socket has.
+    #[arg(long, value_name = "GROUP", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) group: Option<String>,
     /// Who may use which card, and how much: a file as docs/policy.md describes it. Without one everybody who can connect may do all.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
-    /// Only say what the policy says, and what is wrong with it.
-    #[arg(long, requires = "policy")]
+    /// End when no program has been connected for so long (30s, 10m): the cards are free until somebody starts it again.
+    #[arg(long, value_name = "TIME", value_parser = args::limit)]
+    pub(crate) exit_when_idle: Option<Duration>,
+    /// Only say what the policy and the config file say, and what is wrong with them.
+    #[arg(long)]
     pub(crate) check: bool,
     /// With --check: what this user, by name or number, may do with the cards of this machine.
     #[arg(long, value_name = "USER", requires = "check")]
@@ -52,55 +70,190 @@ pub(crate) enum Event<'a> {
     Listening { socket: &'a Path, pid: u32, cards: Vec<CardName> },
 }
 
-pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
-    let policy = args.policy.as_deref().map(policy::read).transpose()?.unwrap_or_default();
-    if args.check {
-        return policy::check(&policy, args, json);
+/// What it does: as the options say, else the config file.
+#[derive(Debug)]
+struct Settings {
+    source: Source,
+    group: Option<String>,
+    policy: Option<PathBuf>,
+    exit_when_idle: Option<Duration>,
+}
+
+impl Settings {
+    /// With the policy that they name.
+    fn read(args: &Broker, is_service: bool) -> anyhow::Result<(Self, Policy)> {
+        let settings = Self::new(args, Config::read(args.config.as_deref(), is_service)?);
+        let policy = settings.policy.as_deref().map(policy::read).transpose()?.unwrap_or_default();
+        Ok((settings, policy))
     }
-    jitney_memory::keep_from_children()?;
-    allow_many_descriptors();
-    let boards = EmulatedBoards::start(&args.source.emulate)?;
-    let spaces = open(&args.source, &boards)?;
+
+    fn new(args: &Broker, config: Config) -> Self {
+        let mut source = args.source.clone();
+        if source.card.is_empty() && source.emulate.is_empty() {
+            source.card = config.cards;
+        }
+        source.iommu = source.iommu.or(config.iommu);
+        source.isolate |= config.isolate;
+        Self {
+            source,
+            group: args.group.clone().or(config.group),
+            policy: args.policy.clone().or(config.policy),
+            exit_when_idle: args.exit_when_idle.or(config.exit_when_idle),
+        }
+    }
+
+    /// Each in words.
+    fn say(&self) -> Vec<String> {
+        let cards: Vec<String> = self.source.card.iter().map(ToString::to_string).collect();
+        let cards = if cards.is_empty() { "all that can be had".to_owned() } else { cards.join(", ") };
+        let mut says = vec![format!("cards: {cards}")];
+        if self.source.isolate {
+            says.push("each card has an address space of its own".into());
+        }
+        says.extend(self.source.iommu.map(|iommu| format!("interface of the kernel: {iommu}")));
+        says.extend(self.policy.as_ref().map(|policy| format!("policy: {}", policy.display())));
+        says.extend(
+            self.exit_when_idle.map(|time| format!("ends when no program has been connected for {time:?}")),
+        );
+        says
+    }
+}
+
+/// All that it takes to begin.
+struct Opened {
+    settings: Settings,
+    policy: Policy,
+    spaces: Vec<OpenedSpace>,
+    boards: EmulatedBoards,
+}
+
+impl Opened {
+    fn new(args: &Broker, is_service: bool) -> anyhow::Result<Self> {
+        let (settings, policy) = Settings::read(args, is_service)?;
+        jitney_memory::keep_from_children()?;
+        allow_many_descriptors();
+        let boards = EmulatedBoards::start(&settings.source.emulate)?;
+        let spaces = open(&settings.source, &boards)?;
+        Ok(Self { settings, policy, spaces, boards })
+    }
+}
+
+/// Why a program is not served by a broker that could not begin.
+fn refusal(error: &anyhow::Error) -> Error {
+    let kind = error.downcast_ref().map_or(ErrorKind::Invalid, Error::kind);
+    Error::new(kind, format!("the broker could not begin: {error:#}"))
+}
+
+pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
+    let sockets = ListeningSocket::inherited()?;
+    let manager = ServiceManager::of_this_process()?;
+    let is_service = args.system || !sockets.is_empty();
+    if args.check {
+        let (settings, policy) = Settings::read(args, is_service)?;
+        return policy::check(&policy, settings.say(), args.user.as_deref(), json);
+    }
+    let opened = match Opened::new(args, is_service) {
+        Ok(opened) => opened,
+        Err(error) => {
+            sockets.into_iter().for_each(|socket| socket.turn_away(&refusal(&error)));
+            return Err(error);
+        }
+    };
+    let Opened { settings, policy, spaces, boards: _boards } = opened;
     if spaces.is_empty() {
-        eprintln!("jitney: there is no card to own; name one with --card or --emulate");
+        complain(Priority::Error, "there is no card to own; name one with --card or --emulate");
+        let error = Error::new(ErrorKind::NotFound, "the broker has no card: none is bound to vfio-pci")
+            .with_remedy("sudo jitney bind CARD; lspci -D finds its address");
+        sockets.into_iter().for_each(|socket| socket.turn_away(&error));
         return Ok(Status::NothingTested);
     }
     let cards = spaces.iter().flat_map(|opened| &opened.cards);
     let identities: Vec<Identity> = cards.map(|card| card.identity().clone()).collect();
     let shared = spaces.iter().any(|opened| opened.cards.len() > 1);
     if shared && !policy.is_open() {
-        eprintln!(
-            "jitney: cards share an address space, so that who uses one reaches what others have for another: --isolate keeps them apart"
+        complain(
+            Priority::Warning,
+            "cards share an address space, so that who uses one reaches what others have for another: --isolate keeps them apart",
         );
     }
-    let mut broker = jitney_broker::Broker::new(spaces)?.with_policy(policy);
-    let socket = match &args.socket {
-        Some(path) => path.clone(),
-        None => RuntimeFolder::of_this_user()?.make_for_broker()?,
-    };
-    broker.listen(&socket, if args.group { 0o660 } else { 0o600 })?;
+    let mut broker = jitney_broker::Broker::new(spaces)?.with_policy(policy).with_service_manager(manager);
+    if let Some(limit) = settings.exit_when_idle {
+        broker = broker.with_idle_limit(limit);
+    }
+    let places = listen(&mut broker, args, settings.group.as_deref(), sockets)?;
     let stop = broker.stop_handle();
     signals::on_stop(move |_| {
         if let Err(error) = stop.stop() {
-            eprintln!("jitney: the broker cannot be stopped: {error}");
+            complain(Priority::Error, &format!("the broker cannot be stopped: {error}"));
         }
     })?;
     if json {
-        let cards = identities.iter().map(CardName::from).collect();
-        print_event(&Event::Listening { socket: &socket, pid: std::process::id(), cards })?;
+        for socket in &places {
+            let cards = identities.iter().map(CardName::from).collect();
+            print_event(&Event::Listening { socket, pid: std::process::id(), cards })?;
+        }
     } else {
         identities.iter().for_each(|identity| print_line(&format!("card {identity}")));
-        print_line(&format!("listening at {}", socket.display()));
+        places.iter().for_each(|socket| print_line(&format!("listening at {}", socket.display())));
     }
     broker.run()?;
     Ok(Status::Passed)
+}
+
+/// Lets clients in: at the sockets that were handed to this process, else at one of its own. Returns where.
+fn listen(
+    broker: &mut jitney_broker::Broker,
+    args: &Broker,
+    group: Option<&str>,
+    sockets: Vec<ListeningSocket>,
+) -> anyhow::Result<Vec<PathBuf>> {
+    if !sockets.is_empty() {
+        if let Some(path) = &args.socket {
+            let what =
+                format!("--socket {}: the service manager hands over a socket (LISTEN_FDS)", path.display());
+            return Err(Misuse(format!(
+                "{what}; leave the option out, or start it without the .socket unit"
+            ))
+            .into());
+        }
+        if group.is_some() {
+            let what = "group says nothing here: the socket is the service manager's, and its unit says who may connect (SocketGroup=)";
+            complain(Priority::Warning, what);
+        }
+        let places = sockets.iter().map(|socket| socket.path().to_owned()).collect();
+        for socket in sockets {
+            broker.listen_at(socket)?;
+        }
+        return Ok(places);
+    }
+    let path = match &args.socket {
+        Some(path) => path.clone(),
+        None if args.system => {
+            let folder = RuntimeFolder::of_the_system();
+            folder.make_for_broker().context("the broker of all users is root's")?
+        }
+        None => RuntimeFolder::of_this_user()?.make_for_broker()?,
+    };
+    match group {
+        None => broker.listen(&path, 0o600)?,
+        Some("") => broker.listen(&path, 0o660)?,
+        Some(name) => {
+            let gid = accounts::group_id(&Root::default(), name).ok_or_else(|| {
+                Misuse(format!(
+                    "there is no group {name:?} on this machine; make it: sudo groupadd --system {name}"
+                ))
+            })?;
+            broker.listen_for_group(&path, gid)?;
+        }
+    }
+    Ok(vec![path])
 }
 
 /// As many as this process may have: each client takes some. It starts no programs, which might not expect it.
 fn allow_many_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
-        eprintln!("jitney: the limit of open files cannot be raised: {errno}");
+        complain(Priority::Warning, &format!("the limit of open files cannot be raised: {errno}"));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Cards that several programs use, and cards that are emulated.
 
 pub(crate) mod broker;
+mod config;
 pub(crate) mod demo;
 mod descriptors;
 pub(crate) mod emulate;

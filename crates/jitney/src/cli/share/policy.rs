@@ -1,6 +1,5 @@
 //! The policy of a broker: read from its file, and explained.
 
-use super::broker::Broker;
 use crate::cli::boards::catalogue;
 use crate::cli::errno::explained;
 use crate::cli::report::{print_line, print_result};
@@ -18,6 +17,8 @@ use std::path::Path;
 /// What a policy says.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Explained {
+    /// What the broker would do, in words.
+    settings: Vec<String>,
     /// Each rule and quota, in words.
     says: Vec<String>,
     user: Option<UserExplained>,
@@ -74,10 +75,15 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Policy> {
 }
 
 /// Says what a policy says, and what of it counts for a user.
-pub(crate) fn check(policy: &Policy, args: &Broker, json: bool) -> anyhow::Result<Status> {
+pub(crate) fn check(
+    policy: &Policy,
+    settings: Vec<String>,
+    user: Option<&str>,
+    json: bool,
+) -> anyhow::Result<Status> {
     let says = policy.to_string().lines().map(str::to_owned).collect();
-    let user = args.user.as_deref().map(|user| UserExplained::new(policy, user)).transpose()?;
-    let explained = Explained { says, user };
+    let user = user.map(|user| UserExplained::new(policy, user)).transpose()?;
+    let explained = Explained { settings, says, user };
     if json {
         print_result(&explained)?;
     } else {
@@ -108,7 +114,7 @@ impl UserExplained {
 
 impl Explained {
     fn print(&self) {
-        self.says.iter().for_each(|line| print_line(line));
+        self.settings.iter().chain(&self.says).for_each(|line| print_line(line));
         let Some(user) = &self.user else { return };
         print_line(&format!("\nuser {}:", user.uid));
         for card in &user.cards {
