@@ -43,7 +43,9 @@ fuzz_target!(|steps: Vec<Step>| {
     let mut reader = come().expect("a good ring");
     for step in steps {
         match step {
-            Step::Put(length, ends) => writer.put(&[7; 64][..usize::from(length % 65)], ends).expect("it fits"),
+            Step::Put(length, ends) => {
+                writer.put(&[7; 64][..usize::from(length % 65)], ends).expect("it fits")
+            }
             Step::Read => {
                 let most = reader.shape().block_size();
                 if let Ok(Next::Block(mut block)) = reader.next(Duration::ZERO) {
@@ -63,7 +65,10 @@ fuzz_target!(|steps: Vec<Step>| {
             Step::Bump(word, by) => {
                 let offset = u64::from(word % 40) * 8;
                 let value = buffer.view().load_acquire64(offset).expect("in bounds");
-                buffer.view().store_release64(offset, value.wrapping_add_signed(by.into())).expect("in bounds");
+                buffer
+                    .view()
+                    .store_release64(offset, value.wrapping_add_signed(by.into()))
+                    .expect("in bounds");
             }
         }
     }
