@@ -15,8 +15,8 @@ use std::time::Duration;
 pub(super) const PLAYS: &[(&str, Play)] = &[("chaos", play)];
 
 const SIZE: u64 = 64 << 10;
-/// Where on the card, out of the way of the good client.
-const PLACE: u64 = 16 << 20;
+/// Where on the card, out of the way of the good client and of other rows.
+const PLACE: u64 = 24 << 20;
 /// Names that they offer memory by, so that they meet.
 const NAMES: usize = 6;
 
