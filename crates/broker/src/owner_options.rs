@@ -59,11 +59,12 @@ fn open_visible(options: OpenOptions) -> Result<Vec<OpenedSpace>> {
 }
 
 /// Whether `error` says that a card is there, but cannot be had: it is somebody else's, cannot be opened by this user or
-/// in the safe way, or does not answer.
+/// in the safe way, or does not answer, as a board whose process was killed and has left its socket.
 #[must_use]
 pub fn is_out_of_reach(error: &Error) -> bool {
     use ErrorKind::{Denied, Held, LinkDown, TimedOut, Unsupported};
     matches!(error.kind(), Held | Denied | Unsupported | LinkDown | TimedOut)
+        || error.errno() == Some(rustix::io::Errno::CONNREFUSED)
 }
 
 /// The cards that can be owned without being named: this user's emulated boards, then the PCI functions that are bound

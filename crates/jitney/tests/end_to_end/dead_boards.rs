@@ -107,3 +107,18 @@ fn a_board_that_nobody_named_and_that_does_not_answer_keeps_nobody_from_the_othe
     ground.run("validate 10ee:7024").exits(0).says("TEF1001").complains("link is down");
     ground.run("time pio --for 10ms").exits(0).says("TEF1001");
 }
+
+/// A process that is killed leaves its socket.
+#[test]
+fn the_socket_of_a_board_that_was_killed_keeps_nobody_from_others() {
+    let ground = Ground::new();
+    let mut killed = ground.start("emulate nitefury");
+    killed.wait_for_line("serving ");
+    killed.signal(rustix::process::Signal::KILL);
+    killed.wait();
+    ground.run("list").exits(0).complains("nobody listens there");
+    let mut other = ground.start("emulate tef1001-dma-blkram");
+    other.wait_for_line("serving ");
+    ground.run("list").exits(0).says("10ee:7024");
+    ground.run("info 10ee:7024").exits(0);
+}

@@ -135,3 +135,26 @@ fn nothing_is_said_where_there_is_no_broker() {
     ground.run("status").exits(1).complains("no broker runs for this user");
     ground.run("lease 10ee:7011 -- true").exits(1).complains("no broker runs for this user");
 }
+
+/// Others may have the card from then on.
+#[test]
+fn a_program_is_told_when_its_leases_have_ended() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 16M");
+    let broker = ground.broker(&[&board]);
+    let mut holder = ground.start(&format!("lease 10ee:7011 {} --json -- sleep 1000", broker.option()));
+    holder.wait_for_line("leased");
+    broker.process.signal(Signal::KILL);
+    holder.wait().exits(1).complains("the program is told to end");
+}
+
+#[test]
+fn parts_that_are_one_another_are_a_mistake() {
+    let ground = Ground::new();
+    for parts in ["h2c0 h2c0", "c2h0 whole"] {
+        ground
+            .run(&format!("lease 10ee:7011 {parts} -- true"))
+            .exits(2)
+            .complains("are the same, or one has the other");
+    }
+}

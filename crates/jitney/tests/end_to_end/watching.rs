@@ -43,6 +43,7 @@ fn programs_are_seen_to_move_what_they_move() {
     let bytes: u64 =
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{metrics}"));
     assert!(bytes >= 4 << 20, "{metrics}");
+    ground.run(&format!("metrics --json {option}")).exits(2).complains("this is no JSON");
     assert!(metrics.out.contains("# EOF") && metrics.out.contains("jitney_programs 1"), "{metrics}");
 }
 

@@ -78,6 +78,9 @@ impl EncodeLabelSet for OfChannel {
 }
 
 pub(crate) fn metrics(args: &MetricsArgs, json: bool) -> anyhow::Result<Status> {
+    if json && args.listen.is_none() {
+        return Err(Misuse("this is no JSON; for that there is `jitney status --json`".into()).into());
+    }
     let bus = Session::of_broker(&args.broker, None)?;
     match args.listen {
         None => print_line(text(&BrokerStatus::of(&bus)?)?.trim_end()),

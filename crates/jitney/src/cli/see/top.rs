@@ -184,7 +184,7 @@ impl View {
         let pinned =
             self.status.programs.iter().fold(0u64, |all, program| all.saturating_add(program.buffer_bytes));
         let moved: f64 =
-            self.channels.iter().filter_map(|channel| channel.rate).map(|(bytes, _)| bytes).sum();
+            self.channels.iter().filter_map(|channel| channel.rate).fold(0.0, |all, (bytes, _)| all + bytes);
         let text = format!(
             "broker {}   {} programs   {} in buffers   {}   q ends",
             self.status.broker,

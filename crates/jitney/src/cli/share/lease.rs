@@ -10,6 +10,7 @@ use crate::cli::signals;
 use crate::cli::status::{Misuse, Status};
 use anyhow::Context;
 use clap::Args;
+use jitney_broker::Bus;
 use jitney_vfio::{Lease, LeaseRequest, Mode, Part};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use schemars::JsonSchema;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use std::io::IsTerminal;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 const HELP: &str = "\
@@ -27,7 +29,11 @@ Examples:
 
 The broker keeps other programs from these parts for as long as the program runs. A program that asks the broker itself is another \
 program to it, and is kept from them as well. Parts are what drivers agree upon: `whole` excludes all others, an XDMA's channels are \
-h2c0 to h2c3 and c2h0 to c2h3, interrupts irq0 and so on. The exit status is the program's.";
+h2c0 to h2c3 and c2h0 to c2h3, interrupts irq0 and so on. The exit status is the program's. If the leases end before it does \
+(its broker is gone, or a policy's lease-time is over) it is told to end (SIGTERM), and the status is 1.";
+
+/// How often it is asked whether the leases are still there.
+const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -74,6 +80,11 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn lease(args: &LeaseArgs, json: bool) -> anyhow::Result<Status> {
+    for (index, part) in args.parts.iter().enumerate() {
+        if let Some(other) = args.parts[..index].iter().find(|other| other.overlaps(part)) {
+            return Err(Misuse(format!("{other} and {part} are the same, or one has the other in it")).into());
+        }
+    }
     let bus = Session::of_broker(&args.broker, args.wait)?;
     let card = bus.card(&args.card)?;
     let mode = if args.shared { Mode::Shared } else { Mode::Exclusive };
@@ -87,9 +98,9 @@ pub(crate) fn lease(args: &LeaseArgs, json: bool) -> anyhow::Result<Status> {
         eprintln!("jitney: {} of {} leased", parts.join(", "), card.identity());
     }
     let (ended, status) = match args.program.first() {
-        Some(_) => run(&args.program).map(|(ended, status)| (Some(ended), status))?,
+        Some(_) => run(&args.program, &bus).map(|(ended, status)| (Some(ended), status))?,
         None => {
-            let (told, stop) = std::sync::mpsc::channel();
+            let (told, stop) = channel();
             signals::on_stop(move |_| {
                 // Who is told twice has been told.
                 let _ = told.send(());
@@ -100,9 +111,6 @@ pub(crate) fn lease(args: &LeaseArgs, json: bool) -> anyhow::Result<Status> {
         }
     };
     drop(leases);
-    if let Err(error) = bus.usage() {
-        eprintln!("jitney: the leases ended before the program did: {error}");
-    }
     if json {
         print_result(&Outcome { ended })?;
     }
@@ -110,7 +118,7 @@ pub(crate) fn lease(args: &LeaseArgs, json: bool) -> anyhow::Result<Status> {
 }
 
 /// Runs a program to its end, with this process's files. It does not outlive this process, whose end is that of the leases.
-fn run(words: &[String]) -> anyhow::Result<(Ended, Status)> {
+fn run(words: &[String], bus: &Bus) -> anyhow::Result<(Ended, Status)> {
     let own = std::env::current_exe().context("this program's own path")?;
     let mut command = Command::new(own);
     command
@@ -132,11 +140,40 @@ fn run(words: &[String]) -> anyhow::Result<(Ended, Status)> {
         }
     })?;
     let pid = child.id();
-    let status = child.wait().context("the program cannot be waited for")?;
+    // Others may have the parts from that moment on, and nobody else can tell the program.
+    let (waited, lost) = std::thread::scope(|scope| {
+        let (over, ended) = channel();
+        let watch = scope.spawn(move || watch_leases(bus, group, &ended));
+        let waited = child.wait();
+        // Who watches may have seen enough.
+        let _ = over.send(());
+        (waited, watch.join().unwrap_or(false))
+    });
+    let status = waited.context("the program cannot be waited for")?;
+    if lost {
+        let ended = Ended::named(words.join(" "), Some(pid), began.elapsed(), End::of(status));
+        return Ok((ended, Status::Failed));
+    }
     let number = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     let number = number.and_then(|number| u8::try_from(number).ok()).unwrap_or(1);
     let ended = Ended::named(words.join(" "), Some(pid), began.elapsed(), End::of(status));
     Ok((ended, Status::OfProgram(number)))
+}
+
+/// Asks the broker now and then whether the leases are still held; if not, tells the program to end. Returns whether they were lost
+/// before it ended.
+fn watch_leases(bus: &Bus, program: Option<Pid>, ended: &Receiver<()>) -> bool {
+    while matches!(ended.recv_timeout(LOOK), Err(RecvTimeoutError::Timeout)) {
+        let Err(error) = bus.usage() else { continue };
+        eprintln!("jitney: the leases have ended, so the program is told to end, too: {error}");
+        if let Some(program) = program
+            && let Err(errno) = kill_process(program, Signal::TERM)
+        {
+            eprintln!("jitney: the program got no signal: {errno}");
+        }
+        return true;
+    }
+    false
 }
 
 pub(crate) fn with_parent(args: &WithParent) -> anyhow::Result<Status> {

@@ -50,7 +50,7 @@ pub(crate) struct CaptureArgs {
     #[arg(long)]
     force: bool,
     /// Into memory instead, from which other programs read it by this name: lower-case letters, digits and -.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["to", "force", "overrun"])]
+    #[arg(long, value_name = "NAME", value_parser = share_name, conflicts_with_all = ["to", "force", "overrun"])]
     share: Option<String>,
     /// End after so many bytes: 4096, 64K, 1G.
     #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
@@ -79,6 +79,14 @@ fn block(text: &str) -> Result<u64, String> {
     match size::parse_length(text)? {
         length if length.is_multiple_of(64) && length <= 8 << 20 => Ok(length),
         _ => Err("give a multiple of 64 bytes, at most 8M".into()),
+    }
+}
+
+/// What can name a part of a card can name a shared buffer.
+fn share_name(text: &str) -> Result<String, String> {
+    match text.parse::<jitney_vfio::Part>() {
+        Ok(name) => Ok(name.name().to_owned()),
+        Err(_) => Err("use 1 to 32 lower-case letters, digits and '-'".into()),
     }
 }
 
