@@ -87,7 +87,14 @@ impl Client {
 
     /// The next message, or nothing if the broker has hung up.
     pub(crate) fn hear(&mut self) -> anyhow::Result<Option<(Heard, Vec<OwnedFd>)>> {
-        let received = match descriptors::receive(&self.socket, &mut self.buffer, 1, Wait::Block) {
+        let mut received = descriptors::receive(&self.socket, &mut self.buffer, 1, Wait::Block);
+        // The kernel tells of a peer that hung up on what it had not read before it tells of that peer's last word.
+        if received.as_ref().is_err_and(jitney_memory::Error::peer_gone)
+            && let Ok(last) = descriptors::receive(&self.socket, &mut self.buffer, 1, Wait::Never)
+        {
+            received = Ok(last);
+        }
+        let received = match received {
             Ok(received) => received,
             Err(error) if error.peer_gone() => return Ok(None),
             Err(error) if error.would_block() => {

@@ -263,7 +263,15 @@ impl Line {
     }
 
     fn receive(&self, buffer: &mut [u8], wait: Wait) -> Result<Option<(Message, Vec<OwnedFd>)>> {
-        let received = match descriptors::receive(&self.socket, buffer, protocol::MAX_DESCRIPTORS, wait) {
+        let receive = |buffer: &mut [u8], wait| {
+            descriptors::receive(&self.socket, buffer, protocol::MAX_DESCRIPTORS, wait)
+        };
+        // Of a peer that hung up on what it had not read the kernel tells first, and of its last word then.
+        let received = match receive(buffer, wait) {
+            Err(error) if error.peer_gone() => receive(buffer, Wait::Never).map_err(|_| error),
+            received => received,
+        };
+        let received = match received {
             Ok(received) => received,
             Err(error) if error.would_block() && wait == Wait::Never => return Ok(None),
             Err(error) if error.would_block() => {
@@ -431,6 +439,19 @@ mod tests {
         assert_eq!(hear(&broker), Some((74, Request::Release { card, lease: LeaseId(9), will: false })));
         assert_eq!(hear(&broker), Some((75, Request::Free { iova: 0x1000 })));
         assert_eq!(hear(&broker), None, "what was refused is nobody's");
+    }
+
+    /// A broker that turns somebody away has not read its hello.
+    #[test]
+    fn the_last_word_of_a_broker_that_did_not_listen_is_heard() {
+        let (line, broker) = line();
+        let asks = std::thread::spawn(move || line.exchange(&Request::Goodbye, None).unwrap_err());
+        let mut there = [rustix::event::PollFd::new(&broker, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut there, None).unwrap();
+        say(&broker, 0, Err(Error::new(ErrorKind::Exhausted, "too many")));
+        drop(broker);
+        let error = asks.join().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Exhausted, "{error}");
     }
 
     #[test]
