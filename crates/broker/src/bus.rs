@@ -95,17 +95,22 @@ impl BusOptions {
         }
     }
 
-    /// Opens the bus of the broker that [`open`](Self::open) would use; nothing if this process would own the cards. So nothing is
-    /// opened but a connection.
+    /// Opens the bus of the broker that [`open`](Self::open) would use, for a program that has nothing to do without one. It never
+    /// owns a card.
     ///
     /// # Errors
-    /// As [`Bus::open`].
-    pub fn open_shared(self) -> Result<Option<Bus>> {
-        match &self.broker {
-            Some(path) => Bus::named(path, self.patience()?).map(Some),
-            None if self.owner.cards.is_empty() => Bus::find_broker(&self),
-            None => Ok(None),
-        }
+    /// [`ErrorKind::NotFound`] if there is none, else as [`Bus::open`].
+    pub fn open_shared(self) -> Result<Bus> {
+        let found = match &self.broker {
+            Some(path) => Some(Bus::named(path, self.patience()?)?),
+            None if self.owner.cards.is_empty() => Bus::find_broker(&self)?,
+            None => None,
+        };
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "no broker runs for this user").with_remedy(
+                "start one (jitney broker), start the programs with jitney run, or name its socket: --broker PATH",
+            )
+        })
     }
 
     fn patience(&self) -> Result<Option<Duration>> {
@@ -118,13 +123,15 @@ impl BusOptions {
 
 impl Bus {
     /// Finds the broker that this program was started under (`JITNEY_BROKER`), else the cards that it was told to own
-    /// (`JITNEY_CARDS`), else a broker at its user's well-known socket or the system's, else owns every card that can be seen and had: one that is
-    /// somebody else's, or does not answer, is left out, with a warning in the log.
+    /// (`JITNEY_CARDS`), else a broker at its user's well-known socket or the system's, else owns every card that can be seen
+    /// and had: one that is somebody else's, or does not answer, is left out, with a warning in the log.
     ///
     /// # Errors
     /// [`ErrorKind::Disconnected`] and others if a broker was named and does not answer: it never falls back to owning
     /// the cards. [`ErrorKind::Denied`] if what is at the well-known place could be, or is, another user's: that may be
-    /// used by name only, or if the system's broker is for a group that this process is not in. [`ErrorKind::TimedOut`] if a broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error: [`cards`](Self::cards) is empty.
+    /// used by name only, or if the system's broker is for a group that this process is not in. [`ErrorKind::TimedOut`] if a
+    /// broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error:
+    /// [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
         Self::find(&BusOptions::default())
     }
@@ -134,11 +141,7 @@ impl Bus {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none, else as there.
     pub fn of_broker() -> Result<Self> {
-        let found = BusOptions::default().open_shared()?;
-        found.ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, "there is no broker")
-                .with_remedy("start jitney broker, or start the programs with jitney run")
-        })
+        BusOptions::default().open_shared()
     }
 
     fn find(options: &BusOptions) -> Result<Self> {

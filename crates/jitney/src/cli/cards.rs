@@ -36,11 +36,7 @@ impl Session {
     pub(crate) fn of_broker(broker: &ItsBroker, wait: Option<Duration>) -> anyhow::Result<Bus> {
         let options = wait.into_iter().fold(Bus::options(), BusOptions::wait);
         let options = broker.socket.iter().fold(options, BusOptions::broker);
-        let found = options.open_shared()?;
-        found.ok_or_else(|| {
-            let error = Error::new(ErrorKind::NotFound, "no broker runs for this user");
-            error.with_remedy("start one: jitney broker, or name its socket: --broker PATH").into()
-        })
+        Ok(options.open_shared()?)
     }
 
     /// Opens what `wanted` names as [`open`](Self::open) does, and its card.
