@@ -136,14 +136,6 @@ impl Bus {
         Self::find(&BusOptions::default())
     }
 
-    /// The broker that [`open`](Self::open) finds, for a program that has nothing to do without one; it never owns a card.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] if there is none, else as there.
-    pub fn of_broker() -> Result<Self> {
-        BusOptions::default().open_shared()
-    }
-
     fn find(options: &BusOptions) -> Result<Self> {
         match Self::find_broker(options)? {
             Some(bus) => Ok(bus),

@@ -159,7 +159,11 @@ fn a_capture_that_is_killed_ends_its_taps_and_leaves_the_name() {
 #[test]
 fn what_nobody_shares_cannot_be_tapped() {
     let ground = Ground::new();
-    ground.run("tap adc --to /dev/null").exits(1).complains("there is no broker").complains("jitney broker");
+    ground
+        .run("tap adc --to /dev/null")
+        .exits(1)
+        .complains("no broker runs for this user")
+        .complains("jitney broker");
     let board = ground.board(LOOP);
     let broker = ground.broker(&[&board]);
     let option = broker.option();

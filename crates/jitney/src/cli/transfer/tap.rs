@@ -1,7 +1,8 @@
 //! `jitney tap`: a stream that another program captures and shares.
 
 use super::output::{Interrupted, Output};
-use crate::cli::args::{limit, seconds};
+use crate::cli::args::{ItsBroker, limit, seconds};
+use crate::cli::cards::Session;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
 use crate::cli::report::Report;
@@ -9,7 +10,6 @@ use crate::cli::signals::StopFlag;
 use crate::cli::size;
 use crate::cli::status::Status;
 use clap::Args;
-use jitney_broker::Bus;
 use jitney_ring::{End, Next, Reader};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -35,9 +35,8 @@ pub(crate) struct Tap {
     /// The name by which it is shared: jitney capture --share NAME.
     #[arg(value_name = "NAME")]
     name: String,
-    /// Be the client of the broker at this socket.
-    #[arg(long, value_name = "SOCKET")]
-    broker: Option<PathBuf>,
+    #[command(flatten)]
+    broker: ItsBroker,
     /// The file, or - for standard output.
     #[arg(long, value_name = "FILE", default_value = "-")]
     to: PathBuf,
@@ -78,10 +77,7 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn tap(args: &Tap, json: bool) -> anyhow::Result<Status> {
-    let bus = match &args.broker {
-        Some(path) => Bus::options().broker(path).open()?,
-        None => Bus::of_broker()?,
-    };
+    let bus = Session::of_broker(&args.broker, None)?;
     let mut reader = Reader::new(bus.view(args.name.as_str())?)?;
     let stop = StopFlag::new()?;
     let is_standard = args.to.as_os_str() == "-";
