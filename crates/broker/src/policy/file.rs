@@ -1,6 +1,7 @@
 //! A policy as a file says it.
 
 use super::{Access, Ids, Pattern, Policy, Quota, Rule, Who};
+use jitney_vfio::CardAddress;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -131,7 +132,10 @@ fn cards(texts: &[String], names: &impl Names, place: &str) -> Result<Vec<Patter
             })?;
             Ok(Pattern::Board(name.into(), ids))
         }
-        None if text.is_empty() => Err("an empty name is no card".to_owned()),
+        // What fits no card would let through what it was to keep out.
+        None if !is_selector(text) => Err(format!(
+            "{text:?} is no card; write an address (0000:2e:00.0, vfio-user:/path), VENDOR:DEVICE (10ee:7011), board:NAME or *"
+        )),
         None => Ok(Pattern::Selector(text.clone())),
     };
     not_empty(texts, "cards", place)?;
@@ -140,6 +144,13 @@ fn cards(texts: &[String], names: &impl Names, place: &str) -> Result<Vec<Patter
         .map(one)
         .collect::<Result<_, _>>()
         .map_err(|why| PolicyError(format!("{place}: cards: {why}")))
+}
+
+/// Whether a card can be meant by that, as [`Identity::matches`](jitney_vfio::Identity::matches) has it.
+fn is_selector(text: &str) -> bool {
+    let is_id = |id: &str| id.len() == 4 && id.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let is_ids = text.split_once(':').is_some_and(|(vendor, device)| is_id(vendor) && is_id(device));
+    text == "*" || is_ids || text.parse::<CardAddress>().is_ok()
 }
 
 /// A list of nobody or nothing is a slip.
@@ -195,6 +206,10 @@ mod tests {
             (
                 "[[rule]]\nwho = [\"everybody\"]\ncards = [\"board:x\"]\naccess = \"none\"",
                 "no board is called \"x\"",
+            ),
+            (
+                "[[rule]]\nwho = [\"everybody\"]\ncards = [\"nitefury\"]\naccess = \"none\"",
+                "rule 1: cards: \"nitefury\" is no card; write an address",
             ),
             ("[[rule]]\nwho = [\"everybody\"]\naccess = \"some\"", "line 3"),
             ("[[rule]]\nwho = [\"everybody\"]\naccess = \"some\"", "`none`, `shared`, `alone`"),

@@ -78,7 +78,7 @@ impl Setting {
         CardDescription {
             id: CardId(number),
             identity: Identity {
-                address: format!("card{number}"),
+                address: format!("vfio-user:/card{number}"),
                 vendor: 0x10ee,
                 device: 0x7011,
                 subsystem_vendor: 0,

@@ -23,7 +23,7 @@ who = ["user:alice"]
 access = "alone"
 [[rule]]
 who = ["user:bob"]
-cards = ["card0"]
+cards = ["vfio-user:/card0"]
 access = "shared"
 "#;
 
@@ -63,7 +63,7 @@ fn who_shares_a_card_does_not_have_it_alone() {
     let mut world = with(SHARED);
     let (alice, bob) = (user(&mut world, 0), user(&mut world, 2));
     let error = refused(&mut world, bob, lease("whole", 0), ErrorKind::Denied);
-    let rule = "who may not have it alone: rule 2 (who user:bob, cards card0, access shared)";
+    let rule = "who may not have it alone: rule 2 (who user:bob, cards vfio-user:/card0, access shared)";
     assert!(error.to_string().contains(rule), "{error}");
     let error = refused(&mut world, bob, Request::Reset { card: CARD }, ErrorKind::Denied);
     assert!(error.to_string().contains("who may not reset it: rule 2"), "{error}");
@@ -118,7 +118,7 @@ fn memory_goes_where_its_owner_may_go() {
     assert_eq!(spaces, [crate::machine::Space::All, crate::machine::Space::One(0)]);
     // One who may use two of three, which have no space in common, has to say which.
     let mut world = World::new(Setting::default());
-    let policy = "[[rule]]\nwho = [\"everybody\"]\ncards = [\"card0\", \"card1\"]\naccess = \"shared\"";
+    let policy = "[[rule]]\nwho = [\"everybody\"]\ncards = [\"vfio-user:/card0\", \"vfio-user:/card1\"]\naccess = \"shared\"";
     world.machine = world.machine.with_policy(4711, Policy::parse(policy, &Known).expect("a policy"));
     let client = user(&mut world, 0);
     world.machine.handle(Event::Came(Setting::default().card(2)));
