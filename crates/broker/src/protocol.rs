@@ -687,6 +687,8 @@ mod tests {
             Reply::Usage { clients: Vec::new(), more: false },
             Reply::Shared { token: [0; TOKEN_SIZE] },
             Reply::Attached { iova: 0, size: 0, writable: false, offer: 0 },
+            Reply::Tallies,
+            Reply::Traffic(Vec::new()),
         ];
         for (number, request) in (0..).zip(requests) {
             assert_eq!(encode_request(1, &request).unwrap()[HEADER_SIZE], number, "{request:?}");
