@@ -5,7 +5,6 @@ use crate::cli::args::OneCard;
 use crate::cli::contract::CardName;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
-use crate::cli::report::Report;
 use crate::cli::size;
 use crate::cli::status::Status;
 use crate::cli::transfer::output::{Interrupted, Output};
@@ -59,13 +58,8 @@ pub(crate) struct Outcome {
 pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
     let opened = Opened::of(&args.card)?;
     let range = opened.range(args.offset, args.length)?;
-    let is_standard = args.file.as_os_str() == "-";
-    let mut output = if is_standard {
-        Output::standard()?
-    } else {
-        Output::create(&args.file, args.force, Interrupted::Removes)?
-    };
-    let mut report = if is_standard { Report::beside_data(json) } else { Report::new(json) };
+    let mut output = Output::open(&args.file, args.force, Interrupted::Removes)?;
+    let mut report = output.report(json);
 
     let length = range.end - range.start;
     let mut progress = Progress::new(&mut report, "reading", Some(length));

@@ -163,13 +163,8 @@ pub(crate) fn capture(args: &CaptureArgs, json: bool) -> anyhow::Result<Status> 
         })?;
         return Ok(Status::Passed);
     }
-    let is_standard = args.to.as_os_str() == "-";
-    let output = if is_standard {
-        Output::standard()?
-    } else {
-        Output::create(&args.to, args.force, Interrupted::Keeps)?
-    };
-    let mut report = if is_standard { Report::beside_data(json) } else { Report::new(json) };
+    let output = Output::open(&args.to, args.force, Interrupted::Keeps)?;
+    let mut report = output.report(json);
     let overrun = match args.overrun {
         OverrunArg::Wait => Overrun::Wait,
         OverrunArg::Overwrite => Overrun::Overwrite,

@@ -1,6 +1,7 @@
 //! Where `jitney save` and `capture` put what they read: a file that is there as a whole or not at all, or what standard output is.
 
 use crate::cli::errno::FileError;
+use crate::cli::report::Report;
 use crate::cli::signals;
 use crate::cli::status::Misuse;
 use anyhow::{Context, bail};
@@ -18,6 +19,7 @@ pub(crate) struct Output {
     /// In errors.
     name: String,
     file: File,
+    is_standard: bool,
     unfinished: Option<Unfinished>,
 }
 
@@ -41,8 +43,12 @@ struct Unfinished {
 }
 
 impl Output {
-    /// Standard output.
-    pub(crate) fn standard() -> anyhow::Result<Self> {
+    /// Standard output for `-`, else the file at `path` as [`create`](Self::create) makes it.
+    pub(crate) fn open(path: &Path, force: bool, interrupted: Interrupted) -> anyhow::Result<Self> {
+        if path.as_os_str() == "-" { Self::standard() } else { Self::create(path, force, interrupted) }
+    }
+
+    fn standard() -> anyhow::Result<Self> {
         let out = io::stdout();
         if out.is_terminal() {
             return Err(Misuse(
@@ -51,7 +57,7 @@ impl Output {
             .into());
         }
         let file = File::from(out.as_fd().try_clone_to_owned().context("standard output")?);
-        Ok(Self { name: "standard output".into(), file, unfinished: None })
+        Ok(Self { name: "standard output".into(), file, is_standard: true, unfinished: None })
     }
 
     /// The file at `path`. One that is there is replaced only by `force`, and only when the new one is complete; what is
@@ -75,7 +81,7 @@ impl Output {
             }
             Some(kind) if !kind.is_file() => {
                 let file = open(path, &mut OpenOptions::new())?;
-                return Ok(Self { name, file, unfinished: None });
+                return Ok(Self { name, file, is_standard: false, unfinished: None });
             }
             _ => {}
         }
@@ -103,7 +109,12 @@ impl Output {
         }
         let file = open(&path, OpenOptions::new().create_new(true))?;
         let unfinished = Unfinished { path, target, force };
-        Ok(Self { name, file, unfinished: Some(unfinished) })
+        Ok(Self { name, file, is_standard: false, unfinished: Some(unfinished) })
+    }
+
+    /// Where the results of the command go: not between its data.
+    pub(crate) fn report(&self, json: bool) -> Report {
+        if self.is_standard { Report::beside_data(json) } else { Report::new(json) }
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -10,7 +10,6 @@ use crate::cli::channels::from_card;
 use crate::cli::contract::CardName;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
-use crate::cli::report::Report;
 use crate::cli::size;
 use crate::cli::status::Status;
 use anyhow::Context;
@@ -65,13 +64,8 @@ pub(crate) fn save(args: &Save, json: bool) -> anyhow::Result<Status> {
     let board = identify_in(&catalogue(&args.card.source.emulate)?, &card)?;
     must_fit(&board, address, length, room(&board, address)?)?;
     let channel = from_card(&board.xdma()?, args.dma)?;
-    let is_standard = args.file.as_os_str() == "-";
-    let mut output = if is_standard {
-        Output::standard()?
-    } else {
-        Output::create(&args.file, args.force, Interrupted::Removes)?
-    };
-    let mut report = if is_standard { Report::beside_data(json) } else { Report::new(json) };
+    let mut output = Output::open(&args.file, args.force, Interrupted::Removes)?;
+    let mut report = output.report(json);
 
     let mut progress = Progress::new(&mut report, "saving", Some(length));
     let read = read_all(&*card, &channel, address, length, |bytes| {

@@ -5,7 +5,6 @@ use crate::cli::args::{ItsBroker, limit, seconds};
 use crate::cli::cards::Session;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
-use crate::cli::report::Report;
 use crate::cli::signals::StopFlag;
 use crate::cli::size;
 use crate::cli::status::Status;
@@ -80,13 +79,8 @@ pub(crate) fn tap(args: &Tap, json: bool) -> anyhow::Result<Status> {
     let bus = Session::of_broker(&args.broker, None)?;
     let mut reader = Reader::new(bus.view(args.name.as_str())?)?;
     let stop = StopFlag::new()?;
-    let is_standard = args.to.as_os_str() == "-";
-    let output = if is_standard {
-        Output::standard()?
-    } else {
-        Output::create(&args.to, args.force, Interrupted::Keeps)?
-    };
-    let mut report = if is_standard { Report::beside_data(json) } else { Report::new(json) };
+    let output = Output::open(&args.to, args.force, Interrupted::Keeps)?;
+    let mut report = output.report(json);
     // Who starts something that is to be seen here waits for that.
     report.line(format!("tapping {}", args.name));
     let progress = Progress::new(&mut report, "tapping", args.bytes);
