@@ -1,26 +1,28 @@
 //! `jitney capture`: what a stream says, into a file or a pipe.
 
+use super::ending::{Ending, LOOK};
 use super::output::{Interrupted, Output};
 use super::shared;
 use super::stream_channel::ChannelName;
-use crate::cli::args::{OneCard, limit, seconds};
+use crate::cli::args::OneCard;
 use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
 use crate::cli::contract::CardName;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
-use crate::cli::report::Report;
 use crate::cli::signals::StopFlag;
 use crate::cli::size;
 use crate::cli::status::Status;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 use jitney_boards::identify_in;
-use jitney_xdma::{Capture, Captured, Direction, Overrun};
+use jitney_vfio::Card;
+use jitney_xdma::{C2h, Capture, Captured, Direction, Overrun, Xdma};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 const HELP: &str = "\
 Examples:
@@ -52,27 +54,20 @@ pub(crate) struct CaptureArgs {
     /// Into memory instead, from which other programs read it by this name: lower-case letters, digits and -.
     #[arg(long, value_name = "NAME", value_parser = share_name, conflicts_with_all = ["to", "force", "overrun"])]
     share: Option<String>,
-    /// End after so many bytes: 4096, 64K, 1G.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
-    bytes: Option<u64>,
+    #[command(flatten)]
+    pub(super) end: Ending,
     /// End after so many packets.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     packets: Option<u64>,
-    /// End after this time: 500ms, 10s, 5m, 1h.
-    #[arg(long = "for", value_name = "TIME", value_parser = limit)]
-    time: Option<Duration>,
-    /// End when nothing came for so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    until_idle: Option<Duration>,
     /// What happens when blocks come faster than they are written.
     #[arg(long, value_enum, default_value = "wait")]
     overrun: OverrunArg,
     /// Bytes of a block, a multiple of 64 up to 8M. A packet that ends early ends its block.
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = block)]
-    block: u64,
+    pub(super) block: u64,
     /// How many blocks of memory there are, 3 to 1023.
     #[arg(long, value_name = "N", default_value = "64", value_parser = clap::value_parser!(u32).range(3..=1023))]
-    blocks: u32,
+    pub(super) blocks: u32,
 }
 
 fn block(text: &str) -> Result<u64, String> {
@@ -102,20 +97,20 @@ enum OverrunArg {
 #[derive(Debug, Serialize, JsonSchema)]
 pub(crate) struct Outcome {
     #[serde(flatten)]
-    card: CardName,
-    channel: String,
+    pub(super) card: CardName,
+    pub(super) channel: String,
     /// The file that it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<String>,
+    pub(super) file: Option<String>,
     /// By what name other programs could read it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    shared: Option<String>,
+    pub(super) shared: Option<String>,
     #[serde(flatten)]
-    moved: Moved,
+    pub(super) moved: Moved,
     /// Packets that have ended.
-    packets: u64,
+    pub(super) packets: u64,
     /// Blocks that were overwritten before they were read.
-    lost_blocks: u64,
+    pub(super) lost_blocks: u64,
 }
 
 /// What happens while it runs.
@@ -126,68 +121,66 @@ pub(crate) enum Event<'a> {
     Sharing { name: &'a str },
 }
 
-/// How often it is looked whether it is to end.
-pub(super) const LOOK: Duration = Duration::from_millis(50);
+/// A stream that is to be captured.
+pub(super) struct Source<'a> {
+    pub(super) args: &'a CaptureArgs,
+    pub(super) card: Arc<dyn Card>,
+    xdma: Xdma,
+    /// The channel in words.
+    pub(super) channel: String,
+    pub(super) stop: StopFlag,
+    pub(super) json: bool,
+}
+
+impl Source<'_> {
+    pub(super) fn open(&self) -> anyhow::Result<C2h> {
+        let channel = self.xdma.c2h(self.args.channel.index)?;
+        // A card that can interrupt lets this process sleep, and others have the processor.
+        Ok(if self.card.vectors()? > 0 { channel.adaptive()? } else { channel })
+    }
+
+    /// Whether what was captured is enough.
+    pub(super) fn has_enough(&self, bytes: u64, packets: u64) -> bool {
+        self.args.end.has(bytes) || self.args.packets.is_some_and(|most| packets >= most)
+    }
+}
 
 pub(crate) fn capture(args: &CaptureArgs, json: bool) -> anyhow::Result<Status> {
     let (session, card) = Session::open_card(&args.card)?;
     let board = identify_in(&catalogue(&args.card.source.emulate)?, &card)?;
     let xdma = board.xdma()?;
-    let info = args.channel.must_be_stream(&xdma, Direction::CardToHost, "save")?.to_string();
-    let stop = StopFlag::new()?;
-    if let Some(name) = &args.share {
-        let channel = xdma.c2h(args.channel.index)?;
-        let channel = if card.vectors()? > 0 { channel.adaptive()? } else { channel };
-        let (blocks, block) = (args.blocks, args.block);
-        let moved =
-            shared::share(&session, &card, channel, (name, blocks, block), &args.end(), (&stop, json))?;
-        let line = format!(
-            "captured {} in {} packets from {info} of {} for {name}",
-            moved.0,
-            moved.1,
-            card.identity()
-        );
-        let report = Report::new(json);
-        report.line(line);
-        let card = CardName::from(card.identity());
-        let (moved, packets) = moved;
-        let shared = Some(name.clone());
-        report.finish(&Outcome {
-            card,
-            channel: info,
-            file: None,
-            shared,
-            moved,
-            packets,
-            lost_blocks: 0,
-        })?;
-        return Ok(Status::Passed);
+    let channel = args.channel.must_be_stream(&xdma, Direction::CardToHost, "save")?.to_string();
+    let source = Source { args, card, xdma, channel, stop: StopFlag::new()?, json };
+    match &args.share {
+        Some(name) => shared::share(&session, name, source),
+        None => write_down(source),
     }
+}
+
+fn write_down(source: Source<'_>) -> anyhow::Result<Status> {
+    let args = source.args;
     let output = Output::open(&args.to, args.force, Interrupted::Keeps)?;
-    let mut report = output.report(json);
+    let mut report = output.report(source.json);
     let overrun = match args.overrun {
         OverrunArg::Wait => Overrun::Wait,
         OverrunArg::Overwrite => Overrun::Overwrite,
     };
-    let channel = xdma.c2h(args.channel.index)?;
-    // A card that can interrupt lets this process sleep, and others have the processor.
-    let channel = if card.vectors()? > 0 { channel.adaptive()? } else { channel };
-    let mut source = channel.capture(args.blocks, args.block, overrun)?;
+    let mut capture = source.open()?.capture(args.blocks, args.block, overrun)?;
 
-    let progress = Progress::new(&mut report, "capturing", args.bytes);
-    let mut sink = Sink { args, output, progress, packets: 0, first_loss: None };
-    let end = sink.run(&mut source, &stop);
+    let progress = Progress::new(&mut report, "capturing", args.end.bytes);
+    let mut sink = Sink { source: &source, output, progress, packets: 0, first_loss: None };
+    let end = sink.run(&mut capture);
     let Sink { output, progress, packets, first_loss, .. } = sink;
-    let lost_blocks = source.lost();
-    let stopped = source.stop();
+    let lost_blocks = capture.lost();
+    let stopped = capture.stop();
     let done = progress.end();
     let file = output.name().to_owned();
     // What came is kept whatever ended it.
     output.finish()?;
     end.with_context(|| format!("after {} bytes; they are kept in {file}", done.0))?;
     stopped.with_context(|| format!("{} bytes are kept in {file}, but the card", done.0))?;
-    let (moved, name) = (Moved::in_time(done), card.identity());
-    report.line(format!("captured {moved} in {packets} packets from {info} of {name} to {file}"));
+    let (moved, name, channel) = (Moved::in_time(done), source.card.identity(), source.channel);
+    report.line(format!("captured {moved} in {packets} packets from {channel} of {name} to {file}"));
     if let Some(at) = first_loss {
         report.complain(format!(
             "LOST: {lost_blocks} blocks of up to {} bytes were overwritten before they were written down, the first of them \
@@ -196,44 +189,13 @@ pub(crate) fn capture(args: &CaptureArgs, json: bool) -> anyhow::Result<Status> 
         ));
     }
     let card = CardName::from(name);
-    report.finish(&Outcome {
-        card,
-        channel: info,
-        file: Some(file),
-        shared: None,
-        moved,
-        packets,
-        lost_blocks,
-    })?;
+    report.finish(&Outcome { card, channel, file: Some(file), shared: None, moved, packets, lost_blocks })?;
     Ok(if lost_blocks == 0 { Status::Passed } else { Status::Failed })
-}
-
-/// When it is enough.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct EndsAfter {
-    pub(super) bytes: Option<u64>,
-    pub(super) packets: Option<u64>,
-    time: Option<Duration>,
-    idle: Option<Duration>,
-}
-
-impl CaptureArgs {
-    const fn end(&self) -> EndsAfter {
-        EndsAfter { bytes: self.bytes, packets: self.packets, time: self.time, idle: self.until_idle }
-    }
-}
-
-impl EndsAfter {
-    /// Whether its time is over, or nothing came since `last` for too long.
-    pub(super) fn is_due(&self, started: Instant, last: Instant) -> bool {
-        self.time.is_some_and(|time| started.elapsed() >= time)
-            || self.idle.is_some_and(|idle| last.elapsed() >= idle)
-    }
 }
 
 /// Where blocks go.
 struct Sink<'a> {
-    args: &'a CaptureArgs,
+    source: &'a Source<'a>,
     output: Output,
     progress: Progress<'a>,
     packets: u64,
@@ -243,16 +205,15 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     /// Writes down blocks until it is enough.
-    fn run(&mut self, source: &mut Capture, stop: &StopFlag) -> anyhow::Result<()> {
-        let mut block = vec![0; source.block_size()];
+    fn run(&mut self, capture: &mut Capture) -> anyhow::Result<()> {
+        let mut block = vec![0; capture.block_size()];
         let started = Instant::now();
         let mut last = started;
-        let end = self.args.end();
         loop {
-            if stop.is_set() || end.is_due(started, last) {
+            if self.source.stop.is_set() || self.source.args.end.is_due(started, last) {
                 return Ok(());
             }
-            let Some(captured) = source.read(&mut block, Some(LOOK))? else { continue };
+            let Some(captured) = capture.read(&mut block, Some(LOOK))? else { continue };
             last = Instant::now();
             if self.take(&block, captured)? {
                 return Ok(());
@@ -266,12 +227,10 @@ impl Sink<'_> {
         if captured.lost > 0 && self.first_loss.is_none() {
             self.first_loss = Some(done);
         }
-        let wanted = self.args.bytes.map_or(u64::MAX, |bytes| bytes - done);
-        let length = usize::try_from(wanted).unwrap_or(usize::MAX).min(captured.bytes);
+        let length = self.source.args.end.wanted(done, captured.bytes);
         self.output.write(&block[..length])?;
         self.progress.advance(length as u64);
         self.packets += u64::from(captured.ends_packet && length == captured.bytes);
-        Ok(self.args.bytes.is_some_and(|bytes| self.progress.done() >= bytes)
-            || self.args.packets.is_some_and(|packets| self.packets >= packets))
+        Ok(self.source.has_enough(self.progress.done(), self.packets))
     }
 }

@@ -1,6 +1,7 @@
 //! Files and pipes to and from cards.
 
 pub(crate) mod capture;
+mod ending;
 mod in_flight;
 mod input;
 pub(crate) mod load;

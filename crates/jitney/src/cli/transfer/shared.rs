@@ -1,48 +1,54 @@
 //! `jitney capture --share`: a stream into memory that other programs read.
 
-use super::capture::{EndsAfter, Event, LOOK};
+use super::capture::{Event, Outcome, Source};
+use super::ending::LOOK;
 use crate::cli::cards::Session;
+use crate::cli::contract::CardName;
+use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
-use crate::cli::report::{print_event, print_line};
-use crate::cli::signals::StopFlag;
+use crate::cli::report::{Report, print_event};
+use crate::cli::status::Status;
 use anyhow::Context;
 use jitney_broker::Offer;
-use jitney_ring::{Published, Receiving, Shape};
-use jitney_vfio::Card;
-use jitney_xdma::C2h;
-use std::sync::Arc;
+use jitney_ring::{Receiving, Shape};
 use std::time::Instant;
 
-/// Receives and shares until it is enough; says how much that was, and in how many packets.
-pub(super) fn share(
-    session: &Session,
-    card: &Arc<dyn Card>,
-    channel: C2h,
-    (name, blocks, block): (&str, u32, u64),
-    end: &EndsAfter,
-    (stop, json): (&StopFlag, bool),
-) -> anyhow::Result<(Moved, u64)> {
-    let shape = Shape::new(blocks, u32::try_from(block).unwrap_or(u32::MAX))?;
-    let buffer = card.dma_buffer(shape.request().below(channel.limits().top()))?;
+/// Receives, and shares by this name, until it is enough.
+pub(super) fn share(session: &Session, name: &str, source: Source<'_>) -> anyhow::Result<Status> {
+    let (args, channel) = (source.args, source.open()?);
+    let shape = Shape::new(args.blocks, u32::try_from(args.block).unwrap_or(u32::MAX))?;
+    let buffer = source.card.dma_buffer(shape.request().below(channel.limits().top()))?;
     let mut stream = Receiving::start(channel, &buffer, shape)?;
     session.bus.share(&buffer, Offer::to_readers().named(name))?;
-    if json {
+    let mut report = Report::new(source.json);
+    if source.json {
         print_event(&Event::Sharing { name })?;
-    } else {
-        print_line(&format!("sharing {name}: jitney tap {name}"));
     }
+    report.line(format!("sharing {name}: jitney tap {name}"));
+    let mut progress = Progress::new(&mut report, "sharing", args.end.bytes);
+    let captured = run(&source, &mut stream, &mut progress);
+    let done = progress.end();
+    captured.with_context(|| format!("after {} bytes", done.0))?;
+    let (moved, packets) = (Moved::in_time(done), stream.published().packets);
+    let (card, channel) = (source.card.identity(), source.channel);
+    report.line(format!("captured {moved} in {packets} packets from {channel} of {card} for {name}"));
+    let (card, shared) = (CardName::from(card), Some(name.to_owned()));
+    report.finish(&Outcome { card, channel, file: None, shared, moved, packets, lost_blocks: 0 })?;
+    Ok(Status::Passed)
+}
+
+fn run(source: &Source<'_>, stream: &mut Receiving, progress: &mut Progress<'_>) -> anyhow::Result<()> {
     let started = Instant::now();
     let mut last = started;
-    loop {
-        let Published { bytes, packets, .. } = stream.published();
-        let enough =
-            end.bytes.is_some_and(|most| bytes >= most) || end.packets.is_some_and(|most| packets >= most);
-        if enough || stop.is_set() || end.is_due(started, last) {
-            return Ok((Moved::in_time((bytes, started.elapsed())), packets));
-        }
-        let count = stream.publish(LOOK).with_context(|| format!("after {bytes} bytes"))?;
-        if count > 0 {
+    while !source.has_enough(progress.done(), stream.published().packets)
+        && !source.stop.is_set()
+        && !source.args.end.is_due(started, last)
+    {
+        let published = stream.publish(LOOK);
+        progress.advance(stream.published().bytes - progress.done());
+        if published? > 0 {
             last = Instant::now();
         }
     }
+    Ok(())
 }

@@ -1,19 +1,20 @@
 //! `jitney tap`: a stream that another program captures and shares.
 
+use super::ending::{Ending, LOOK};
 use super::output::{Interrupted, Output};
-use crate::cli::args::{ItsBroker, limit, seconds};
+use crate::cli::args::ItsBroker;
 use crate::cli::cards::Session;
 use crate::cli::progress::Progress;
 use crate::cli::rates::Moved;
 use crate::cli::signals::StopFlag;
-use crate::cli::size;
 use crate::cli::status::Status;
+use anyhow::Context;
 use clap::Args;
 use jitney_ring::{End, Next, Reader};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const HELP: &str = "\
 Examples:
@@ -24,9 +25,6 @@ Examples:
 It begins with what comes now, and ends when the capture does. Any number of taps read the same memory, and none holds up the \
 capture or another tap: who is too slow loses whole blocks, is told how much that was, and the exit status is 1 unless \
 --lossy allows it. It is 1, too, if the capture was killed.";
-
-/// How often it is looked whether it is to end.
-const LOOK: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -45,15 +43,8 @@ pub(crate) struct Tap {
     /// That something was lost is no failure.
     #[arg(long)]
     lossy: bool,
-    /// End after so many bytes: 4096, 64K, 1G.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse_length)]
-    bytes: Option<u64>,
-    /// End after this time: 500ms, 10s, 5m, 1h.
-    #[arg(long = "for", value_name = "TIME", value_parser = limit)]
-    time: Option<Duration>,
-    /// End when nothing came for so many seconds.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    until_idle: Option<Duration>,
+    #[command(flatten)]
+    end: Ending,
 }
 
 /// What was read.
@@ -83,14 +74,14 @@ pub(crate) fn tap(args: &Tap, json: bool) -> anyhow::Result<Status> {
     let mut report = output.report(json);
     // Who starts something that is to be seen here waits for that.
     report.line(format!("tapping {}", args.name));
-    let progress = Progress::new(&mut report, "tapping", args.bytes);
+    let progress = Progress::new(&mut report, "tapping", args.end.bytes);
     let mut sink = Sink { args, output, progress, packets: 0 };
     let how = sink.run(&mut reader, &stop);
     let Sink { output, progress, packets, .. } = sink;
     let done = progress.end();
     let file = output.name().to_owned();
     output.finish()?;
-    let how = how?;
+    let how = how.with_context(|| format!("after {} bytes; they are kept in {file}", done.0))?;
     let (moved, lost) = (Moved::in_time(done), reader.lost());
     let name = &args.name;
     report.line(format!("read {moved} in {packets} packets of {name} to {file}"));
@@ -132,9 +123,7 @@ impl Sink<'_> {
         let started = Instant::now();
         let mut last = started;
         loop {
-            let over = self.args.time.is_some_and(|time| started.elapsed() >= time);
-            let idle = self.args.until_idle.is_some_and(|idle| last.elapsed() >= idle);
-            if stop.is_set() || over || idle {
+            if stop.is_set() || self.args.end.is_due(started, last) {
                 return Ok(None);
             }
             let mut block = match reader.next(LOOK)? {
@@ -149,12 +138,11 @@ impl Sink<'_> {
                 Err(error) if error.is_overrun() => continue,
                 Err(error) => return Err(error.into()),
             }
-            let wanted = self.args.bytes.map_or(u64::MAX, |most| most - self.progress.done());
-            let wanted = usize::try_from(wanted).unwrap_or(usize::MAX).min(length);
+            let wanted = self.args.end.wanted(self.progress.done(), length);
             self.output.write(&bytes[..wanted])?;
             self.progress.advance(wanted as u64);
             self.packets += u64::from(ends_packet && wanted == length);
-            if self.args.bytes.is_some_and(|most| self.progress.done() >= most) {
+            if self.args.end.has(self.progress.done()) {
                 return Ok(None);
             }
         }
