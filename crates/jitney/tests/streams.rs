@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
 
 use jitney::boards::{Board, Interface, identify};
+use jitney::ring::{Receiving, Shape};
 use jitney::vfio::{CardAddress, DmaBuffer};
 use jitney::xdma::{C2h, Error, H2c, Overrun};
 use jitney::{Bus, boards};
@@ -182,6 +183,20 @@ fn a_capture_that_overwrites_says_exactly_what_it_lost() {
     drop(capture);
     let c2h = board.xdma().unwrap().c2h(1).unwrap();
     assert!(c2h.read_bytes(&mut block, 0).is_err());
+}
+
+/// The engine fails at its sixth block, before anybody has looked at the first.
+#[test]
+fn what_came_before_a_failure_is_in_the_ring() {
+    let emulated = Emulated::new("NiteFury_dma_stream_fixed_data --fault descriptor-fetch:c2h0@6");
+    let (bus, board) = emulated.open();
+    let shape = Shape::new(64, 4096).unwrap();
+    let buffer = bus.dma_buffer(shape.request()).unwrap();
+    let mut stream = Receiving::start(board.xdma().unwrap().c2h(0).unwrap(), &buffer, shape).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let error = (0..10).find_map(|_| stream.publish(Duration::from_secs(10)).err()).unwrap();
+    assert!(matches!(&error, jitney::ring::Error::Card(_)), "{error}");
+    assert_eq!((stream.published().blocks, stream.published().bytes), (5, 5 * 4096));
 }
 
 #[test]

@@ -47,24 +47,28 @@ impl Receiving {
     /// Waits until the card has filled a block, for `timeout` at most, and publishes all that are there by then; says how many.
     ///
     /// # Errors
-    /// What ended the engine.
+    /// What ended the engine. The blocks that it had filled before are published by then.
     pub fn publish(&mut self, timeout: Duration) -> Result<u64, Error> {
         let Some(first) = self.waiting.front() else { return Ok(0) };
         let Some(completed) = first.wait_for(timeout)? else { return Ok(0) };
         let mut done = vec![completed];
         self.waiting.pop_front();
-        while let Some(completed) = self.waiting.front().map_or(Ok(None), Pending::poll)? {
-            done.push(completed);
+        let ended = loop {
+            match self.waiting.front().map_or(Ok(None), Pending::poll) {
+                Ok(None) => break Ok(()),
+                Ok(Some(completed)) => done.push(completed),
+                Err(error) => break Err(error.into()),
+            }
             self.waiting.pop_front();
-        }
+        };
         let count = done.len() as u64;
         // First, so that the engine has something to do meanwhile.
-        self.arm(count)?;
+        let armed = ended.and_then(|()| self.arm(count));
         for Completed { bytes, ends_packet, .. } in done {
             self.writer.publish(u32::try_from(bytes).unwrap_or(u32::MAX), ends_packet)?;
         }
         self.writer.wake()?;
-        Ok(count)
+        armed.map(|()| count)
     }
 
     /// Gives the engine the next `count` blocks.
