@@ -35,6 +35,8 @@ pub(crate) enum Request {
     Share { iova: u64, name: Option<String>, writable: bool },
     Attach { offered: Offered },
     Unshare { iova: u64 },
+    Tallies,
+    Traffic { client: u64 },
 }
 
 /// By what shared memory is asked for.
@@ -106,6 +108,8 @@ impl Request {
             }
             Self::Attach { offered: Offered::Name(name) } => start(15).varint(1).string(name),
             Self::Unshare { iova } => start(16).varint(*iova),
+            Self::Tallies => start(17),
+            Self::Traffic { client } => start(18).varint(*client),
         }
     }
 
@@ -150,6 +154,8 @@ pub(crate) enum Reply {
     Usage { users: Vec<User>, more: bool },
     Shared { token: [u8; 16] },
     Attached { iova: u64, size: u64, writable: bool },
+    Tallies,
+    Traffic { channels: usize },
 }
 
 /// Why not.
@@ -269,6 +275,8 @@ fn reply(fields: &mut Fields<'_>) -> anyhow::Result<Reply> {
             fields.varint()?;
             reply
         }
+        9 => Reply::Tallies,
+        10 => Reply::Traffic { channels: fields.list(channel)?.len() },
         other => bail!("a reply of index {other}"),
     })
 }
@@ -294,6 +302,16 @@ fn user(fields: &mut Fields<'_>) -> anyhow::Result<User> {
     let leases = fields.list(|fields| Ok((fields.u32()?, fields.string()?)))?.len();
     fields.list(|fields| Ok((fields.u32()?, fields.string()?, fields.u32()?)))?;
     Ok(User { client, pid, uid, program, leases, buffers: fields.u32()?, bytes: fields.varint()? })
+}
+
+/// What a client has moved by one channel: card, part, bytes, transfers, failures.
+fn channel(fields: &mut Fields<'_>) -> anyhow::Result<()> {
+    fields.u32()?;
+    fields.string()?;
+    for _ in 0..3 {
+        fields.varint()?;
+    }
+    Ok(())
 }
 
 fn refusal(fields: &mut Fields<'_>) -> anyhow::Result<Refusal> {

@@ -3,7 +3,7 @@
 use super::Play;
 use crate::body::Body;
 use crate::client::Client;
-use crate::protocol::{Heard, Kind, MAX_MESSAGE, Refusal, Request, Step, message};
+use crate::protocol::{Heard, Kind, MAX_MESSAGE, Offered, Refusal, Request, Step, message};
 use crate::round::{End, Round};
 use crate::stage::{Random, Stage};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -98,6 +98,11 @@ fn play_unreadable(stage: &Stage) -> anyhow::Result<()> {
         start(6).varint(0).varint(5).u8(0xff).u8(0xfe).u8(0x80).u8(0).u8(0).varint(0).varint(0).bytes(),
         start(7).varint(0).varint(0).u8(7).bytes(),
         start(6).varint(0).varint(u64::MAX).bytes(),
+        // A token that is too short, an offer of no kind, an option that is neither there nor not.
+        start(15).varint(0).u8(1).bytes(),
+        start(15).varint(2).string("x").bytes(),
+        start(14).varint(0).u8(2).bool(true).bytes(),
+        start(18).bytes(),
     ];
     // These can be read, and are as wrong.
     let odd = [
@@ -128,6 +133,11 @@ fn play_unreadable(stage: &Stage) -> anyhow::Result<()> {
         Request::Wire { card: stage.card, vector: u16::MAX },
         Request::Silence { card: stage.card, vector: u16::MAX },
         Request::Reset { card: u32::MAX },
+        Request::Unshare { iova: u64::MAX },
+        Request::Attach { offered: Offered::Token([0; 16]) },
+        Request::Attach { offered: Offered::Name("nobody".to_owned()) },
+        Request::Attach { offered: Offered::Name("x".repeat(60_000)) },
+        Request::Traffic { client: u64::MAX },
     ];
     let (mut client, _grant) = stage.with_card()?;
     for _ in 0..stage.count {
@@ -175,7 +185,7 @@ fn play_mutated(stage: &Stage) -> anyhow::Result<()> {
         let mut bytes = request.encode(u64::from(number) + 10);
         mutate(&mut bytes, &mut random);
         let descriptors = [event.as_fd()];
-        let beside = matches!(request, Request::Wire { .. }) || random.below(50) == 0;
+        let beside = matches!(request, Request::Wire { .. } | Request::Share { .. }) || random.below(50) == 0;
         let said = at.say(&bytes, if beside { &descriptors } else { &[] });
         let (mut alive, mut heard) = (said.is_ok(), 0);
         // What is there to be read is read now and then only.
@@ -222,7 +232,7 @@ fn any_request(stage: &Stage, random: &mut Random) -> Request {
             .map(|_| Step::Write { bar: 2, offset: 0x3000 + any_number(random) % 0x40 * 4, value: 0 })
             .collect()
     };
-    match random.below(14) {
+    match random.below(19) {
         0 => Request::hello("mutated"),
         1 => Request::Cards { after: (random.below(2) == 0).then(|| small(random)) },
         2 => Request::Open { card },
@@ -248,6 +258,20 @@ fn any_request(stage: &Stage, random: &mut Random) -> Request {
         10 => Request::Usage { after: Some(any_number(random)) },
         12 => Request::Withdraw { number: any_number(random) % 0x1000 },
         11 => Request::lease(card, &format!("irq{vector}"), &will(random)),
+        13 => Request::Share {
+            iova: any_number(random),
+            name: (random.below(2) == 0).then(|| format!("m{}", random.below(9))),
+            writable: random.below(2) == 0,
+        },
+        14 => Request::Attach {
+            offered: match random.below(2) {
+                0 => Offered::Token(random.next().to_le_bytes().repeat(2).try_into().unwrap_or([0; 16])),
+                _ => Offered::Name(format!("m{}", random.below(9))),
+            },
+        },
+        15 => Request::Unshare { iova: any_number(random) },
+        16 => Request::Tallies,
+        17 => Request::Traffic { client: any_number(random) },
         _ => Request::Goodbye,
     }
 }
