@@ -13,10 +13,16 @@ use jitney_vfio::{
     Card, CardAddress, DmaBuffer, DmaRequest, DmaView, Error, ErrorKind, Identity, IommuInterface, OwnedCard,
     Owner, Result,
 };
+use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long a broker that hung up on a newcomer may take to be there again.
+const NEXT_BROKER_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is tried.
+const NEXT_BROKER_PACE: Duration = Duration::from_millis(10);
 
 /// The cards that a program can use, whoever owns them.
 ///
@@ -154,8 +160,11 @@ impl Bus {
         if environment::cards()?.is_some() {
             return Ok(None);
         }
-        let Some(socket) = Self::well_known_broker()? else { return Ok(None) };
-        Self::client(Link::new(socket, options.patience()?)?).map(Some)
+        let patience = options.patience()?;
+        let link = persistently(|| {
+            Self::well_known_broker()?.map(|socket| Link::new(socket, patience)).transpose()
+        })?;
+        link.map(Self::client).transpose()
     }
 
     /// A connection to the broker at this user's well-known place, else to that at the system's; nobody named one, so that there
@@ -355,13 +364,14 @@ impl Bus {
     }
 
     fn named(path: &Path, patience: Option<Duration>) -> Result<Self> {
-        let socket = socket::connect(path).map_err(|error| match error.remedy() {
-            Some(_) => error,
-            None => {
-                error.with_remedy(format!("start a broker there: jitney broker --socket {}", path.display()))
-            }
-        })?;
-        Self::client(Link::new(socket, patience)?)
+        let connect = || {
+            socket::connect(path).map_err(|error| match error.remedy() {
+                Some(_) => error,
+                None => error
+                    .with_remedy(format!("start a broker there: jitney broker --socket {}", path.display())),
+            })
+        };
+        Self::client(persistently(|| Link::new(connect()?, patience))?)
     }
 
     fn inherited(number: &str, patience: Option<Duration>) -> Result<Self> {
@@ -372,6 +382,20 @@ impl Bus {
         let number = number.parse().map_err(|_| wrong("this is no descriptor's number".into()))?;
         let outside = inherited_socket(number).map_err(|error| wrong(error.to_string()))?;
         Self::client(Link::through(outside, patience)?)
+    }
+}
+
+/// Introduces this process to a broker by `connect`, again if that broker hung up before it has said who it is: it was started
+/// anew just then, and there is another one in a moment.
+fn persistently<T>(mut connect: impl FnMut() -> Result<T>) -> Result<T> {
+    let since = Instant::now();
+    loop {
+        match connect() {
+            Err(error) if error.errno() == Some(Errno::PIPE) && since.elapsed() < NEXT_BROKER_LIMIT => {
+                std::thread::sleep(NEXT_BROKER_PACE);
+            }
+            outcome => return outcome,
+        }
     }
 }
 

@@ -21,6 +21,7 @@
 mod bus;
 mod client;
 mod environment;
+mod ledger;
 mod line;
 mod link;
 pub mod machine;
@@ -42,10 +43,13 @@ pub use environment::{
 };
 pub use link::{Link, WAITING};
 pub use machine::Limits;
-pub use manager::{ListeningSocket, MANAGER_VARIABLES, ServiceManager};
+pub use manager::{
+    Forward, Inherited, Kept, LEFT_TO_ANOTHER, ListeningSocket, MANAGER_VARIABLES, ServiceManager,
+    SmallManager,
+};
 pub use offer::{Offer, Token};
 pub use owner_options::{OwnerOptions, is_out_of_reach};
 pub use protocol::{CardId, Offered};
 pub use runtime::RuntimeFolder;
-pub use server::{Broker, Door, StopHandle};
+pub use server::{Broker, Door, End, StopHandle};
 pub use usage::{Traffic, Usage};

@@ -399,6 +399,11 @@ pub fn encode_reply(number: u64, reply: &Result<Reply, Error>) -> Result<Vec<u8>
     }
 }
 
+/// The number of a message that is not decoded yet; `None` if it has no header of ours.
+pub(crate) fn number_of(message: &[u8]) -> Option<u64> {
+    header(message).ok().map(|(number, ..)| number)
+}
+
 /// Decodes a request and its number.
 pub fn decode_request(message: &[u8]) -> Result<(u64, Request), DecodeError> {
     let (number, class, body) = header(message)?;

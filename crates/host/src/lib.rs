@@ -13,5 +13,5 @@ mod root;
 
 pub use caller::Caller;
 pub use node::{Node, node};
-pub use process::{Found, OpenFile, Process, open_files, presentable, search};
+pub use process::{Found, OpenFile, Process, catches, open_files, presentable, search};
 pub use root::{Root, Seen};

@@ -69,6 +69,16 @@ pub fn open_files(root: &Root, pid: u32) -> io::Result<Vec<OpenFile>> {
     Ok(links.flatten().collect())
 }
 
+/// Whether process `pid` has a handler for `signal`: who has none and does not ignore it may be ended by it. No for one that has
+/// ended.
+pub fn catches(root: &Root, pid: u32, signal: i32) -> bool {
+    let status = root.text(format!("proc/{pid}/status")).ok().flatten().unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    let bit = u32::try_from(signal).ok().and_then(|signal| signal.checked_sub(1));
+    bit.is_some_and(|bit| caught.checked_shr(bit).unwrap_or(0) & 1 != 0)
+}
+
 /// What a search through all processes has found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found<T> {

@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use crate::error::Error;
 use crate::free::{ALIGNMENTS, Fit, FreeRanges};
 use crate::waiting::{QuarantineId, Waiting};
+use serde::{Deserialize, Serialize};
 
 /// The largest alignment that can be asked for: 1 GiB, the largest page of any IOMMU in use.
 pub const MAX_ALIGN: u64 = 1 << 30;
@@ -49,7 +50,7 @@ impl Request {
 /// [`containing`](Self::containing) take O(log n) in the number of ranges, except that a reservation of what is not free
 /// yet looks at all that is not. Ownership is the caller's: the first address of an allocation is a key for as long as
 /// it lives.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Allocator {
     granule: u64,
     /// In order and not adjacent to each other.

@@ -8,6 +8,7 @@
 //! The tree is a B+ tree: ranges in the leaves, all leaves at one depth, a node that becomes too full is cut into
 //! halves. A node goes when it is empty; thin ones are not joined, which costs some memory and never depth.
 
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
 /// From the smallest granule, 4 KiB, to the largest alignment, 1 GiB: all powers of two.
@@ -23,14 +24,14 @@ const CAPACITY: usize = 32;
 type Room = [u32; ALIGNMENTS];
 
 /// Free ranges that are disjoint, not empty, made of whole granules, and not adjacent to each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct FreeRanges {
     root: Tree,
     granule: u64,
 }
 
 /// A subtree, with what its parent asks about it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Tree {
     /// Where the lowest range starts.
     first: u64,
@@ -39,7 +40,7 @@ struct Tree {
 }
 
 /// In order by address, and only in the root possibly empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Node {
     Leaf(Vec<Range<u64>>),
     Fork(Vec<Tree>),

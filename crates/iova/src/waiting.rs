@@ -1,14 +1,15 @@
 //! What is nobody's and still not to be handed out: ranges that rest, and ranges in quarantine. Each kind in the order in
 //! which it came, since both go back oldest first.
 
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 /// A stay in quarantine, from [`Allocator::quarantine`](crate::Allocator::quarantine). Never the same twice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QuarantineId(u64);
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub(crate) struct Waiting {
     resting: VecDeque<Range<u64>>,
     /// Bytes in `resting`.

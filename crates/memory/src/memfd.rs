@@ -4,6 +4,7 @@
 //! from everybody who holds the descriptor, its maker included; who receives such a file checks the seals and can
 //! then map it without trusting the sender. See `memfd_create(2)` and `fcntl(2)`, "File Sealing".
 
+use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags};
@@ -24,7 +25,7 @@ pub struct Memfd {
 }
 
 /// Which memory a descriptor is of: the same for all descriptors of one file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct MemoryId {
     device: u64,
     inode: u64,

@@ -132,13 +132,13 @@ impl LeaseRequest {
 }
 
 /// The leases on one card and who (`H`) holds each. Pure; the owner and the broker both decide by it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseTable<H> {
     leases: Vec<Granted<H>>,
 }
 
 /// A lease in a [`LeaseTable`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Granted<H> {
     /// Its number.
     pub id: LeaseId,

@@ -3,13 +3,14 @@
 use crate::error::{Error, ErrorKind, Result};
 use jitney_memory::EventFd;
 use rustix::event::{Timespec, epoll};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 /// Something that happened to a card as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Notice {
     /// Somebody wants the card back: it is being unplugged, or taken from vfio-pci. That waits until every process has let
     /// go of it: its buffers, channels, interrupts and BARs, and whatever else keeps the card open.

@@ -43,6 +43,8 @@ pub(crate) struct CardRecord {
 pub(crate) enum CardWay {
     VfioUser(ConnectionRecord),
     Kernel(DeviceRecord),
+    /// Not any more: it was closed.
+    Closed,
 }
 
 /// What a [`Transport`](crate::Transport) leaves behind: what it knows, and a descriptor.
@@ -61,9 +63,28 @@ pub struct KeptSpace<'a> {
 }
 
 impl SpaceRecord {
-    /// Who the cards are, in their order.
-    pub fn identities(&self) -> impl ExactSizeIterator<Item = &Identity> {
-        self.cards.iter().map(|card| &card.identity)
+    /// Who the cards are that are open, in their order.
+    pub fn identities(&self) -> impl Iterator<Item = &Identity> {
+        self.open_cards().map(|(_, card)| &card.identity)
+    }
+
+    /// The name of the descriptor of each card that is open, if it is the record of the space `number`.
+    ///
+    /// # Errors
+    /// As [`descriptor_names`](Self::descriptor_names).
+    pub fn card_names(&self, number: usize) -> Result<Vec<(&Identity, String)>> {
+        self.open_cards().map(|(index, card)| Ok((&card.identity, Slot::Card(index).name(number)?))).collect()
+    }
+
+    /// Says that the card at `address` was closed, so that nobody goes on with it: its descriptor need not be kept any more.
+    pub fn close(&mut self, address: &str) {
+        for card in self.cards.iter_mut().filter(|card| card.identity.address == address) {
+            card.way = CardWay::Closed;
+        }
+    }
+
+    pub(crate) fn open_cards(&self) -> impl Iterator<Item = (usize, &CardRecord)> {
+        self.cards.iter().enumerate().filter(|(_, card)| !matches!(card.way, CardWay::Closed))
     }
 
     /// The names of the descriptors that belong to it, if it is the record of the space `number`: a descriptor that no
@@ -74,7 +95,8 @@ impl SpaceRecord {
     pub fn descriptor_names(&self, number: usize) -> Result<Vec<String>> {
         let groups = self.kernel.as_ref().map_or(0, KernelRecord::groups);
         let space = self.kernel.iter().map(|_| Slot::Space);
-        let slots = space.chain((0..groups).map(Slot::Group)).chain((0..self.cards.len()).map(Slot::Card));
+        let cards = self.open_cards().map(|(index, _)| Slot::Card(index));
+        let slots = space.chain((0..groups).map(Slot::Group)).chain(cards);
         slots.map(|slot| slot.name(number)).collect()
     }
 }

@@ -135,7 +135,7 @@ impl SpaceRecord {
         };
         mappers.extend(kernel.as_ref().map(|kernel| Arc::clone(&kernel.mapper)));
         let mut cards = Vec::new();
-        for (index, card) in self.cards.iter().enumerate() {
+        for (index, card) in self.open_cards() {
             let descriptor = take(Slot::Card(index))?;
             let address = card.identity.address.clone();
             let (transport, mapper): (Arc<dyn Transport>, Arc<dyn Mapper>) = match (&card.way, &kernel) {
@@ -148,6 +148,7 @@ impl SpaceRecord {
                     let Some(file) = descriptor else { unreachable!("it was looked for before") };
                     (Arc::new(kernel.device(record, file, address)?), Arc::clone(&kernel.mapper))
                 }
+                (CardWay::Closed, _) => continue,
                 (CardWay::Kernel(_), None) => {
                     let what = format!("the record of card {} lacks its address space", card.identity);
                     return Err(Error::new(ErrorKind::Protocol, what));

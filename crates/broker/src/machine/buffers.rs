@@ -6,13 +6,14 @@ use super::{ClientId, Effect, Failure, Machine, Outcome, Space, TaskId, Work, in
 use crate::protocol::{CardId, Reply};
 use crate::seldom::Seldom;
 use jitney_vfio::{DmaPlace, Error, ErrorKind};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How often other addresses are tried if something else is mapped where a buffer was to be.
 const MOST_TRIES: u8 = 4;
 
 /// A DMA buffer. It is there until the last hold of it has ended.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Buffer {
     pub(super) space: Space,
     pub(super) size: u64,
@@ -26,13 +27,13 @@ pub(super) struct Buffer {
 }
 
 /// What the holder of a buffer may do to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Rights {
     Read,
     Write,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum BufferState {
     /// Being mapped, and what was asked for, should that have to be tried again elsewhere.
     Mapping(Wish),
@@ -41,7 +42,7 @@ pub(super) enum BufferState {
 }
 
 /// What a client wants of an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Wish {
     pub(super) size: u64,
     pub(super) align: u64,

@@ -6,9 +6,10 @@ use super::waiting::Wanted;
 use super::{CardDescription, ClientId, Effect, Failure, Machine, Outcome, Reminder, TaskId, Work, invalid};
 use crate::protocol::{CardId, Notice, Reply, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseId, LeaseTable, Mode, Part};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Card {
     pub(super) description: CardDescription,
     pub(super) leases: LeaseTable<ClientId>,
@@ -27,14 +28,14 @@ pub(super) struct Card {
     pub(super) deferred: Vec<Deferred>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Opening {
     Asked,
     Granted,
 }
 
 /// To whom a vector is wired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Wiring {
     pub(super) client: ClientId,
     /// It was wired once with success, and not silenced since.
@@ -43,7 +44,7 @@ pub(super) struct Wiring {
     pending: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Deferred {
     pub(super) client: ClientId,
     pub(super) number: u64,

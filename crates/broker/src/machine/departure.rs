@@ -6,9 +6,10 @@
 use super::quarantine::Traces;
 use super::{ClientId, Effect, Machine, Work};
 use crate::protocol::{CardId, Reply};
+use serde::{Deserialize, Serialize};
 
 /// A client that is going.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Departure {
     /// The number of the goodbye to answer, if there was one.
     pub(super) goodbye: Option<u64>,
@@ -17,7 +18,7 @@ pub(super) struct Departure {
     pub(super) unquiet: Traces,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) enum Phase {
     /// What stops its engines.
     Wills,

@@ -2,17 +2,18 @@
 
 use crate::protocol::{CardId, Notice, Reply, Request, TOKEN_SIZE};
 use jitney_vfio::{BarInfo, DmaPlace, Error, Identity, LeaseId, Will};
+use serde::{Deserialize, Serialize};
 
 /// A connection of a client, unique for as long as the broker lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClientId(pub u64);
 
 /// A piece of work, unique for as long as the broker lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TaskId(pub u64);
 
 /// Who is behind a connection, as the kernel says.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Peer {
     /// Process id; `None` if the process is of another pid namespace, so that it has none here.
     pub pid: Option<u32>,
@@ -27,7 +28,7 @@ pub struct Peer {
 }
 
 /// How a client came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Way {
     /// By a socket with a name.
     Listener,
@@ -36,7 +37,7 @@ pub enum Way {
 }
 
 /// A card as the machine knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CardDescription {
     /// Its number, never used again.
     pub id: CardId,
@@ -51,7 +52,7 @@ pub struct CardDescription {
 }
 
 /// What happened.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {
     /// A client connected.
     Joined {
@@ -120,7 +121,7 @@ pub enum Event {
 }
 
 /// What happens when some time is over, unless it is forgotten before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reminder {
     /// The request of this number has stood in line for as long as its client wanted to.
     InLine(u64),
@@ -129,7 +130,7 @@ pub enum Reminder {
 }
 
 /// What a finished piece of work has to say besides that it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// Nothing.
     Done,
@@ -148,7 +149,7 @@ pub enum Outcome {
 }
 
 /// Why a piece of work failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// What went wrong.
     pub error: Error,
@@ -248,7 +249,7 @@ pub enum Effect {
 }
 
 /// A piece of work, and whom it is for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Task {
     /// What to do.
     pub work: Work,
@@ -259,7 +260,7 @@ pub struct Task {
 }
 
 /// Which of the broker's address spaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Space {
     /// All of them, at the same IOVA.
     All,
@@ -268,7 +269,7 @@ pub enum Space {
 }
 
 /// Something that can fail or take time.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Work {
     /// Make a sealed memfd of this size and map it; keep its descriptor for the reply.
     Map {

@@ -12,9 +12,10 @@ use super::cards::{Card, Deferred, Opening};
 use super::{CardDescription, ClientId, Effect, Machine, TaskId, Work};
 use crate::protocol::{CardEntry, CardId, Notice, Request};
 use jitney_vfio::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
 
 /// Whether a card can be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Presence {
     Here,
     /// It is wanted back, and somebody still has it.

@@ -2,11 +2,12 @@
 
 use super::{Client, ClientId, Machine, Peer};
 use jitney_vfio::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
 
 /// What one client, or all clients of one user together, may have at most.
 ///
 /// The defaults are such that people who work do not meet them, and that what one user can take leaves something for others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Limits {
     /// Connections of a user.
     pub connections_of_user: usize,

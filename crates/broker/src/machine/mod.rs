@@ -39,10 +39,11 @@ use jitney_vfio::{Error, ErrorKind};
 pub use limits::Limits;
 use offers::Offer;
 use quarantine::{Quarantined, Since, Traces};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The state of a broker.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Machine {
     broker_pid: u32,
     /// The user as whom the broker runs, for the policy.
@@ -66,7 +67,7 @@ pub struct Machine {
     stopping: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Client {
     peer: Peer,
     /// `None` until it has said hello.
@@ -148,6 +149,40 @@ impl Machine {
     /// The clients that are connected or whose things are still being taken back.
     pub fn clients(&self) -> impl Iterator<Item = ClientId> {
         self.clients.keys().copied()
+    }
+
+    /// The work of a task that is not finished.
+    #[must_use]
+    pub fn work(&self, task: TaskId) -> Option<&Work> {
+        self.tasks.get(&task).map(|task| &task.work)
+    }
+
+    /// What is not finished, in the order in which it was begun.
+    pub fn tasks(&self) -> impl Iterator<Item = (TaskId, &Task)> {
+        self.tasks.iter().map(|(id, task)| (*id, task))
+    }
+
+    /// The work whose descriptors are kept for those who want to share memory.
+    pub fn kept(&self) -> impl Iterator<Item = TaskId> {
+        self.offers.values().filter(|offer| offer.token.is_some()).map(|offer| offer.task)
+    }
+
+    /// The cards that it knows.
+    pub fn cards(&self) -> impl Iterator<Item = &CardDescription> {
+        self.cards.values().map(|card| &card.description)
+    }
+
+    /// Who is behind a connection.
+    #[must_use]
+    pub fn peer(&self, client: ClientId) -> Option<&Peer> {
+        self.clients.get(&client).map(|client| &client.peer)
+    }
+
+    /// The same machine in another process, with other limits.
+    #[must_use]
+    pub fn resumed(mut self, broker_pid: u32, limits: Limits) -> Self {
+        (self.broker_pid, self.limits) = (broker_pid, limits);
+        self
     }
 
     /// Whether it was told to stop and everything is taken back, or as far as that is possible.

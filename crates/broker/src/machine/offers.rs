@@ -9,9 +9,10 @@ use super::{ClientId, Effect, Failure, Machine, Outcome, Peer, TaskId, Work, inv
 use crate::protocol::{Notice, Offered, Reply, TOKEN_SIZE};
 use crate::seldom::Seldom;
 use jitney_vfio::{Error, ErrorKind, Part};
+use serde::{Deserialize, Serialize};
 
 /// A buffer that its maker offers to others.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Offer {
     pub(super) maker: ClientId,
     pub(super) name: Option<Part>,

@@ -11,10 +11,11 @@
 use super::{Client, ClientId, Effect, Machine, Space, TaskId, Work};
 use crate::protocol::CardId;
 use jitney_iova::QuarantineId;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A moment, named by the first piece of work that was ordered after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct Since(pub(super) TaskId);
 
 /// Cards that may be at work for somebody who is gone, and since when nobody tells them anything more for it.
@@ -33,7 +34,7 @@ pub(super) fn add_traces(traces: &mut Traces, more: &Traces) {
 const MOST: usize = 16384;
 
 /// Something in quarantine.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Quarantined {
     pub(super) what: What,
     /// Whose it was.
@@ -42,7 +43,7 @@ pub(super) struct Quarantined {
     pub(super) waits_for: Traces,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum What {
     /// Addresses at which nothing is mapped any more.
     Address(QuarantineId),

@@ -12,6 +12,7 @@ use super::{ClientId, Effect, Machine};
 use crate::protocol::{CardId, Notice, Request};
 use jitney_vfio::{Error, ErrorKind, Granted, LeaseRequest};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// From this place on one who waits is told of each step; before, when the way has become half as long.
 const NEAR: u32 = 8;
@@ -33,7 +34,7 @@ enum Obstacle<'a> {
 }
 
 /// A lease that somebody waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Wanted {
     pub(super) lease: LeaseRequest,
     /// It came to wait although somebody who is there has it, or would.

@@ -5,13 +5,14 @@ mod file;
 use crate::machine::{Limits, Peer, Way};
 pub use file::{Names, PolicyError};
 use jitney_vfio::Identity;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 
 /// Who may use which card and how, and how much of what.
 ///
 /// The default lets everybody who can connect do everything.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Policy {
     /// Without rules everybody may do everything; with rules, who no rule fits may do nothing.
     rules: Option<Vec<Rule>>,
@@ -19,7 +20,7 @@ pub struct Policy {
 }
 
 /// The first rule that fits who asks and for which card decides.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Rule {
     number: usize,
     who: Vec<Who>,
@@ -28,7 +29,7 @@ struct Rule {
 }
 
 /// The first quota that fits who asks decides; what it does not say is as without one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 struct Quota {
     number: usize,
     who: Vec<Who>,
@@ -40,7 +41,7 @@ struct Quota {
 }
 
 /// Whom a rule is about, as it is written and as a number.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Who {
     Everybody,
     User(String, u32),
@@ -48,7 +49,7 @@ enum Who {
 }
 
 /// Which cards a rule is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Pattern {
     /// An address, `vendor:device`, or `*`.
     Selector(String),
@@ -57,7 +58,7 @@ enum Pattern {
 }
 
 /// The ids of a board.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Ids {
     /// Vendor.
     pub vendor: u16,
@@ -68,7 +69,7 @@ pub struct Ids {
 }
 
 /// What somebody may do with a card.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Access {
     /// Nothing: it is not there for them.
     None,

@@ -3,6 +3,7 @@
 
 use super::worker::{Finished, Order, Report, Worker};
 use crate::machine::{Failure, Outcome, Task, TaskId, Work};
+use crate::protocol::CardId;
 use jitney_vfio::{Error, ErrorKind, OpenedCard, Result, RunningWill, WillProgress};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -14,14 +15,15 @@ const LOOK: Duration = Duration::from_millis(1);
 const WATCH: Duration = Duration::from_secs(5);
 
 /// Starts the worker of `card`.
-pub(super) fn start(card: OpenedCard, report: Report) -> Result<Worker> {
+pub(super) fn start(id: CardId, card: OpenedCard, report: Report) -> Result<Worker> {
     let name = format!("card {}", card.identity().address);
     Worker::start(name, move |orders| {
-        CardWorker { card: Some(card), used: false, odd: false, wills: Vec::new(), report }.run(&orders);
+        CardWorker { id, card: Some(card), used: false, odd: false, wills: Vec::new(), report }.run(&orders);
     })
 }
 
 struct CardWorker {
+    id: CardId,
     /// Until it is closed for good.
     card: Option<OpenedCard>,
     /// Whether somebody has it, as far as this worker knows.
@@ -37,7 +39,8 @@ impl CardWorker {
         loop {
             let patience = if self.wills.is_empty() { WATCH } else { LOOK };
             match orders.recv_timeout(patience) {
-                Ok(Order::Begin { id, task, descriptor }) => self.begin(id, task, descriptor),
+                // What a broker before this one has begun is done from the start: nothing of it is worse for coming twice.
+                Ok(Order::Begin { id, task, descriptor, again: _ }) => self.begin(id, task, descriptor),
                 // What it does is short, or has its own limit.
                 Ok(Order::Cancel { .. }) => {}
                 Err(RecvTimeoutError::Timeout) if self.wills.is_empty() => self.watch(),
@@ -76,7 +79,13 @@ impl CardWorker {
                 Err(Error::new(ErrorKind::System, "memory is not mapped by a card's worker"))
             }
         };
-        self.report.send(Finished { task: id, outcome: outcome.map_err(Failure::from), descriptors });
+        self.finish(id, outcome, descriptors);
+    }
+
+    fn finish(&self, task: TaskId, outcome: Result<Outcome>, descriptors: Vec<OwnedFd>) {
+        let vectors = (self.id, self.card.as_ref().and_then(OpenedCard::enabled_vectors));
+        let outcome = outcome.map_err(Failure::from);
+        self.report.send(Finished { task, outcome, descriptors, vectors: Some(vectors) });
     }
 
     fn card(&mut self) -> Result<&mut OpenedCard> {
@@ -105,17 +114,17 @@ impl CardWorker {
 
     fn go_on_with_wills(&mut self) {
         let Some(card) = self.card.as_mut() else { return };
-        let mut waiting = Vec::new();
+        let (mut waiting, mut ended) = (Vec::new(), Vec::new());
         for (task, mut running) in self.wills.drain(..) {
             match running.step(card) {
                 WillProgress::Waits => waiting.push((task, running)),
-                WillProgress::Ended(outcome) => {
-                    let outcome = outcome.map(|()| Outcome::Done).map_err(Failure::from);
-                    self.report.send(Finished { task, outcome, descriptors: Vec::new() });
-                }
+                WillProgress::Ended(outcome) => ended.push((task, outcome)),
             }
         }
         self.wills = waiting;
+        for (task, outcome) in ended {
+            self.finish(task, outcome.map(|()| Outcome::Done), Vec::new());
+        }
     }
 
     fn reset(&mut self, unused: bool) -> Result<()> {

@@ -88,9 +88,55 @@ impl Connection {
         Ok((connection, peer))
     }
 
-    /// Takes the next message, if there is one. Descriptors that nobody asked for go to `closer`.
-    pub(super) fn receive(&self, buffer: &mut [u8], closer: &Closer) -> Incoming {
+    /// Goes on with a client of a broker before this one. If that fails its socket goes to `closer`.
+    pub(super) fn resume(
+        socket: OwnedFd,
+        process: Option<OwnedFd>,
+        poll: impl AsFd,
+        (client, peer): (ClientId, &Peer),
+        closer: &Closer,
+    ) -> Result<Self> {
+        let source = match peer.way {
+            Way::Listener => Source::User(peer.uid),
+            Way::Door => Source::Door,
+        };
+        if let Err(error) = watch(&socket, process.as_ref(), poll, client) {
+            closer.strange(source, vec![socket]);
+            return Err(error);
+        }
+        let (waiting, watched) = (VecDeque::new(), Some(epoll::EventFlags::IN));
+        Ok(Self { socket, client, source, process, waiting, waiting_bytes: 0, watched })
+    }
+
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(super) fn process(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether messages wait here until the client has read others.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// The number of the request that comes next, if one has come.
+    pub(super) fn next_number(&self, buffer: &mut [u8]) -> Option<u64> {
         match descriptors::peek(&self.socket, buffer) {
+            Ok(Some((len, _))) => protocol::number_of(&buffer[..len]),
+            Ok(None) | Err(_) => None,
+        }
+    }
+
+    /// Takes the next message, if there is one, after its number was said to `takes`. Descriptors that nobody asked for go to
+    /// `closer`.
+    pub(super) fn receive(&self, buffer: &mut [u8], closer: &Closer, takes: impl FnOnce(u64)) -> Incoming {
+        let looked = descriptors::peek(&self.socket, buffer);
+        if let Ok(Some((len, _))) = looked {
+            protocol::number_of(&buffer[..len]).map(takes);
+        }
+        match looked {
             Ok(None) => return Incoming::Nothing,
             Ok(Some((len, true))) => {
                 // Nothing is taken in that has to be closed again, if that can be avoided.
@@ -264,13 +310,15 @@ fn watched(socket: &OwnedFd, poll: impl AsFd, client: ClientId, way: Way) -> Res
         groups: credentials.groups,
         way,
     };
-    let system = |errno| Error::from_errno(errno, "a client's connection");
-    let flags = epoll::EventFlags::IN;
-    let data = |token: Token| epoll::EventData::new_u64(token.into_u64());
-    // Without a descriptor of its process the socket's hang-up has to do.
-    if let Some(process) = &process {
-        epoll::add(&poll, process, data(Token::Process(client)), flags).map_err(system)?;
-    }
-    epoll::add(&poll, socket, data(Token::Socket(client)), flags).map_err(system)?;
+    watch(socket, process.as_ref(), poll, client)?;
     Ok((peer, process))
+}
+
+/// Has `poll` report of a client's socket and of its process.
+fn watch(socket: &OwnedFd, process: Option<&OwnedFd>, poll: impl AsFd, client: ClientId) -> Result<()> {
+    // Without a descriptor of its process the socket's hang-up has to do.
+    if let Some(process) = process {
+        super::watch(&poll, process, Token::Process(client))?;
+    }
+    super::watch(poll, socket, Token::Socket(client))
 }

@@ -8,7 +8,7 @@ use crate::machine::Way;
 use crate::manager::ListeningSocket;
 use jitney_vfio::Result;
 use std::collections::HashMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 #[derive(Default)]
@@ -35,6 +35,19 @@ impl Entrances {
 
     pub(super) fn listen_at(&mut self, socket: ListeningSocket, poll: impl AsFd) -> Result<()> {
         self.open_listener(Listener::inherited(socket), poll)
+    }
+
+    /// Goes on with a socket that a broker before this one has bound.
+    pub(super) fn resume(&mut self, socket: OwnedFd, lock: OwnedFd, poll: impl AsFd) -> Result<()> {
+        self.open_listener(Listener::resume(socket, lock)?, poll)
+    }
+
+    /// The sockets that this broker has bound, with their numbers and locks.
+    pub(super) fn bound(&self) -> impl Iterator<Item = (u64, &Listener, BorrowedFd<'_>)> {
+        self.open.iter().filter_map(|(number, entrance)| match entrance {
+            Entrance::Listener(listener) => Some((*number, listener, listener.lock()?)),
+            Entrance::Door(_) => None,
+        })
     }
 
     fn open_listener(&mut self, listener: Listener, poll: impl AsFd) -> Result<()> {

@@ -10,7 +10,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with, bind, listen};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -29,7 +31,7 @@ struct Bound {
     /// Device and inode of what is at the path, so that only our own is removed.
     file: (u64, u64),
     /// Held as long as the socket is there: of two brokers that start at once one is refused.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Listener {
@@ -55,12 +57,36 @@ impl Listener {
         let listener = Self {
             socket,
             path: path.to_path_buf(),
-            bound: Some(Bound { file, _lock: lock }),
+            bound: Some(Bound { file, lock }),
             seldom: Seldom::default(),
             spare: spare(),
         };
         listen(&listener.socket, 64).map_err(system)?;
         Ok(listener)
+    }
+
+    /// Goes on with a socket that a broker before this one has bound, and with its lock.
+    pub(super) fn resume(socket: OwnedFd, lock: OwnedFd) -> Result<Self> {
+        let system = |errno| Error::from_errno(errno, "a socket of the broker before");
+        let address = rustix::net::getsockname(&socket).map_err(system)?;
+        let address: rustix::net::SocketAddrUnix = address.try_into().map_err(system)?;
+        let path = address.path_bytes().map(|path| PathBuf::from(OsStr::from_bytes(path)));
+        let path =
+            path.ok_or_else(|| Error::new(ErrorKind::Protocol, "a socket of the broker before has no path"))?;
+        // If it is not there any more there is nothing to remove.
+        let file = lstat(&path).map_or((0, 0), |file| (file.st_dev, file.st_ino));
+        let bound = Some(Bound { file, lock });
+        Ok(Self { socket, path, bound, seldom: Seldom::default(), spare: spare() })
+    }
+
+    /// Where clients find it.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The lock that keeps other brokers from its path, if this one has bound it.
+    pub(super) fn lock(&self) -> Option<BorrowedFd<'_>> {
+        self.bound.as_ref().map(|bound| bound.lock.as_fd())
     }
 
     /// The next client, if one waits. One for whom there is no descriptor left is hung up on: it would wait in vain, and

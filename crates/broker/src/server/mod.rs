@@ -9,16 +9,19 @@ mod closer;
 mod connection;
 pub(crate) mod door;
 mod entrances;
+mod keeping;
 mod listener;
 mod reminders;
+mod resume;
 mod space_worker;
 mod supervision;
 mod token;
 mod worker;
 mod workers;
 
+use crate::ledger::Known;
 use crate::machine::{ClientId, Effect, Event, Limits, Machine, TaskId, Way, Work};
-use crate::manager::{ListeningSocket, ServiceManager};
+use crate::manager::{ListeningSocket, ServiceManager, Store};
 use crate::policy::Policy;
 use crate::protocol::{self, CardId, Reply};
 use closer::{Closer, Source};
@@ -27,20 +30,27 @@ pub use door::Door;
 use entrances::Entrances;
 use jitney_iova::Allocator;
 use jitney_memory::{EventFd, Memfd, PageSize};
-use jitney_vfio::{AddressSpace, Error, ErrorKind, OpenedSpace, Result, TallyPage, TallyReader};
+use jitney_vfio::{
+    AddressSpace, Error, ErrorKind, Identity, OpenedSpace, Result, SpaceRecord, TallyPage, TallyReader,
+};
+use keeping::Keeping;
 use reminders::Reminders;
 use rustix::event::{Timespec, epoll};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use supervision::{Idleness, Supervision};
 use token::Token;
+use worker::Finished;
 use workers::Workers;
 
 /// How long a broker that was told to stop waits until everything is taken back.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long a broker waits for its workers before it leaves what they do to another.
+const HANDOVER_LIMIT: Duration = Duration::from_secs(2);
 /// How soon a message is tried again for which too many descriptors were on their way.
 const CROWDED: Duration = Duration::from_millis(10);
 
@@ -63,13 +73,33 @@ pub struct Broker {
     idleness: Option<Idleness>,
     /// What clients count.
     tallies: HashMap<ClientId, TallyReader>,
-    stop: Arc<EventFd>,
+    stop: Arc<Stop>,
     buffer: Vec<u8>,
+    /// What a broker that comes after this one needs; `None` if nobody keeps it.
+    keeping: Option<Keeping>,
+}
+
+/// How a broker is to end.
+#[derive(Debug)]
+struct Stop {
+    event: EventFd,
+    /// Another one goes on with its clients and cards.
+    for_another: AtomicBool,
+}
+
+/// How a broker has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// What its clients had is taken back, and its cards are closed.
+    Stopped,
+    /// Clients and cards go on: their descriptors are kept by the service manager, for the broker that it starts next. This
+    /// process has only to end.
+    ForAnother,
 }
 
 /// Tells a running [`Broker`] to stop, from any thread.
 #[derive(Debug, Clone)]
-pub struct StopHandle(Arc<EventFd>);
+pub struct StopHandle(Arc<Stop>);
 
 impl StopHandle {
     /// Tells it. It takes back what its clients have and returns from [`Broker::run`].
@@ -77,7 +107,17 @@ impl StopHandle {
     /// # Errors
     /// What the eventfd says.
     pub fn stop(&self) -> Result<()> {
-        Ok(self.0.signal()?)
+        Ok(self.0.event.signal()?)
+    }
+
+    /// Tells it to leave its clients and cards to the broker that its service manager starts next. [`Broker::run`] returns
+    /// [`End::ForAnother`] if there is a manager that keeps descriptors; else nothing happens but a line in the log.
+    ///
+    /// # Errors
+    /// What the eventfd says.
+    pub fn leave_to_another(&self) -> Result<()> {
+        self.0.for_another.store(true, Ordering::Relaxed);
+        Ok(self.0.event.signal()?)
     }
 }
 
@@ -88,9 +128,16 @@ impl Broker {
     /// # Errors
     /// [`ErrorKind::Invalid`] if there is no address that all of the cards can use; what the system says.
     pub fn new(spaces: Vec<OpenedSpace>) -> Result<Self> {
-        let info = rustix::system::sysinfo();
-        let bytes_of_user = (info.totalram).saturating_mul(u64::from(info.mem_unit));
-        Self::with_limits(spaces, Limits { bytes_of_user, ..Limits::default() })
+        Self::under(ServiceManager::default(), spaces)
+    }
+
+    /// The same under a service manager, who hears when it is ready, that it is alive, and that it stops. If the manager keeps
+    /// descriptors, another broker can go on where this one ends, however it ends: [`resume`](Self::resume).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn under(manager: ServiceManager, spaces: Vec<OpenedSpace>) -> Result<Self> {
+        Self::begin(manager, spaces, usual_limits())
     }
 
     /// The same with other limits.
@@ -98,16 +145,29 @@ impl Broker {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn with_limits(spaces: Vec<OpenedSpace>, limits: Limits) -> Result<Self> {
+        Self::begin(ServiceManager::default(), spaces, limits)
+    }
+
+    fn begin(manager: ServiceManager, spaces: Vec<OpenedSpace>, limits: Limits) -> Result<Self> {
+        let mut store = manager.store()?;
+        if spaces.iter().any(|opened| opened.space.physical().is_some()) && store.take().is_some() {
+            tracing::warn!(
+                "without an IOMMU no other broker can go on with the memory that cards reach: nothing is kept for one"
+            );
+        }
+        let kept = store.map(|store| keep_cards(store, &spaces)).transpose()?;
         let all = AddressSpace::joined(spaces.iter().map(|opened| &opened.space));
         let iovas = Allocator::new(all.ranges(), all.granule())?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|errno| Error::from_errno(errno, "epoll of the broker"))?;
-        let stop = Arc::new(EventFd::new()?);
-        watch(&epoll, &stop, Token::Stop)?;
+        let (epoll, stop) = waiting_place()?;
         let (workers, cards) = Workers::start(spaces, all, &epoll)?;
-        let supervision = Supervision::new(ServiceManager::default(), cards.len());
+        let supervision = Supervision::new(manager, cards.len());
+        let machine = Machine::new(std::process::id(), cards, iovas, limits);
+        let keeping = kept.map(|(store, spaces)| {
+            let known = Known { spaces, ..Known::default() };
+            Keeping::begin(store, &machine, known)
+        });
         Ok(Self {
-            machine: Machine::new(std::process::id(), cards, iovas, limits),
+            machine,
             workers,
             closer: Closer::new()?,
             epoll,
@@ -122,6 +182,7 @@ impl Broker {
             tallies: HashMap::new(),
             stop,
             buffer: vec![0; protocol::MAX_MESSAGE],
+            keeping: keeping.transpose()?,
         })
     }
 
@@ -130,13 +191,6 @@ impl Broker {
     pub fn with_policy(mut self, policy: Policy) -> Self {
         let owner = rustix::process::geteuid().as_raw();
         self.machine = self.machine.with_policy(owner, policy);
-        self
-    }
-
-    /// The same, and `manager` hears when it is ready, that it is alive, and that it stops.
-    #[must_use]
-    pub fn with_service_manager(mut self, manager: ServiceManager) -> Self {
-        self.supervision = self.supervision.of(manager);
         self
     }
 
@@ -157,7 +211,9 @@ impl Broker {
     /// [`ErrorKind::Held`] if a live broker has that socket, [`ErrorKind::Invalid`] if the path is too long for one; what
     /// the system says.
     pub fn listen(&mut self, path: &Path, mode: u32) -> Result<()> {
-        self.entrances.listen(path, mode, None, &self.epoll)
+        self.entrances.listen(path, mode, None, &self.epoll)?;
+        self.keep_entrances();
+        Ok(())
     }
 
     /// The same for this process's user and the members of `group`, to which the socket is given.
@@ -165,7 +221,36 @@ impl Broker {
     /// # Errors
     /// As [`listen`](Self::listen); [`ErrorKind::Denied`] if this process may not give it away.
     pub fn listen_for_group(&mut self, path: &Path, group: u32) -> Result<()> {
-        self.entrances.listen(path, 0o660, Some(group), &self.epoll)
+        self.entrances.listen(path, 0o660, Some(group), &self.epoll)?;
+        self.keep_entrances();
+        Ok(())
+    }
+
+    /// Whether another broker can go on where this one ends: somebody keeps its descriptors.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        self.keeping.is_some()
+    }
+
+    /// Where this broker listens already: at what one before it had bound.
+    #[must_use]
+    pub fn places(&self) -> Vec<PathBuf> {
+        self.entrances.bound().map(|(_, listener, _)| listener.path().to_owned()).collect()
+    }
+
+    /// The cards that it has.
+    #[must_use]
+    pub fn cards(&self) -> Vec<Identity> {
+        self.machine.cards().map(|card| card.identity.clone()).collect()
+    }
+
+    fn keep_entrances(&mut self) {
+        let Some(keeping) = &mut self.keeping else { return };
+        for (number, listener, lock) in self.entrances.bound() {
+            let [socket_name, lock_name] = keeping::names_of_entrance(number);
+            keeping.keep(&socket_name, listener);
+            keeping.keep(&lock_name, lock);
+        }
     }
 
     /// Lets clients in by a socket that somebody else has bound, and who may connect to it.
@@ -190,25 +275,31 @@ impl Broker {
         StopHandle(Arc::clone(&self.stop))
     }
 
-    /// Serves until told to stop, then takes back what the clients have, stops its cards' DMA and closes them.
+    /// Serves until told to stop, then takes back what the clients have, stops its cards' DMA and closes them; or leaves all of it
+    /// to another, as it was told.
     ///
     /// # Errors
     /// What `epoll` says; [`ErrorKind::TimedOut`] if not everything could be taken back in time.
-    pub fn run(mut self) -> Result<()> {
+    pub fn run(mut self) -> Result<End> {
         let mut stopping: Option<Instant> = None;
+        if let Some(keeping) = &mut self.keeping {
+            // With the policy and the limits of now.
+            keeping.renew(&self.machine);
+        }
         self.supervision.began()?;
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(since) = stopping {
                 if self.machine.is_stopped() {
-                    return Ok(());
+                    return Ok(End::Stopped);
                 }
                 if since.elapsed() > STOP_LIMIT {
                     let what = "the broker stopped, but a card or memory of its clients could not be taken back in time";
                     return Err(Error::new(ErrorKind::TimedOut, what));
                 }
             }
-            let timeout = match (self.crowded.is_empty(), stopping) {
+            let all_told = self.keeping.as_mut().is_none_or(Keeping::flush);
+            let timeout = match (self.crowded.is_empty() && all_told, stopping) {
                 (false, _) => Some(CROWDED),
                 (true, Some(_)) => Some(Duration::from_millis(50)),
                 (true, None) => None,
@@ -235,8 +326,15 @@ impl Broker {
             for event in &events {
                 match Token::from_u64(event.data.u64()) {
                     Some(Token::Stop) => {
-                        self.stop.take()?;
-                        if stopping.is_none() {
+                        self.stop.event.take()?;
+                        let for_another = self.stop.for_another.swap(false, Ordering::Relaxed);
+                        if stopping.is_none() && for_another {
+                            if self.leaves_to_another()? {
+                                // Not even its socket's file may go with it.
+                                std::mem::forget(self);
+                                return Ok(End::ForAnother);
+                            }
+                        } else if stopping.is_none() {
                             stopping = Some(self.stop());
                         }
                     }
@@ -263,10 +361,7 @@ impl Broker {
         match token {
             Token::Stop => {}
             Token::Finished => {
-                for finished in self.workers.finished()? {
-                    let event = Event::Finished { task: finished.task, outcome: finished.outcome };
-                    self.feed_with(event, finished.descriptors);
-                }
+                self.take_finished()?;
             }
             Token::Card(card) => {
                 for notice in self.workers.notices(card) {
@@ -285,6 +380,42 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    fn take_finished(&mut self) -> Result<()> {
+        for Finished { task, outcome, descriptors, vectors } in self.workers.finished()? {
+            let closes = match self.machine.work(task) {
+                Some(Work::Close { card }) => self.machine.cards().find(|it| it.id == *card).cloned(),
+                _ => None,
+            };
+            if let (Some(keeping), Some((card, count))) = (&mut self.keeping, vectors) {
+                keeping.has_vectors(card, count);
+            }
+            self.feed_with(Event::Finished { task, outcome }, descriptors);
+            if let (Some(keeping), Some(card)) = (&mut self.keeping, closes) {
+                keeping.closed(&card.identity, &self.machine);
+            }
+        }
+        Ok(())
+    }
+
+    /// Finishes what is under way, if it does not take long, and writes the rest down for another broker; false if nobody keeps it.
+    fn leaves_to_another(&mut self) -> Result<bool> {
+        if self.keeping.is_none() {
+            tracing::warn!("nobody keeps this broker's descriptors: it cannot leave its clients to another");
+            return Ok(false);
+        }
+        let until = Instant::now() + HANDOVER_LIMIT;
+        let is_busy = |machine: &Machine| machine.tasks().next().is_some();
+        while is_busy(&self.machine) && Instant::now() < until {
+            self.workers.wait(CROWDED);
+            self.take_finished()?;
+        }
+        if let Some(keeping) = &mut self.keeping {
+            keeping.renew(&self.machine);
+            keeping.settle();
+        }
+        Ok(true)
     }
 
     /// Reminds those whose time is over.
@@ -306,7 +437,14 @@ impl Broker {
                 };
                 self.clients.insert(client, connection);
                 match self.closer.check(source) {
-                    Ok(()) => self.feed(Event::Joined { client, peer }),
+                    Ok(()) => {
+                        if let (Some(keeping), Some(connection)) =
+                            (&mut self.keeping, self.clients.get(&client))
+                        {
+                            keeping.came(client, connection.socket(), connection.process());
+                        }
+                        self.feed(Event::Joined { client, peer });
+                    }
                     Err(error) => {
                         let refusal = Effect::Reply { client, number: 0, reply: Err(error), attach: None };
                         self.carry_out(vec![refusal, Effect::Disconnect { client }], Vec::new());
@@ -320,7 +458,13 @@ impl Broker {
 
     fn read(&mut self, client: ClientId) {
         let Some(connection) = self.clients.get(&client) else { return };
-        match connection.receive(&mut self.buffer, &self.closer) {
+        let keeping = &mut self.keeping;
+        let takes = |number| {
+            if let Some(keeping) = keeping {
+                keeping.takes(client, number);
+            }
+        };
+        match connection.receive(&mut self.buffer, &self.closer, takes) {
             Incoming::Nothing => {}
             Incoming::Gone => self.lose(client),
             Incoming::Nonsense(error) => self.feed(Event::Nonsense { client, error }),
@@ -334,7 +478,11 @@ impl Broker {
 
     fn flush(&mut self, client: ClientId) {
         let Some(connection) = self.clients.get_mut(&client) else { return };
-        match connection.flush(&self.epoll, &self.closer) {
+        let health = connection.flush(&self.epoll, &self.closer);
+        if let Some(keeping) = &mut self.keeping {
+            keeping.is_behind(client, connection.is_behind());
+        }
+        match health {
             Health::Good => {}
             Health::Crowded => {
                 self.crowded.insert(client);
@@ -359,14 +507,30 @@ impl Broker {
     fn make_page(&mut self, client: ClientId) -> Result<OwnedFd> {
         let memory = Memfd::create("jitney-figures", TallyPage::SIZE, PageSize::Normal)?;
         self.tallies.insert(client, TallyReader::new(&memory)?);
+        if let Some(keeping) = &mut self.keeping {
+            let [_, _, name] = keeping::names_of(client);
+            keeping.keep(&name, memory.as_fd());
+        }
         Ok(memory.into_fd())
     }
 
     /// Feeds the machine and carries out what it says. `carried` came with the event: what a reply takes along or is kept, what a
     /// vector is to be wired to, or the memory that is to be shared.
     fn feed_with(&mut self, event: Event, carried: Vec<OwnedFd>) {
-        let effects = self.machine.handle(event);
+        let effects = self.handle(event, &carried);
         self.carry_out(effects, carried);
+        if let Some(keeping) = &mut self.keeping {
+            keeping.did(&self.machine);
+        }
+    }
+
+    /// What is to be done about what happened; `carried` came with it.
+    fn handle(&mut self, event: Event, carried: &[OwnedFd]) -> Vec<Effect> {
+        let Some(keeping) = &mut self.keeping else { return self.machine.handle(event) };
+        keeping.happens(&event, carried, &self.machine);
+        let effects = self.machine.handle(event);
+        effects.iter().for_each(|effect| keeping.does(effect));
+        effects
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>, mut carried: Vec<OwnedFd>) {
@@ -445,6 +609,9 @@ impl Broker {
                     Health::Bad
                 }
             };
+            if let Some(keeping) = &mut self.keeping {
+                keeping.is_behind(client, connection.is_behind());
+            }
             match health {
                 Health::Good => {}
                 Health::Crowded => {
@@ -453,13 +620,43 @@ impl Broker {
                 // Behind what is still to be done: the machine has said that before.
                 Health::Bad => {
                     connection.ignore(&self.epoll);
-                    effects.extend(self.machine.handle(Event::Left { client }));
+                    effects.extend(self.handle(Event::Left { client }, &[]));
                 }
             }
         }
         // Of a client that is gone, or of a request that was refused.
         self.closer.own(carried);
     }
+}
+
+/// What one user may have if nobody says otherwise: what is in the machine's memory is the most in buffers.
+fn usual_limits() -> Limits {
+    let info = rustix::system::sysinfo();
+    let bytes_of_user = (info.totalram).saturating_mul(u64::from(info.mem_unit));
+    Limits { bytes_of_user, ..Limits::default() }
+}
+
+/// Where the server waits, and what tells it to stop.
+fn waiting_place() -> Result<(OwnedFd, Arc<Stop>)> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+        .map_err(|errno| Error::from_errno(errno, "epoll of the broker"))?;
+    let stop = Stop { event: EventFd::new()?, for_another: AtomicBool::new(false) };
+    watch(&epoll, &stop.event, Token::Stop)?;
+    Ok((epoll, Arc::new(stop)))
+}
+
+/// Has the descriptors of all cards kept. Returns with `store` the record of each space.
+fn keep_cards(mut store: Store, spaces: &[OpenedSpace]) -> Result<(Store, Vec<SpaceRecord>)> {
+    let mut records = Vec::new();
+    for (number, space) in spaces.iter().enumerate() {
+        let (record, descriptors) = space.record(number)?;
+        for (name, descriptor) in descriptors {
+            store.keep(&name, descriptor);
+        }
+        records.push(record);
+    }
+    store.settle();
+    Ok((store, records))
 }
 
 /// Has `epoll` report `descriptor` as `token`.

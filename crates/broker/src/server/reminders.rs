@@ -20,6 +20,11 @@ impl Reminders {
         self.times.insert((client, of), when);
     }
 
+    /// The same with the time at which it is due, in milliseconds, where it is `now`.
+    pub(super) fn add_at(&mut self, client: ClientId, of: Reminder, at: u64, now: u64) {
+        self.add(client, of, Duration::from_millis(at.saturating_sub(now)));
+    }
+
     pub(super) fn remove(&mut self, client: ClientId, of: Reminder) {
         if let Some(when) = self.times.remove(&(client, of)) {
             self.by_time.remove(&(when, client, of));

@@ -15,9 +15,15 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// Starts the worker of `space`.
-pub(super) fn start(name: String, space: AddressSpace, report: Report) -> Result<Worker> {
+/// `files` is what lies in it already, mapped by a broker before this one.
+pub(super) fn start(
+    name: String,
+    space: AddressSpace,
+    files: HashMap<u64, MemoryId>,
+    report: Report,
+) -> Result<Worker> {
     Worker::start(name, move |orders| {
-        let (queues, files) = (BTreeMap::new(), HashMap::new());
+        let queues = BTreeMap::new();
         SpaceWorker { space, report, queues, files, now: Duration::ZERO }.run(&orders);
     })
 }
@@ -61,8 +67,9 @@ impl SpaceWorker {
 
     fn take(&mut self, order: Order) {
         match order {
-            Order::Begin { id, task, descriptor } => match Job::new(id, &task, descriptor) {
-                Ok(job) => {
+            Order::Begin { id, task, descriptor, again } => match Job::new(id, &task, descriptor) {
+                Ok(mut job) => {
+                    job.again = again;
                     let fresh = Queue { jobs: VecDeque::new(), had: self.now };
                     self.queues.entry(task.client).or_insert(fresh).jobs.push_back(job);
                 }
@@ -110,7 +117,8 @@ impl SpaceWorker {
     }
 
     fn report(&self, task: TaskId, outcome: std::result::Result<Outcome, Failure>, memory: Option<OwnedFd>) {
-        self.report.send(Finished { task, outcome, descriptors: memory.into_iter().collect() });
+        let descriptors = memory.into_iter().collect();
+        self.report.send(Finished { task, outcome, descriptors, vectors: None });
     }
 }
 
@@ -123,6 +131,8 @@ struct Job {
     mapped: u64,
     /// What went wrong so far.
     failure: Option<Failure>,
+    /// A broker before this one may have done some of it.
+    again: bool,
 }
 
 enum Kind {
@@ -191,7 +201,7 @@ impl Job {
                 return Err(Error::new(ErrorKind::System, what));
             }
         };
-        Ok(Self { task: id, kind, iova, size, mapped, failure: None })
+        Ok(Self { task: id, kind, iova, size, mapped, failure: None, again: false })
     }
 
     /// Turns a map round: what it has mapped is unmapped.
@@ -209,8 +219,26 @@ impl Job {
                 self.failure = sharing.prepare(self.iova, files).err().map(Failure::from);
                 true
             }
+            Kind::Map { source: Source::Pages(_), .. } if self.again => {
+                self.clear(space);
+                false
+            }
             Kind::Map { .. } if self.failure.is_none() => self.map_piece(space),
             _ => self.unmap_piece(space),
+        }
+    }
+
+    /// Unmaps what a broker before this one may have mapped of it: its memory is gone, and nobody was told of it.
+    fn clear(&mut self, space: &AddressSpace) {
+        self.again = false;
+        let mut offset = 0;
+        while offset < self.size {
+            let length = space.piece().min(self.size - offset);
+            if let Err(error) = space.unmap_if_mapped(self.iova + offset, length) {
+                self.failure = Some(Failure { error, lost: true });
+                return;
+            }
+            offset += length;
         }
     }
 
@@ -256,8 +284,12 @@ impl Job {
             0 => self.mapped - piece.min(self.mapped),
             rest => self.mapped - rest,
         };
+        let unmap = |iova, size| match self.again {
+            true => space.unmap_if_mapped(iova, size),
+            false => space.unmap(iova, size),
+        };
         if start < self.mapped
-            && let Err(error) = space.unmap(self.iova + start, self.mapped - start)
+            && let Err(error) = unmap(self.iova + start, self.mapped - start)
         {
             static SELDOM: Seldom = Seldom::new();
             if let Some(before) = SELDOM.allows() {

@@ -20,11 +20,6 @@ impl Supervision {
         Self { manager, cards, ping: None, said: None }
     }
 
-    /// The same with another manager.
-    pub(super) fn of(self, manager: ServiceManager) -> Self {
-        Self { manager, ..self }
-    }
-
     pub(super) fn began(&mut self) -> Result<()> {
         let now = Instant::now();
         self.ping = self.manager.ping_period().map(|period| (period, now));

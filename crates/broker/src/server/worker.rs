@@ -1,6 +1,7 @@
 //! Workers: threads that do what can wait, one thing after the other, and report.
 
 use crate::machine::{Failure, Outcome, Task, TaskId};
+use crate::protocol::CardId;
 use jitney_memory::EventFd;
 use jitney_vfio::Result;
 use std::convert::Infallible;
@@ -10,8 +11,9 @@ use std::time::Instant;
 
 /// What a worker is told.
 pub(super) enum Order {
-    /// Do this. The descriptor came with the request that it answers.
-    Begin { id: TaskId, task: Task, descriptor: Option<OwnedFd> },
+    /// Do this. The descriptor came with the request that it answers. `again` if a broker before this one may have done it, or a
+    /// part of it.
+    Begin { id: TaskId, task: Task, descriptor: Option<OwnedFd>, again: bool },
     /// Nobody waits for this any more.
     Cancel { id: TaskId },
 }
@@ -22,6 +24,8 @@ pub(super) struct Finished {
     pub(super) outcome: std::result::Result<Outcome, Failure>,
     /// What goes with the reply.
     pub(super) descriptors: Vec<OwnedFd>,
+    /// Of a card at which it was done: how many vectors are enabled now.
+    pub(super) vectors: Option<(CardId, Option<u32>)>,
 }
 
 /// How a worker says that something is finished.

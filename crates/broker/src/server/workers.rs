@@ -5,9 +5,10 @@ use super::worker::{Ending, Finished, Order, Report, Worker};
 use super::{card_worker, space_worker, watch};
 use crate::machine::{CardDescription, Failure, Place, Space, Task, TaskId, Work};
 use crate::protocol::CardId;
-use jitney_memory::EventFd;
-use jitney_vfio::{AddressSpace, Error, ErrorKind, Mapper, Notice, Notices, OpenedSpace, Result};
-use std::collections::BTreeMap;
+use jitney_memory::{EventFd, MemoryId};
+use jitney_vfio::{AddressSpace, Error, ErrorKind, Identity, Mapper, Notice, Notices, OpenedSpace, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -34,10 +35,41 @@ struct CardAtWork {
 }
 
 impl Workers {
-    /// Starts a worker for each card and each space, and has `poll` report what they finish and what happens to cards.
+    /// Starts a worker for each card and each space, and has `poll` report what they finish and what happens to cards. The cards
+    /// are numbered as they come.
     pub(super) fn start(
         spaces: Vec<OpenedSpace>,
         all: AddressSpace,
+        poll: impl AsFd,
+    ) -> Result<(Self, Vec<CardDescription>)> {
+        let mut next = 0;
+        let mut number = |_: &Identity| {
+            next += 1;
+            Some(CardId(next - 1))
+        };
+        Self::numbered(spaces, all, &HashMap::new(), &mut number, poll)
+    }
+
+    /// The same for cards that a broker before this one had: each has the number by which `known` knows it, and one that is not
+    /// known is closed. `files` is what is mapped where.
+    pub(super) fn resume(
+        spaces: Vec<OpenedSpace>,
+        all: AddressSpace,
+        files: &HashMap<u64, MemoryId>,
+        known: &[CardDescription],
+        poll: impl AsFd,
+    ) -> Result<Self> {
+        let mut number = |identity: &Identity| {
+            known.iter().find(|card| card.identity.address == identity.address).map(|card| card.id)
+        };
+        Ok(Self::numbered(spaces, all, files, &mut number, poll)?.0)
+    }
+
+    fn numbered(
+        spaces: Vec<OpenedSpace>,
+        all: AddressSpace,
+        files: &HashMap<u64, MemoryId>,
+        number: &mut dyn FnMut(&Identity) -> Option<CardId>,
         poll: impl AsFd,
     ) -> Result<(Self, Vec<CardDescription>)> {
         let (sender, finished) = mpsc::channel();
@@ -45,13 +77,13 @@ impl Workers {
         watch(&poll, &report.wake, Token::Finished)?;
         let (mut cards, mut descriptions, mut workers) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
         if spaces.len() != 1 {
-            let worker = space_worker::start("spaces".into(), all.clone(), report.clone())?;
+            let worker = space_worker::start("spaces".into(), all.clone(), files.clone(), report.clone())?;
             workers.insert(Space::All, worker);
         }
         for (index, OpenedSpace { cards: opened, space }) in spaces.into_iter().enumerate() {
             let physical = space.physical().is_some();
             for card in opened {
-                let id = CardId(u32::try_from(descriptions.len()).unwrap_or(u32::MAX));
+                let Some(id) = number(card.identity()) else { continue };
                 descriptions.push(CardDescription {
                     id,
                     identity: card.identity().clone(),
@@ -61,10 +93,11 @@ impl Workers {
                 });
                 let (notices, mapper) = (card.notices().clone(), Arc::clone(card.mapper()));
                 watch(&poll, &notices, Token::Card(id))?;
-                let worker = card_worker::start(card, report.clone())?;
+                let worker = card_worker::start(id, card, report.clone())?;
                 cards.insert(id, CardAtWork { worker, notices, mapper });
             }
-            let worker = space_worker::start(format!("space {index}"), space, report.clone())?;
+            let name = format!("space {index}");
+            let worker = space_worker::start(name, space, files.clone(), report.clone())?;
             workers.insert(Space::One(index), worker);
         }
         Ok((Self { cards, spaces: workers, all, report, finished, ending: Vec::new() }, descriptions))
@@ -72,6 +105,15 @@ impl Workers {
 
     /// Hands a piece of work to who does it.
     pub(super) fn begin(&mut self, id: TaskId, task: Task, descriptor: Option<OwnedFd>) {
+        self.hand_out(id, task, descriptor, false);
+    }
+
+    /// The same with work that a broker before this one may have done, or a part of it.
+    pub(super) fn begin_again(&mut self, id: TaskId, task: Task) {
+        self.hand_out(id, task, None, true);
+    }
+
+    fn hand_out(&mut self, id: TaskId, task: Task, descriptor: Option<OwnedFd>, again: bool) {
         if let Work::Close { card } = task.work {
             self.leave_out(card);
         }
@@ -80,12 +122,13 @@ impl Workers {
             Place::Space(space) => self.spaces.get(&space),
         };
         let closes = matches!(task.work, Work::Close { .. }).then(|| task.work.place());
-        if worker.is_none_or(|worker| !worker.tell(Order::Begin { id, task, descriptor })) {
+        if worker.is_none_or(|worker| !worker.tell(Order::Begin { id, task, descriptor, again })) {
             let error = Error::new(ErrorKind::LinkDown, "there is nobody any more who could do that");
             self.report.send(Finished {
                 task: id,
                 outcome: Err(Failure::from(error)),
                 descriptors: Vec::new(),
+                vectors: None,
             });
         }
         if let Some(Place::Card(card)) = closes {
@@ -100,6 +143,13 @@ impl Workers {
         for worker in self.spaces.values() {
             worker.tell(Order::Cancel { id });
         }
+    }
+
+    /// Waits until something is finished, but not for long.
+    pub(super) fn wait(&self, limit: Duration) {
+        let limit = Timespec::try_from(limit).ok();
+        // Woken or not, it is looked at.
+        let _ = rustix::event::poll(&mut [PollFd::new(&*self.report.wake, PollFlags::IN)], limit.as_ref());
     }
 
     /// What was finished since the last call.

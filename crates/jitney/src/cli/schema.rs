@@ -11,7 +11,7 @@ use super::options::Options;
 use super::registers::{dump, read, write};
 use super::report::print_line;
 use super::see::{blink, info, list, metrics, sensors, snapshot};
-use super::share::{broker, emulate, lease, policy, run};
+use super::share::{broker, emulate, lease, run};
 use super::status::Status;
 use super::targets::OnBoard;
 use super::transfer::{capture, load, play, save, tap};
@@ -52,7 +52,7 @@ const RESULTS: &[(&str, Printed)] = &[
     ("boards list", of::<Vec<boards::Row<'_>>>),
     // A design as docs/boards.md has it.
     ("boards show", of::<Value>),
-    ("broker", of::<policy::Explained>),
+    ("broker", of::<broker::Outcome>),
     ("capture", of::<capture::Outcome>),
     ("demo", of::<run::Outcome<'_>>),
     ("doctor", of::<jitney_setup::Report>),

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use jitney_host::{Caller, Root};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +18,17 @@ pub(crate) fn on_stop(mut told: impl FnMut(i32) + Send + 'static) -> anyhow::Res
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             told(signal);
+        }
+    })?;
+    Ok(())
+}
+
+/// Calls `told` with each SIGUSR2: that a broker is to leave its place to another.
+pub(crate) fn on_replace(mut told: impl FnMut() + Send + 'static) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGUSR2])?;
+    std::thread::Builder::new().name("replace".into()).spawn(move || {
+        for _ in signals.forever() {
+            told();
         }
     })?;
     Ok(())

@@ -14,6 +14,8 @@ pub(crate) enum Status {
     Misused,
     /// There was no card to test, so nothing was tested; that is not a pass.
     NothingTested,
+    /// A broker leaves its programs to the one that is started next.
+    LeftToAnother,
     /// What the program ended with that it ran for its user.
     OfProgram(u8),
 }
@@ -26,6 +28,7 @@ impl Status {
             Self::Failed => 1,
             Self::Misused => 2,
             Self::NothingTested => 3,
+            Self::LeftToAnother => jitney_broker::LEFT_TO_ANOTHER,
             Self::OfProgram(status) => status,
         }
     }

@@ -1,7 +1,7 @@
 //! `jitney broker`: own the cards for programs that are started elsewhere.
 
 use super::config::Config;
-use super::policy;
+use super::{keep, policy, replace};
 use crate::cli::args::{self, Source};
 use crate::cli::contract::CardName;
 use crate::cli::emulated::EmulatedBoards;
@@ -12,9 +12,9 @@ use crate::cli::status::{Misuse, Status};
 use anyhow::Context;
 use clap::Args;
 use jitney_broker::policy::Policy;
-use jitney_broker::{ListeningSocket, OwnerOptions, RuntimeFolder, ServiceManager};
+use jitney_broker::{End, Inherited, ListeningSocket, OwnerOptions, RuntimeFolder, ServiceManager};
 use jitney_host::{Root, accounts};
-use jitney_vfio::{Error, ErrorKind, Identity, OpenedSpace};
+use jitney_vfio::{Error, ErrorKind, OpenedSpace};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,7 +28,9 @@ Examples:
   jitney broker --card 0000:2e:00.0 --socket /run/my.sock --group fpga --policy /etc/jitney/policy.toml
   jitney broker --policy /etc/jitney/policy.toml --check --user alice    # what may she do?
   sudo jitney broker --system          # for all users, as docs/operating.md says; where there is systemd, by its units
-  jitney broker --config /etc/jitney/config.toml --check";
+  jitney broker --config /etc/jitney/config.toml --check
+  jitney broker --emulate nitefury --keep &     # may be killed, and replaced:
+  jitney broker --replace                       # after an upgrade; for the broker of all users: --system --replace";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -54,6 +56,14 @@ pub(crate) struct Broker {
     /// End when no program has been connected for so long (30s, 10m): the cards are free until somebody starts it again.
     #[arg(long, value_name = "TIME", value_parser = args::limit)]
     pub(crate) exit_when_idle: Option<Duration>,
+    /// Keep what programs have while the broker is started anew: after it was killed or has crashed, or by --replace. For where
+    /// no service manager does that.
+    #[arg(long)]
+    pub(crate) keep: bool,
+    /// Have the broker that runs leave its place to a new one, of the version that is installed now. Programs go on, and notice
+    /// a pause.
+    #[arg(long, conflicts_with_all = ["keep", "check"])]
+    pub(crate) replace: bool,
     /// Only say what the policy and the config file say, and what is wrong with them.
     #[arg(long)]
     pub(crate) check: bool,
@@ -62,10 +72,23 @@ pub(crate) struct Broker {
     pub(crate) user: Option<String>,
 }
 
+/// What there is to say at the end.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "for the schema: each is printed where it is made")]
+pub(crate) enum Outcome {
+    /// With --check.
+    Explained(policy::Explained),
+    /// With --replace.
+    Replaced(replace::Replaced),
+}
+
 /// What happens while it runs.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub(crate) enum Event<'a> {
+    /// It goes on where another one has stopped, with its programs and cards.
+    Resumed { pid: u32, cards: Vec<CardName> },
     /// Programs can be its clients from now on.
     Listening { socket: &'a Path, pid: u32, cards: Vec<CardName> },
 }
@@ -145,12 +168,33 @@ fn refusal(error: &anyhow::Error) -> Error {
 }
 
 pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
-    let sockets = ListeningSocket::inherited()?;
+    if args.replace {
+        return replace::replace(args, json);
+    }
+    if args.keep {
+        return keep::keep(args);
+    }
+    let Inherited { sockets, kept } = Inherited::of_this_process()?;
     let manager = ServiceManager::of_this_process()?;
     let is_service = args.system || !sockets.is_empty();
     if args.check {
         let (settings, policy) = Settings::read(args, is_service)?;
         return policy::check(&policy, settings.say(), args.user.as_deref(), json);
+    }
+    if !kept.is_empty() {
+        // Cards, and what this machine allows, are as they were when the first one began.
+        let (settings, policy) = Settings::read(args, is_service)?;
+        jitney_memory::keep_from_children()?;
+        allow_many_descriptors();
+        match jitney_broker::Broker::resume(ServiceManager::of_this_process()?, kept) {
+            Ok(Some(broker)) => {
+                let broker = broker.with_policy(policy);
+                return serve(broker, args, &settings, sockets, (true, json));
+            }
+            Ok(None) => {}
+            // Programs that had cards hear that the broker is gone. Others are served.
+            Err(error) => complain(Priority::Error, &format!("the broker begins anew: {error:#}")),
+        }
     }
     let opened = match Opened::new(args, is_service) {
         Ok(opened) => opened,
@@ -167,8 +211,6 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
         sockets.into_iter().for_each(|socket| socket.turn_away(&error));
         return Ok(Status::NothingTested);
     }
-    let cards = spaces.iter().flat_map(|opened| &opened.cards);
-    let identities: Vec<Identity> = cards.map(|card| card.identity().clone()).collect();
     let shared = spaces.iter().any(|opened| opened.cards.len() > 1);
     if shared && !policy.is_open() {
         complain(
@@ -176,17 +218,44 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
             "cards share an address space, so that who uses one reaches what others have for another: --isolate keeps them apart",
         );
     }
-    let mut broker = jitney_broker::Broker::new(spaces)?.with_policy(policy).with_service_manager(manager);
+    let broker = jitney_broker::Broker::under(manager, spaces)?.with_policy(policy);
+    serve(broker, args, &settings, sockets, (false, json))
+}
+
+/// Serves until it is told to end.
+fn serve(
+    mut broker: jitney_broker::Broker,
+    args: &Broker,
+    settings: &Settings,
+    sockets: Vec<ListeningSocket>,
+    (resumed, json): (bool, bool),
+) -> anyhow::Result<Status> {
     if let Some(limit) = settings.exit_when_idle {
         broker = broker.with_idle_limit(limit);
     }
-    let places = listen(&mut broker, args, settings.group.as_deref(), sockets)?;
+    let mut places = broker.places();
+    if places.is_empty() {
+        places = listen(&mut broker, args, settings.group.as_deref(), sockets)?;
+    }
+    let identities = broker.cards();
+    if broker.is_kept() {
+        let stop = broker.stop_handle();
+        signals::on_replace(move || {
+            if let Err(error) = stop.leave_to_another() {
+                complain(Priority::Error, &format!("the broker cannot leave its place: {error}"));
+            }
+        })?;
+    }
     let stop = broker.stop_handle();
     signals::on_stop(move |_| {
         if let Err(error) = stop.stop() {
             complain(Priority::Error, &format!("the broker cannot be stopped: {error}"));
         }
     })?;
+    if json && resumed {
+        let cards = identities.iter().map(CardName::from).collect();
+        print_event(&Event::Resumed { pid: std::process::id(), cards })?;
+    }
     if json {
         for socket in &places {
             let cards = identities.iter().map(CardName::from).collect();
@@ -196,8 +265,10 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
         identities.iter().for_each(|identity| print_line(&format!("card {identity}")));
         places.iter().for_each(|socket| print_line(&format!("listening at {}", socket.display())));
     }
-    broker.run()?;
-    Ok(Status::Passed)
+    Ok(match broker.run()? {
+        End::Stopped => Status::Passed,
+        End::ForAnother => Status::LeftToAnother,
+    })
 }
 
 /// Lets clients in: at the sockets that were handed to this process, else at one of its own. Returns where.

@@ -3,38 +3,44 @@
 //! Written here and not taken from a crate because the thread that serves tells the manager, and that may wait for nobody:
 //! not for a manager that reads nothing either.
 
-use crate::protocol;
-use jitney_memory::take_inherited;
+mod inherited;
+mod listening;
+mod small;
+mod store;
+
+pub use inherited::{Inherited, Kept};
 use jitney_vfio::{Error, ErrorKind, Result};
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::OFlags;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
+pub use listening::ListeningSocket;
+pub use small::{Forward, LEFT_TO_ANOTHER, SmallManager};
 use std::ffi::OsString;
 use std::io::ErrorKind as IoErrorKind;
-use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+pub(crate) use store::Store;
 
 /// What is said in the environment to this process alone, and not to what it starts.
-pub const MANAGER_VARIABLES: [&str; 6] =
-    ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+pub const MANAGER_VARIABLES: [&str; 7] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "FDSTORE",
+];
 
-/// The first descriptor that a service manager hands over.
-const FIRST: i32 = 3;
 /// How long it may take to tell the manager that the service is ready.
 const READY_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long those may take, all together, who are told that they are not served.
-const TURN_AWAY_LIMIT: Duration = Duration::from_secs(1);
 
 /// Who started this process and wants to hear how it does; perhaps nobody.
 #[derive(Debug, Default)]
 pub struct ServiceManager {
     socket: Option<UnixDatagram>,
     watchdog: Option<Duration>,
+    /// It keeps descriptors for the broker that comes next.
+    keeps: bool,
 }
 
 impl ServiceManager {
@@ -55,12 +61,19 @@ impl ServiceManager {
                     .with_remedy("unset it, or start the broker by its service manager")
             })
         });
-        Ok(Self { socket, watchdog: watchdog.transpose()? })
+        // systemd before 254 does not say it by itself: there the unit does.
+        let keeps = variable("FDSTORE").is_some_and(|count| count != "0");
+        Ok(Self { socket, watchdog: watchdog.transpose()?, keeps })
     }
 
     /// How often it wants to hear that this process is alive, if it does: twice in the time after which it would end it.
     pub(crate) fn ping_period(&self) -> Option<Duration> {
         self.watchdog.filter(|_| self.socket.is_some()).map(|time| time / 2)
+    }
+
+    /// What keeps descriptors for the broker that comes next, if it does.
+    pub(crate) fn store(&self) -> Result<Option<Store>> {
+        self.socket.as_ref().filter(|_| self.keeps).map(store::of).transpose()
     }
 
     /// Whether anybody listens.
@@ -91,99 +104,6 @@ impl ServiceManager {
             Err(error) if error.kind() == IoErrorKind::WouldBlock => {}
             Err(error) => tracing::warn!(%error, what, "the service manager could not be told"),
         }
-    }
-}
-
-/// A socket at which somebody else has called listen(2), and which this process was started with.
-#[derive(Debug)]
-pub struct ListeningSocket {
-    socket: OwnedFd,
-    path: PathBuf,
-}
-
-impl ListeningSocket {
-    /// Those that a service manager has handed to this process, and to no other; none if there is no manager.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Invalid`] if one is no listening `SOCK_SEQPACKET` socket with a path, or `LISTEN_FDS` no number.
-    pub fn inherited() -> Result<Vec<Self>> {
-        let (Some(count), Some(pid)) = (std::env::var_os("LISTEN_FDS"), std::env::var_os("LISTEN_PID"))
-        else {
-            return Ok(Vec::new());
-        };
-        if !is_this_process(Some(pid)) {
-            return Ok(Vec::new());
-        }
-        let number = count.to_str().and_then(|text| text.parse::<i32>().ok());
-        let last = number.filter(|count| *count >= 0).and_then(|count| FIRST.checked_add(count));
-        let last = last.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Invalid,
-                format!("LISTEN_FDS={}: this is no number of descriptors", count.display()),
-            )
-            .with_remedy("start the broker by its .socket unit, or unset LISTEN_FDS")
-        })?;
-        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        let mut names = names.split(':').filter(|name| !name.is_empty());
-        (FIRST..last).map(|number| Self::take(number, names.next().unwrap_or("without a name"))).collect()
-    }
-
-    fn take(number: i32, name: &str) -> Result<Self> {
-        let wrong = |why: &str| {
-            let what = format!("descriptor {number} of LISTEN_FDS ({name}): {why}");
-            Error::new(ErrorKind::Invalid, what).with_remedy(
-                "in the .socket unit: ListenSequentialPacket=/run/jitney/broker.sock, and no Accept=",
-            )
-        };
-        let socket = take_inherited(number).map_err(|error| wrong(&error.to_string()))?;
-        match sockopt::socket_type(&socket) {
-            Ok(SocketType::SEQPACKET) if sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX) => {}
-            Ok(_) => return Err(wrong("it is a socket, but no Unix socket of type SOCK_SEQPACKET")),
-            Err(_) => return Err(wrong("it is no socket")),
-        }
-        if sockopt::socket_acceptconn(&socket) != Ok(true) {
-            return Err(wrong("nobody has called listen(2) for it"));
-        }
-        let address = rustix::net::getsockname(&socket).ok().and_then(|address| address.try_into().ok());
-        let path = address.and_then(|address: rustix::net::SocketAddrUnix| {
-            address.path_bytes().map(|path| PathBuf::from(std::ffi::OsStr::from_bytes(path)))
-        });
-        let path = path.ok_or_else(|| wrong("it has no path, so that no client finds it"))?;
-        // The flag is of all who have the socket: the manager, on whom the service depends anyway, and nobody else.
-        let flags = rustix::fs::fcntl_getfl(&socket)
-            .map_err(|errno| Error::from_errno(errno, "an inherited socket"))?;
-        rustix::fs::fcntl_setfl(&socket, flags | OFlags::NONBLOCK)
-            .map_err(|errno| Error::from_errno(errno, "an inherited socket"))?;
-        Ok(Self { socket, path })
-    }
-
-    /// Tells all who wait why they are not served, and hangs up: whoever handed the socket over would start a broker for them again and
-    /// again. For a broker that could not begin.
-    ///
-    /// Who has not said what it wants within a moment hears nothing: nobody may hold up the end of this process.
-    pub fn turn_away(self, why: &Error) {
-        let Ok(message) = protocol::encode_reply(0, &Err(why.clone())) else { return };
-        let until = Instant::now() + TURN_AWAY_LIMIT;
-        while let Ok(client) =
-            rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
-        {
-            let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
-            let mut asks = [PollFd::new(&client, PollFlags::IN)];
-            // What is not read when the socket is closed makes the client hear ECONNRESET instead. If it is gone, nobody is to be told.
-            let _ = rustix::event::poll(&mut asks, left.as_ref());
-            let _ = rustix::net::recv(&client, &mut [0; 64][..], RecvFlags::TRUNC);
-            let _ = rustix::net::send(&client, &message, SendFlags::NOSIGNAL);
-        }
-    }
-
-    pub(crate) fn into_parts(self) -> (OwnedFd, PathBuf) {
-        (self.socket, self.path)
-    }
-
-    /// Where clients find it.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 }
 
@@ -227,7 +147,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();
-        let told = ServiceManager { socket: Some(notify_socket(path.into()).unwrap()), watchdog: None };
+        let told = ServiceManager {
+            socket: Some(notify_socket(path.into()).unwrap()),
+            watchdog: None,
+            keeps: false,
+        };
         told.ready("1 card").unwrap();
         // Far more than any queue holds.
         for _ in 0..100_000 {
@@ -247,6 +171,7 @@ mod tests {
         let told = ServiceManager {
             socket: Some(notify_socket(format!("@{name}").into()).unwrap()),
             watchdog: None,
+            keeps: false,
         };
         told.tell("STOPPING=1");
         let mut buffer = [0; 64];
@@ -268,9 +193,9 @@ mod tests {
     fn it_hears_twice_in_its_time_and_only_if_it_listens() {
         let (one, _other) = UnixDatagram::pair().unwrap();
         let watchdog = Some(Duration::from_secs(30));
-        assert_eq!(ServiceManager { socket: None, watchdog }.ping_period(), None);
+        assert_eq!(ServiceManager { socket: None, watchdog, keeps: false }.ping_period(), None);
         assert_eq!(
-            ServiceManager { socket: Some(one), watchdog }.ping_period(),
+            ServiceManager { socket: Some(one), watchdog, keeps: false }.ping_period(),
             Some(Duration::from_secs(15))
         );
     }

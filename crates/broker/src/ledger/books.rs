@@ -1,0 +1,174 @@
+//! The books themselves: the machine with what the server knows besides, and how a record changes them.
+
+use crate::machine::{ClientId, Effect, Event, Machine, Reminder, Work};
+use crate::protocol::CardId;
+use jitney_memory::MemoryId;
+use jitney_vfio::{Error, ErrorKind, Result, SpaceRecord};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The form of what is written. It changes with any type that is in it: a test holds it against what was.
+const FORM: u32 = 1;
+
+/// Everything that a broker needs to go on, besides descriptors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Books {
+    pub(crate) machine: Machine,
+    pub(crate) known: Known,
+}
+
+/// What the server knows and the machine does not.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Known {
+    /// The number of the client that comes next.
+    pub(crate) next_client: u64,
+    /// Who is to be reminded of what, and when, in milliseconds of the machine's clock (`CLOCK_MONOTONIC`).
+    pub(crate) reminders: BTreeMap<(ClientId, Reminder), u64>,
+    /// Clients for whom messages wait in this process: those are lost with it, and so are these clients.
+    pub(crate) behind: BTreeSet<ClientId>,
+    /// Which memory is mapped where, by its IOVA.
+    pub(crate) memory: BTreeMap<u64, MemoryId>,
+    /// How many vectors a card has enabled.
+    pub(crate) vectors: BTreeMap<CardId, u32>,
+    /// The cards' address spaces, by their index.
+    pub(crate) spaces: Vec<SpaceRecord>,
+}
+
+/// What is written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Record {
+    /// The request of this number is about to be taken out of its client's socket. Another record says what came of it.
+    Taking { client: ClientId, number: u64 },
+    /// Something happened at this time, in milliseconds, and is about to be handled.
+    Happened { event: Event, at: u64 },
+    /// What that brought about was done.
+    CarriedOut,
+    /// Whether messages wait for a client in this process.
+    Behind { client: ClientId, behind: bool },
+    /// The memory that is about to be told as mapped at an IOVA.
+    Memory { iova: u64, memory: MemoryId },
+    /// A card has so many vectors enabled.
+    Vectors { card: CardId, count: Option<u32> },
+}
+
+/// What was in the middle of being done when the process ended.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Unfinished {
+    /// A request that may be in its client's socket still, or may be lost.
+    pub(crate) taking: Option<(ClientId, u64)>,
+    /// What was perhaps carried out, and perhaps not.
+    pub(crate) effects: Vec<Effect>,
+}
+
+/// What a ledger says.
+#[derive(Debug)]
+pub(crate) struct Replayed {
+    pub(crate) books: Books,
+    pub(crate) unfinished: Unfinished,
+}
+
+impl Books {
+    /// As bytes.
+    pub(crate) fn encode(machine: &Machine, known: &Known) -> Result<Vec<u8>> {
+        let version = env!("CARGO_PKG_VERSION");
+        postcard::to_stdvec(&(FORM, version, machine, known)).map_err(|error| unwritable(&error))
+    }
+
+    /// What a snapshot and the records behind it come to.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if they are those of another version that this one does not understand,
+    /// [`ErrorKind::Protocol`] if they make no sense.
+    pub(crate) fn replay(snapshot: &[u8], records: &[Vec<u8>]) -> Result<Replayed> {
+        let senseless =
+            |error: postcard::Error| Error::new(ErrorKind::Protocol, format!("the broker's ledger: {error}"));
+        let (form, rest): (u32, &[u8]) = postcard::take_from_bytes(snapshot).map_err(senseless)?;
+        let other = |what: String| {
+            Error::new(ErrorKind::Unsupported, format!("the ledger is of another broker: {what}"))
+                .with_remedy("programs that had cards have to be started again")
+        };
+        if form != FORM {
+            return Err(other(format!("of form {form}, where this one has {FORM}")));
+        }
+        let (version, rest): (String, &[u8]) = postcard::take_from_bytes(rest).map_err(senseless)?;
+        // A snapshot is read by all that have its form. What follows from events is what that version made of them.
+        if version != env!("CARGO_PKG_VERSION") && !records.is_empty() {
+            return Err(other(format!("version {version} did not finish it")));
+        }
+        let mut books: Self = postcard::from_bytes(rest).map_err(senseless)?;
+        let mut unfinished = Unfinished::default();
+        for bytes in records {
+            let record = postcard::from_bytes(bytes).map_err(senseless)?;
+            books.apply(record, &mut unfinished);
+        }
+        Ok(Replayed { books, unfinished })
+    }
+
+    fn apply(&mut self, record: Record, unfinished: &mut Unfinished) {
+        match record {
+            Record::Taking { client, number } => unfinished.taking = Some((client, number)),
+            Record::Happened { event, at } => {
+                unfinished.taking = None;
+                self.known.before(&event, &self.machine);
+                let effects = self.machine.handle(event);
+                effects.iter().for_each(|effect| self.known.after(effect, at));
+                unfinished.effects.extend(effects);
+            }
+            Record::CarriedOut => *unfinished = Unfinished::default(),
+            other => self.known.note(other),
+        }
+    }
+}
+
+impl Known {
+    /// Takes in a record that is about nothing else.
+    pub(crate) fn note(&mut self, record: Record) {
+        match record {
+            Record::Behind { client, behind: true } => drop(self.behind.insert(client)),
+            Record::Behind { client, behind: false } => drop(self.behind.remove(&client)),
+            Record::Memory { iova, memory } => drop(self.memory.insert(iova, memory)),
+            Record::Vectors { card, count: Some(count) } => drop(self.vectors.insert(card, count)),
+            Record::Vectors { card, count: None } => drop(self.vectors.remove(&card)),
+            Record::Taking { .. } | Record::Happened { .. } | Record::CarriedOut => {}
+        }
+    }
+
+    /// Takes in what is about to happen to `machine`.
+    pub(crate) fn before(&mut self, event: &Event, machine: &Machine) {
+        match event {
+            Event::Joined { client, .. } => self.next_client = client.0 + 1,
+            Event::Reminded { client, of } => drop(self.reminders.remove(&(*client, *of))),
+            Event::Finished { task, .. } => {
+                if let Some(Work::Unmap { iova, .. }) = machine.work(*task) {
+                    self.memory.remove(iova);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes in what is to be done, said at this time.
+    pub(crate) fn after(&mut self, effect: &Effect, at: u64) {
+        match *effect {
+            Effect::Remind { client, of, after_ms } => {
+                self.reminders.insert((client, of), at.saturating_add(after_ms.into()));
+            }
+            Effect::Unremind { client, of } => drop(self.reminders.remove(&(client, of))),
+            Effect::Disconnect { client } => {
+                self.behind.remove(&client);
+                self.reminders.retain(|(whose, _), _| *whose != client);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn encode(&self) -> Result<Vec<u8>> {
+        postcard::to_stdvec(self).map_err(|error| unwritable(&error))
+    }
+}
+
+fn unwritable(error: &postcard::Error) -> Error {
+    Error::new(ErrorKind::System, format!("the broker's ledger cannot be written: {error}"))
+}

@@ -1,0 +1,294 @@
+//! A service manager for one broker, where there is no other: it keeps descriptors, and starts the broker anew.
+
+use super::store::PREFIX;
+use command_fds::{CommandFdExt, FdMapping};
+use jitney_memory::descriptors::{self, Wait};
+use jitney_vfio::{Error, ErrorKind, Result};
+use rustix::event::{PollFd, PollFlags};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The exit status with which a broker says that it leaves its clients to the next one: `EX_TEMPFAIL` of sysexits.h.
+pub const LEFT_TO_ANOTHER: u8 = 75;
+
+/// The first descriptor that is handed over.
+const FIRST: i32 = 3;
+/// The most that is kept. A broker of a thousand clients has four thousand.
+const MOST: usize = 65536;
+/// A broker that ends sooner than this was no good from the start.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// How often that may happen, one time after the other.
+const MOST_TRIES: u32 = 5;
+/// The most descriptors that one message may have.
+const MOST_AT_ONCE: usize = 8;
+
+/// Keeps the descriptors of a broker and starts it anew when it was killed, has crashed, or leaves its place to another.
+///
+/// It speaks the protocol of systemd's descriptor store (sd_notify(3), `FDSTORE`), as far as a broker needs it.
+#[derive(Debug)]
+pub struct SmallManager {
+    socket: UnixDatagram,
+    path: PathBuf,
+    kept: BTreeMap<String, OwnedFd>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    broker: Option<Pid>,
+    ends: bool,
+}
+
+/// Passes signals on to the broker, from any thread.
+#[derive(Debug, Clone)]
+pub struct Forward(Arc<Mutex<State>>);
+
+impl Forward {
+    /// Passes a signal on that ends the broker. It is not started again.
+    pub fn end(&self, signal: Signal) {
+        let mut state = lock(&self.0);
+        state.ends = true;
+        pass(&state, signal);
+    }
+
+    /// Passes another signal on.
+    pub fn pass(&self, signal: Signal) {
+        pass(&lock(&self.0), signal);
+    }
+}
+
+fn pass(state: &State, signal: Signal) {
+    if let Some(broker) = state.broker
+        && let Err(errno) = kill_process(broker, signal)
+    {
+        tracing::debug!(%errno, "the broker is gone already");
+    }
+}
+
+impl SmallManager {
+    /// One that a broker reaches by a socket in `folder`, which has to be this user's alone.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(folder: &Path) -> Result<Self> {
+        let path = folder.join(format!("keep-{}.sock", std::process::id()));
+        let failed = |error: std::io::Error| super::io(&error, &format!("the socket {}", path.display()));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            // Of a process that had this number before.
+            _ => {}
+        }
+        let socket = UnixDatagram::bind(&path).map_err(failed)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { socket, path, kept: BTreeMap::new(), state: Arc::default() })
+    }
+
+    /// What passes signals on.
+    #[must_use]
+    pub fn forward(&self) -> Forward {
+        Forward(Arc::clone(&self.state))
+    }
+
+    /// Starts the broker that `command` is made for, and starts it again as long as that makes sense. Returns how it ended.
+    ///
+    /// # Errors
+    /// What starting it says; [`ErrorKind::System`] if it ends again and again as soon as it is started.
+    pub fn run(&mut self, mut command: impl FnMut() -> Command) -> Result<ExitStatus> {
+        let mut in_vain = 0;
+        loop {
+            let since = Instant::now();
+            let status = self.run_once(command())?;
+            let again = status.signal().is_some() || status.code() == Some(LEFT_TO_ANOTHER.into());
+            if !again || lock(&self.state).ends {
+                return Ok(status);
+            }
+            in_vain = if since.elapsed() < AT_ONCE && status.signal().is_some() { in_vain + 1 } else { 0 };
+            if in_vain == MOST_TRIES {
+                let what =
+                    format!("the broker has ended {MOST_TRIES} times as soon as it was started ({status})");
+                return Err(Error::new(ErrorKind::System, what).with_remedy("see what it says in the log"));
+            }
+            match status.signal() {
+                Some(_) => tracing::warn!(%status, "the broker has ended, and is started again"),
+                None => tracing::info!("the broker is started anew"),
+            }
+        }
+    }
+
+    fn run_once(&mut self, mut command: Command) -> Result<ExitStatus> {
+        let system = |error: std::io::Error| super::io(&error, "starting the broker");
+        let (names, descriptors): (Vec<_>, Vec<_>) = self.kept.iter().unzip();
+        let mappings = (FIRST..).zip(descriptors).map(|(child_fd, descriptor)| {
+            Ok(FdMapping { parent_fd: descriptor.try_clone().map_err(system)?, child_fd })
+        });
+        let mappings = mappings.collect::<Result<Vec<_>>>()?;
+        command.env("LISTEN_FDS", mappings.len().to_string());
+        command.env(
+            "LISTEN_FDNAMES",
+            names.iter().map(|name| format!("{PREFIX}{name}")).collect::<Vec<_>>().join(":"),
+        );
+        // Its number is known to nobody before it is there.
+        command.env_remove("LISTEN_PID").env("NOTIFY_SOCKET", &self.path).env("FDSTORE", MOST.to_string());
+        for name in ["WATCHDOG_USEC", "WATCHDOG_PID"] {
+            command.env_remove(name);
+        }
+        command
+            .fd_mappings(mappings)
+            .map_err(|error| Error::new(ErrorKind::System, format!("starting the broker: {error}")))?;
+        let mut child = {
+            let mut state = lock(&self.state);
+            let child = command.spawn().map_err(system)?;
+            state.broker = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+            child
+        };
+        // The copies that were handed over.
+        drop(command);
+        let outcome = self.heed(child.id());
+        if outcome.is_err() {
+            // Nobody would keep anything for it any more.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(system)?;
+        lock(&self.state).broker = None;
+        outcome?;
+        self.take_all();
+        Ok(status)
+    }
+
+    /// Keeps what the broker says, until it has ended.
+    fn heed(&mut self, broker: u32) -> Result<()> {
+        let system = |errno| Error::from_errno(errno, "waiting for the broker");
+        let pid = i32::try_from(broker).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Error::new(ErrorKind::System, "the broker has no process"))?;
+        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(system)?;
+        loop {
+            let mut waits = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
+            match rustix::event::poll(&mut waits, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(system(errno)),
+            }
+            let ended = !waits[1].revents().is_empty();
+            self.take_all();
+            if ended {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes in all that was said.
+    fn take_all(&mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            match descriptors::receive(&self.socket, &mut buffer, MOST_AT_ONCE, Wait::Never) {
+                Ok(received) => {
+                    let said = buffer.get(..received.len).unwrap_or_default();
+                    self.take(&String::from_utf8_lossy(said), received.descriptors);
+                }
+                Err(error) if error.would_block() => return,
+                Err(error) => return tracing::error!(%error, "what the broker says is not heard"),
+            }
+        }
+    }
+
+    fn take(&mut self, said: &str, descriptors: Vec<OwnedFd>) {
+        let says = |what: &str| said.lines().any(|line| line == what);
+        let name = said.lines().find_map(|line| line.strip_prefix("FDNAME=")?.strip_prefix(PREFIX));
+        let Some(name) = name else { return };
+        if says("FDSTOREREMOVE=1") {
+            self.kept.remove(name);
+        } else if says("FDSTORE=1") {
+            match descriptors.into_iter().next() {
+                Some(descriptor) if self.kept.len() < MOST => {
+                    self.kept.insert(name.to_owned(), descriptor);
+                }
+                _ => tracing::error!(name, "a descriptor could not be kept"),
+            }
+        }
+    }
+}
+
+impl Drop for SmallManager {
+    fn drop(&mut self) {
+        // If it is not there nobody misses it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    // Every change of it is complete in itself.
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::store::Store;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    /// What was kept comes back, to a process that was started because the one before was killed.
+    #[test]
+    fn what_is_kept_is_there_for_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        let mut store = Store::new(UnixDatagram::unbound().unwrap());
+        store.connect(&manager.path);
+        let (file, mut other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        std::io::Write::write_all(&mut other, b"kept").unwrap();
+        store.keep("a1", &file);
+        store.keep("b2", &other);
+        store.keep("c3", &file);
+        store.forget("a1");
+        let out = folder.path().join("out");
+        let mut runs = 0;
+        let status = manager.run(|| {
+            runs += 1;
+            shell(&match runs {
+                1 => "kill -9 $$".to_owned(),
+                2 => format!("echo $LISTEN_FDS $LISTEN_FDNAMES > {}; exit 75", out.display()),
+                _ => "exit 7".to_owned(),
+            })
+        });
+        assert_eq!(status.unwrap().code(), Some(7));
+        assert_eq!(runs, 3);
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "2 j.b2:j.c3\n");
+    }
+
+    #[test]
+    fn one_that_always_dies_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        let error = manager.run(|| shell("kill -9 $$")).unwrap_err();
+        assert!(error.to_string().contains("5 times"), "{error}");
+        drop(manager);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn who_is_told_to_end_is_not_started_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        let forward = manager.forward();
+        let ends = std::thread::spawn(move || {
+            while lock(&forward.0).broker.is_none() {
+                std::thread::yield_now();
+            }
+            forward.end(Signal::TERM);
+        });
+        let status = manager.run(|| shell("exec sleep 100")).unwrap();
+        ends.join().unwrap();
+        assert_eq!(status.signal(), Some(15));
+    }
+}
