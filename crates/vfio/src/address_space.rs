@@ -175,7 +175,28 @@ impl AddressSpace {
         self.members.iter().map(|member| member.unmap(iova, size)).fold(Ok(()), Result::and)
     }
 
-    fn mappers(&self) -> impl Iterator<Item = &Arc<dyn Mapper>> {
+    /// Unmaps `size` bytes at `iova` that may be mapped just so for every card, for some or for none: what the process
+    /// before this one had begun, to map or to unmap. Not being mapped is no error. `iova` and `size` are those that it
+    /// called [`map`](Self::map) with: of memory that was mapped in pieces, a piece.
+    ///
+    /// # Errors
+    /// What a mapper says. All are tried; the first error is returned.
+    pub fn unmap_if_mapped(&self, iova: u64, size: u64) -> Result<()> {
+        let unmap = |mapper: &dyn Mapper| mapper.unmap_if_mapped(iova, size);
+        self.members.iter().map(|member| member.unmap_by(unmap)).fold(Ok(()), Result::and)
+    }
+
+    /// Says that `size` bytes of `memory` from `offset` on are mapped at `iova` already, by the process before this one.
+    /// Only a space that makes [physical](Self::physical) memory needs to be told: without an IOMMU no kernel keeps the
+    /// memory of a client that ends, and this space does from now on.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if the memory does not lie there.
+    pub fn adopt(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
+        self.mappers().try_for_each(|mapper| Ok(mapper.adopt(memory, offset, iova, size)?))
+    }
+
+    pub(crate) fn mappers(&self) -> impl Iterator<Item = &Arc<dyn Mapper>> {
         self.members.iter().map(|member| &member.mapper)
     }
 }
@@ -183,7 +204,12 @@ impl AddressSpace {
 impl Member {
     /// A mapper that reached nobody has hung up, and the card's side of its maps ends with that.
     fn unmap(&self, iova: u64, size: u64) -> Result<()> {
-        match self.mapper.unmap(iova, size) {
+        self.unmap_by(|mapper| mapper.unmap(iova, size))
+    }
+
+    /// The same by another way to unmap.
+    fn unmap_by(&self, unmap: impl FnOnce(&dyn Mapper) -> std::result::Result<(), MapError>) -> Result<()> {
+        match unmap(&*self.mapper) {
             Ok(()) => Ok(()),
             Err(MapError::Gone(error)) => {
                 self.is_gone(&error);

@@ -57,6 +57,11 @@ impl Device {
         Ok(Self { shared: Arc::new(Shared { transport, identity, bars, regions: Default::default() }) })
     }
 
+    /// A card that another process has opened and asked already. It is not touched.
+    pub(crate) fn resumed(identity: Identity, bars: [BarInfo; 6], transport: Arc<dyn Transport>) -> Self {
+        Self { shared: Arc::new(Shared { transport, identity, bars, regions: Default::default() }) }
+    }
+
     /// Who the card is.
     #[must_use]
     pub fn identity(&self) -> &Identity {

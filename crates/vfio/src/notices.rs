@@ -132,6 +132,11 @@ impl Notices {
         Ok(Self { sources: Arc::new(sources) })
     }
 
+    /// Whether it can be told that the card is wanted back, and that it has failed.
+    pub(crate) fn can_tell(&self) -> (bool, bool) {
+        (self.sources.leaving.is_some(), self.sources.failed.is_some())
+    }
+
     /// What there is by now, the more urgent first. One system call, or two, which do not wait.
     ///
     /// # Errors

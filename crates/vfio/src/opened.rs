@@ -5,6 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
 use crate::identity::{BarInfo, Identity, existing_bar};
 use crate::notices::Notices;
+use crate::record::CardRecord;
 use crate::transport::{InterruptKind, Mapper};
 use jitney_memory::EventFd;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -44,6 +45,51 @@ impl OpenedCard {
         let watch = |kind| watch(&device, kind);
         let notices = Notices::new(watch(InterruptKind::Request)?, watch(InterruptKind::Error)?)?;
         Ok(Self { device, mapper, notices, vectors, enabled: Mutex::new(None) })
+    }
+
+    /// The card behind `device`, which another process has opened: nothing that it set up is disturbed. What touches the card
+    /// is tried: one that is gone meanwhile fails when it is used.
+    ///
+    /// # Errors
+    /// What the system says of events. Never that the card does not answer.
+    pub(crate) fn resumed(device: Device, mapper: Arc<dyn Mapper>, card: &CardRecord) -> Result<Self> {
+        let kernel = card.kept_by_kernel();
+        for index in (0..device.bars().len()).filter(|&index| kernel && device.bars()[index].mappable) {
+            if let Err(error) = device.bar(index) {
+                tracing::warn!(%error, "a BAR of a card that another process has opened cannot be mapped");
+            }
+        }
+        // The events of the process before are gone with it. To give others changes nothing else.
+        let watch = |has: bool, kind| match has {
+            true => watch_again(&device, kind).map(Some),
+            false => Ok(None),
+        };
+        let notices = Notices::new(
+            watch(card.tells_leaving, InterruptKind::Request)?,
+            watch(card.tells_failed, InterruptKind::Error)?,
+        )?;
+        Ok(Self { device, mapper, notices, vectors: card.vectors, enabled: Mutex::new(None) })
+    }
+
+    /// The kind and number of its vectors.
+    pub(crate) fn vectors_and_kind(&self) -> Option<(InterruptKind, u32)> {
+        self.vectors
+    }
+
+    /// How many vectors are enabled, wired or silent, if any are. A process that goes on with the card has to know:
+    /// [`with_enabled_vectors`](Self::with_enabled_vectors). It changes from none to some at the first
+    /// [`wire`](Self::wire) of an event, and back with a [`reset`](Self::reset), and in no other way.
+    #[must_use]
+    pub fn enabled_vectors(&self) -> Option<u32> {
+        *self.enabled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same card, of which `enabled` vectors are enabled already, by the process before this one: else the next
+    /// [`wire`](Self::wire) would enable them anew, and silence those that are live.
+    #[must_use]
+    pub fn with_enabled_vectors(mut self, enabled: Option<u32>) -> Self {
+        self.enabled = Mutex::new(enabled);
+        self
     }
 
     /// The same card with notices from elsewhere: for a test of what hears them.
@@ -244,4 +290,13 @@ fn watch(device: &Device, kind: InterruptKind) -> Result<Option<EventFd>> {
     let event = EventFd::new()?;
     device.transport().arm(kind, 0, &[Some(event.as_fd())])?;
     Ok(Some(event))
+}
+
+/// An event for a card that could tell before. If it cannot any more, nothing will ever come.
+fn watch_again(device: &Device, kind: InterruptKind) -> Result<EventFd> {
+    let event = EventFd::new()?;
+    if let Err(error) = device.transport().arm(kind, 0, &[Some(event.as_fd())]) {
+        tracing::warn!(%error, "a card that another process has opened tells nothing");
+    }
+    Ok(event)
 }

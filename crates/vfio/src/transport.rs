@@ -5,7 +5,9 @@
 use crate::dma::DmaRequest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
+use crate::record::{KeptCard, KeptSpace};
 use jitney_memory::{Memfd, Registers};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
@@ -66,6 +68,11 @@ pub trait Transport: fmt::Debug + Send + Sync {
     fn grant(&self) -> Result<Grant> {
         Err(Error::new(ErrorKind::Unsupported, format!("{self:?} cannot be shared with another process")))
     }
+
+    /// What another process needs to go on with the card when this one is gone; none if no other can.
+    fn kept(&self) -> Option<KeptCard<'_>> {
+        None
+    }
 }
 
 /// A region as the transport describes it.
@@ -78,7 +85,7 @@ pub struct RegionInfo {
 }
 
 /// The kinds of interrupt a PCI card can have, with the index that VFIO gives each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[repr(u32)]
 pub enum InterruptKind {
     /// One level-triggered line.
@@ -123,6 +130,28 @@ pub trait Mapper: fmt::Debug + Send + Sync {
 
     /// Unmaps exactly `size` bytes at `iova`. When it returns without an error, no card touches that memory any more.
     fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError>;
+
+    /// Unmaps `size` bytes at `iova` that may be mapped just so, or not at all: what a process before this one had begun.
+    /// When it returns without an error, no card touches that memory any more.
+    fn unmap_if_mapped(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        match self.unmap(iova, size) {
+            Err(MapError::Failed(error)) if error.kind() == ErrorKind::NotFound => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Says that `size` bytes of `memory` from `offset` on are mapped at `iova` already, by a process before this one. Only
+    /// a mapper that itself keeps memory from being freed needs to know: [`physical`](Self::physical).
+    fn adopt(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        let _ = (memory, offset, iova, size);
+        Ok(())
+    }
+
+    /// What another process needs to go on with this address space when this one is gone; none if no other can, or if what
+    /// is kept of the card is all that it needs.
+    fn kept(&self) -> Option<KeptSpace<'_>> {
+        None
+    }
 }
 
 /// That a [`Mapper`] pins what it maps, and what it would like to pin.

@@ -5,12 +5,14 @@ use super::ioctl::DeviceFile;
 use crate::device::CONFIG_REGION;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
+use crate::record::{CardWay, KeptCard};
 use crate::transport::{InterruptKind, RegionInfo, Transport};
 use jitney_memory::Registers;
 use jitney_pci::Address;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
     VFIO_DEVICE_FLAGS_PCI, VFIO_DEVICE_FLAGS_RESET, VFIO_IRQ_INFO_EVENTFD, VFIO_IRQ_INFO_NORESIZE,
@@ -37,6 +39,14 @@ pub(crate) struct VfioDevice {
     origin: Origin,
     /// The functions that were opened along with it, which a reset of a common bus must not meet.
     neighbours: Vec<Address>,
+}
+
+/// What the kernel has said of a card when it was opened. A card that is gone does not say it again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceRecord {
+    flags: u32,
+    interrupt_kinds: u32,
+    regions: Vec<Region>,
 }
 
 /// The groups that this process has open: who resets a bus shows those of all cards on it.
@@ -101,6 +111,25 @@ impl VfioDevice {
                 format!("card {address}: its owner sent a descriptor that is no VFIO device's: {found}"),
             )),
         }
+    }
+
+    /// The card behind a file that another process has opened. It is not touched.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if the file is no VFIO device's.
+    pub(super) fn resumed(
+        record: &DeviceRecord,
+        file: OwnedFd,
+        address: String,
+        origin: Origin,
+        neighbours: Vec<Address>,
+    ) -> Result<Self> {
+        let file = DeviceFile::kept(file).map_err(|found| {
+            let what = format!("card {address}: what was kept of it is no VFIO device's descriptor: {found}");
+            Error::new(ErrorKind::Protocol, what)
+        })?;
+        let DeviceRecord { flags, interrupt_kinds, regions } = record.clone();
+        Ok(Self { address, file, flags, interrupt_kinds, regions, origin, neighbours })
     }
 
     fn region_at(&self, index: u32) -> Result<&Region> {
@@ -305,6 +334,16 @@ impl Transport for VfioDevice {
         duplicate
             .map(Grant::Kernel)
             .map_err(|errno| failure(&self.address, errno, "duplicating its descriptor"))
+    }
+
+    /// None of a card that was itself received from an owner: its owner goes on with it.
+    fn kept(&self) -> Option<KeptCard<'_>> {
+        if matches!(self.origin, Origin::Received) {
+            return None;
+        }
+        let &Self { flags, interrupt_kinds, .. } = self;
+        let record = DeviceRecord { flags, interrupt_kinds, regions: self.regions.clone() };
+        Some(KeptCard { way: CardWay::Kernel(record), descriptor: self.file.as_fd() })
     }
 }
 

@@ -8,11 +8,13 @@ use super::explain::no_remapping;
 use super::ioctl::{Container, Group};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holders;
+use crate::kernel::KernelRecord;
+use crate::record::KeptSpace;
 use crate::sysfs::{PciFunction, Sysfs};
 use jitney_pci::Address;
 use rustix::io::Errno;
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
@@ -95,6 +97,36 @@ impl Groups {
         }
         let name = format!("the container of {}", list(groups.iter().map(|(number, _)| *number)));
         Ok(Self { name, container, groups })
+    }
+
+    /// The groups that another process has opened and put into `container`, which has its IOMMU.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Protocol`] if one is something else.
+    pub(super) fn resumed(kind: Kind, container: OwnedFd, groups: Vec<(u32, OwnedFd)>) -> Result<Self> {
+        let name = format!("the container of {}", list(groups.iter().map(|(number, _)| *number)));
+        let other = |what: &str, errno| {
+            let what = format!("{name}: what was kept of {what} is something else");
+            Error::new(ErrorKind::Protocol, what).with_errno(errno)
+        };
+        let container = Container::kept(container);
+        container.has_extension(kind.extension()).map_err(|errno| other("it", errno))?;
+        let groups: Vec<_> = groups.into_iter().map(|(number, group)| (number, Group::kept(group))).collect();
+        for (number, group) in &groups {
+            group.status().map_err(|errno| other(&format!("group {number}"), errno))?;
+        }
+        Ok(Self { name, container, groups })
+    }
+
+    /// The numbers of the groups, in their order.
+    pub(super) fn numbers(&self) -> Vec<u32> {
+        self.groups.iter().map(|(number, _)| *number).collect()
+    }
+
+    /// What has to be kept for another process.
+    pub(super) fn kept(&self, kernel: KernelRecord) -> KeptSpace<'_> {
+        let groups = self.groups.iter().map(|(_, group)| group.as_fd()).collect();
+        KeptSpace { kernel, space: self.container.as_fd(), groups }
     }
 
     /// Opens the devices, all of which are in these groups.

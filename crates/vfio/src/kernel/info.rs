@@ -3,6 +3,7 @@
 //!
 //! The bytes are taken as they come: every offset and every count is checked against what is there.
 
+use serde::{Deserialize, Serialize};
 use std::mem::offset_of;
 use std::ops::RangeInclusive;
 use vfio_bindings::bindings::vfio::{
@@ -28,7 +29,7 @@ pub(super) enum Malformed {
 type Result<T> = std::result::Result<T, Malformed>;
 
 /// A region as the kernel describes it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Region {
     /// Size in bytes; 0 if it is not there.
     pub(super) size: u64,

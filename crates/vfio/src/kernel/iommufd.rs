@@ -12,11 +12,14 @@ use super::ioctl::{DeviceFile, Iommufd};
 use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holders;
+use crate::kernel::KernelRecord;
+use crate::record::KeptSpace;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::{MapError, Mapper, Pinning};
 use jitney_memory::Memfd;
 use rustix::io::Errno;
 use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,7 +65,8 @@ pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<Vfio
         .map_err(|errno| Error::from_errno(errno, "making an address space of iommufd"))?;
     let files =
         functions.iter().map(|function| attach(&iommufd, id, function, sysfs)).collect::<Result<Vec<_>>>()?;
-    let ioas = Arc::new(Ioas::new(iommufd, id, functions, sysfs.common_node(functions))?);
+    let cards: Vec<String> = functions.iter().map(|function| function.address.to_string()).collect();
+    let ioas = Arc::new(Ioas::new(iommufd, id, &cards.join(", "), sysfs.common_node(functions))?);
     let all: Vec<_> = functions.iter().map(|function| function.address).collect();
     let devices = functions.iter().zip(files);
     let devices = devices
@@ -139,15 +143,24 @@ fn not_bound(function: &PciFunction, path: PathBuf, errno: Errno, sysfs: &Sysfs)
 
 impl Ioas {
     /// The address space with all its cards, which decide what can be mapped; `node` is where memory is best taken.
-    fn new(iommufd: Iommufd, id: u32, functions: &[PciFunction], node: Option<u32>) -> Result<Self> {
-        let cards: Vec<String> = functions.iter().map(|function| function.address.to_string()).collect();
-        let name = format!("the address space of {}", cards.join(", "));
+    fn new(iommufd: Iommufd, id: u32, cards: &str, node: Option<u32>) -> Result<Self> {
+        let name = format!("the address space of {cards}");
         let what = || format!("asking for the addresses of {name}");
         let (ranges, alignment) = iommufd.ranges(id).map_err(|errno| Error::from_errno(errno, what()))?;
         let ranges = ascending(ranges)
             .map_err(|error| Error::new(ErrorKind::Protocol, format!("{}: {error}", what())))?;
         let granule = alignment.max(rustix::param::page_size() as u64);
         Ok(Self { iommufd, id, name, ranges, granule, node, views_only: AtomicBool::new(false) })
+    }
+
+    /// One that another process has made. From now on what is pinned counts for this process, where the kernel can do that
+    /// and all that is mapped is files; else it counts for the process before, which has ended, until it is unmapped.
+    pub(super) fn resumed(file: OwnedFd, id: u32, cards: &[&str], node: Option<u32>) -> Result<Self> {
+        let ioas = Self::new(Iommufd::kept(file), id, &cards.join(", "), node)?;
+        if let Err(error) = ioas.iommufd.change_process() {
+            tracing::debug!(%error, space = ioas.name, "pinned memory still counts for the process before");
+        }
+        Ok(ioas)
     }
 
     fn try_map(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> Result<()> {
@@ -190,5 +203,18 @@ impl Mapper for Ioas {
 
     fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         Ok(unmapped(self.iommufd.unmap(self.id, iova, size), &self.name, iova, size)?)
+    }
+
+    fn unmap_if_mapped(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        let outcome = match self.iommufd.unmap(self.id, iova, size) {
+            Ok(_) | Err(Errno::NOENT) => Ok(size),
+            outcome => outcome,
+        };
+        Ok(unmapped(outcome, &self.name, iova, size)?)
+    }
+
+    fn kept(&self) -> Option<KeptSpace<'_>> {
+        let kernel = KernelRecord::Iommufd { ioas: self.id, node: self.node };
+        Some(KeptSpace { kernel, space: self.iommufd.as_fd(), groups: Vec::new() })
     }
 }

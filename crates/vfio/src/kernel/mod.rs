@@ -19,9 +19,11 @@ mod ioctl;
 pub(crate) mod iommufd;
 pub(crate) mod noiommu;
 mod pagemap;
+mod resume;
 pub(crate) mod type1;
 
-pub(crate) use device::VfioDevice;
+pub(crate) use device::{DeviceRecord, VfioDevice};
+pub(crate) use resume::{KernelRecord, KernelResumed};
 
 use jitney_memory::{Access, Mapping, Memfd};
 

@@ -12,6 +12,8 @@ use super::group::{Groups, Kind};
 use super::{contiguous, pagemap};
 use crate::dma::DmaRequest;
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::KernelRecord;
+use crate::record::KeptSpace;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::{MapError, Mapper, PhysicalMemory};
 use jitney_memory::{Memfd, PageSize};
@@ -22,8 +24,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The machine's memory as cards see it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct NoIommu {
+    groups: Arc<Groups>,
+    /// Another process has opened the cards: what it has mapped may not be known here.
+    resumed: bool,
     /// What is mapped: by its address, its size and the memory.
     kept: Mutex<BTreeMap<u64, (u64, OwnedFd)>>,
 }
@@ -34,10 +39,20 @@ pub(crate) struct NoIommu {
 /// As [`Groups::open`].
 pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<VfioDevice>, Arc<NoIommu>)> {
     let groups = Arc::new(Groups::open(functions, sysfs, Kind::NoIommu)?);
-    Ok((groups.devices(functions)?, Arc::default()))
+    let devices = groups.devices(functions)?;
+    Ok((devices, Arc::new(NoIommu::new(groups, false))))
 }
 
 impl NoIommu {
+    fn new(groups: Arc<Groups>, resumed: bool) -> Self {
+        Self { groups, resumed, kept: Mutex::default() }
+    }
+
+    /// The same memory for a process that goes on with the cards.
+    pub(super) fn resumed(groups: Arc<Groups>) -> Self {
+        Self::new(groups, true)
+    }
+
     fn kept(&self) -> MutexGuard<'_, BTreeMap<u64, (u64, OwnedFd)>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,8 +103,20 @@ impl Mapper for NoIommu {
             kept.remove(&iova);
             return Ok(());
         }
+        // What the process before had mapped, its memory was kept by somebody else or by nobody.
+        if self.resumed && kept.range(..=iova).next_back().is_none_or(|(&at, (kept, _))| iova - at >= *kept) {
+            return Ok(());
+        }
         let what = format!("{size:#x} bytes at physical address {iova:#x} are not mapped as such");
         Err(Error::new(ErrorKind::NotFound, what).into())
+    }
+
+    fn adopt(&self, memory: &Memfd, offset: u64, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        self.map(memory, offset, iova, size)
+    }
+
+    fn kept(&self) -> Option<KeptSpace<'_>> {
+        Some(self.groups.kept(KernelRecord::NoIommu { groups: self.groups.numbers() }))
     }
 }
 

@@ -6,6 +6,8 @@ use super::group::{Groups, Kind};
 use super::info::Iommu;
 use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
+use crate::kernel::KernelRecord;
+use crate::record::KeptSpace;
 use crate::sysfs::{PciFunction, Sysfs};
 use crate::transport::{MapError, Mapper, Pinning};
 use jitney_memory::Memfd;
@@ -40,7 +42,7 @@ pub(crate) fn open(functions: &[PciFunction], sysfs: &Sysfs) -> Result<(Vec<Vfio
 
 impl Type1 {
     /// The container with all its groups, which decide what can be mapped; `node` is where memory is best taken.
-    fn new(groups: Arc<Groups>, node: Option<u32>) -> Result<Self> {
+    pub(super) fn new(groups: Arc<Groups>, node: Option<u32>) -> Result<Self> {
         let iommu = read_info(&groups)?;
         let guessed = iommu.ranges.is_none();
         let ranges = iommu.ranges.unwrap_or_else(|| USUAL_RANGES.to_vec());
@@ -83,6 +85,17 @@ impl Mapper for Type1 {
 
     fn unmap(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
         Ok(unmapped(self.groups.container().unmap(iova, size), self.groups.name(), iova, size)?)
+    }
+
+    /// The kernel unmaps whatever lies within, also nothing, and refuses to cut a map (EINVAL).
+    fn unmap_if_mapped(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        let outcome = self.groups.container().unmap(iova, size).map(|_| size);
+        Ok(unmapped(outcome, self.groups.name(), iova, size)?)
+    }
+
+    fn kept(&self) -> Option<KeptSpace<'_>> {
+        let kernel = KernelRecord::Type1 { groups: self.groups.numbers(), node: self.node };
+        Some(self.groups.kept(kernel))
     }
 }
 

@@ -116,7 +116,7 @@ pub(super) fn socket_to(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Time limits are the socket's own, so that a register access needs no further system call for them.
-fn prepare(socket: &OwnedFd, timeout: Duration) -> rustix::io::Result<()> {
+pub(super) fn prepare(socket: &OwnedFd, timeout: Duration) -> rustix::io::Result<()> {
     let flags = rustix::fs::fcntl_getfl(socket)?;
     rustix::fs::fcntl_setfl(socket, flags - OFlags::NONBLOCK)?;
     set_socket_timeout(socket, Timeout::Recv, Some(timeout))?;

@@ -13,16 +13,16 @@
 use crate::error::{Error, ErrorKind, Result};
 use jitney_memory::descriptors::{self, Received, Wait};
 use jitney_vfio_user::{
-    Capabilities, DecodeError, DeviceFlags, DeviceInfo, FrameError, Frames, Header, MAX_MESSAGE_FDS,
+    Capabilities, Command, DecodeError, DeviceFlags, DeviceInfo, FrameError, Frames, Header, MAX_MESSAGE_FDS,
     ReplyError, Request, errno, reply,
 };
 use rustix::io::Errno;
 use rustix::net::Shutdown;
 use std::fmt;
 use std::io::IoSlice;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Replies of up to this size arrive with the first receive.
@@ -44,11 +44,15 @@ pub struct Connection {
     /// What it serves.
     pub(super) device: DeviceInfo,
     line: Mutex<Line>,
+    /// The line's socket once more: its number stays, whoever has the lock.
+    kept: Arc<OwnedFd>,
 }
 
 /// The socket and what goes with one request.
 struct Line {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
+    /// Replies to what a process before this one had asked may still come.
+    resumed: bool,
     next_id: u16,
     out: Vec<u8>,
     frames: Frames,
@@ -67,10 +71,26 @@ enum Failure {
 
 impl Connection {
     pub(super) fn new(socket: OwnedFd, address: String, timeout: Duration) -> Self {
-        let line = Line { socket, next_id: 0, out: Vec::new(), frames: Frames::new(), dead: None };
+        Self::over(socket, address, timeout, false)
+    }
+
+    /// One that another process has made, and on which replies to it may still come.
+    pub(super) fn resumed(socket: OwnedFd, address: String, timeout: Duration) -> Self {
+        Self::over(socket, address, timeout, true)
+    }
+
+    fn over(socket: OwnedFd, address: String, timeout: Duration, resumed: bool) -> Self {
+        let kept = Arc::new(socket);
+        let (socket, out, frames) = (Arc::clone(&kept), Vec::new(), Frames::new());
+        let line = Line { socket, resumed, next_id: 0, out, frames, dead: None };
         let device = DeviceInfo { flags: DeviceFlags::new(), num_regions: 0, num_irqs: 0 };
         let limits = Capabilities::default();
-        Self { address, path: None, timeout, limits, device, line: Mutex::new(line) }
+        Self { address, path: None, timeout, limits, device, line: Mutex::new(line), kept }
+    }
+
+    /// The socket, for somebody to keep.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.kept.as_fd()
     }
 
     /// The same, with a way to connect again for somebody else.
@@ -179,6 +199,9 @@ impl Line {
         timeout: Duration,
         read: impl FnOnce(&[u8], Vec<OwnedFd>) -> R,
     ) -> std::result::Result<R, Failure> {
+        if self.resumed {
+            self.settle(timeout)?;
+        }
         self.next_id = self.next_id.wrapping_add(1);
         self.out.clear();
         request.encode(self.next_id, &mut self.out);
@@ -215,6 +238,60 @@ impl Line {
             }
         }
     }
+}
+
+impl Line {
+    /// Skips the replies to what a process before this one had asked, and closes what came with them: when a question that
+    /// changes nothing is answered, the server has answered all that came before it.
+    ///
+    /// Its number is drawn, since nobody knows those that the process before had used. Should one of them be the same, and
+    /// have been for the same question, the second question finds the answer to the first, and skips it.
+    fn settle(&mut self, timeout: Duration) -> std::result::Result<(), Failure> {
+        for _ in 0..2 {
+            self.next_id = drawn();
+            self.out.clear();
+            Request::DeviceInfo.encode(self.next_id, &mut self.out);
+            descriptors::send_all(&self.socket, &[IoSlice::new(&self.out)], &[])?;
+            self.skip_to_reply(Request::DeviceInfo.command(), timeout)?;
+        }
+        self.resumed = false;
+        Ok(())
+    }
+
+    /// Takes messages until the reply to the last one sent has come, whatever it says. Never more than one at a time is
+    /// received, so that no descriptor is taken for another message's.
+    fn skip_to_reply(&mut self, command: Command, timeout: Duration) -> std::result::Result<(), Failure> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let Some(message) = self.frames.next_message()? else {
+                if Instant::now() >= deadline {
+                    return Err(Failure::Overdue);
+                }
+                let came = receive(&self.socket, self.frames.space())?;
+                self.frames.filled(came.len);
+                continue;
+            };
+            let header = message.header;
+            match header.check_reply(self.next_id, command) {
+                Ok(()) | Err(ReplyError::Refused { .. }) => return Ok(()),
+                Err(_) if header.is_command() => refuse(&self.socket, &mut self.out, &header)?,
+                Err(_) => {
+                    let (id, command) = (header.id, header.command);
+                    tracing::debug!(id, command, "skipped a reply to the process before");
+                }
+            }
+        }
+    }
+}
+
+/// A number that nobody can have chosen.
+fn drawn() -> u16 {
+    let mut bytes = [0; 2];
+    let drawn = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    if drawn != Ok(bytes.len()) {
+        tracing::debug!(?drawn, "so few random bytes are always there");
+    }
+    u16::from_ne_bytes(bytes)
 }
 
 fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> std::result::Result<Received, Failure> {

@@ -62,9 +62,21 @@ impl Mapper for Connection {
             }
         }
     }
+
+    fn unmap_if_mapped(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
+        match self.unmap(iova, size) {
+            Err(MapError::Failed(error)) if Self::is_not_mapped(&error) => Ok(()),
+            outcome => outcome,
+        }
+    }
 }
 
 impl Connection {
+    /// Whether a refusal says that there is no such map: servers use either of these.
+    fn is_not_mapped(error: &Error) -> bool {
+        matches!(error.errno(), Some(Errno::NOENT | Errno::INVAL))
+    }
+
     /// The server is gone if the connection has failed, whether it hung up or did not answer: both ends have let go of
     /// it, and the server's maps with it. What it answered says nothing.
     fn gone_or_failed(&self, error: Error) -> MapError {

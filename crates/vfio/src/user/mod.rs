@@ -9,6 +9,9 @@
 mod connect;
 mod connection;
 mod mapper;
+mod resume;
+#[cfg(test)]
+mod resume_tests;
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]
@@ -17,3 +20,4 @@ mod transport;
 
 pub use connect::{connect, connect_to_own, negotiate};
 pub use connection::Connection;
+pub(crate) use resume::{ConnectionRecord, resume};

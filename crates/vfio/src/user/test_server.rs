@@ -3,9 +3,9 @@
 use jitney_memory::descriptors::{self, Wait};
 use jitney_memory::{EventFd, Mapping, Memfd, PageSize};
 use jitney_vfio_user::{
-    Capabilities, DeviceFlags, DeviceInfo, DmaAccess, DmaRequest, Frames, Header, HeaderFlags, IrqData,
-    IrqFlags, IrqInfo, MmapArea, RegionAccess, RegionFlags, RegionInfo, RegionQuery, Request, Version, errno,
-    reply,
+    Capabilities, Command, DeviceFlags, DeviceInfo, DmaAccess, DmaRequest, Frames, Header, HeaderFlags,
+    IrqData, IrqFlags, IrqInfo, MmapArea, RegionAccess, RegionFlags, RegionInfo, RegionQuery, Request,
+    Version, errno, reply,
 };
 use std::collections::BTreeMap;
 use std::io::IoSlice;
@@ -59,6 +59,8 @@ pub(crate) struct Seen {
     /// Start, count and number of descriptors of each SET_IRQS.
     pub(crate) set_irqs: Vec<(u32, u32, usize)>,
     pub(crate) resets: u32,
+    /// The last request.
+    pub(crate) asked_last: Option<Command>,
     pub(crate) command: u16,
     /// What the last write of each offset of region 0 wrote.
     pub(crate) written: BTreeMap<u64, Vec<u8>>,
@@ -190,6 +192,7 @@ impl TestServer {
         sent: &mut Option<BorrowedFd<'a>>,
     ) {
         let mut seen = self.seen.lock().unwrap();
+        seen.asked_last = Some(request.command());
         match request {
             Request::Version(proposed) => {
                 let capabilities = Capabilities { max_msg_fds: self.max_msg_fds, ..Capabilities::default() };

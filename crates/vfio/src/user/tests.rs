@@ -39,7 +39,7 @@ fn failed_reads(fault: Fault) -> (Error, Error) {
 }
 
 /// A server at a path, for as many connections as come.
-fn listen(directory: &Path, server: TestServer) -> PathBuf {
+pub(super) fn listen(directory: &Path, server: TestServer) -> PathBuf {
     let path = directory.join("board.sock");
     let listener = UnixListener::bind(&path).unwrap();
     std::thread::spawn(move || {

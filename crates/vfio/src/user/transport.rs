@@ -2,8 +2,10 @@
 
 use super::connect::socket_to;
 use super::connection::Connection;
+use super::resume::ConnectionRecord;
 use crate::error::{Error, ErrorKind, Result};
 use crate::grant::Grant;
+use crate::record::{CardWay, KeptCard};
 use crate::transport::{InterruptKind, RegionInfo, Transport};
 use jitney_memory::{PageSize, Registers, page_size_of};
 use jitney_vfio_user::{
@@ -128,6 +130,11 @@ impl Transport for Connection {
             )),
         }
     }
+
+    fn kept(&self) -> Option<KeptCard<'_>> {
+        let way = CardWay::VfioUser(ConnectionRecord::of(self));
+        Some(KeptCard { way, descriptor: self.socket() })
+    }
 }
 
 impl Connection {
@@ -136,7 +143,8 @@ impl Connection {
         let mut query = RegionQuery::new(index);
         loop {
             let request = Request::RegionInfo(query);
-            let size = Described::FIXED_SIZE as usize;
+            // With room for some areas, so that all of it comes at once.
+            let size = Described::FIXED_SIZE as usize + 64;
             let answer = self.call(&request, &[], size, |body, descriptors| {
                 query.info(body).map(|reply| (reply, descriptors))
             })?;

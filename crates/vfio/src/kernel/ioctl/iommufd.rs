@@ -5,9 +5,10 @@
 
 use super::{call_with, number, open_node, part_of, size};
 use iommufd_bindings::{
-    IOMMUFD_CMD_IOAS_ALLOC, IOMMUFD_CMD_IOAS_IOVA_RANGES, IOMMUFD_CMD_IOAS_MAP, IOMMUFD_CMD_IOAS_MAP_FILE,
-    IOMMUFD_CMD_IOAS_UNMAP, iommu_ioas_alloc, iommu_ioas_iova_ranges, iommu_ioas_map, iommu_ioas_map_file,
-    iommu_ioas_unmap, iommu_iova_range, iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED_IOVA,
+    IOMMUFD_CMD_IOAS_ALLOC, IOMMUFD_CMD_IOAS_CHANGE_PROCESS, IOMMUFD_CMD_IOAS_IOVA_RANGES,
+    IOMMUFD_CMD_IOAS_MAP, IOMMUFD_CMD_IOAS_MAP_FILE, IOMMUFD_CMD_IOAS_UNMAP, iommu_ioas_alloc,
+    iommu_ioas_change_process, iommu_ioas_iova_ranges, iommu_ioas_map, iommu_ioas_map_file, iommu_ioas_unmap,
+    iommu_iova_range, iommufd_ioas_map_flags_IOMMU_IOAS_MAP_FIXED_IOVA as FIXED_IOVA,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_READABLE as READABLE,
     iommufd_ioas_map_flags_IOMMU_IOAS_MAP_WRITEABLE as WRITEABLE,
 };
@@ -17,6 +18,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 const _: () = assert!(size_of::<iommu_ioas_alloc>() == 12);
+const _: () = assert!(size_of::<iommu_ioas_change_process>() == 8);
 const _: () = assert!(size_of::<iommu_ioas_iova_ranges>() == 32);
 const _: () = assert!(size_of::<iommu_iova_range>() == 16);
 const _: () = assert!(size_of::<iommu_ioas_map>() == 40);
@@ -24,6 +26,7 @@ const _: () = assert!(size_of::<iommu_ioas_map_file>() == 40);
 const _: () = assert!(size_of::<iommu_ioas_unmap>() == 24);
 
 const IOAS_ALLOC: u8 = number(IOMMUFD_CMD_IOAS_ALLOC);
+const IOAS_CHANGE_PROCESS: u8 = number(IOMMUFD_CMD_IOAS_CHANGE_PROCESS);
 const IOAS_IOVA_RANGES: u8 = number(IOMMUFD_CMD_IOAS_IOVA_RANGES);
 const IOAS_MAP: u8 = number(IOMMUFD_CMD_IOAS_MAP);
 const IOAS_MAP_FILE: u8 = number(IOMMUFD_CMD_IOAS_MAP_FILE);
@@ -42,6 +45,20 @@ pub(in crate::kernel) struct Iommufd(OwnedFd);
 impl Iommufd {
     pub(in crate::kernel) fn open(path: &Path) -> Result<Self> {
         open_node(path).map(Self)
+    }
+
+    /// One that another process has opened. Whether it is one shows when it is asked.
+    pub(in crate::kernel) const fn kept(file: OwnedFd) -> Self {
+        Self(file)
+    }
+
+    /// `IOMMU_IOAS_CHANGE_PROCESS`: what is pinned counts for this process from now on. `ENOTTY` before Linux 6.14;
+    /// `EINVAL` if something is mapped by [`map`](Self::map).
+    pub(in crate::kernel) fn change_process(&self) -> Result<()> {
+        let mut change =
+            iommu_ioas_change_process { size: size::<iommu_ioas_change_process>(), ..Default::default() };
+        // SAFETY: It takes this structure.
+        unsafe { call_with(self.as_fd(), IOAS_CHANGE_PROCESS, &mut change) }.map(drop)
     }
 
     /// `IOMMU_IOAS_ALLOC`: makes an address space and returns its id.
@@ -142,6 +159,7 @@ mod tests {
         assert_eq!(opcode::none(super::super::FAMILY, IOAS_ALLOC), 0x3b81);
         assert_eq!(opcode::none(super::super::FAMILY, IOAS_UNMAP), 0x3b86);
         assert_eq!(opcode::none(super::super::FAMILY, IOAS_MAP_FILE), 0x3b8f);
+        assert_eq!(opcode::none(super::super::FAMILY, IOAS_CHANGE_PROCESS), 0x3b92);
     }
 
     #[test]

@@ -65,6 +65,11 @@ impl Container {
         open_node(path).map(Self)
     }
 
+    /// One that another process has opened. Whether it is one shows when it is asked.
+    pub(in crate::kernel) const fn kept(file: OwnedFd) -> Self {
+        Self(file)
+    }
+
     /// `VFIO_GET_API_VERSION`.
     pub(in crate::kernel) fn api_version(&self) -> Result<i32> {
         // SAFETY: It takes nothing.
@@ -119,6 +124,12 @@ impl Container {
     }
 }
 
+impl AsFd for Container {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// An open group, `/dev/vfio/86`.
 #[derive(Debug)]
 pub(in crate::kernel) struct Group(OwnedFd);
@@ -126,6 +137,11 @@ pub(in crate::kernel) struct Group(OwnedFd);
 impl Group {
     pub(in crate::kernel) fn open(path: &Path) -> Result<Self> {
         open_node(path).map(Self)
+    }
+
+    /// One that another process has opened. Whether it is one shows when it is asked.
+    pub(in crate::kernel) const fn kept(file: OwnedFd) -> Self {
+        Self(file)
     }
 
     /// `VFIO_GROUP_GET_STATUS`: its flags.
@@ -179,6 +195,20 @@ impl DeviceFile {
             std::fs::read_link(&link).map_err(|error| format!("nothing that can be told ({error})"))?;
         let by_group = target.as_os_str() == "anon_inode:[vfio-device]";
         if by_group || is_cdev(&file) { Ok(Self(file)) } else { Err(target.display().to_string()) }
+    }
+
+    /// Takes a descriptor that was kept, if it can be a VFIO device's. Of a card that is being taken away there is no
+    /// more in sysfs by which a cdev could be told from other nodes.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub(in crate::kernel) fn kept(file: OwnedFd) -> std::result::Result<Self, String> {
+        let folder = Path::new("/dev/vfio/devices");
+        let target = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+        match target.parent() == Some(folder) {
+            true => Ok(Self(file)),
+            false => Self::received(file),
+        }
     }
 
     pub(in crate::kernel) fn duplicate(&self) -> Result<OwnedFd> {
