@@ -238,6 +238,10 @@ fn second() -> Result<()> {
         check(kind == Some(ErrorKind::Held), &format!("mapping over the first process's memory: {kind:?}"))?;
     }
     opened.space.unmap(own, memory.size())?;
+    if !physical {
+        let part = opened.space.unmap_if_mapped(iova, PAGE);
+        check(part.is_err(), "a part of what the first process has mapped is said to be unmapped")?;
+    }
 
     opened.space.unmap(iova, size)?;
     println!("second: unmapped what the first process had mapped; {}", pinned()?);
