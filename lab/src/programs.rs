@@ -53,7 +53,7 @@ pub(crate) const TARGETS: [Target; 14] = [
     Target { package: "jitney-lab", kind: "--example", name: "narrow_card" },
     Target { package: "jitney-lab", kind: "--example", name: "rude_decode" },
     Target { package: "jitney-lab", kind: "--example", name: "late_dma" },
-    Target { package: "jitney-lab", kind: "--example", name: "resume" },
+    Target { package: "jitney-lab", kind: "--example", name: "successor" },
 ];
 
 /// The command that tests run in the guest, and the lab on the host, where it serves the boards.

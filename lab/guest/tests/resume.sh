@@ -5,7 +5,7 @@ hand_over $edu
 has_iommu || echo 8 >/proc/sys/vm/nr_hugepages
 for interface in $(interfaces); do
     for how in killed exec; do
-        resume "$(card $edu)" "$interface" $how || fail "$interface, $how: status $?"
+        successor "$(card $edu)" "$interface" $how || fail "$interface, $how: status $?"
     done
 done
 has_iommu || echo 0 >/proc/sys/vm/nr_hugepages

@@ -2,7 +2,7 @@
 //! is killed, or becomes another program (exec). The next one goes on with the card: the memory of the first is still mapped,
 //! its interrupt fires, new memory is mapped and unmapped, and what the first has mapped can be unmapped.
 //!
-//! `resume ADDRESS INTERFACE killed|exec`. The card is QEMU's edu. The keeper has the memory and the event, and judges.
+//! `successor ADDRESS INTERFACE killed|exec`. The card is QEMU's edu. The keeper has the memory and the event, and judges.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells what it does")]
 
@@ -26,7 +26,7 @@ type Left = (SpaceRecord, Vec<String>, Option<u32>, u64, u64);
 /// The card's DMA engine has 28 address bits.
 const TOP: u64 = (1 << 28) - 1;
 const FIRST_IOVA: u64 = 0x10_0000;
-const SECOND_IOVA: u64 = 0x20_0000;
+const SECOND_IOVA: u64 = 0x80_0000;
 /// What one transfer moves: all the card's memory.
 const PAGE: u64 = 4096;
 /// The memory of the first process, where there is an IOMMU.
@@ -55,12 +55,12 @@ fn main() -> ExitCode {
         ["first", address, interface] => first(address, interface),
         ["second"] => second(),
         [address, interface, how @ ("killed" | "exec")] => keeper(address, interface, how),
-        _ => Err("resume ADDRESS INTERFACE killed|exec".into()),
+        _ => Err("successor ADDRESS INTERFACE killed|exec".into()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("resume: {error}");
+            eprintln!("successor: {error}");
             ExitCode::FAILURE
         }
     }
@@ -163,7 +163,7 @@ fn keeper(address: &str, interface: &str, how: &str) -> Result<()> {
         opened.space.map(&memory, 0, FIRST_IOVA, BYTES)?;
         opened.space.unmap(FIRST_IOVA, BYTES)?;
     }
-    println!("resume: {interface}, {how}: all is well");
+    println!("successor: {interface}, {how}: all is well");
     Ok(())
 }
 
