@@ -98,6 +98,7 @@ pub(crate) const SUITES: [Suite; 6] = [
             test!("waiting-clients-killed", 400),
             test!("f7-arbiter", 60),
             test!("rude-decode", 180),
+            test!("resume", 120),
             test!("late-dma", 400),
             test!("stray-dma", 60),
             test!("narrow-card", 60),

@@ -37,7 +37,11 @@ impl OpenedSpace {
                 for (index, group) in groups.into_iter().enumerate() {
                     descriptors.push((Slot::Group(index).name(number)?, group));
                 }
-                kernel = Some(record);
+                if kernel.replace(record).is_some() {
+                    let what =
+                        "two address spaces of the kernel's that were joined cannot be gone on with as one";
+                    return Err(Error::new(ErrorKind::Unsupported, what));
+                }
             }
         }
         let mut cards = Vec::new();

@@ -33,6 +33,22 @@ pub(super) fn unmapped(outcome: rustix::io::Result<u64>, space: &str, iova: u64,
     }
 }
 
+/// What it comes to that nothing should be mapped at `size` bytes at `iova` in `space` any more.
+pub(super) fn gone(outcome: rustix::io::Result<()>, space: &str, iova: u64, size: u64) -> Result<()> {
+    let what = || format!("unmapping {size:#x} bytes at IOVA {iova:#x} in {space}, if they are mapped");
+    outcome.map_err(|errno| match errno {
+        Errno::EXIST => Error::new(
+            ErrorKind::System,
+            format!("{}: something is still mapped there that could not be unmapped", what()),
+        )
+        .with_remedy(
+            "it goes when the cards are closed: end all programs that use them; Linux before 6.0 (type1) lets nobody \
+             unmap what another process has mapped",
+        ),
+        _ => Error::from_errno(errno, what()),
+    })
+}
+
 impl FailedMap<'_> {
     /// The error for `errno`.
     pub(super) fn explain(&self, errno: Errno) -> Error {

@@ -5,10 +5,11 @@
 //! <https://docs.kernel.org/driver-api/vfio.html#vfio-device-cdev>.
 
 use super::device::{Origin, VfioDevice};
-use super::explain::{FailedMap, no_remapping, unmapped};
+use super::explain::{FailedMap, gone, no_remapping, unmapped};
 use super::group::not_viable;
 use super::info::ascending;
 use super::ioctl::{DeviceFile, Iommufd};
+use super::probe::Probe;
 use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::holders;
@@ -206,11 +207,16 @@ impl Mapper for Ioas {
     }
 
     fn unmap_if_mapped(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
-        let outcome = match self.iommufd.unmap(self.id, iova, size) {
-            Ok(_) | Err(Errno::NOENT) => Ok(size),
-            outcome => outcome,
+        let (iommufd, granule) = (&self.iommufd, self.granule);
+        let outcome = match iommufd.unmap(self.id, iova, size) {
+            // Nothing is mapped there, or more than that.
+            Err(Errno::NOENT) => Probe { iova, size, granule }.finds_nothing(
+                |view, at| iommufd.map(self.id, view, 0, at, granule),
+                |at, size| iommufd.unmap(self.id, at, size),
+            ),
+            outcome => outcome.map(drop),
         };
-        Ok(unmapped(outcome, &self.name, iova, size)?)
+        Ok(gone(outcome, &self.name, iova, size)?)
     }
 
     fn kept(&self) -> Option<KeptSpace<'_>> {

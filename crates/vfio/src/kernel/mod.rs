@@ -19,6 +19,7 @@ mod ioctl;
 pub(crate) mod iommufd;
 pub(crate) mod noiommu;
 mod pagemap;
+mod probe;
 mod resume;
 pub(crate) mod type1;
 

@@ -1,9 +1,10 @@
 //! The type1 IOMMU, version 2, of a container: what most machines have.
 
 use super::device::VfioDevice;
-use super::explain::{FailedMap, unmapped};
+use super::explain::{FailedMap, gone, unmapped};
 use super::group::{Groups, Kind};
 use super::info::Iommu;
+use super::probe::Probe;
 use super::{PIECE, view};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernel::KernelRecord;
@@ -87,10 +88,18 @@ impl Mapper for Type1 {
         Ok(unmapped(self.groups.container().unmap(iova, size), self.groups.name(), iova, size)?)
     }
 
-    /// The kernel unmaps whatever lies within, also nothing, and refuses to cut a map (EINVAL).
+    /// The kernel unmaps whatever lies within and refuses to cut a map (EINVAL). That it unmapped nothing can mean that there
+    /// is nothing, or, before Linux 6.0, that another process has mapped it.
     fn unmap_if_mapped(&self, iova: u64, size: u64) -> std::result::Result<(), MapError> {
-        let outcome = self.groups.container().unmap(iova, size).map(|_| size);
-        Ok(unmapped(outcome, self.groups.name(), iova, size)?)
+        let container = self.groups.container();
+        let outcome = container.unmap(iova, size).and_then(|unmapped| match unmapped {
+            0 => Probe { iova, size, granule: self.granule }.finds_nothing(
+                |view, at| container.map(view, 0, at, self.granule),
+                |at, size| container.unmap(at, size),
+            ),
+            _ => Ok(()),
+        });
+        Ok(gone(outcome, self.groups.name(), iova, size)?)
     }
 
     fn kept(&self) -> Option<KeptSpace<'_>> {

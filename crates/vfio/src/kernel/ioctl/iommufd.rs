@@ -52,7 +52,7 @@ impl Iommufd {
         Self(file)
     }
 
-    /// `IOMMU_IOAS_CHANGE_PROCESS`: what is pinned counts for this process from now on. `ENOTTY` before Linux 6.14;
+    /// `IOMMU_IOAS_CHANGE_PROCESS`: what is pinned counts for this process from now on. `ENOTTY` before Linux 6.13;
     /// `EINVAL` if something is mapped by [`map`](Self::map).
     pub(in crate::kernel) fn change_process(&self) -> Result<()> {
         let mut change =
