@@ -8,7 +8,7 @@ use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, ErrorKind, Result};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -34,7 +34,7 @@ struct State {
     /// What somebody waits for, and what has come for them.
     awaited: HashMap<u64, Option<Answer>>,
     /// What nobody waits for: a failure is logged when it comes.
-    posted: HashSet<u64>,
+    posted: HashMap<u64, Request>,
     /// What somebody has given up waiting for: what comes is given back.
     abandoned: HashMap<u64, Request>,
     /// Somebody reads.
@@ -91,6 +91,16 @@ impl Line {
         request: &Request,
         descriptor: Option<BorrowedFd<'_>>,
     ) -> Result<(Reply, Vec<OwnedFd>)> {
+        loop {
+            let Answer { reply, descriptors } = self.exchange_once(request, descriptor)?;
+            match reply {
+                Err(error) if protocol::was_lost(&error) => {}
+                reply => return Ok((reply?, descriptors)),
+            }
+        }
+    }
+
+    fn exchange_once(&self, request: &Request, descriptor: Option<BorrowedFd<'_>>) -> Result<Answer> {
         let number = self.send(request, descriptor, |state, number| {
             state.awaited.insert(number, None);
         })?;
@@ -98,7 +108,7 @@ impl Line {
         loop {
             if let Some(answer) = state.awaited.get_mut(&number).and_then(Option::take) {
                 state.awaited.remove(&number);
-                return Ok((answer.reply?, answer.descriptors));
+                return Ok(answer);
             }
             if let Some(error) = &state.ended {
                 let error = error.clone();
@@ -144,7 +154,7 @@ impl Line {
     pub(crate) fn post(&self, request: &Request) -> Result<()> {
         self.settle(MOST_POSTED - 1)?;
         self.send(request, None, |state, number| {
-            state.posted.insert(number);
+            state.posted.insert(number, request.clone());
         })?;
         Ok(())
     }
@@ -297,9 +307,11 @@ impl Line {
             }
         } else if let Some(slot) = state.awaited.get_mut(&number) {
             *slot = Some(Answer { reply, descriptors });
-        } else if state.posted.remove(&number) {
-            if let Err(error) = reply {
-                tracing::warn!(%error, "the broker could not take something back");
+        } else if let Some(request) = state.posted.remove(&number) {
+            match reply {
+                Err(error) if protocol::was_lost(&error) => self.post_now(state, request),
+                Err(error) => tracing::warn!(%error, "the broker could not take something back"),
+                Ok(_) => {}
             }
         } else if let Some(request) = state.abandoned.remove(&number) {
             self.give_back(state, &request, &reply);
@@ -320,6 +332,11 @@ impl Line {
             (Request::Wire { card, vector }, Ok(_)) => Request::Silence { card: *card, vector: *vector },
             _ => return,
         };
+        self.post_now(state, back);
+    }
+
+    /// Sends a request whose reply nobody waits for, in the middle of reading.
+    fn post_now(&self, state: &mut State, back: Request) {
         state.last_number += 1;
         let number = state.last_number;
         let sent = protocol::encode_request(number, &back).and_then(|message| {
@@ -327,7 +344,7 @@ impl Line {
         });
         match sent {
             Ok(_) => {
-                state.posted.insert(number);
+                state.posted.insert(number, back);
             }
             Err(error) => tracing::debug!(%error, "something that nobody waited for could not be given back"),
         }
@@ -415,6 +432,36 @@ mod tests {
         for (asked, answer) in (0..).zip(asks) {
             assert_eq!(answer.join().unwrap(), Reply::Allocated { iova: asked, size: 0 });
         }
+    }
+
+    /// A broker that was started anew knows nothing of what it was asked just then. Nobody else has to know that.
+    #[test]
+    fn what_a_broker_has_lost_is_asked_again() {
+        let (line, broker) = line();
+        let asks = {
+            let line = Arc::clone(&line);
+            std::thread::spawn(move || {
+                line.exchange(&Request::Free { iova: 1 }, None).map(|(reply, _)| reply)
+            })
+        };
+        let next = || loop {
+            if let Some(heard) = hear(&broker) {
+                break heard;
+            }
+        };
+        for _ in 0..3 {
+            let (number, request) = next();
+            assert_eq!(request, Request::Free { iova: 1 });
+            say(&broker, number, Err(protocol::lost()));
+        }
+        say(&broker, next().0, Ok(Reply::Done));
+        assert_eq!(asks.join().unwrap().unwrap(), Reply::Done);
+        // Nor what nobody waits for.
+        line.post(&Request::Free { iova: 2 }).unwrap();
+        let (number, request) = next();
+        say(&broker, number, Err(protocol::lost()));
+        line.take_in().unwrap();
+        assert_eq!(next(), (number + 1, request));
     }
 
     /// Whoever was interrupted does not get the answer any more; what comes with it must not stay.

@@ -5,6 +5,7 @@
 //! which nobody asked for. Nothing here does I/O.
 
 use jitney_vfio::{Error, ErrorKind, Identity, LeaseId, Mode, Moved, Will};
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -402,6 +403,22 @@ pub fn encode_reply(number: u64, reply: &Result<Reply, Error>) -> Result<Vec<u8>
 /// The number of a message that is not decoded yet; `None` if it has no header of ours.
 pub(crate) fn number_of(message: &[u8]) -> Option<u64> {
     header(message).ok().map(|(number, ..)| number)
+}
+
+/// What a request comes to that a broker does not know any more, since it was started anew just then. Nothing of it was done, and
+/// whoever asked can ask again.
+pub(crate) fn lost() -> Error {
+    Error::new(
+        ErrorKind::System,
+        "the broker was started anew just then, and does not know what was asked of it",
+    )
+    .with_errno(Errno::INTR)
+    .with_remedy("ask again")
+}
+
+/// Whether a reply is [`lost`].
+pub(crate) fn was_lost(error: &Error) -> bool {
+    error.kind() == ErrorKind::System && error.errno() == Some(Errno::INTR)
 }
 
 /// Decodes a request and its number.

@@ -164,7 +164,7 @@ impl Broker {
             && connection.next_number(&mut self.buffer) != Some(number)
         {
             // It was taken out of the socket, and nobody knows it any more.
-            let reply = Err(lost_with_it());
+            let reply = Err(protocol::lost());
             self.carry_out(vec![Effect::Reply { client, number, reply, attach: None }], Vec::new());
         }
         if let Some(keeping) = &mut self.keeping {
@@ -175,7 +175,7 @@ impl Broker {
             match task.work {
                 // What it was to be done with came with the request.
                 Work::Wire { .. } | Work::Share { .. } => {
-                    let outcome = Err(Failure::from(lost_with_it()));
+                    let outcome = Err(Failure::from(protocol::lost()));
                     self.feed(Event::Finished { task: id, outcome });
                 }
                 _ => self.workers.begin_again(id, task),
@@ -223,14 +223,4 @@ impl Broker {
 fn resume_spaces(records: &[SpaceRecord], kept: &mut BTreeMap<String, OwnedFd>) -> Result<Vec<OpenedSpace>> {
     let spaces = records.iter().enumerate();
     spaces.map(|(number, record)| OpenedSpace::resume(record, number, kept)).collect()
-}
-
-/// What a request comes to whose work has ended with the broker that did it.
-fn lost_with_it() -> Error {
-    Error::new(
-        ErrorKind::System,
-        "the broker was started anew just then, and does not know what was asked of it",
-    )
-    .with_errno(rustix::io::Errno::INTR)
-    .with_remedy("ask again")
 }

@@ -1,0 +1,195 @@
+//! A broker that is killed, and replaced, again and again, under programs that go on: nobody of them notices more than a pause,
+//! and every byte is right.
+
+#![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
+
+use jitney::Bus;
+use jitney::boards::{Board, identify};
+use jitney::broker::Offer;
+use jitney::vfio::{DmaBuffer, DmaRequest, LeaseRequest, Mode};
+use rustix::process::{Pid, Signal, kill_process};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Longer than anything here takes.
+const LIMIT: Duration = Duration::from_secs(60);
+const SIZE: u64 = 64 << 10;
+
+/// A process of the command, which ends with this.
+struct Process(Child);
+
+impl Process {
+    /// Starts it, and waits until it says `text`.
+    fn start(folder: &Path, line: &str, text: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jitney"));
+        command.args(line.split_whitespace()).env("XDG_RUNTIME_DIR", folder).stdout(Stdio::piped());
+        let mut process = command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains(text)), "{line}");
+        // What it says later is of no interest, but it has to have somewhere to say it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self(process)
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// An emulated board, and a broker that is kept.
+struct Scene {
+    folder: TempDir,
+    _board: Process,
+    keeper: Process,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("again-").tempdir_in("/tmp").unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let line = format!("emulate nitefury --memory 64M --with-parent --socket {}", path("board"));
+        let board = Process::start(folder.path(), &line, "serving");
+        let line = format!("broker --keep --card {} --socket {}", path("board"), path("broker"));
+        let keeper = Process::start(folder.path(), &line, "listening");
+        Self { folder, _board: board, keeper }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("broker")
+    }
+
+    fn bus(&self) -> Bus {
+        Bus::options().broker(self.socket()).wait(LIMIT).open_shared().unwrap()
+    }
+
+    /// The broker's process, for as long as it is that.
+    fn broker(&self) -> u32 {
+        self.bus().broker().unwrap()
+    }
+
+    /// Ends the broker by `signal`, and waits until there is another.
+    fn end_broker(&self, signal: Signal) {
+        let before = self.broker();
+        kill_process(Pid::from_raw(before.try_into().unwrap()).unwrap(), signal).unwrap();
+        let since = Instant::now();
+        while self.broker() == before {
+            assert!(since.elapsed() < LIMIT, "no other broker");
+        }
+    }
+}
+
+fn board(bus: &Bus) -> Board {
+    identify(&bus.card("*").unwrap()).unwrap()
+}
+
+fn fill(buffer: &DmaBuffer, seed: u64) {
+    let words =
+        (0..SIZE / 8).flat_map(|word| (seed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    buffer.write(0, &words.collect::<Vec<u8>>()).unwrap();
+}
+
+fn content(buffer: &DmaBuffer) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(SIZE).unwrap()];
+    buffer.read(0, &mut bytes).unwrap();
+    bytes
+}
+
+/// What one program does over and over: buffers, leases, transfers, sharing, all of it checked.
+fn work(scene: &Scene, number: u64, rounds: &AtomicU64, ends: &AtomicBool) {
+    let bus = scene.bus();
+    let board = board(&bus);
+    // Mapped all the time, and never made anew.
+    let old = bus.dma_buffer(DmaRequest::new(SIZE)).unwrap();
+    fill(&old, number);
+    let counter = LeaseRequest { mode: Mode::Shared, ..LeaseRequest::exclusive("counter".parse().unwrap()) };
+    let own = number * SIZE * 2;
+    let mut round = 0;
+    while !ends.load(Ordering::Relaxed) {
+        let fresh = board.card().dma_buffer(DmaRequest::new(SIZE)).unwrap();
+        let xdma = board.xdma().unwrap();
+        let h2c = xdma.h2c(0).unwrap();
+        h2c.write(&old, own).unwrap();
+        drop(h2c);
+        let c2h = xdma.c2h(0).unwrap();
+        c2h.read(&fresh, own).unwrap();
+        drop(c2h);
+        assert_eq!(content(&fresh), content(&old), "program {number}, round {round}");
+        let name = format!("of-{number}");
+        let token = bus.share(&fresh, Offer::to_writers().named(&name)).unwrap();
+        let other = scene.bus();
+        let attached = other.attach(&token).unwrap();
+        assert_eq!(content(&attached), content(&old), "program {number}, round {round}, shared");
+        bus.unshare(&fresh).unwrap();
+        drop((attached, other));
+        let shared = board.card().lease(counter.clone()).unwrap();
+        drop(shared);
+        rounds.fetch_add(1, Ordering::Relaxed);
+        round += 1;
+    }
+}
+
+fn rounds_from_environment(default: u32) -> u32 {
+    std::env::var("JITNEY_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// A small generator, so that moments differ from run to run and are known from its seed.
+fn moment(seed: &AtomicU32) -> Duration {
+    let next = seed.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+    seed.store(next, Ordering::Relaxed);
+    Duration::from_micros(u64::from(next >> 16) % 20_000)
+}
+
+#[test]
+fn programs_notice_nothing_but_a_pause() {
+    let scene = Scene::new();
+    let (rounds, ends) = (AtomicU64::new(0), AtomicBool::new(false));
+    let seed = AtomicU32::new(std::process::id());
+    println!("seed {}", seed.load(Ordering::Relaxed));
+    std::thread::scope(|scope| {
+        let programs: Vec<_> = (0..4)
+            .map(|number| {
+                let (scene, rounds, ends) = (&scene, &rounds, &ends);
+                scope.spawn(move || work(scene, number, rounds, ends))
+            })
+            .collect();
+        for restart in 0..rounds_from_environment(30) {
+            std::thread::sleep(moment(&seed));
+            let before = rounds.load(Ordering::Relaxed);
+            scene.end_broker(if restart % 3 == 2 { Signal::USR2 } else { Signal::KILL });
+            // Somebody got on since.
+            let since = Instant::now();
+            while rounds.load(Ordering::Relaxed) == before && programs.iter().any(|it| !it.is_finished()) {
+                assert!(since.elapsed() < LIMIT, "nobody gets on after restart {restart}");
+                std::thread::yield_now();
+            }
+            if programs.iter().any(std::thread::ScopedJoinHandle::is_finished) {
+                break;
+            }
+        }
+        ends.store(true, Ordering::Relaxed);
+        programs.into_iter().for_each(|program| program.join().unwrap());
+    });
+    // Nobody has left anything behind.
+    let bus = scene.bus();
+    let usage = bus.usage().unwrap();
+    let others: Vec<_> = usage.iter().filter(|usage| usage.buffers > 0 || !usage.leases.is_empty()).collect();
+    assert!(others.is_empty(), "{others:?}");
+    drop(bus);
+    let keeper = Pid::from_raw(scene.keeper.pid().try_into().unwrap()).unwrap();
+    kill_process(keeper, Signal::TERM).unwrap();
+    let Scene { folder, _board, mut keeper } = scene;
+    assert!(keeper.0.wait().unwrap().success());
+    assert!(!folder.path().join("broker").exists(), "the socket is still there");
+}
