@@ -35,8 +35,14 @@ impl Process {
         Self(process)
     }
 
-    fn pid(&self) -> u32 {
-        self.0.id()
+    /// How many DMA buffers it has open or mapped.
+    fn buffers(&self) -> usize {
+        let folder = PathBuf::from(format!("/proc/{}", self.0.id()));
+        let links = std::fs::read_dir(folder.join("fd")).unwrap();
+        let targets = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+        let open = targets.filter(|target| target.to_string_lossy().contains("jitney-dma")).count();
+        let maps = std::fs::read_to_string(folder.join("maps")).unwrap();
+        open + maps.lines().filter(|line| line.contains("jitney-dma")).count()
     }
 }
 
@@ -51,7 +57,7 @@ impl Drop for Process {
 /// An emulated board, and a broker that is kept.
 struct Scene {
     folder: TempDir,
-    _board: Process,
+    board: Process,
     keeper: Process,
 }
 
@@ -63,7 +69,7 @@ impl Scene {
         let board = Process::start(folder.path(), &line, "serving");
         let line = format!("broker --keep --card {} --socket {}", path("board"), path("broker"));
         let keeper = Process::start(folder.path(), &line, "listening");
-        Self { folder, _board: board, keeper }
+        Self { folder, board, keeper }
     }
 
     fn socket(&self) -> PathBuf {
@@ -72,6 +78,33 @@ impl Scene {
 
     fn bus(&self) -> Bus {
         Bus::options().broker(self.socket()).wait(LIMIT).open_shared().unwrap()
+    }
+
+    /// Nobody has left anything behind, with the broker or with the board.
+    fn assert_nothing_left(&self) {
+        let bus = self.bus();
+        let since = Instant::now();
+        loop {
+            let usage = bus.usage().unwrap();
+            let others =
+                usage.iter().filter(|it| it.buffers > 0 || !it.leases.is_empty() || !it.cards.is_empty());
+            let others: Vec<_> = others.collect();
+            let mapped = self.board.buffers();
+            if others.is_empty() && mapped == 0 {
+                return;
+            }
+            assert!(since.elapsed() < LIMIT, "{mapped} buffers are mapped, and there is still {others:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends the broker as somebody would who needs it no more.
+    fn end(self) {
+        let keeper = Pid::from_raw(self.keeper.0.id().try_into().unwrap()).unwrap();
+        kill_process(keeper, Signal::TERM).unwrap();
+        let Self { folder, board: _board, mut keeper } = self;
+        assert!(keeper.0.wait().unwrap().success());
+        assert!(!folder.path().join("broker").exists(), "the socket is still there");
     }
 
     /// The broker's process, for as long as it is that.
@@ -181,15 +214,36 @@ fn programs_notice_nothing_but_a_pause() {
         ends.store(true, Ordering::Relaxed);
         programs.into_iter().for_each(|program| program.join().unwrap());
     });
-    // Nobody has left anything behind.
-    let bus = scene.bus();
-    let usage = bus.usage().unwrap();
-    let others: Vec<_> = usage.iter().filter(|usage| usage.buffers > 0 || !usage.leases.is_empty()).collect();
-    assert!(others.is_empty(), "{others:?}");
-    drop(bus);
-    let keeper = Pid::from_raw(scene.keeper.pid().try_into().unwrap()).unwrap();
-    kill_process(keeper, Signal::TERM).unwrap();
-    let Scene { folder, _board, mut keeper } = scene;
-    assert!(keeper.0.wait().unwrap().success());
-    assert!(!folder.path().join("broker").exists(), "the socket is still there");
+    scene.assert_nothing_left();
+    scene.end();
+}
+
+/// Programs die while there is no broker, and brokers while programs are being cleared away.
+#[test]
+fn the_dead_are_cleared_away_by_the_next() {
+    let scene = Scene::new();
+    let seed = AtomicU32::new(std::process::id());
+    println!("seed {}", seed.load(Ordering::Relaxed));
+    let option = format!("--broker {}", scene.socket().display());
+    let line = format!("test ddr --size 256K --passes 100 --wait forever {option}");
+    let mut programs = std::collections::VecDeque::new();
+    for round in 0..rounds_from_environment(30) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jitney"));
+        command.args(line.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
+        programs.push_back(Process(command.spawn().unwrap()));
+        std::thread::sleep(moment(&seed));
+        if programs.len() > 4 {
+            // Dropped is killed.
+            programs.pop_front();
+        }
+        scene.end_broker(if round % 3 == 2 { Signal::USR2 } else { Signal::KILL });
+    }
+    drop(programs);
+    scene.assert_nothing_left();
+    let outcome = Command::new(env!("CARGO_BIN_EXE_jitney"))
+        .args(format!("test ddr --size 256K --passes 1 {option}").split_whitespace())
+        .stdout(Stdio::null())
+        .status();
+    assert!(outcome.unwrap().success());
+    scene.end();
 }
