@@ -172,3 +172,91 @@ impl Record {
 fn unwritable(error: &postcard::Error) -> Error {
     Error::new(ErrorKind::System, format!("the broker's ledger cannot be written: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::testing::{Setting, Step, World};
+    use proptest::prelude::*;
+
+    fn records(events: &[Event]) -> Vec<Vec<u8>> {
+        let happened = |event: &Event| Record::Happened { event: event.clone(), at: 7 }.encode().unwrap();
+        let carried_out = || Record::CarriedOut.encode().unwrap();
+        events.iter().flat_map(|event| [happened(event), carried_out()]).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// Wherever a snapshot was taken, and wherever the process ended: what is read is what was.
+        #[test]
+        fn what_is_read_is_what_was(
+            bits in 0u8..16,
+            steps in proptest::collection::vec(any::<u64>().prop_map(Step::of), 0..60),
+            (snapshot, end) in (any::<prop::sample::Index>(), any::<prop::sample::Index>()),
+        ) {
+            let setting = Setting {
+                physical: bits & 9 == 1, one_space: bits & 2 != 0, narrow: bits & 4 != 0, coarse: bits & 8 != 0,
+            };
+            let mut world = World::new(setting);
+            let mut machine = world.machine.clone();
+            world.events = Some(Vec::new());
+            for step in steps {
+                world.take(step);
+            }
+            let events = world.events.unwrap_or_default();
+            let end = end.index(events.len() + 1);
+            let snapshot = snapshot.index(end + 1);
+            let (mut known, mut effects) = (Known::default(), Vec::new());
+            let mut written = Vec::new();
+            for (number, event) in events[..end].iter().enumerate() {
+                if number == snapshot {
+                    written = Books::encode(&machine, &known).unwrap();
+                }
+                known.before(event, &machine);
+                effects = machine.handle(event.clone());
+                effects.iter().for_each(|effect| known.after(effect, 7));
+            }
+            if snapshot == end {
+                written = Books::encode(&machine, &known).unwrap();
+                effects.clear();
+            }
+            let records = records(&events[snapshot..end]);
+            // It ended before the last one was carried out.
+            let records = &records[..records.len().saturating_sub(1)];
+            let Replayed { books, unfinished } = Books::replay(&written, records).unwrap();
+            prop_assert_eq!(&books.machine, &machine);
+            prop_assert_eq!(&books.known, &known);
+            prop_assert_eq!(format!("{:?}", unfinished.effects), format!("{effects:?}"));
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_being_taken_is_known_until_something_came_of_it() {
+        let world = World::new(Setting::default());
+        let snapshot = Books::encode(&world.machine, &Known::default()).unwrap();
+        let client = ClientId(3);
+        let mut records = vec![Record::Taking { client, number: 9 }.encode().unwrap()];
+        let replayed = Books::replay(&snapshot, &records).unwrap();
+        assert_eq!(replayed.unfinished.taking, Some((client, 9)));
+        records.push(Record::Happened { event: Event::Left { client }, at: 0 }.encode().unwrap());
+        assert_eq!(Books::replay(&snapshot, &records).unwrap().unfinished.taking, None);
+    }
+
+    #[test]
+    fn books_of_another_broker_are_refused() {
+        let world = World::new(Setting::default());
+        let machine = &world.machine;
+        let encode = |form: u32, version: &str| {
+            postcard::to_stdvec(&(form, version, machine, &Known::default())).unwrap()
+        };
+        let records = [Record::CarriedOut.encode().unwrap()];
+        let why = |snapshot: &[u8], records: &[Vec<u8>]| Books::replay(snapshot, records).unwrap_err().kind();
+        assert_eq!(why(&encode(FORM + 1, env!("CARGO_PKG_VERSION")), &[]), ErrorKind::Unsupported);
+        // A finished snapshot of another version is understood, and events are not.
+        Books::replay(&encode(FORM, "0.0.0"), &[]).unwrap();
+        assert_eq!(why(&encode(FORM, "0.0.0"), &records), ErrorKind::Unsupported);
+        assert_eq!(why(&encode(FORM, env!("CARGO_PKG_VERSION"))[..20], &[]), ErrorKind::Protocol);
+        assert_eq!(why(&[], &[]), ErrorKind::Protocol);
+    }
+}

@@ -201,7 +201,8 @@ mod tests {
         #[test]
         fn what_was_written_is_read(
             steps in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..200)), 1..40),
-            torn in prop::collection::vec(any::<u8>(), 1..40),
+            // Of zeroes the first part is all, where nothing was written before.
+            torn in prop::collection::vec(1..=u8::MAX, 1..40),
             kept in 0..40_usize,
         ) {
             let mut file = LedgerFile::create(b"first").unwrap();

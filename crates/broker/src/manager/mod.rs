@@ -107,6 +107,14 @@ impl ServiceManager {
     }
 }
 
+#[cfg(test)]
+impl ServiceManager {
+    /// One that reads what is sent to `socket`, and keeps descriptors.
+    pub(crate) const fn behind(socket: UnixDatagram) -> Self {
+        Self { socket: Some(socket), watchdog: None, keeps: true }
+    }
+}
+
 /// Whether a variable that is for one process, if it says so, is for this one: it may have come through another.
 fn is_this_process(pid: Option<OsString>) -> bool {
     pid.is_none_or(|pid| pid.to_str() == Some(&std::process::id().to_string()))

@@ -224,3 +224,137 @@ fn resume_spaces(records: &[SpaceRecord], kept: &mut BTreeMap<String, OwnedFd>) 
     let spaces = records.iter().enumerate();
     spaces.map(|(number, record)| OpenedSpace::resume(record, number, kept)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Known, Record};
+    use crate::machine::{Limits, Machine, Peer, Way};
+    use crate::protocol::{Message, Reply, Request};
+    use crate::server::StopHandle;
+    use crate::socket;
+    use jitney_iova::Allocator;
+    use jitney_memory::descriptors::{self, Wait};
+    use std::io::IoSlice;
+    use std::os::unix::net::UnixDatagram;
+
+    const CLIENT: ClientId = ClientId(0);
+
+    /// A broker without cards and with one client, as it is found after it was killed.
+    struct Found {
+        machine: Machine,
+        known: Known,
+        records: Vec<Record>,
+        client: OwnedFd,
+        socket: OwnedFd,
+    }
+
+    impl Found {
+        fn new() -> Self {
+            let iovas = Allocator::new([0..=0xffff_ffff], 4096).unwrap();
+            let mut machine = Machine::new(1, Vec::new(), iovas, Limits::default());
+            let peer = Peer { pid: None, uid: 0, gid: 0, groups: Vec::new(), way: Way::Listener };
+            machine.handle(Event::Joined { client: CLIENT, peer });
+            machine.handle(request(1, Request::Hello { program: "test".into() }));
+            let (client, socket) = socket::pair().unwrap();
+            Self { machine, known: Known::default(), records: Vec::new(), client, socket }
+        }
+
+        fn say(&self, number: u64, request: &Request) {
+            let message = protocol::encode_request(number, request).unwrap();
+            descriptors::send(&self.client, &[IoSlice::new(&message)], &[], Wait::Block).unwrap();
+        }
+
+        /// Goes on with it, and ends it when `hears` has heard enough.
+        fn resume(self, hears: impl FnOnce(&OwnedFd)) {
+            let mut file = LedgerFile::create(&Books::encode(&self.machine, &self.known).unwrap()).unwrap();
+            for record in &self.records {
+                file.append(&record.encode().unwrap()).unwrap();
+            }
+            let kept = BTreeMap::from([
+                (keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap()),
+                (keeping::names_of(CLIENT)[0].clone(), self.socket),
+            ]);
+            let (ours, _theirs) = UnixDatagram::pair().unwrap();
+            ours.set_nonblocking(true).unwrap();
+            let broker = Broker::resume(ServiceManager::behind(ours), Kept(kept)).unwrap().unwrap();
+            let stop: StopHandle = broker.stop_handle();
+            let runs = std::thread::spawn(move || broker.run());
+            hears(&self.client);
+            stop.stop().unwrap();
+            runs.join().unwrap().unwrap();
+        }
+    }
+
+    fn request(number: u64, request: Request) -> Event {
+        Event::Request { client: CLIENT, number, request, descriptor: false }
+    }
+
+    /// The next reply; `None` at the end of the connection.
+    fn hear(client: &OwnedFd) -> Option<(u64, Result<Reply>)> {
+        let mut buffer = vec![0; protocol::MAX_MESSAGE];
+        let received = descriptors::receive(client, &mut buffer, 1, Wait::Block).unwrap();
+        if received.len == 0 {
+            return None;
+        }
+        match protocol::decode_message(&buffer[..received.len]).unwrap() {
+            Message::Reply(number, reply) => Some((number, reply)),
+            Message::Notice(notice) => panic!("{notice:?}"),
+        }
+    }
+
+    const CARDS: Request = Request::Cards { after: None };
+
+    #[test]
+    fn what_was_still_in_the_socket_is_answered_once() {
+        let mut found = Found::new();
+        found.say(5, &CARDS);
+        found.records.push(Record::Taking { client: CLIENT, number: 5 });
+        found.resume(|client| {
+            assert!(matches!(hear(client), Some((5, Ok(Reply::Cards { .. })))));
+        });
+    }
+
+    #[test]
+    fn what_was_taken_out_and_is_not_known_any_more_is_said_to_be_lost() {
+        let mut found = Found::new();
+        found.say(6, &CARDS);
+        found.records.push(Record::Taking { client: CLIENT, number: 5 });
+        found.resume(|client| {
+            let (number, reply) = hear(client).unwrap();
+            assert_eq!(number, 5);
+            assert!(protocol::was_lost(&reply.unwrap_err()));
+            assert!(matches!(hear(client), Some((6, Ok(Reply::Cards { .. })))));
+        });
+    }
+
+    #[test]
+    fn what_was_handled_and_perhaps_not_answered_is_answered() {
+        let mut found = Found::new();
+        found.records = vec![
+            Record::Taking { client: CLIENT, number: 5 },
+            Record::Happened { event: request(5, CARDS), at: 0 },
+        ];
+        found.resume(|client| {
+            assert!(matches!(hear(client), Some((5, Ok(Reply::Cards { .. })))));
+        });
+    }
+
+    #[test]
+    fn a_client_whose_messages_were_lost_with_the_process_is_dropped() {
+        let mut found = Found::new();
+        found.known.behind.insert(CLIENT);
+        found.resume(|client| assert!(hear(client).is_none()));
+    }
+
+    #[test]
+    fn without_anything_kept_there_is_nothing_to_go_on_with() {
+        let (ours, _theirs) = UnixDatagram::pair().unwrap();
+        assert!(Broker::resume(ServiceManager::behind(ours), Kept::default()).unwrap().is_none());
+        // Whoever kept something keeps nothing now: clients of this broker would be lost with the next crash.
+        let file = LedgerFile::create(b"x").unwrap();
+        let kept = BTreeMap::from([(keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap())]);
+        let error = Broker::resume(ServiceManager::default(), Kept(kept)).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+}

@@ -43,6 +43,9 @@ pub struct World {
     /// When each request came that is not answered.
     pub(super) arrivals: BTreeMap<(ClientId, u64), u64>,
     arrived: u64,
+    /// What has happened, if that is wanted.
+    #[cfg(test)]
+    pub(crate) events: Option<Vec<Event>>,
 }
 
 /// Whether somebody stands in line with that.
@@ -85,6 +88,8 @@ impl World {
             reminders: BTreeSet::new(),
             arrivals: BTreeMap::new(),
             arrived: 0,
+            #[cfg(test)]
+            events: None,
         }
     }
 
@@ -145,6 +150,10 @@ impl World {
             self.event.request = Some((*client, request.clone()));
         }
         self.take_in(&event);
+        #[cfg(test)]
+        if let Some(events) = &mut self.events {
+            events.push(event.clone());
+        }
         for effect in self.machine.handle(event) {
             match effect {
                 Effect::Reply { client, number, reply, attach } => {
