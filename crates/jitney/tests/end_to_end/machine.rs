@@ -23,7 +23,7 @@ exec sleep infinity";
 
 /// Hands over a socket as systemd does, starts the broker when somebody connects, and says what it hears of it.
 pub(crate) const MANAGER: &str = r#"
-import os, select, socket, subprocess, sys, threading
+import fcntl, os, select, socket, sys, threading, time
 program, gid, watchdog = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 os.makedirs("/run/jitney", 0o755, exist_ok=True)
 listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -33,26 +33,55 @@ os.chmod("/run/jitney/broker.sock", 0o660)
 listener.listen(64)
 notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 notify.bind("/run/notify")
+kept = {}
+busy = threading.Lock()
 def hear():
     count = {}
     while True:
-        for line in notify.recv(4096).decode().splitlines():
+        select.select([notify], [], [])
+        with busy:
+            said, descriptors, _, _ = socket.recv_fds(notify, 4096, 16)
+            lines = said.decode().splitlines()
+            fields = dict(line.split("=", 1) for line in lines)
+            if "FDSTORE" in fields:
+                for old in kept.pop(fields["FDNAME"], []): os.close(old)
+                kept[fields["FDNAME"]] = descriptors
+                continue
+            if "FDSTOREREMOVE" in fields:
+                for old in kept.pop(fields["FDNAME"], []): os.close(old)
+                continue
+        for line in lines:
             count[line] = count.get(line, 0) + 1
             print(f"heard {line} ({count[line]})", flush=True)
+def all_heard():
+    with busy:
+        return not select.select([notify], [], [], 0)[0]
 threading.Thread(target=hear, daemon=True).start()
 print("socket ready", flush=True)
+again = False
 while True:
-    select.select([listener], [], [])
+    if not again: select.select([listener], [], [])
+    while not all_heard(): time.sleep(0.001)
+    handed = [("broker", listener.fileno())] + [(name, one) for name, own in kept.items() for one in own]
     child = os.fork()
     if child == 0:
-        os.dup2(listener.fileno(), 3)
-        os.set_inheritable(3, True)
-        env = dict(os.environ, LISTEN_FDS="1", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES="broker",
-                   NOTIFY_SOCKET="/run/notify", WATCHDOG_USEC=watchdog)
+        high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, 500) for _, descriptor in handed]
+        for number, descriptor in enumerate(high, 3):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        env = dict(os.environ, LISTEN_FDS=str(len(handed)), LISTEN_PID=str(os.getpid()), FDSTORE="8192",
+                   LISTEN_FDNAMES=":".join(name for name, _ in handed), NOTIFY_SOCKET="/run/notify", WATCHDOG_USEC=watchdog)
         os.execve(program, [program, "broker", "--system"], env)
     print(f"started {child}", flush=True)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print(f"ended {status}", flush=True)
+    # As the unit says: what was killed is started again, and so is what leaves its place to another.
+    again = status < 0 or status == 75
+    if not again:
+        while not all_heard(): time.sleep(0.001)
+        for own in kept.values():
+            for one in own: os.close(one)
+        kept.clear()
 "#;
 
 pub(crate) struct Machine {

@@ -1,8 +1,9 @@
 //! The broker as a service that all users of a machine find.
 
 use crate::machine::{ALICE, BOB, CAROL, JITNEY, Machine};
-use crate::support::{Ground, Process, descriptors, eventually};
+use crate::support::{Ground, Process, descriptors, eventually, signal};
 use rustix::process::Signal;
+use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 
@@ -377,4 +378,59 @@ fn the_units_start_what_there_is() {
     verify.args(["verify", "./jitney.service", "./jitney.socket"]).current_dir(ground.path(""));
     let outcome = Process::start(verify).wait().exits(0);
     assert!(!outcome.err.contains("jitney."), "{outcome}");
+}
+
+/// By a service manager that was written from systemd's pages: it keeps descriptors, and hands them to the next.
+#[test]
+fn a_program_goes_on_when_the_service_is_killed_and_replaced() {
+    let machine = match Machine::new() {
+        Ok(machine) => machine.with_members(),
+        Err(why) => return println!("skipped: {why}"),
+    };
+    let board = machine.ground.board("nitefury --memory 16M");
+    machine.configure_for(&board, "");
+    let manager = machine.manager("30000000");
+    let mut program = machine.start(ALICE, &[JITNEY], "test ddr --size 4M --passes 100000");
+    eventually("nobody has memory of the card", || {
+        let status = machine.run(BOB, &[JITNEY], "status --json").exits(0).json();
+        let has = |program: &Value| program["buffers"] != 0;
+        match status["programs"].as_array().is_some_and(|programs| programs.iter().any(has)) {
+            true => Ok(()),
+            false => Err(status.to_string()),
+        }
+    });
+    let mut count = 1;
+    for _ in 0..5 {
+        signal(started(&manager, count), Signal::KILL);
+        let before = started(&manager, count + 1);
+        let replaced = machine.run(0, &[], "broker --system --replace --json").exits(0).json();
+        count += 2;
+        assert_eq!(
+            (&replaced["before"], &replaced["now"]),
+            (&before.into(), &started(&manager, count).into())
+        );
+    }
+    assert!(program.runs(), "it has ended: {}", program.wait());
+    program.signal(Signal::INT);
+    let outcome = program.wait();
+    assert!(!outcome.err.contains("broker"), "{outcome}");
+    signal(started(&manager, count), Signal::TERM);
+    eventually("the broker does not end", || match manager.said().contains("ended 0") {
+        true => Ok(()),
+        false => Err(manager.said()),
+    });
+}
+
+/// The process that the manager has started as this one, counted from 1.
+fn started(manager: &Process, number: usize) -> i32 {
+    let nth = || {
+        let said = manager.said();
+        let mut started = said.lines().filter_map(|line| line.strip_prefix("started ")?.parse().ok());
+        started.nth(number - 1)
+    };
+    eventually("no other broker is started", || match nth() {
+        Some(_) => Ok(()),
+        None => Err(manager.said()),
+    });
+    nth().unwrap()
 }
