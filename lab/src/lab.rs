@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::Error;
 use crate::boards::Board;
@@ -22,7 +23,8 @@ const MEMORY_MIB: u32 = 1024;
 /// What every boot needs.
 pub(crate) struct Lab {
     cache: Cache,
-    debian: Debian,
+    /// One row after the other: what is built takes all processors.
+    debian: Mutex<Debian>,
     qemu: Qemu,
     busybox: PathBuf,
     programs: Vec<Program>,
@@ -51,11 +53,12 @@ impl Lab {
         let (cache, debian) = (Cache::open()?, Debian::default());
         let qemu = Qemu::fetch(&cache, &debian)?;
         let busybox = initramfs::fetch_busybox(&cache, &debian)?;
-        Ok(Self { cache, debian, qemu, busybox, programs, coverage })
+        Ok(Self { cache, debian: Mutex::new(debian), qemu, busybox, programs, coverage })
     }
 
     pub(crate) fn kernel(&self, row: &Row) -> Result<Kernel, Error> {
-        Kernel::prepare(row.kernel, &self.cache, &self.debian)
+        let debian = self.debian.lock().unwrap_or_else(PoisonError::into_inner);
+        Kernel::prepare(row.kernel, &self.cache, &debian)
     }
 
     /// Where the counters go, if the programs count.

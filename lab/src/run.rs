@@ -2,12 +2,15 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread::available_parallelism;
 
 use crate::Error;
 use crate::boot::{self, Outcome, Report, await_ready, follow};
 use crate::card::Card;
 use crate::initramfs::Task;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Source};
 use crate::lab::{Lab, boot_folder};
 use crate::machine::{Guest, run_on_terminal};
 use crate::progress::Step;
@@ -65,7 +68,8 @@ impl std::fmt::Display for Summary {
     }
 }
 
-/// Runs tests on every chosen row and writes a line for each to `out`, with the output of those that fail.
+/// Runs tests on every chosen row, as many rows at once as there are processors, and writes a line for each to `out`, with the output of
+/// those that fail, row by row.
 ///
 /// # Errors
 ///
@@ -74,17 +78,36 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
     let rows = choose_rows(options.kernel.as_deref())?;
     let suites = choose_tests(options.test.as_deref())?;
     let lab = Lab::open(options.coverage.as_deref())?;
-    let mut total = Summary::default();
-    for row in rows {
-        let kernel = lab.kernel(row)?;
-        say(out, row.name)?;
-        let mut summary = Summary::default();
-        for (suite, tests) in &suites {
-            summary.add(lab.run_suite(row, &kernel, suite, &options.cards, tests, out)?);
-        }
-        say(out, &format!("{}: {summary}\n", row.name))?;
-        total.add(summary);
+    for row in rows.iter().filter(|row| matches!(row.kernel, Source::Stock(_))) {
+        // They come at once, and then run while others are built.
+        lab.kernel(row)?;
     }
+    // A guest keeps one processor busy.
+    let lanes = available_parallelism().map_or(1, usize::from).min(rows.len());
+    let (next, (sender, ended)) = (AtomicUsize::new(0), mpsc::channel());
+    let work = |sender: mpsc::Sender<Result<(Summary, Vec<u8>), Error>>| {
+        while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if sender.send(lab.run_row(row, &suites, &options.cards)).is_err() {
+                return;
+            }
+        }
+    };
+    let mut total = Summary::default();
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            let sender = sender.clone();
+            scope.spawn(|| work(sender));
+        }
+        drop(sender);
+        // A row's report is one piece; which of two is first is theirs.
+        for ran in ended {
+            let (summary, report) = ran?;
+            let written = out.write_all(&report).and_then(|()| out.flush());
+            written.map_err(|source| Error::Io { what: "write the report".to_owned(), source })?;
+            total.add(summary);
+        }
+        Ok(())
+    })?;
     say(out, &total.to_string())?;
     Ok(total)
 }
@@ -107,6 +130,23 @@ pub fn shell(options: &Options) -> Result<(), Error> {
 }
 
 impl Lab {
+    /// Runs the tests on a row, and returns their report.
+    fn run_row(
+        &self,
+        row: &Row,
+        suites: &[(&'static Suite, Vec<&'static Test>)],
+        more: &[Card],
+    ) -> Result<(Summary, Vec<u8>), Error> {
+        let kernel = self.kernel(row)?;
+        let (mut summary, mut report) = (Summary::default(), Vec::new());
+        say(&mut report, row.name)?;
+        for (suite, tests) in suites {
+            summary.add(self.run_suite(row, &kernel, suite, more, tests, &mut report)?);
+        }
+        say(&mut report, &format!("{}: {summary}\n", row.name))?;
+        Ok((summary, report))
+    }
+
     /// Boots as often as is needed: a test that takes the guest down fails, and the tests after it get a new one.
     fn run_suite(
         &self,
