@@ -10,3 +10,4 @@ pub(crate) mod policy;
 mod programs;
 pub(crate) mod run;
 mod runner;
+pub(crate) mod xdma_compat;
