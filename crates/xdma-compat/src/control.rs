@@ -3,9 +3,9 @@
 use crate::card::Card;
 use crate::failure::{Failure, Outcome};
 use crate::machine::Machine;
+use crate::memory;
 use crate::node::{Kind, Node};
 use crate::user_memory::UserMemory;
-use crate::memory;
 use rustix::io::Errno;
 
 /// A number as `_IOC` makes it.
@@ -100,8 +100,10 @@ fn aperture(card: &Card, node: Node, channel: u8, writes: bool, argument: usize)
     let block = UserMemory::at(argument, APERTURE_SIZE);
     let mut bytes = [0; APERTURE_SIZE];
     block.read(&mut bytes)?;
-    let word = |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes);
-    let half = |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes);
+    let word =
+        |at: usize| bytes.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, u64::from_ne_bytes);
+    let half =
+        |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes);
     let size = |at: usize| usize::try_from(word(at)).unwrap_or(usize::MAX);
     let (address, aperture, memory) = (word(0), half(8) as usize, UserMemory::at(size(16), size(24)));
     if aperture == 0 {
@@ -136,7 +138,10 @@ fn of_registers(card: &Card, request: u32, argument: usize) -> Outcome<()> {
             let mut asked = [0; 4];
             block.read(&mut asked)?;
             if u32::from_ne_bytes(asked) != INFO_MAGIC {
-                return Err(Failure::new(Errno::NOTTY, "the question has not the magic number that it has to"));
+                return Err(Failure::new(
+                    Errno::NOTTY,
+                    "the question has not the magic number that it has to",
+                ));
             }
             block.write(&info(card))
         }

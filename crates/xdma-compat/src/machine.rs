@@ -33,7 +33,7 @@ impl Machine {
     /// That of this process.
     pub(crate) fn get() -> &'static Self {
         let known = MACHINE.load(Ordering::Acquire);
-        if let Some(machine) = shared(known).filter(|machine| machine.pid == getpid()) {
+        if let Some(machine) = Self::current() {
             return machine;
         }
         let new: &'static Self = Box::leak(Box::new(Self {
@@ -51,6 +51,12 @@ impl Machine {
             // Another thread was first; nothing of the new one was opened, and its few bytes stay.
             Err(_) => Self::get(),
         }
+    }
+
+    /// That of this process, if it has one: nothing is made in a child that shares its parent's memory until it starts another
+    /// program (`vfork`).
+    pub(crate) fn current() -> Option<&'static Self> {
+        shared(MACHINE.load(Ordering::Acquire)).filter(|machine| machine.pid == getpid())
     }
 
     fn bus(&self) -> Outcome<Arc<Bus>> {
@@ -131,9 +137,7 @@ impl Machine {
 
 /// Lets go of what is not in use, so that the broker need not clear up after this process.
 extern "C" fn say_goodbye() {
-    let Some(machine) = shared(MACHINE.load(Ordering::Acquire)).filter(|machine| machine.pid == getpid()) else {
-        return;
-    };
+    let Some(machine) = Machine::current() else { return };
     // Another thread may be in the middle of something, and is ended there as by any other exit.
     let Ok(_inside) = crate::inside::Inside::enter() else { return };
     for card in machine.opened() {

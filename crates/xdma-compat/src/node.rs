@@ -145,7 +145,11 @@ fn skip_slashes(mut path: &[u8]) -> &[u8] {
 /// A number as file names have it: no sign, no zero in front.
 fn decimal(digits: &[u8]) -> Option<u8> {
     let plain = digits.len() == 1 || digits.first() != Some(&b'0');
-    std::str::from_utf8(digits).ok().filter(|text| plain && text.bytes().all(|byte| byte.is_ascii_digit()))?.parse().ok()
+    std::str::from_utf8(digits)
+        .ok()
+        .filter(|text| plain && text.bytes().all(|byte| byte.is_ascii_digit()))?
+        .parse()
+        .ok()
 }
 
 impl fmt::Display for Node {
@@ -196,10 +200,28 @@ mod tests {
 
     #[test]
     fn what_no_xdma_has_is_not_there_and_what_is_not_an_xdmas_is_left_alone() {
-        for path in ["/dev/xdma0_h2c_4", "/dev/xdma0_h2c_01", "/dev/xdma0_events_16", "/dev/xdma300_user", "/dev/xdma0_xvc", "/dev/xdma0_"] {
+        for path in [
+            "/dev/xdma0_h2c_4",
+            "/dev/xdma0_h2c_01",
+            "/dev/xdma0_events_16",
+            "/dev/xdma300_user",
+            "/dev/xdma0_xvc",
+            "/dev/xdma0_",
+        ] {
             assert_eq!(named(path), Named::Nothing, "{path}");
         }
-        for path in ["/dev/null", "/dev/xdma", "/dev/xdma0", "/dev/xdmax_user", "/tmp/xdma0_user", "xdma0_user", "/dev/xdma0_user/x", "", "/", "/devxdma0_user"] {
+        for path in [
+            "/dev/null",
+            "/dev/xdma",
+            "/dev/xdma0",
+            "/dev/xdmax_user",
+            "/tmp/xdma0_user",
+            "xdma0_user",
+            "/dev/xdma0_user/x",
+            "",
+            "/",
+            "/devxdma0_user",
+        ] {
             assert_eq!(named(path), Named::Other, "{path}");
         }
     }

@@ -12,8 +12,8 @@
 use crate::failure::{Failure, Outcome};
 use crate::node::{Kind, Node};
 use rustix::fs::{
-    FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, Timespec, Timestamps, fchmod, fcntl_add_seals, flock, fstat,
-    futimens, memfd_create,
+    FlockOperation, MemfdFlags, Mode, OFlags, SealFlags, Timespec, Timestamps, fchmod, fcntl_add_seals,
+    flock, fstat, futimens, memfd_create,
 };
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -95,7 +95,8 @@ impl Opened {
     pub(crate) fn of(descriptor: i32) -> Option<Self> {
         let stat = fstat(borrow(descriptor)?).ok()?;
         let kind = stat.st_mode & libc::S_IFMT;
-        let is_marked = stat.st_mode & 0o7777 == MODE && stat.st_size == 0 && i64::from(stat.st_mtime) == MARK;
+        let is_marked =
+            stat.st_mode & 0o7777 == MODE && stat.st_size == 0 && i64::from(stat.st_mtime) == MARK;
         if !is_marked || (kind != libc::S_IFREG && kind != libc::S_IFSOCK) {
             return None;
         }
@@ -148,8 +149,7 @@ impl Placeholder {
         let name = opened.node.to_string();
         let name = name.trim_start_matches("/dev/");
         let failed = |errno| Failure::new(errno, "a descriptor for the device could not be made");
-        let file =
-            memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
+        let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).map_err(failed)?;
         opened.mark(&file)?;
         fcntl_add_seals(&file, SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE)
             .map_err(failed)?;

@@ -3,7 +3,10 @@
 //! The C library's headers declare some of them with a variable number of arguments (`open`, `fcntl`, `ioctl`). On x86-64 these
 //! travel as those of any function do, as long as they are integers, which they are; so here they have all that they can have.
 
-#![expect(unsafe_code, reason = "functions that are found by name, and called as the C library declares them")]
+#![expect(
+    unsafe_code,
+    reason = "functions that are found by name, and called as the C library declares them"
+)]
 
 use libc::{FILE, c_char, c_int, c_uint, c_ulong, c_void, iovec, mode_t, off_t, sigset_t, size_t, ssize_t};
 use std::ffi::CStr;

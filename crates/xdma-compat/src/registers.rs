@@ -40,7 +40,11 @@ fn check(region: &Region, position: u64, memory: UserMemory) -> Outcome<()> {
         return Err(Failure::new(Errno::INVAL, why));
     }
     if position.checked_add(WIDTH as u64).is_none_or(|end| end > region.size()) {
-        let why = format!("position {position:#x} is beyond {}, which has {:#x} bytes", region.name(), region.size());
+        let why = format!(
+            "position {position:#x} is beyond {}, which has {:#x} bytes",
+            region.name(),
+            region.size()
+        );
         return Err(Failure::new(Errno::INVAL, why));
     }
     Ok(())

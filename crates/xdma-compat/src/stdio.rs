@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "a FILE of the C library's with functions of ours")]
 
-use crate::calls::{close, lseek, read, write};
+use crate::calls::{as_file, close, lseek, read, write};
 use crate::failure::{Failure, Outcome, complain};
 use crate::inside::Inside;
 use crate::placeholder::Opened;
@@ -45,7 +45,8 @@ pub(crate) fn open(descriptor: c_int, mode: *const c_char) -> Outcome<*mut FILE>
         place.0.compare_exchange(0, SOON, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     };
     let place = FILES.iter().find(free);
-    let place = place.ok_or_else(|| Failure::new(Errno::MFILE, format!("{MOST} FILEs of devices at once are the most")))?;
+    let place = place
+        .ok_or_else(|| Failure::new(Errno::MFILE, format!("{MOST} FILEs of devices at once are the most")))?;
     place.1.store(descriptor, Ordering::Release);
     let functions = Functions { read: read_some, write: write_some, seek, close: close_it };
     let cookie = std::ptr::without_provenance_mut(usize::try_from(descriptor).unwrap_or(0));
@@ -84,14 +85,14 @@ fn with<T>(cookie: *mut c_void, what: &str, failed: T, work: impl FnOnce(c_int, 
 
 extern "C" fn read_some(cookie: *mut c_void, buffer: *mut c_char, size: size_t) -> ssize_t {
     with(cookie, "read", -1, |descriptor, opened| {
-        signed(read(descriptor, opened, UserMemory::new(buffer.cast(), size), None)?)
+        signed(as_file(read, descriptor, opened, UserMemory::new(buffer.cast(), size))?)
     })
 }
 
 extern "C" fn write_some(cookie: *mut c_void, buffer: *const c_char, size: size_t) -> ssize_t {
     // The C library takes nothing written for a failure.
     with(cookie, "write", 0, |descriptor, opened| {
-        signed(write(descriptor, opened, UserMemory::new(buffer.cast(), size), None)?)
+        signed(as_file(write, descriptor, opened, UserMemory::new(buffer.cast(), size))?)
     })
 }
 

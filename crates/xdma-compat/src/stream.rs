@@ -129,10 +129,9 @@ impl Receivers {
 impl Receiver {
     fn new(card: &Card, channel: u8, watch: Option<Watch>) -> Outcome<Self> {
         let opened = in_line(|| card.xdma.c2h(channel)).map_err(|failure| match failure.errno {
-            Errno::BUSY => Failure {
-                why: failure.why.map(|why| format!("a stream has one reader: {why}")),
-                ..failure
-            },
+            Errno::BUSY => {
+                Failure { why: failure.why.map(|why| format!("a stream has one reader: {why}")), ..failure }
+            }
             _ => failure,
         })?;
         let state = State { channel: opened.with_timeout(FOR_EVER), buffer: None, left: Vec::new() };
@@ -180,7 +179,10 @@ impl Receiver {
 
     fn nothing_came(&self) -> Failure {
         let time = Machine::get().settings.timeout.unwrap_or_default();
-        let why = format!("nothing came on {} for {time:?} (jitney xdma-compat --timeout says how long)", self.name);
+        let why = format!(
+            "nothing came on {} for {time:?} (jitney xdma-compat --timeout says how long)",
+            self.name
+        );
         Failure::new(Errno::TIMEDOUT, why)
     }
 }
@@ -206,4 +208,3 @@ impl State {
         given
     }
 }
-

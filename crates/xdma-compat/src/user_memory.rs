@@ -121,7 +121,9 @@ fn refused(way: Way) -> Failure {
             errno,
             "this machine does not let a process copy its own memory by process_vm_readv, which a container may forbid",
         ),
-        _ if way == Way::FromUser => Failure::new(Errno::FAULT, "there is no memory to read at the given address"),
+        _ if way == Way::FromUser => {
+            Failure::new(Errno::FAULT, "there is no memory to read at the given address")
+        }
         _ => Failure::new(
             Errno::FAULT,
             "there is no memory to write to at the given address (registers that were mapped are none)",

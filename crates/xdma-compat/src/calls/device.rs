@@ -2,6 +2,7 @@
 
 use crate::card::Card;
 use crate::failure::{Failure, Outcome};
+use crate::inside::Inside;
 use crate::machine::Machine;
 use crate::node::{Kind, Node};
 use crate::placeholder::{Access, Opened, Placeholder, borrow};
@@ -56,8 +57,10 @@ pub(super) fn open(node: Node, flags: c_int) -> Outcome<c_int> {
 
 /// After a descriptor was closed that was a device's.
 pub(super) fn closed(node: Node) {
-    if let Kind::C2h(_) = node.kind {
-        Machine::get().opened().iter().for_each(|card| card.receivers.look());
+    if let Kind::C2h(_) = node.kind
+        && let Some(machine) = Machine::current()
+    {
+        machine.opened().iter().for_each(|card| card.receivers.look());
     }
 }
 
@@ -67,7 +70,8 @@ pub(super) fn closed(node: Node) {
 /// What the kernel says.
 #[expect(unsafe_code, reason = "the program closes a descriptor of its own")]
 pub(crate) fn close(descriptor: c_int) -> c_int {
-    let opened = Opened::of(descriptor);
+    // What this library closes itself is not the program's, though it may say the same.
+    let opened = Opened::of(descriptor).filter(|_| !Inside::is_entered());
     // SAFETY: the program's own, by its number, as it asked.
     let outcome = unsafe { crate::real::close(descriptor) };
     if let Some(opened) = opened {
@@ -88,7 +92,9 @@ fn position(descriptor: c_int) -> Outcome<u64> {
 /// Where a call begins: at the position that it names, or at the descriptor's.
 fn start(descriptor: c_int, kind: Kind, named: Option<i64>) -> Outcome<u64> {
     match named {
-        Some(named) => u64::try_from(named).map_err(|_| Failure::new(Errno::INVAL, "the position is negative")),
+        Some(named) => {
+            u64::try_from(named).map_err(|_| Failure::new(Errno::INVAL, "the position is negative"))
+        }
         // A socket has none.
         None if matches!(kind, Kind::Events(_)) => Ok(0),
         None => position(descriptor),
@@ -162,7 +168,9 @@ pub(crate) fn write(descriptor: c_int, opened: Opened, from: UserMemory, at: Opt
     let start = start(descriptor, node.kind, at)?;
     let from = from.part(0, from.len().min(MOST));
     let moved = match node.kind {
-        Kind::C2h(_) => return Err(Failure::new(Errno::INVAL, "a channel from the card cannot be written to")),
+        Kind::C2h(_) => {
+            return Err(Failure::new(Errno::INVAL, "a channel from the card cannot be written to"));
+        }
         Kind::Events(_) => return Err(Failure::new(Errno::INVAL, "an interrupt cannot be written to")),
         Kind::User | Kind::Control | Kind::Bypass => {
             registers::write(&card_of(node)?.region(node)?, start, from)?
@@ -182,6 +190,25 @@ pub(crate) fn write(descriptor: c_int, opened: Opened, from: UserMemory, at: Opt
     Ok(moved)
 }
 
+/// Does `mover` as if the device were a file, whose position moves on with what is read and written. A `FILE` takes that for granted.
+///
+/// # Errors
+/// As `mover`.
+pub(crate) fn as_file(
+    mover: impl FnOnce(c_int, Opened, UserMemory, Option<i64>) -> Outcome<usize>,
+    descriptor: c_int,
+    opened: Opened,
+    memory: UserMemory,
+) -> Outcome<usize> {
+    if matches!(opened.node.kind, Kind::Events(_)) {
+        return mover(descriptor, opened, memory, None);
+    }
+    let begins = lseek(descriptor, opened, 0, libc::SEEK_CUR)?;
+    let moved = mover(descriptor, opened, memory, Some(begins))?;
+    lseek(descriptor, opened, i64::try_from(moved).unwrap_or(i64::MAX), libc::SEEK_CUR)?;
+    Ok(moved)
+}
+
 /// Moves a descriptor's position.
 ///
 /// # Errors
@@ -192,7 +219,9 @@ pub(crate) fn lseek(descriptor: c_int, opened: Opened, offset: i64, whence: c_in
     }
     let target = match whence {
         libc::SEEK_SET => Some(offset),
-        libc::SEEK_CUR => i64::try_from(position(descriptor)?).ok().and_then(|position| position.checked_add(offset)),
+        libc::SEEK_CUR => {
+            i64::try_from(position(descriptor)?).ok().and_then(|position| position.checked_add(offset))
+        }
         // Where the driver says that a card's memory ends.
         libc::SEEK_END => i64::from(u32::MAX).checked_add(offset),
         _ => None,

@@ -4,6 +4,7 @@
 
 use super::{answer, claimed, device, named};
 use crate::failure::{Failure, Outcome};
+use crate::inside::Inside;
 use crate::node::{Kind, Node};
 use crate::placeholder::Opened;
 use crate::{control, real};
@@ -63,7 +64,7 @@ pub(super) unsafe extern "C" fn close(descriptor: c_int) -> c_int {
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub(super) unsafe extern "C" fn dup2(descriptor: c_int, other: c_int) -> c_int {
-    let was = claimed(other).filter(|_| descriptor != other);
+    let was = claimed(other).filter(|_| descriptor != other && !Inside::is_entered());
     // SAFETY: with what the caller gave.
     let outcome = unsafe { real::dup2(descriptor, other) };
     after(was);
@@ -76,7 +77,7 @@ pub(super) unsafe extern "C" fn dup2(descriptor: c_int, other: c_int) -> c_int {
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
 pub(super) unsafe extern "C" fn dup3(descriptor: c_int, other: c_int, flags: c_int) -> c_int {
-    let was = claimed(other).filter(|_| descriptor != other);
+    let was = claimed(other).filter(|_| descriptor != other && !Inside::is_entered());
     // SAFETY: with what the caller gave.
     let outcome = unsafe { real::dup3(descriptor, other, flags) };
     after(was);
@@ -159,7 +160,8 @@ controllers!(fcntl, fcntl64);
 
 /// Each opening of a device is a file of its own here, so that a lock of one would keep nobody out.
 fn no_locks() -> Failure {
-    let why = "locks of devices cannot be kept between programs; jitney lease keeps other programs from a channel";
+    let why =
+        "locks of devices cannot be kept between programs; jitney lease keeps other programs from a channel";
     Failure::new(Errno::NOLCK, why)
 }
 

@@ -68,7 +68,10 @@ pub(super) unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> 
 }
 
 fn cannot_change(name: &str) -> Outcome<()> {
-    Err(Failure::new(Errno::INVAL, format!("{name}: mapped registers cannot be changed: unmap and map them anew")))
+    Err(Failure::new(
+        Errno::INVAL,
+        format!("{name}: mapped registers cannot be changed: unmap and map them anew"),
+    ))
 }
 
 /// `mprotect`, which registers refuse.

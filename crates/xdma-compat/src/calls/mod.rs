@@ -11,7 +11,7 @@ mod signals;
 mod status;
 mod streams;
 
-pub(crate) use device::{close, lseek, read, write};
+pub(crate) use device::{as_file, close, lseek, read, write};
 
 use crate::failure::{Failure, Outcome, complain};
 use crate::inside::Inside;

@@ -16,7 +16,14 @@ const MOST: usize = 1024;
 /// One piece, or several: each is a transfer of its own, and the first that is not whole is the last.
 type Mover = fn(c_int, Opened, UserMemory, Option<i64>) -> Outcome<usize>;
 
-fn one(name: &str, mover: Mover, descriptor: c_int, opened: Opened, memory: UserMemory, at: Option<i64>) -> ssize_t {
+fn one(
+    name: &str,
+    mover: Mover,
+    descriptor: c_int,
+    opened: Opened,
+    memory: UserMemory,
+    at: Option<i64>,
+) -> ssize_t {
     answer(format_args!("{name} of {:#x} bytes of {}", memory.len(), opened.node), -1, || {
         signed(mover(descriptor, opened, memory, at)?)
     })
@@ -71,7 +78,9 @@ fn several(
 fn vector(vectors: *const iovec, index: usize) -> Outcome<UserMemory> {
     let mut words = [0; 16];
     UserMemory::new(vectors.wrapping_add(index).cast(), words.len()).read(&mut words)?;
-    let word = |at: usize| words.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, usize::from_ne_bytes);
+    let word = |at: usize| {
+        words.get(at..at + 8).and_then(|word| word.try_into().ok()).map_or(0, usize::from_ne_bytes)
+    };
     Ok(UserMemory::at(word(0), word(8)))
 }
 

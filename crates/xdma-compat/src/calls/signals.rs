@@ -11,7 +11,11 @@ use libc::{c_int, sighandler_t, sigset_t};
 /// # Safety
 /// As the C library's.
 #[cfg_attr(not(test), unsafe(no_mangle))]
-pub(super) unsafe extern "C" fn sigaction(signal: c_int, new: *const libc::sigaction, old: *mut libc::sigaction) -> c_int {
+pub(super) unsafe extern "C" fn sigaction(
+    signal: c_int,
+    new: *const libc::sigaction,
+    old: *mut libc::sigaction,
+) -> c_int {
     // SAFETY: it points at an action, or nowhere.
     let wanted: Option<Action> = unsafe { new.as_ref() }.copied();
     let known = if signal == libc::SIGSEGV { replace_action(wanted) } else { None };

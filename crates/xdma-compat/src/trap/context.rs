@@ -80,7 +80,9 @@ impl<'a> Context<'a> {
         }
         // SAFETY: the kernel saves at least these bytes, and nobody else touches them until the handler returns.
         let legacy = unsafe { std::slice::from_raw_parts(area, LEGACY) };
-        let word = |at: usize| legacy.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes);
+        let word = |at: usize| {
+            legacy.get(at..at + 4).and_then(|word| word.try_into().ok()).map_or(0, u32::from_ne_bytes)
+        };
         // Behind the magic number: the size of all with a word at its end, the features, and the size of all.
         let size = if word(KERNELS) == MAGIC { word(KERNELS + 16) as usize } else { LEGACY };
         // SAFETY: as many bytes as the kernel says that it saved; borrowed as long as the context.

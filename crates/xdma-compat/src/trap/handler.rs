@@ -5,10 +5,10 @@
 
 #![expect(unsafe_code, reason = "signal handlers")]
 
+use super::complain_of;
 use super::context::Context;
 use super::step::{Memory, Refused, step};
 use super::windows::{Way, Window, at};
-use super::complain_of;
 use crate::failure::{Failure, Outcome};
 use crate::inside::Inside;
 use crate::machine::Machine;
@@ -90,7 +90,8 @@ pub(crate) fn mask_without_faults(set: sigset_t) -> sigset_t {
 
 extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes both, and they live as long as the handler runs.
-    let (Some(about), Some(saved)) = (unsafe { info.as_ref() }, unsafe { context.cast::<ucontext_t>().as_mut() })
+    let (Some(about), Some(saved)) =
+        (unsafe { info.as_ref() }, unsafe { context.cast::<ucontext_t>().as_mut() })
     else {
         return;
     };
@@ -132,7 +133,9 @@ fn refusal(refused: Refused, instruction: u64) -> Failure {
              access them by loads and stores of 32 bits"
         ),
         Refused::Beyond => format!("the instruction at {instruction:#x} reaches beyond what is mapped"),
-        Refused::NoMemory => format!("the instruction at {instruction:#x} copies from or to memory that is not there"),
+        Refused::NoMemory => {
+            format!("the instruction at {instruction:#x} copies from or to memory that is not there")
+        }
     };
     Failure::new(Errno::FAULT, why)
 }
@@ -163,11 +166,17 @@ impl Registers {
     }
 
     /// Widths of accesses that make up so many bytes at an offset: of four, and less where it has to be.
-    fn each(offset: u64, length: usize, mut access: impl FnMut(u64, usize, usize) -> Outcome<()>) -> Outcome<()> {
+    fn each(
+        offset: u64,
+        length: usize,
+        mut access: impl FnMut(u64, usize, usize) -> Outcome<()>,
+    ) -> Outcome<()> {
         let mut done = 0;
         while done < length {
             let at = offset + done as u64;
-            let width = [4, 2, 1].into_iter().find(|width| at.is_multiple_of(*width as u64) && *width <= length - done);
+            let width = [4, 2, 1]
+                .into_iter()
+                .find(|width| at.is_multiple_of(*width as u64) && *width <= length - done);
             let width = width.unwrap_or(1);
             access(at, done, width)?;
             done += width;
@@ -225,7 +234,8 @@ impl Memory for Registers {
     }
 
     fn write(&self, address: u64, bytes: &[u8]) -> bool {
-        usize::try_from(address).is_ok_and(|address| UserMemory::at(address, bytes.len()).write(bytes).is_ok())
+        usize::try_from(address)
+            .is_ok_and(|address| UserMemory::at(address, bytes.len()).write(bytes).is_ok())
     }
 }
 

@@ -50,7 +50,10 @@ pub(crate) fn map(card: &Card, opened: Opened, wanted: Wanted) -> Outcome<usize>
     let offset = u64::try_from(wanted.offset).ok().filter(|offset| offset.is_multiple_of(PAGE as u64));
     let length = wanted.length.checked_next_multiple_of(PAGE).filter(|length| *length > 0);
     let (Some(offset), Some(length)) = (offset, length) else {
-        return Err(Failure::new(Errno::INVAL, "offsets are multiples of a page, and lengths more than zero"));
+        return Err(Failure::new(
+            Errno::INVAL,
+            "offsets are multiples of a page, and lengths more than zero",
+        ));
     };
     if offset.checked_add(length as u64).is_none_or(|end| end > pages) {
         let why = format!(
@@ -67,7 +70,8 @@ pub(crate) fn map(card: &Card, opened: Opened, wanted: Wanted) -> Outcome<usize>
             Err(Failure::new(Errno::OPNOTSUPP, why))
         }
         Some(registers) => {
-            let base = usize::try_from(registers.address() + offset).map_err(|_| Failure::silent(Errno::NOMEM))?;
+            let base =
+                usize::try_from(registers.address() + offset).map_err(|_| Failure::silent(Errno::NOMEM))?;
             windows::add(base, length, node, offset, Way::Mapped)?;
             // For as long as the process: the program's pointers into it are not ours to count.
             std::mem::forget(Arc::clone(registers));

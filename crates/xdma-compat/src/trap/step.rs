@@ -109,8 +109,17 @@ impl<C: Cpu, M: Memory> Step<'_, C, M> {
                 let value = !self.operand(0)?;
                 self.set_operand(0, value)
             }
-            M::Movsb | M::Movsw | M::Movsq | M::Stosb | M::Stosw | M::Stosd | M::Stosq | M::Lodsb | M::Lodsw
-            | M::Lodsd | M::Lodsq => self.string(),
+            M::Movsb
+            | M::Movsw
+            | M::Movsq
+            | M::Stosb
+            | M::Stosw
+            | M::Stosd
+            | M::Stosq
+            | M::Lodsb
+            | M::Lodsw
+            | M::Lodsd
+            | M::Lodsq => self.string(),
             M::Movsd if !self.has_vector() => self.string(),
             mnemonic if moves_vector(mnemonic) && self.has_vector() => self.vector(),
             _ => Err(self.unknown()),
@@ -147,7 +156,9 @@ impl<C: Cpu, M: Memory> Step<'_, C, M> {
         let value = |register: Register, _, _| match register {
             Register::CS | Register::DS | Register::ES | Register::SS => Some(0),
             register if register.is_gpr() => Some(self.register(register)),
-            register if register == Register::RIP || register == Register::EIP => Some(self.cpu.instruction()),
+            register if register == Register::RIP || register == Register::EIP => {
+                Some(self.cpu.instruction())
+            }
             _ => None,
         };
         let address = self.instruction.virtual_address(operand, 0, value).ok_or_else(|| self.unknown())?;

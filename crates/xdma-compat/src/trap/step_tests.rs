@@ -107,15 +107,15 @@ fn run(code: &[u8], cpu: &mut FakeCpu, memory: &FakeMemory) {
 fn loads_of_every_width_fill_what_they_have_to() {
     let memory = FakeMemory::new();
     for (code, expected, width) in [
-        (&[0x8b, 0x47, 0x04][..], 0x8786_8584, 4),                      // mov eax, [rdi+4]
-        (&[0x48, 0x8b, 0x47, 0x08], 0x8f8e_8d8c_8b8a_8988, 8),          // mov rax, [rdi+8]
-        (&[0x66, 0x8b, 0x47, 0x02], 0xffff_ffff_ffff_8382, 2),          // mov ax, [rdi+2]
-        (&[0x8a, 0x47, 0x01], 0xffff_ffff_ffff_ff81, 1),                // mov al, [rdi+1]
-        (&[0x8a, 0x67, 0x01], 0xffff_ffff_ffff_81ff, 1),                // mov ah, [rdi+1]
-        (&[0x0f, 0xb6, 0x47, 0x01], 0x81, 1),                           // movzx eax, byte [rdi+1]
-        (&[0x0f, 0xbe, 0x47, 0x01], 0xffff_ff81, 1),                    // movsx eax, byte [rdi+1]
-        (&[0x48, 0x63, 0x47, 0x04], 0xffff_ffff_8786_8584, 4),          // movsxd rax, dword [rdi+4]
-        (&[0x0f, 0x38, 0xf0, 0x47, 0x04], 0x8485_8687, 4),              // movbe eax, [rdi+4]
+        (&[0x8b, 0x47, 0x04][..], 0x8786_8584, 4), // mov eax, [rdi+4]
+        (&[0x48, 0x8b, 0x47, 0x08], 0x8f8e_8d8c_8b8a_8988, 8), // mov rax, [rdi+8]
+        (&[0x66, 0x8b, 0x47, 0x02], 0xffff_ffff_ffff_8382, 2), // mov ax, [rdi+2]
+        (&[0x8a, 0x47, 0x01], 0xffff_ffff_ffff_ff81, 1), // mov al, [rdi+1]
+        (&[0x8a, 0x67, 0x01], 0xffff_ffff_ffff_81ff, 1), // mov ah, [rdi+1]
+        (&[0x0f, 0xb6, 0x47, 0x01], 0x81, 1),      // movzx eax, byte [rdi+1]
+        (&[0x0f, 0xbe, 0x47, 0x01], 0xffff_ff81, 1), // movsx eax, byte [rdi+1]
+        (&[0x48, 0x63, 0x47, 0x04], 0xffff_ffff_8786_8584, 4), // movsxd rax, dword [rdi+4]
+        (&[0x0f, 0x38, 0xf0, 0x47, 0x04], 0x8485_8687, 4), // movbe eax, [rdi+4]
     ] {
         let mut cpu = cpu();
         cpu.general[0] = u64::MAX;
@@ -169,7 +169,13 @@ fn vectors_are_moved_as_a_whole() {
     let memory = FakeMemory::new();
     let mut cpu = cpu();
     run(&[0xf3, 0x0f, 0x6f, 0x07], &mut cpu, &memory); // movdqu xmm0, [rdi]
-    assert_eq!(cpu.vectors[0][..17], [0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8c, 0x8d, 0x8e, 0x8f, 0xee]);
+    assert_eq!(
+        cpu.vectors[0][..17],
+        [
+            0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8c, 0x8d, 0x8e, 0x8f,
+            0xee
+        ]
+    );
     cpu.instruction = 0x40_0000;
     run(&[0xc5, 0xfe, 0x6f, 0x0f], &mut cpu, &memory); // vmovdqu ymm1, [rdi]
     assert_eq!((cpu.vectors[1][31], cpu.vectors[1][32]), (0x9f, 0));
@@ -206,7 +212,9 @@ fn what_is_not_known_or_goes_too_far_is_refused_and_nothing_happens() {
     let memory = FakeMemory::new();
     let mut cpu = cpu();
     let fetch_and_add = [0xf0, 0x0f, 0xc1, 0x07]; // lock xadd [rdi], eax
-    assert!(matches!(step(&fetch_and_add, &mut cpu, &memory), Err(Refused::Unknown(name)) if name.contains("Xadd")));
+    assert!(
+        matches!(step(&fetch_and_add, &mut cpu, &memory), Err(Refused::Unknown(name)) if name.contains("Xadd"))
+    );
     let beyond = [0x48, 0x8b, 0x47, 0x3c]; // mov rax, [rdi+60]
     assert_eq!(step(&beyond, &mut cpu, &memory), Err(Refused::Beyond));
     let thread_local = [0x64, 0x8b, 0x07]; // mov eax, fs:[rdi]

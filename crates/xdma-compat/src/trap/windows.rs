@@ -110,7 +110,10 @@ pub(super) fn add(base: usize, length: usize, node: Node, offset: u64, way: Way)
             place.set(window);
             Ok(())
         }
-        None => Err(Failure::new(Errno::NOMEM, format!("{MOST} mappings of registers is as many as there can be"))),
+        None => Err(Failure::new(
+            Errno::NOMEM,
+            format!("{MOST} mappings of registers is as many as there can be"),
+        )),
     }
 }
 
@@ -133,7 +136,8 @@ pub(super) fn reserve(wanted: Wanted, length: usize, node: Node, offset: u64) ->
     // SAFETY: a new mapping where the kernel likes, or, with MAP_FIXED, where the program has said that nothing of it is.
     let base = unsafe { crate::real::mmap(hint, length, libc::PROT_NONE, flags, -1, 0) };
     if base == libc::MAP_FAILED {
-        let errno = std::io::Error::last_os_error().raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error);
+        let errno =
+            std::io::Error::last_os_error().raw_os_error().map_or(Errno::NOMEM, Errno::from_raw_os_error);
         return Err(Failure::new(errno, "no addresses could be set aside for the registers"));
     }
     let base = base.expose_provenance();
@@ -166,7 +170,9 @@ pub(crate) fn unmap(address: usize, length: usize) -> bool {
     let end = address.saturating_add(length.next_multiple_of(PAGE));
     let mut stays = false;
     for place in &TABLE {
-        let Some(window) = place.get().filter(|window| overlaps(window, address, end - address)) else { continue };
+        let Some(window) = place.get().filter(|window| overlaps(window, address, end - address)) else {
+            continue;
+        };
         stays |= window.way == Way::Mapped;
         place.free();
         let window_end = window.base + window.length;

@@ -39,7 +39,10 @@ pub(super) fn find(named: Option<&Path>) -> anyhow::Result<PathBuf> {
 pub(super) fn preload(library: &Path) -> anyhow::Result<OsString> {
     if library.as_os_str().as_bytes().iter().any(|byte| matches!(byte, b':' | b' ')) {
         let path = library.display();
-        return Err(Misuse(format!("{path}: the loader cannot be told of a path with a space or a ':' in it")).into());
+        return Err(Misuse(format!(
+            "{path}: the loader cannot be told of a path with a space or a ':' in it"
+        ))
+        .into());
     }
     let mut all = library.as_os_str().to_owned();
     if let Some(others) = std::env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {

@@ -154,7 +154,8 @@ pub(crate) fn xdma_compat(args: &XdmaCompat, json: bool) -> anyhow::Result<Statu
         command.env(jitney_broker::BROKER_VARIABLE, path);
     }
     if let Some(wait) = args.broker.wait {
-        let seconds = if wait == Duration::MAX { "forever".into() } else { wait.as_secs().max(1).to_string() };
+        let seconds =
+            if wait == Duration::MAX { "forever".into() } else { wait.as_secs().max(1).to_string() };
         command.env(jitney_broker::WAIT_VARIABLE, seconds);
     }
     if let Some(files) = boards::variable(&args.source.emulate)? {
