@@ -25,7 +25,7 @@ macro_rules! openers {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
             match named($folder, $path) {
                 Some(found) => open_device(stringify!($name), found, $flags),
@@ -53,7 +53,7 @@ openers! {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn close(descriptor: c_int) -> c_int {
     device::close(descriptor)
 }
@@ -62,7 +62,7 @@ pub(super) unsafe extern "C" fn close(descriptor: c_int) -> c_int {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn dup2(descriptor: c_int, other: c_int) -> c_int {
     let was = claimed(other).filter(|_| descriptor != other && !Inside::is_entered());
     // SAFETY: with what the caller gave.
@@ -75,7 +75,7 @@ pub(super) unsafe extern "C" fn dup2(descriptor: c_int, other: c_int) -> c_int {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn dup3(descriptor: c_int, other: c_int, flags: c_int) -> c_int {
     let was = claimed(other).filter(|_| descriptor != other && !Inside::is_entered());
     // SAFETY: with what the caller gave.
@@ -99,7 +99,7 @@ macro_rules! seekers {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(descriptor: c_int, offset: off_t, whence: c_int) -> off_t {
             match claimed(descriptor) {
                 Some(opened) => {
@@ -118,7 +118,7 @@ seekers!(lseek, lseek64);
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     let Some(opened) = claimed(descriptor) else {
         // SAFETY: with what the caller gave.
@@ -136,7 +136,7 @@ macro_rules! controllers {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(descriptor: c_int, command: c_int, argument: *mut c_void) -> c_int {
             let opened = match command {
                 libc::F_GETFL | libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_GETLK
@@ -171,7 +171,7 @@ macro_rules! refused {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(descriptor: c_int, $($argument: $type),*) -> c_int {
             match claimed(descriptor) {
                 Some(opened) => answer(

@@ -32,7 +32,7 @@ fn empty() -> dirent {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
     // SAFETY: with what the caller gave.
     let folder = unsafe { real::opendir(path) };
@@ -56,7 +56,7 @@ pub(super) unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn closedir(folder: *mut DIR) -> c_int {
     lock(&LISTINGS).retain(|listing| listing.folder != folder.addr());
     // SAFETY: with what the caller gave.
@@ -67,7 +67,7 @@ pub(super) unsafe extern "C" fn closedir(folder: *mut DIR) -> c_int {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn rewinddir(folder: *mut DIR) {
     for listing in lock(&LISTINGS).iter_mut().filter(|listing| listing.folder == folder.addr()) {
         listing.next = 0;
@@ -101,7 +101,7 @@ macro_rules! readers {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(folder: *mut DIR) -> *mut dirent {
             // SAFETY: with what the caller gave.
             let entry = unsafe { real::$name(folder) };

@@ -30,7 +30,7 @@ macro_rules! mappers {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(
             address: *mut c_void,
             length: size_t,
@@ -58,7 +58,7 @@ mappers!(mmap, mmap64);
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn munmap(address: *mut c_void, length: size_t) -> c_int {
     if !Inside::is_entered() && !trap::unmap(address.addr(), length) {
         return 0;
@@ -78,7 +78,7 @@ fn cannot_change(name: &str) -> Outcome<()> {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn mprotect(address: *mut c_void, length: size_t, protection: c_int) -> c_int {
     if !Inside::is_entered() && trap::is_window(address.addr(), length) {
         return answer(format_args!("mprotect of registers"), -1, || cannot_change("mprotect").map(|()| 0));
@@ -91,7 +91,7 @@ pub(super) unsafe extern "C" fn mprotect(address: *mut c_void, length: size_t, p
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn mremap(
     address: *mut c_void,
     old: size_t,

@@ -90,7 +90,7 @@ macro_rules! single {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(descriptor: c_int, buffer: *mut c_void, count: size_t, $($argument: $type),*) -> ssize_t {
             match claimed(descriptor) {
                 Some(opened) => one(stringify!($name), $mover, descriptor, opened, UserMemory::new(buffer, count), $at),
@@ -119,7 +119,7 @@ macro_rules! multiple {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(descriptor: c_int, vectors: *const iovec, count: c_int, $($argument: $type),*) -> ssize_t {
             match claimed(descriptor) {
                 Some(opened) => several(stringify!($name), $mover, descriptor, opened, vectors, count, $at),
@@ -149,7 +149,7 @@ macro_rules! within_the_kernel {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> ssize_t {
             match claimed($one).or_else(|| claimed($other)) {
                 Some(opened) => answer(format_args!("{} of {}", stringify!($name), opened.node), -1, || {

@@ -10,7 +10,7 @@ use libc::{c_int, sighandler_t, sigset_t};
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn sigaction(
     signal: c_int,
     new: *const libc::sigaction,
@@ -34,7 +34,7 @@ pub(super) unsafe extern "C" fn sigaction(
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn signal(signal: c_int, handler: sighandler_t) -> sighandler_t {
     // SAFETY: an action is plain memory, for which zero is a value.
     let mut action: Action = unsafe { std::mem::zeroed() };
@@ -54,7 +54,7 @@ macro_rules! masks {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(how: c_int, set: *const sigset_t, before: *mut sigset_t) -> c_int {
             // SAFETY: it points at a set, or nowhere.
             let set = unsafe { set.as_ref() }.copied().map(|set| if how == libc::SIG_UNBLOCK { set } else { mask_without_faults(set) });

@@ -66,7 +66,7 @@ macro_rules! of_paths {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
             match named($folder, $path) {
                 Some(found) => of_path(stringify!($name), found, $to),
@@ -94,7 +94,7 @@ macro_rules! of_descriptors {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($argument: $type,)* descriptor: c_int, to: *mut libc::stat) -> c_int {
             match claimed(descriptor) {
                 Some(opened) => answer(format_args!("fstat of {}", opened.node), -1, || put(opened.node, to)),
@@ -128,7 +128,7 @@ macro_rules! of_both {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($argument: $type,)* folder: c_int, path: *const c_char, to: *mut libc::stat, flags: c_int) -> c_int {
             match at(folder, path, flags) {
                 Some(found) => of_path(stringify!($name), found, to),
@@ -150,7 +150,7 @@ of_both! {
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn statx(
     folder: c_int,
     path: *const c_char,
@@ -206,7 +206,7 @@ macro_rules! questions {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name($($argument: $type),*) -> c_int {
             match named($folder, $path) {
                 Some(found) => may(stringify!($name), found, $mode),

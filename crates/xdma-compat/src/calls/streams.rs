@@ -43,7 +43,7 @@ macro_rules! openers {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(path: *const c_char, mode: *const c_char) -> *mut FILE {
             match named(libc::AT_FDCWD, path) {
                 Some(found) => open_stream(stringify!($name), found, mode),
@@ -62,7 +62,7 @@ macro_rules! reopeners {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(path: *const c_char, mode: *const c_char, file: *mut FILE) -> *mut FILE {
             match named(libc::AT_FDCWD, path) {
                 Some(_) => answer(format_args!("{} of a device", stringify!($name)), std::ptr::null_mut(), || {
@@ -82,7 +82,7 @@ reopeners!(freopen, freopen64);
 ///
 /// # Safety
 /// As the C library's.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn fdopen(descriptor: c_int, mode: *const c_char) -> *mut FILE {
     match claimed(descriptor) {
         Some(opened) => answer(format_args!("fdopen of {}", opened.node), std::ptr::null_mut(), || {
@@ -100,7 +100,7 @@ macro_rules! numbers {
         ///
         /// # Safety
         /// As the C library's.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
+        #[unsafe(no_mangle)]
         pub(super) unsafe extern "C" fn $name(file: *mut FILE) -> c_int {
             match stdio::descriptor_of(file) {
                 Some(descriptor) => descriptor,
