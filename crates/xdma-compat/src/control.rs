@@ -9,8 +9,8 @@ use crate::user_memory::UserMemory;
 use rustix::io::Errno;
 
 /// A number as `_IOC` makes it.
-const fn number(direction: u32, kind: u8, number: u8, size: usize) -> u32 {
-    direction << 30 | (size as u32) << 16 | (kind as u32) << 8 | number as u32
+const fn number(direction: u32, kind: u8, number: u8, size: u32) -> u32 {
+    direction << 30 | size << 16 | (kind as u32) << 8 | number as u32
 }
 
 const NONE: u32 = 0;
@@ -28,14 +28,14 @@ const APERTURE_READ: u32 = number(WRITE, b'q', 7, 8);
 const APERTURE_WRITE: u32 = number(WRITE, b'q', 8, 8);
 
 /// Registers.
-const INFO: u32 = number(WRITE | READ, b'x', 1, INFO_SIZE);
+const INFO: u32 = number(WRITE | READ, b'x', 1, 40);
 const OFFLINE: u32 = number(NONE, b'x', 2, 0);
 const ONLINE: u32 = number(NONE, b'x', 3, 0);
 
 /// What has to stand in front of the question of [`INFO`].
 const INFO_MAGIC: u32 = 0x586c_0c6c;
 /// Bytes of `struct xdma_ioc_info`.
-const INFO_SIZE: usize = 40;
+const INFO_SIZE: usize = (INFO >> 16 & 0x3fff) as usize;
 /// Bytes of `struct xdma_aperture_ioctl`.
 const APERTURE_SIZE: usize = 48;
 

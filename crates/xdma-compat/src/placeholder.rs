@@ -95,8 +95,7 @@ impl Opened {
     pub(crate) fn of(descriptor: i32) -> Option<Self> {
         let stat = fstat(borrow(descriptor)?).ok()?;
         let kind = stat.st_mode & libc::S_IFMT;
-        let is_marked =
-            stat.st_mode & 0o7777 == MODE && stat.st_size == 0 && i64::from(stat.st_mtime) == MARK;
+        let is_marked = stat.st_mode & 0o7777 == MODE && stat.st_size == 0 && stat.st_mtime == MARK;
         if !is_marked || (kind != libc::S_IFREG && kind != libc::S_IFSOCK) {
             return None;
         }

@@ -37,8 +37,10 @@ impl Real {
 
 /// Sets what the program finds in `errno`.
 pub(crate) fn set_errno(errno: c_int) {
-    // SAFETY: the C library's place for this thread's errno, which is there as long as the thread.
-    unsafe { *libc::__errno_location() = errno };
+    // SAFETY: the C library answers where this thread's errno is.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: it is there as long as the thread, and nobody else's.
+    unsafe { *place = errno };
 }
 
 macro_rules! functions {
@@ -155,7 +157,7 @@ functions! {
     closedir(folder: *mut libc::DIR) -> c_int, or -1;
     readdir(folder: *mut libc::DIR) -> *mut libc::dirent, or std::ptr::null_mut();
     readdir64(folder: *mut libc::DIR) -> *mut libc::dirent, or std::ptr::null_mut();
-    rewinddir(folder: *mut libc::DIR) -> (), or ();
+    rewinddir(folder: *mut libc::DIR) -> (), or Default::default();
 
     sigprocmask(how: c_int, set: *const sigset_t, before: *mut sigset_t) -> c_int, or -1;
     pthread_sigmask(how: c_int, set: *const sigset_t, before: *mut sigset_t) -> c_int, or libc::ENOSYS;

@@ -44,8 +44,9 @@ int main(void)
     FAILS(write(only, bytes, 4), EBADF);
     FAILS(pwrite(to, bytes, 4, -4), EINVAL);
     FAILS(lseek(to, -1, SEEK_SET), EINVAL);
-    FAILS(write(to, (void *)8, 4096), EFAULT);
-    FAILS(read(from, (void *)8, 4096), EFAULT);
+    void *volatile nowhere = (void *)8;
+    FAILS(write(to, nowhere, 4096), EFAULT);
+    FAILS(read(from, nowhere, 4096), EFAULT);
     FAILS(pread(user, bytes, 4, 2), EPROTO);
     FAILS(pread(user, bytes, 2, 0), EINVAL);
     FAILS(pread(user, bytes, 4, 0x10000000), EINVAL);

@@ -89,6 +89,7 @@ int main(int argc, char **argv)
     MUST(before.sa_sigaction == fault);
     printf("registers are right\n");
     fflush(stdout);
-    *(volatile int *)16 = 1;
+    volatile int *volatile nowhere = (volatile int *)16;
+    *nowhere = 1;
     return 1;
 }

@@ -251,7 +251,7 @@ fn several_share_a_card_and_its_channels_under_one_broker() {
     first.wait().exits(0).says("program 1: 400 rounds right").says("program 2: 60 rounds right");
     second.wait().exits(0).says("program 3: 400 rounds right");
     // What they wrote is there for others: 0x1000003 has what program 1 wrote last.
-    ground.run(&format!("save 10ee:7011 out.bin {option} --address 0x1000003 --size 4096")).exits(0);
+    ground.run(&format!("save 10ee:7011 0x1000003 4096 out.bin {option}")).exits(0);
     let last = (399 * 7 + 1_u32).to_le_bytes()[0];
     assert!(std::fs::read(ground.path("out.bin")).unwrap().iter().all(|byte| *byte == last));
     // A channel that a program of another kind has is waited for, and then is busy; who has it is said.

@@ -72,8 +72,8 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// All that was saved of the vectors.
-    fn vectors(&self) -> Option<&mut [u8]> {
+    /// All that was saved of the vectors: where it is, and how many bytes it has.
+    fn saved_vectors(&self) -> Option<(*mut u8, usize)> {
         let area: *mut u8 = self.saved.uc_mcontext.fpregs.cast();
         if area.is_null() {
             return None;
@@ -85,8 +85,19 @@ impl<'a> Context<'a> {
         };
         // Behind the magic number: the size of all with a word at its end, the features, and the size of all.
         let size = if word(KERNELS) == MAGIC { word(KERNELS + 16) as usize } else { LEGACY };
+        Some((area, size.max(LEGACY)))
+    }
+
+    fn vectors(&self) -> Option<&[u8]> {
+        let (area, size) = self.saved_vectors()?;
         // SAFETY: as many bytes as the kernel says that it saved; borrowed as long as the context.
-        Some(unsafe { std::slice::from_raw_parts_mut(area, size.max(LEGACY)) })
+        Some(unsafe { std::slice::from_raw_parts(area, size) })
+    }
+
+    fn vectors_mut(&mut self) -> Option<&mut [u8]> {
+        let (area, size) = self.saved_vectors()?;
+        // SAFETY: as above, and the context is borrowed alone.
+        Some(unsafe { std::slice::from_raw_parts_mut(area, size) })
     }
 }
 
@@ -162,7 +173,7 @@ impl Cpu for Context<'_> {
     }
 
     fn set_vector(&mut self, number: usize, bytes: &[u8; 64]) -> bool {
-        let Some(area) = self.vectors() else { return false };
+        let Some(area) = self.vectors_mut() else { return false };
         for component in components(number) {
             let Some(new) = bytes.get(component.at..component.at + component.bytes) else { return false };
             let mut used = used(area);

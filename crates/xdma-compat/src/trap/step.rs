@@ -148,7 +148,7 @@ impl<C: Cpu, M: Memory> Step<'_, C, M> {
     }
 
     fn bits(&self, operand: u32) -> u32 {
-        (self.size(operand).clamp(1, 8) * 8) as u32
+        u32::try_from(self.size(operand).clamp(1, 8) * 8).unwrap_or(u64::BITS)
     }
 
     /// Where the memory operand is: `length` bytes of registers.

@@ -51,13 +51,13 @@ struct FakeMemory {
 
 impl FakeMemory {
     fn new() -> Self {
-        let registers: [u8; 64] = std::array::from_fn(|at| at as u8 + 0x80);
+        let registers: [u8; 64] = std::array::from_fn(|at| u8::try_from(at).unwrap() + 0x80);
         Self { registers: registers.into(), accesses: RefCell::default(), memory: [0; 64].into() }
     }
 }
 
 fn range(address: u64, base: u64, length: usize) -> std::ops::Range<usize> {
-    let start = (address - base) as usize;
+    let start = usize::try_from(address - base).unwrap();
     start..start + length
 }
 

@@ -52,15 +52,17 @@ struct Place {
 }
 
 impl Place {
-    const FREE: Self = Self {
-        taken: AtomicBool::new(false),
-        base: AtomicUsize::new(0),
-        length: AtomicUsize::new(0),
-        offset: AtomicU64::new(0),
-        card: AtomicU8::new(0),
-        kind: AtomicU8::new(0),
-        trapped: AtomicBool::new(false),
-    };
+    const fn free_one() -> Self {
+        Self {
+            taken: AtomicBool::new(false),
+            base: AtomicUsize::new(0),
+            length: AtomicUsize::new(0),
+            offset: AtomicU64::new(0),
+            card: AtomicU8::new(0),
+            kind: AtomicU8::new(0),
+            trapped: AtomicBool::new(false),
+        }
+    }
 
     fn set(&self, window: Window) {
         self.base.store(window.base, Ordering::Relaxed);
@@ -89,7 +91,7 @@ impl Place {
     }
 }
 
-static TABLE: [Place; MOST] = [const { Place::FREE }; MOST];
+static TABLE: [Place; MOST] = [const { Place::free_one() }; MOST];
 /// Whether there was ever one: most programs have none, and their calls need not look.
 static ANY: AtomicBool = AtomicBool::new(false);
 
