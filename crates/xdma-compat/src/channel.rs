@@ -67,8 +67,9 @@ impl<D> Slot<Channel<D>> {
             held.channel = None;
         }
         if held.channel.is_none() {
-            let timeout = Machine::get().settings.timeout.unwrap_or(FOR_EVER);
-            let mut channel = in_line(open)?.with_timeout(timeout);
+            let settings = &Machine::get().settings;
+            let timeout = settings.timeout.unwrap_or(FOR_EVER);
+            let mut channel = in_line(settings.wait, open)?.with_timeout(timeout);
             if self.one_address.load(Ordering::Relaxed) {
                 channel = channel.at_one_address()?;
             }
@@ -145,16 +146,19 @@ impl<C> Drop for Lease<'_, C> {
 ///
 /// # Errors
 /// EBUSY if they have it for too long.
-pub(crate) fn in_line<C>(open: impl Fn() -> Result<C, Error>) -> Outcome<C> {
-    let until = Instant::now().checked_add(Machine::get().settings.wait.min(FOR_EVER));
+pub(crate) fn in_line<C>(wait: Duration, open: impl Fn() -> Result<C, Error>) -> Outcome<C> {
+    let until = Instant::now().checked_add(wait.min(FOR_EVER));
     loop {
         let asked = Instant::now();
         let failure = match open() {
             Ok(channel) => return Ok(channel),
             Err(error) => Failure::from(error),
         };
-        if failure.errno != Errno::BUSY || until.is_some_and(|until| Instant::now() >= until) {
-            return Err(failure);
+        // Whoever waited at the broker in vain is told so.
+        let is_busy = matches!(failure.errno, Errno::BUSY | Errno::TIMEDOUT);
+        if !is_busy || until.is_some_and(|until| Instant::now() >= until) {
+            let errno = if is_busy { Errno::BUSY } else { failure.errno };
+            return Err(Failure { errno, ..failure });
         }
         // Whoever has it may be waiting for what this process has.
         Machine::get().opened().iter().for_each(|card| card.let_go_of_idle());

@@ -8,6 +8,7 @@
 use crate::card::Card;
 use crate::channel::in_line;
 use crate::failure::{Failure, Outcome, say};
+use crate::machine::Machine;
 use crate::node::Node;
 use crate::placeholder::{Access, Opened, borrow};
 use crate::user_memory::UserMemory;
@@ -33,7 +34,7 @@ const ROUND: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 /// # Errors
 /// EBUSY if another program has the line, and what else keeps it from being heard.
 pub(crate) fn open(card: &Card, node: Node, line: u8, flags: i32) -> Outcome<OwnedFd> {
-    let interrupt = in_line(|| card.xdma.user_interrupt(line))?;
+    let interrupt = in_line(Machine::get().settings.wait_to_open, || card.xdma.user_interrupt(line))?;
     let failed = |errno| Failure::new(errno, "a socket for the interrupts could not be made");
     let kind = SocketType::SEQPACKET;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None).map_err(failed)?;

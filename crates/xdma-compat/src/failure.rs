@@ -5,6 +5,7 @@ use jitney_vfio::ErrorKind;
 use jitney_xdma::Error;
 use rustix::io::Errno;
 use std::fmt;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Why a call fails.
 #[derive(Debug, Clone)]
@@ -74,9 +75,32 @@ fn errno_of(error: &jitney_vfio::Error) -> Errno {
     }
 }
 
+/// Lines that are said in a second; a program that asks a dead card again and again would fill its user's disk.
+const MOST: u32 = 50;
+
+static SECOND: AtomicU64 = AtomicU64::new(0);
+static SAID: AtomicU32 = AtomicU32::new(0);
+
+/// Whether there may be another line, and how many were left out before it.
+fn may_be_said() -> Option<u32> {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec.cast_unsigned();
+    let said = if SECOND.swap(now, Ordering::Relaxed) == now {
+        SAID.fetch_add(1, Ordering::Relaxed)
+    } else {
+        let before = SAID.swap(1, Ordering::Relaxed);
+        return Some(before.saturating_sub(MOST));
+    };
+    (said < MOST).then_some(0)
+}
+
 /// Says on standard error why `call` failed, in one line, if there is something to say.
 pub(crate) fn complain(call: fmt::Arguments<'_>, failure: &Failure) {
-    if let Some(why) = &failure.why {
+    if let Some(why) = &failure.why
+        && let Some(left_out) = may_be_said()
+    {
+        if left_out > 0 {
+            say(&format!("{left_out} lines were left out, of failures in one second"));
+        }
         say(&format!("{call}: {}: {why}", errno_name(failure.errno)));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! It is an empty memory file, sealed and opened for writing only: a read that goes past this library is EBADF, a write EPERM,
 //! and so no such call does something else than it would on a device. Its position is the kernel's, which `dup`, `fork` and
-//! `exec` share as they do any file's. Which device it is, and how it was opened, stands in the time of its inode's last change:
-//! one `fstat` tells, in whatever process and under whatever number it turns up.
+//! `exec` share as they do any file's. Which device it is, and how it was opened, stands in the time of its inode's last access,
+//! which nothing changes, as it cannot be read: one `fstat` tells, in whatever process and under whatever number it turns up.
 //!
 //! The device of an interrupt has to be one that can be polled, and so is a socket, whose inode says the same.
 
@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// The permissions of a placeholder, which no other file is likely to have: nobody but this user, and sticky.
 const MODE: u32 = 0o1600;
-/// The seconds of its last change: "jitn".
+/// The seconds of its last access: "jitn".
 const MARK: i64 = 0x6a69_746e;
 
 /// A descriptor of a device: which one, and how it was opened.
@@ -95,11 +95,11 @@ impl Opened {
     pub(crate) fn of(descriptor: i32) -> Option<Self> {
         let stat = fstat(borrow(descriptor)?).ok()?;
         let kind = stat.st_mode & libc::S_IFMT;
-        let is_marked = stat.st_mode & 0o7777 == MODE && stat.st_size == 0 && stat.st_mtime == MARK;
+        let is_marked = stat.st_mode & 0o7777 == MODE && stat.st_size == 0 && stat.st_atime == MARK;
         if !is_marked || (kind != libc::S_IFREG && kind != libc::S_IFSOCK) {
             return None;
         }
-        let opened = Self::of_code(i64::try_from(stat.st_mtime_nsec).ok()?)?;
+        let opened = Self::of_code(i64::try_from(stat.st_atime_nsec).ok()?)?;
         let is_socket = matches!(opened.node.kind, Kind::Events(_));
         (is_socket == (kind == libc::S_IFSOCK)).then_some(opened)
     }
@@ -195,6 +195,7 @@ mod tests {
         assert_eq!(rustix::io::read(&made.descriptor, &mut [0_u8; 4]), Err(Errno::BADF));
         assert_eq!(rustix::io::write(&made.descriptor, b"abcd"), Err(Errno::PERM));
         assert_eq!(rustix::fs::ftruncate(&made.descriptor, 4096), Err(Errno::PERM));
+        assert!(Opened::of(made.descriptor.as_raw_fd()).is_some(), "and what it is, is known as before");
     }
 
     #[test]

@@ -16,6 +16,9 @@ const USUAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A channel that is leased for so long is not in use for transfers of this kind.
 const USUAL_WAIT: Duration = Duration::from_secs(10);
 
+/// The driver does not wait at all; here whoever had it may not have been cleared up after.
+const MOMENT: Duration = Duration::from_secs(1);
+
 /// What this process was told.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -27,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) advance: bool,
     /// How long a transfer waits for a channel that others have.
     pub(crate) wait: Duration,
+    /// How long the opening of something waits that one program has at a time.
+    pub(crate) wait_to_open: Duration,
 }
 
 impl Settings {
@@ -45,6 +50,7 @@ impl Settings {
         };
         let wait = text(jitney_broker::WAIT_VARIABLE).and_then(|text| jitney_broker::parse_wait(&text).ok());
         let advance = text(ADVANCE).is_some_and(|text| text != "0");
-        Self { cards, timeout, advance, wait: wait.unwrap_or(USUAL_WAIT) }
+        let (wait, wait_to_open) = (wait.unwrap_or(USUAL_WAIT), wait.unwrap_or(MOMENT));
+        Self { cards, timeout, advance, wait, wait_to_open }
     }
 }

@@ -128,12 +128,16 @@ impl Receivers {
 
 impl Receiver {
     fn new(card: &Card, channel: u8, watch: Option<Watch>) -> Outcome<Self> {
-        let opened = in_line(|| card.xdma.c2h(channel)).map_err(|failure| match failure.errno {
-            Errno::BUSY => {
-                Failure { why: failure.why.map(|why| format!("a stream has one reader: {why}")), ..failure }
-            }
-            _ => failure,
-        })?;
+        let opened =
+            in_line(Machine::get().settings.wait_to_open, || card.xdma.c2h(channel)).map_err(|failure| {
+                match failure.errno {
+                    Errno::BUSY => Failure {
+                        why: failure.why.map(|why| format!("a stream has one reader: {why}")),
+                        ..failure
+                    },
+                    _ => failure,
+                }
+            })?;
         let state = State { channel: opened.with_timeout(FOR_EVER), buffer: None, left: Vec::new() };
         Ok(Self { name: format!("c2h{channel}"), watch, state: Mutex::new(state) })
     }

@@ -1,5 +1,5 @@
 /* Registers through a mapping, in the ways in which compilers and the C library access memory; and the program's own faults.
- * usage: registers device first-word */
+ * usage: registers device first-word [add: by an instruction that is not known] */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -37,7 +37,7 @@ static void *read_many(void *nothing)
 
 int main(int argc, char **argv)
 {
-    MUST(argc == 3);
+    MUST(argc >= 3);
     first = strtoul(argv[2], NULL, 0);
     struct sigaction own = {.sa_sigaction = fault, .sa_flags = SA_SIGINFO}, before;
     sigaction(SIGSEGV, &own, NULL);
@@ -46,6 +46,8 @@ int main(int argc, char **argv)
     map = mmap(NULL, 0x10000, PROT_READ | PROT_WRITE, MAP_SHARED, device, 0);
     MUST(map != MAP_FAILED);
     close(device); /* a mapping outlives the descriptor */
+    if (argc > 3)
+        return __sync_fetch_and_add(map, 1) != first;
 
     MUST(map[0] == first);
     MUST(*(volatile uint16_t *)map == (uint16_t)first);
@@ -60,7 +62,10 @@ int main(int argc, char **argv)
         memcpy(again, (void *)map, size);
         MUST(!memcmp(again, copy, size));
     }
-    __asm__ volatile("rep movsl" : : "S"(map), "D"(again), "c"(64) : "memory");
+    const void *source = (const void *)map;
+    void *target = again;
+    size_t count = 64;
+    __asm__ volatile("rep movsl" : "+S"(source), "+D"(target), "+c"(count) : : "memory");
     MUST(!memcmp(again, copy, 256));
 
     /* Threads at once, and with every signal masked. */
@@ -87,6 +92,7 @@ int main(int argc, char **argv)
     /* What the program says of its own faults is still so. */
     sigaction(SIGSEGV, NULL, &before);
     MUST(before.sa_sigaction == fault);
+    pthread_sigmask(SIG_UNBLOCK, &all, NULL);
     printf("registers are right\n");
     fflush(stdout);
     volatile int *volatile nowhere = (volatile int *)16;

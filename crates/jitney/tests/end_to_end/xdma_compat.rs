@@ -117,6 +117,9 @@ fn registers_are_loads_and_stores() {
     let wanted = ["0x4e495445", "0x1fc00006", "0x4e49", "0x12345678", "0x12345678"];
     assert_eq!(values[..5], wanted, "{outcome}");
     assert_eq!(outcome.out.matches("registers are right").count(), 2, "{outcome}");
+    // An instruction that is not carried out is a fault of the program's, whose handler hears of it.
+    let outcome = run(&ground, "--emulate nitefury", "./registers /dev/xdma0_user 0x4e495445 add").exits(43);
+    outcome.complains("Xadd").complains("/dev/xdma0_user");
 }
 
 #[test]

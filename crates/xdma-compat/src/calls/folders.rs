@@ -4,12 +4,12 @@
 
 use super::device;
 use crate::inside::Inside;
-use crate::machine::lock;
 use crate::node::Node;
 use crate::real;
 use libc::{DIR, c_char, c_int, dirent};
 use std::ffi::CStr;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 /// A listing of `/dev` under way.
 struct Listing {
@@ -22,6 +22,25 @@ struct Listing {
 }
 
 static LISTINGS: Mutex<Vec<Listing>> = Mutex::new(Vec::new());
+/// Whether there is one: other folders are listed without a look at them.
+static ANY: AtomicBool = AtomicBool::new(false);
+/// How often the lock is tried. It is held for moments; a child that was forked in such a moment never gets it, and lists without.
+const TRIES: u32 = 10_000;
+
+/// The listings under way, if there are any.
+fn listings() -> Option<MutexGuard<'static, Vec<Listing>>> {
+    if !ANY.load(Ordering::Acquire) {
+        return None;
+    }
+    (0..TRIES).find_map(|_| match LISTINGS.try_lock() {
+        Ok(listings) => Some(listings),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => {
+            std::thread::yield_now();
+            None
+        }
+    })
+}
 
 fn empty() -> dirent {
     // SAFETY: an entry is plain memory, for which zero is a value.
@@ -47,7 +66,10 @@ pub(super) unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
         // Whoever lists a folder does not ask why there is no card.
         && let Ok(nodes) = device::all()
     {
-        lock(&LISTINGS).push(Listing { folder: folder.addr(), nodes, next: 0, told: Box::new(empty()) });
+        ANY.store(true, Ordering::Release);
+        if let Some(mut listings) = listings() {
+            listings.push(Listing { folder: folder.addr(), nodes, next: 0, told: Box::new(empty()) });
+        }
     }
     folder
 }
@@ -58,7 +80,10 @@ pub(super) unsafe extern "C" fn opendir(path: *const c_char) -> *mut DIR {
 /// As the C library's.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn closedir(folder: *mut DIR) -> c_int {
-    lock(&LISTINGS).retain(|listing| listing.folder != folder.addr());
+    if let Some(mut listings) = listings() {
+        listings.retain(|listing| listing.folder != folder.addr());
+        ANY.store(!listings.is_empty(), Ordering::Release);
+    }
     // SAFETY: with what the caller gave.
     unsafe { real::closedir(folder) }
 }
@@ -69,16 +94,16 @@ pub(super) unsafe extern "C" fn closedir(folder: *mut DIR) -> c_int {
 /// As the C library's.
 #[unsafe(no_mangle)]
 pub(super) unsafe extern "C" fn rewinddir(folder: *mut DIR) {
-    for listing in lock(&LISTINGS).iter_mut().filter(|listing| listing.folder == folder.addr()) {
-        listing.next = 0;
-    }
+    let mut listings = listings();
+    let own = listings.iter_mut().flat_map(|listings| listings.iter_mut());
+    own.filter(|listing| listing.folder == folder.addr()).for_each(|listing| listing.next = 0);
     // SAFETY: with what the caller gave.
     unsafe { real::rewinddir(folder) };
 }
 
 /// The next device of a listing that has told all else.
 fn next(folder: usize) -> *mut dirent {
-    let mut listings = lock(&LISTINGS);
+    let Some(mut listings) = listings() else { return std::ptr::null_mut() };
     let listing = listings.iter_mut().find(|listing| listing.folder == folder);
     let Some(listing) = listing else { return std::ptr::null_mut() };
     let Some(node) = listing.nodes.get(listing.next) else { return std::ptr::null_mut() };

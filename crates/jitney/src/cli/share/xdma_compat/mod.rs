@@ -123,6 +123,9 @@ pub(crate) fn xdma_compat(args: &XdmaCompat, json: bool) -> anyhow::Result<Statu
     }
     let Some(owner) = Owner::join_or_start(args)? else {
         eprintln!("jitney: there is no card to use; name one with --card or --emulate");
+        if json {
+            print_result(&Outcome { ended: None, cards: Vec::new() })?;
+        }
         return Ok(Status::NothingTested);
     };
     // As long as the program runs, or several one after the other: the card is not reset in between, as it is not with a driver.
