@@ -168,7 +168,11 @@ fn streams_are_packets_between_two_processes() {
         ./loopback /dev/xdma0_h2c_0 /dev/xdma0_c2h_1 20 1000 65536
         ./dma_from_device -d /dev/xdma0_c2h_1 -s 8192 -e -f out.bin & 
         ./dma_to_device -d /dev/xdma0_h2c_0 -s 5000; wait $!
-        test $(stat -c %s out.bin) = 5000";
+        test $(stat -c %s out.bin) = 5000
+        # A shell opens it for the program that it then becomes.
+        dd bs=8192 count=1 status=none < /dev/xdma0_c2h_1 > out.bin &
+        ./dma_to_device -d /dev/xdma0_h2c_0 -s 6000; wait $!
+        test $(stat -c %s out.bin) = 6000";
     let outcome = run(&ground, &format!("--card {}", board.address()), script).exits(0);
     outcome.says("50 packets of 100000 bytes").says("3 packets of 9000000 bytes").says("read 5000 bytes");
     // A stream that has nothing to say.
