@@ -31,18 +31,17 @@ fn library() -> &'static str {
     })
 }
 
-/// The programs in C, compiled; nothing where there is no compiler.
+/// The programs in C.
 struct Programs<'a> {
     ground: &'a Ground,
 }
 
 impl<'a> Programs<'a> {
-    fn new(ground: &'a Ground) -> Option<Self> {
-        if Command::new("cc").arg("--version").output().is_err() {
-            println!("skipped: no C compiler here (cc)");
-            return None;
+    fn new(ground: &'a Ground) -> Result<Self, &'static str> {
+        match Command::new("cc").arg("--version").output() {
+            Ok(_) => Ok(Self { ground }),
+            Err(_) => Err("no C compiler here (cc), which these programs are for"),
         }
-        Some(Self { ground })
     }
 
     /// Compiles `name`; its path.
@@ -72,7 +71,10 @@ fn run(ground: &Ground, options: &str, script: &str) -> Outcome {
 #[test]
 fn files_go_to_a_cards_memory_and_back_by_tools_for_the_drivers_devices() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     for name in ["dma_to_device", "dma_from_device"] {
         programs.compile(name, &[]);
     }
@@ -100,7 +102,10 @@ fn files_go_to_a_cards_memory_and_back_by_tools_for_the_drivers_devices() {
 #[test]
 fn registers_are_loads_and_stores() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     programs.compile("reg_rw", &[]);
     programs.compile("registers", &[]);
     let script = "
@@ -135,7 +140,10 @@ memory = { kind = "block-ram", base = 0, size = 0x4_0000 }
 peripherals = [{ kind = "axi-gpio", bar = 0, offset = 0, pins = ["inputs"], words = [0x1234_5678] }]
 "#;
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     for name in ["reg_rw", "dma_to_device", "registers"] {
         programs.compile(name, &[]);
     }
@@ -155,7 +163,10 @@ peripherals = [{ kind = "axi-gpio", bar = 0, offset = 0, pins = ["inputs"], word
 #[test]
 fn streams_are_packets_between_two_processes() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     for name in ["loopback", "dma_to_device", "dma_from_device"] {
         programs.compile(name, &[]);
     }
@@ -184,7 +195,10 @@ fn streams_are_packets_between_two_processes() {
 #[test]
 fn interrupts_come_by_every_way_to_wait() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     programs.compile("wait_event", &[]);
     let board = ground.board("nitefury --user-interrupt 2@20ms --user-interrupt 5@1ms");
     let script = "
@@ -197,7 +211,10 @@ fn interrupts_come_by_every_way_to_wait() {
 #[test]
 fn what_cannot_be_is_refused_with_an_errno_and_a_line() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     programs.compile("refused", &[]);
     programs.compile("stdio", &[]);
     let outcome = run(&ground, "--emulate nitefury", "./refused; ./stdio").exits(0).says("stdio works");
@@ -246,7 +263,10 @@ fn dd_and_cat_move_one_block_as_with_the_driver_and_many_if_asked() {
 #[test]
 fn several_share_a_card_and_its_channels_under_one_broker() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     programs.compile("together", &[]);
     let board = ground.board("nitefury");
     let broker = ground.broker(&[&board]);
@@ -329,7 +349,10 @@ fn the_exit_status_is_the_programs() {
 #[test]
 fn a_program_that_nothing_can_be_loaded_into_is_not_started() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     let program = programs.compile("together", &["-static"]);
     let words = ["xdma-compat", "--library", library(), "--emulate", "nitefury", "--"];
     let words = words.into_iter().chain([program.to_str().unwrap(), "1", "1", "64"]);
@@ -339,7 +362,10 @@ fn a_program_that_nothing_can_be_loaded_into_is_not_started() {
 #[test]
 fn a_board_that_dies_is_an_error_and_no_crash() {
     let ground = Ground::new();
-    let Some(programs) = Programs::new(&ground) else { return };
+    let programs = match Programs::new(&ground) {
+        Ok(programs) => programs,
+        Err(why) => return println!("skipped: {why}"),
+    };
     programs.compile("together", &[]);
     programs.compile("reg_rw", &[]);
     let board = ground.board("nitefury");

@@ -151,7 +151,7 @@ mod tests {
         std::fs::write(&path, &elf).unwrap();
         let error = can_be_preloaded(path.to_str().unwrap()).unwrap_err();
         assert!(error.contains("statically linked"), "{error}");
-        elf[56] = 9;
+        (elf[33], elf[56]) = (1, 9);
         std::fs::write(&path, &elf).unwrap();
         can_be_preloaded(path.to_str().unwrap()).unwrap();
         elf[4] = 1;
