@@ -1,5 +1,5 @@
 /* Many transfers on a channel that others use as well, each looked at.
- * usage: together number rounds bytes */
+ * usage: together number rounds bytes [stay: have the devices open until a signal comes] */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 
 int main(int argc, char **argv)
 {
-    if (argc != 4)
+    if (argc < 4)
         return 2;
     unsigned number = atoi(argv[1]), rounds = atoi(argv[2]);
     size_t bytes = strtoul(argv[3], NULL, 0);
@@ -31,5 +31,8 @@ int main(int argc, char **argv)
         }
     }
     printf("program %u: %u rounds right\n", number, rounds);
+    fflush(stdout);
+    if (argc > 4)
+        pause();
     return 0;
 }

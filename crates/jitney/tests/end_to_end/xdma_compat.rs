@@ -86,9 +86,11 @@ fn files_go_to_a_cards_memory_and_back_by_tools_for_the_drivers_devices() {
         ./dma_from_device -d /dev/xdma0_c2h_0 -a 0x1003 -s 5000001 -f out.bin
         cmp in.bin out.bin
         # Without an address the position stays 0 however often something is moved.
-        ./dma_to_device -s 4096 -c 3 -f in.bin
+        head -c 8192 /dev/zero > zeros.bin; ./dma_to_device -s 8192 -f zeros.bin
+        ./dma_to_device -s 4096 -c 3 -f in.bin; ./dma_from_device -s 8192 -f both.bin
+        (head -c 4096 in.bin; head -c 4096 zeros.bin) | cmp - both.bin
         ./dma_from_device -s 4096 -c 2 -f twice.bin
-        head -c 4096 in.bin > once.bin; cat once.bin once.bin | cmp - twice.bin";
+        (head -c 4096 in.bin; head -c 4096 in.bin) | cmp - twice.bin";
     run(&ground, "--emulate nitefury", script).exits(0).says("read 5000001 bytes");
     ground.assert_nothing_left(&before);
     // Block RAM, whose card has nothing but the DMA; the second channel of each direction.
@@ -277,6 +279,11 @@ fn several_share_a_card_and_its_channels_under_one_broker() {
     let second = start(&ground, &option, "./together 3 400 10000");
     first.wait().exits(0).says("program 1: 400 rounds right").says("program 2: 60 rounds right");
     second.wait().exits(0).says("program 3: 400 rounds right");
+    // One that has the devices open and does nothing keeps nobody waiting.
+    let mut idle = start(&ground, &option, "./together 5 1 64 stay");
+    idle.wait_for_line("program 5");
+    run(&ground, &format!("{option} --wait 500ms"), "./together 6 1 64").exits(0);
+    assert!(idle.runs());
     // What they wrote is there for others: 0x1000003 has what program 1 wrote last.
     ground.run(&format!("save 10ee:7011 0x1000003 4096 out.bin {option}")).exits(0);
     let last = (399 * 7 + 1_u32).to_le_bytes()[0];
