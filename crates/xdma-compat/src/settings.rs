@@ -3,7 +3,7 @@
 use crate::failure::say;
 use std::time::Duration;
 
-/// Names the cards by their numbers: the first is xdma0. Without it, those cards of the bus that have an XDMA, in its order.
+/// Names the cards by their numbers, a line for each: the first is xdma0. Without it, those cards of the bus that have an XDMA, in its order.
 const CARDS: &str = "JITNEY_XDMA_CARDS";
 /// How long a transfer may be without progress, in milliseconds; 0 for ever.
 const TIMEOUT: &str = "JITNEY_XDMA_TIMEOUT";
@@ -38,7 +38,7 @@ impl Settings {
     /// What the environment says. What cannot be understood is said and left out.
     pub(crate) fn of_environment() -> Self {
         let text = |name| std::env::var(name).ok().filter(|text: &String| !text.is_empty());
-        let cards = text(CARDS).map(|list| list.split(',').map(str::to_owned).collect());
+        let cards = text(CARDS).map(|list| list.split('\n').map(str::to_owned).collect());
         let timeout = match text(TIMEOUT).map(|text| (text.parse::<u64>(), text)) {
             None => Some(USUAL_TIMEOUT),
             Some((Ok(0), _)) => None,

@@ -384,4 +384,11 @@ fn a_board_that_dies_is_an_error_and_no_crash() {
     let outcome = process.wait();
     assert!(!outcome.status.success(), "{outcome}");
     assert!(!outcome.err.contains("Segmentation"), "{outcome}");
+
+    // Beside a board that is dead already, the others have their numbers.
+    let (dead, alive) = (ground.board("nitefury"), ground.board("NiteFury_dma_ddr3"));
+    let broker = ground.broker(&[&dead, &alive]);
+    dead.process.signal(Signal::KILL);
+    let outcome = run(&ground, &broker.option(), "ls /dev/xdma*_h2c_*").exits(0);
+    outcome.says("/dev/xdma0_h2c_0\n/dev/xdma0_h2c_1").complains("is left out");
 }

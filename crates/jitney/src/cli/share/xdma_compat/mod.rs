@@ -7,6 +7,7 @@ use super::broker::open;
 use super::programs::{End, Ended};
 use crate::cli::args::{self, Client, Source};
 use crate::cli::boards;
+use crate::cli::cards::is_gone;
 use crate::cli::contract::CardName;
 use crate::cli::emulated::EmulatedBoards;
 use crate::cli::errno::explained;
@@ -149,7 +150,7 @@ pub(crate) fn xdma_compat(args: &XdmaCompat, json: bool) -> anyhow::Result<Statu
     let mut command = Command::new(&args.program[0]);
     command.args(&args.program[1..]).env("LD_PRELOAD", library::preload(&library)?);
     let addresses: Vec<&str> = cards.iter().map(|(card, _)| card.identity().address.as_str()).collect();
-    command.env("JITNEY_XDMA_CARDS", addresses.join(","));
+    command.env("JITNEY_XDMA_CARDS", addresses.join("\n"));
     let milliseconds = args.timeout.0.map_or(0, |time| time.as_millis().max(1));
     command.env("JITNEY_XDMA_TIMEOUT", milliseconds.to_string());
     command.env("JITNEY_XDMA_ADVANCE", if args.advance { "1" } else { "0" });
@@ -182,8 +183,13 @@ fn numbered(bus: &Bus, named: &[String]) -> anyhow::Result<Vec<(Arc<dyn Card>, X
     };
     let mut cards = Vec::new();
     if named.is_empty() {
-        for card in bus.open_cards()? {
-            cards.extend(identify(card)?);
+        for card in bus.cards() {
+            match bus.card(&card.address).map_err(anyhow::Error::from).and_then(&identify) {
+                Ok(found) => cards.extend(found),
+                // One that is dead does not keep anybody from using the others.
+                Err(error) if is_dead(&error) => eprintln!("jitney: card {card} is left out: {error:#}"),
+                Err(error) => return Err(error),
+            }
         }
         return Ok(cards);
     }
@@ -197,6 +203,11 @@ fn numbered(bus: &Bus, named: &[String]) -> anyhow::Result<Vec<(Arc<dyn Card>, X
         cards.push(identify(card)?.ok_or_else(none)?);
     }
     Ok(cards)
+}
+
+fn is_dead(error: &anyhow::Error) -> bool {
+    let by_engine = matches!(error.downcast_ref(), Some(jitney_xdma::Error::LinkDown(_)));
+    by_engine || error.downcast_ref().is_some_and(is_gone)
 }
 
 fn describe(number: usize, xdma: &Xdma) -> Numbered {
