@@ -81,6 +81,17 @@ fcntl.ioctl(to, 0x4008_7108, aperture)
 assert struct.unpack("<QI4xQQi4xQ", aperture)[4:] == (0, len(block))
 assert os.pread(back, 128, 0x2000) == bytes(range(64)) + bytes(64)
 
+# All of a transfer to one address: each beat of the 64-bit data path is an access of its own there.
+assert os.pwrite(to, bytes(64), 0x3000) == 64
+fcntl.ioctl(to, 0x4004_7104, 1)
+mode = bytearray(4)
+fcntl.ioctl(to, 0x8004_7105, mode)
+assert struct.unpack("<i", mode) == (1,)
+assert os.pwrite(to, bytes(range(64)), 0x3000) == 64
+fcntl.ioctl(to, 0x4004_7104, 0)
+came = os.pread(back, 64, 0x3000)
+assert came[:8] in (bytes(range(56, 64)), bytes(range(48, 56))) and came[16:] == bytes(48), came
+
 with tempfile.NamedTemporaryFile() as file:
     subprocess.run(["cp", file.name, file.name + ".x"], check=True)
     os.remove(file.name + ".x")
