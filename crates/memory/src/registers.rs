@@ -40,6 +40,13 @@ impl Registers {
         self.len() == 0
     }
 
+    /// Where they are in this process, for code that reaches them by loads and stores of its own, such as a program that was
+    /// written for `mmap`. It means nothing once the mapping is dropped, and whoever uses it keeps to what is said of accesses above.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.0.address()
+    }
+
     /// The 32 bits at `offset`, checked once, to be read and written often.
     ///
     /// # Errors

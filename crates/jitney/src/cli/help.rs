@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 /// Every command that is shown, by what it is for.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("share", &["demo", "run", "broker", "lease", "emulate"]),
+    ("share", &["demo", "run", "broker", "lease", "xdma-compat", "emulate"]),
     ("see", &["list", "status", "top", "metrics", "info", "sensors", "blink", "boards", "schema"]),
     ("check", &["validate", "test"]),
     ("measure", &["time"]),

@@ -41,7 +41,7 @@ use log::{Lines, Log, Priority, complain};
 use options::{Color, Command, Options};
 use registers::{dump, read, write};
 use see::{blink, info, list, sensors};
-use share::{broker, demo, emulate, lease, run};
+use share::{broker, demo, emulate, lease, run, xdma_compat};
 use status::{Misuse, Status};
 use std::process::ExitCode;
 use transfer::{capture, load, play, save, tap};
@@ -103,6 +103,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Tap(args) => tap::tap(&args, json),
         Command::Play(play) => play::play(&play, json),
         Command::Lease(args) => lease::lease(&args, json),
+        Command::XdmaCompat(args) => xdma_compat::xdma_compat(&args, json),
         Command::Top(args) => see::top::top(&args, json),
         Command::Metrics(args) => see::metrics::metrics(&args, json),
         Command::Status(args) => see::status::status(&args, json),

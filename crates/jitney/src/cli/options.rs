@@ -11,7 +11,7 @@ use super::registers::{dump, read, write};
 use super::schema::Schema;
 use super::see::{blink, info, list, metrics, sensors, status, top};
 use super::setup::args::{Bind, Doctor, Unbind, Who};
-use super::share::{broker, demo, emulate, lease, run};
+use super::share::{broker, demo, emulate, lease, run, xdma_compat};
 use super::transfer::{capture, load, play, save, tap};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     Broker(broker::Broker),
     /// Run a program while parts of a card are leased for it, which need not know of jitney.
     Lease(lease::LeaseArgs),
+    /// Run a program that was written for the vendor's XDMA driver (/dev/xdma0_h2c_0 and so on), as it is.
+    XdmaCompat(xdma_compat::XdmaCompat),
     #[command(hide = true)]
     WithParent(lease::WithParent),
     /// What a broker's programs have, hold and wait for.

@@ -11,7 +11,7 @@ use super::options::Options;
 use super::registers::{dump, read, write};
 use super::report::print_line;
 use super::see::{blink, info, list, metrics, sensors, snapshot};
-use super::share::{broker, emulate, lease, run};
+use super::share::{broker, emulate, lease, run, xdma_compat};
 use super::status::Status;
 use super::targets::OnBoard;
 use super::transfer::{capture, load, play, save, tap};
@@ -94,6 +94,7 @@ const RESULTS: &[(&str, Printed)] = &[
     ("validate", of::<Vec<OnBoard<validate::Outcome>>>),
     ("who", of::<jitney_setup::Holders>),
     ("write", of::<write::Outcome>),
+    ("xdma-compat", of::<xdma_compat::Outcome>),
 ];
 
 /// What a command says before that, or for as long as it runs.
@@ -107,6 +108,7 @@ const EVENTS: &[(&str, Printed)] = &[
     ("lease", of::<lease::Event<'_>>),
     ("sensors", of::<sensors::Event>),
     ("run", of::<run::Event<'_>>),
+    ("xdma-compat", of::<xdma_compat::Event<'_>>),
 ];
 
 /// Commands that print no JSON of this form: `schema` prints a schema, `top` draws.

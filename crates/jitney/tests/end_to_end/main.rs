@@ -38,3 +38,4 @@ mod testing;
 mod unread_logs;
 mod waiting;
 mod watching;
+mod xdma_compat;

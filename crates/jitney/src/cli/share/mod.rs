@@ -12,3 +12,4 @@ mod programs;
 mod replace;
 pub(crate) mod run;
 mod runner;
+pub(crate) mod xdma_compat;
