@@ -21,7 +21,7 @@ pub(crate) fn keep(args: &Broker) -> anyhow::Result<Status> {
     let boards = EmulatedBoards::start(&args.source.emulate)?;
     let program = std::env::current_exe().context("this program's own path")?;
     let arguments = of_the_broker(std::env::args_os().skip(1), boards.addresses());
-    let mut manager = SmallManager::new(&folder.make()?)?;
+    let mut manager = SmallManager::new(folder.make()?)?;
     let forward = manager.forward();
     let passed = manager.forward();
     signals::on_replace(move || passed.pass(Signal::USR2))?;

@@ -242,7 +242,7 @@ struct Owner {
 
 struct OwnBroker {
     stop: StopHandle,
-    serving: JoinHandle<jitney_vfio::Result<()>>,
+    serving: JoinHandle<jitney_vfio::Result<jitney_broker::End>>,
     folder: Folder,
     _boards: EmulatedBoards,
 }
