@@ -121,7 +121,7 @@ pub(crate) fn infos(bus: &SharedBus) -> PyResult<Vec<CardInfo>> {
 pub(crate) fn card(py: Python<'_>, bus: &Arc<SharedBus>, selector: Option<String>) -> PyResult<Card> {
     let shared = Arc::clone(bus);
     let card = aside(py, move || choose(&shared, selector.as_deref()))?;
-    Ok(Card::new(SharedCard::new(card, Some(Arc::clone(bus)))))
+    Ok(Card::new(SharedCard::new(card, Some(Arc::clone(bus)), None)))
 }
 
 fn choose(bus: &SharedBus, selector: Option<&str>) -> Result<Arc<dyn vfio::Card>, Failure> {

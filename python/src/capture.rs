@@ -70,9 +70,9 @@ impl Capture {
     /// The next block; None if there is none in `timeout` seconds.
     #[pyo3(signature = (timeout = None))]
     fn read(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Block>> {
-        let (state, timeout) = (self.slot.get()?, seconds(timeout)?);
-        // With the block, as another thread may read the next.
-        let found = wait(py, timeout, |slice| -> Result<_, Failure> {
+        // With the block, as another thread may read the next; and one may close it.
+        let found = wait(py, seconds(timeout)?, |slice| -> Result<_, Failure> {
+            let state = self.slot.get()?;
             let mut state = lock(&state);
             let State { capture, block } = &mut *state;
             let captured = capture.read(block, Some(slice))?;

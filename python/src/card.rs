@@ -57,10 +57,12 @@ impl Card {
     fn with<T: Send + 'static, E: Into<Failure> + Send + 'static>(
         &self,
         py: Python<'_>,
-        work: impl FnOnce(Arc<dyn vfio::Card>) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(Arc<SharedCard>) -> Result<T, E> + Send + 'static,
     ) -> PyResult<T> {
-        let card = self.shared.slot.get()?;
-        aside(py, move || work(card))
+        // Before a thread is started for it.
+        self.shared.slot.with(|_| ())?;
+        let shared = Arc::clone(&self.shared);
+        aside(py, move || work(shared))
     }
 
     fn whole_region(&self, region: vfio::Region) -> Registers {
@@ -97,12 +99,18 @@ impl Card {
     }
 }
 
-/// The XDMA of a card.
-fn xdma(card: &Arc<dyn vfio::Card>) -> Result<Xdma, Failure> {
-    boards::probe(card)?.ok_or_else(|| {
-        let what = format!("{} has no XDMA that can be found", card.identity());
-        Failure::new("NotFoundError", what)
-    })
+/// The XDMA of a card: where its board has it, else where one is found.
+fn xdma(shared: &Arc<SharedCard>) -> Result<Xdma, Failure> {
+    match shared.board() {
+        Ok(board) => Ok(board.xdma()?),
+        Err(failure) if failure.is_not_found() => {
+            let card = shared.slot.get()?;
+            boards::probe(&card)?.ok_or_else(|| {
+                Failure::new("NotFoundError", format!("{} has no XDMA that can be found", card.identity()))
+            })
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 #[pymethods]
@@ -185,8 +193,7 @@ impl Card {
     /// The DMA channels that it has.
     #[getter]
     fn channels(&self, py: Python<'_>) -> PyResult<Vec<ChannelInfo>> {
-        let card = self.shared.slot.get()?;
-        let xdma = py.detach(|| xdma(&card))?;
+        let xdma = py.detach(|| xdma(&self.shared))?;
         let all = Direction::ALL.into_iter().flat_map(|direction| xdma.channels(direction));
         Ok(all.map(ChannelInfo::new).collect())
     }
@@ -244,27 +251,31 @@ impl Card {
 
     /// An interrupt vector, which is this program's until it is closed.
     fn interrupt(&self, py: Python<'_>, vector: u16) -> PyResult<Interrupt> {
-        let interrupt = self.with(py, move |card| card.interrupt(vector))?;
+        let interrupt =
+            self.with(py, move |card| -> Result<_, Failure> { Ok(card.slot.get()?.interrupt(vector)?) })?;
         Ok(Interrupt::new(interrupt, &self.shared))
     }
 
     /// A right on a named part of the card, until it is closed.
-    #[pyo3(signature = (part, *, shared = false, wait = Some(0.0)))]
+    #[pyo3(
+        signature = (part, *, shared = false, wait = Some(0.0)),
+        text_signature = "($self, part, *, shared=False, wait=0.0)"
+    )]
     fn lease(&self, py: Python<'_>, part: &str, shared: bool, wait: Option<f64>) -> PyResult<Lease> {
         let wait = seconds(wait)?.unwrap_or(std::time::Duration::MAX);
         let part: Part = part.parse().or_raise()?;
         let name = part.to_string();
         let mode = if shared { Mode::Shared } else { Mode::Exclusive };
         let request = LeaseRequest { part, mode, will: Will::none(), wait: Some(wait) };
-        let lease = self.with(py, move |card| card.lease(request))?;
+        let lease =
+            self.with(py, move |card| -> Result<_, Failure> { Ok(card.slot.get()?.lease(request)?) })?;
         Ok(Lease::new(self.shared.made("the lease", lease), name))
     }
 
     /// What its sensors say.
     fn sensors(&self, py: Python<'_>) -> PyResult<Vec<Reading>> {
-        let shared = Arc::clone(&self.shared);
-        let readings = aside(py, move || -> Result<_, Failure> {
-            let board = shared.board()?;
+        let readings = self.with(py, move |card| -> Result<_, Failure> {
+            let board = card.board()?;
             let mut all = Vec::new();
             for monitor in board.monitors()? {
                 let readings = monitor.readings()?;
@@ -292,15 +303,14 @@ impl Card {
     /// Sets the routes of its stream switch.
     #[setter]
     fn set_routes(&self, py: Python<'_>, routes: Vec<Option<u8>>) -> PyResult<()> {
-        let shared = Arc::clone(&self.shared);
-        aside(py, move || -> Result<_, Failure> {
-            Ok(shared.board()?.stream_switch()?.lease()?.set_routes(&routes)?)
+        self.with(py, move |card| -> Result<_, Failure> {
+            Ok(card.board()?.stream_switch()?.lease()?.set_routes(&routes)?)
         })
     }
 
     /// Resets the card, unless somebody uses a part of it.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |card| card.reset())
+        self.with(py, |card| -> Result<_, Failure> { Ok(card.slot.get()?.reset()?) })
     }
 
     /// Whether it was closed.

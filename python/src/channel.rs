@@ -4,14 +4,14 @@ use crate::capture::Capture;
 use crate::failure::{Failure, OrRaise};
 use crate::memory::{Array, Bytes};
 use crate::shared::SharedCard;
-use crate::slot::Slot;
-use crate::transfer::{Completed, Transfer, finish};
+use crate::slot::{Child, Slot};
+use crate::transfer::{Completed, Flight, Transfer, finish};
 use crate::wait::seconds;
 use jitney::vfio::{DmaBuffer, DmaRequest};
 use jitney::xdma::{self, Channel, Direction, Overrun, Pending};
 use pyo3::prelude::*;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 /// The most bytes of a channel's own buffer, through which bytes go that are not in DMA memory.
@@ -105,14 +105,45 @@ impl Options {
 }
 
 /// A channel, and memory for what is in no DMA buffer.
-pub(crate) struct Open<D> {
-    pub(crate) channel: Channel<D>,
+struct Open<D> {
+    channel: Channel<D>,
     staging: Mutex<Option<DmaBuffer>>,
+}
+
+/// A channel as its card has it, too.
+struct Kept<D> {
+    slot: Slot<Open<D>>,
+    /// Transfers whose handles are a program's; each keeps the lease until it has ended.
+    flights: Mutex<Vec<Weak<Flight>>>,
+}
+
+impl<D> Kept<D> {
+    /// The handle of a transfer. It ends with the card also where nobody has the channel any more.
+    fn flight(&self, pending: Pending, name: &str, card: &SharedCard) -> Transfer {
+        let flight = Flight::new(pending, name);
+        card.adopt(&(Arc::clone(&flight) as Arc<dyn Child>));
+        let mut flights = lock(&self.flights);
+        if flights.len() == flights.capacity() {
+            flights.retain(|flight| flight.strong_count() > 0);
+        }
+        flights.push(Arc::downgrade(&flight));
+        Transfer::new(flight)
+    }
+}
+
+impl<D> Child for Kept<D> {
+    fn shut(&self) {
+        let Some(open) = self.slot.take() else { return };
+        // Those that other threads wait for, too.
+        let _ = open.channel.cancel_all();
+        let flights = std::mem::take(&mut *lock(&self.flights));
+        flights.iter().filter_map(Weak::upgrade).for_each(|flight| flight.shut());
+    }
 }
 
 /// A channel as both classes have it.
 struct Shared<D> {
-    slot: Arc<Slot<Open<D>>>,
+    kept: Arc<Kept<D>>,
     card: Arc<SharedCard>,
     name: String,
     stream: bool,
@@ -121,8 +152,11 @@ struct Shared<D> {
 impl<D: 'static> Shared<D> {
     fn new(channel: Channel<D>, card: &Arc<SharedCard>) -> Self {
         let (name, stream) = (channel.info().to_string(), channel.info().stream);
-        let slot = card.made("the channel", Open { channel, staging: Mutex::new(None) });
-        Self { slot, card: Arc::clone(card), name, stream }
+        let open = Open { channel, staging: Mutex::new(None) };
+        let slot = Slot::new("the channel", Arc::new(open));
+        let kept = Arc::new(Kept { slot, flights: Mutex::new(Vec::new()) });
+        card.adopt(&(Arc::clone(&kept) as Arc<dyn Child>));
+        Self { kept, card: Arc::clone(card), name, stream }
     }
 
     /// The channel's own buffer of at least `size` bytes. It is taken from the channel, so that two threads do not have the same;
@@ -145,10 +179,8 @@ impl<D: 'static> Shared<D> {
 
     /// What comes of a transfer that was started here, and ends if a signal ends the wait.
     fn run(&self, py: Python<'_>, pending: Result<Pending, xdma::Error>) -> PyResult<xdma::Completed> {
-        finish(py, &self.name, Arc::new(pending.or_raise()?), None).and_then(|done| match done {
-            Some(completed) => Ok(completed),
-            None => Err(Failure::timed_out(&self.name).into()),
-        })
+        let done = finish(py, &pending.or_raise()?, None)?;
+        done.ok_or_else(|| Failure::timed_out(&self.name).into())
     }
 
     /// The longest of the [`pieces`](Self::pieces) of `length` bytes, of which there are some.
@@ -173,14 +205,13 @@ impl<D: 'static> Shared<D> {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
-        let open = self.slot.take();
-        py.detach(|| drop(open));
+        self.kept.slot.check()?;
+        py.detach(|| self.kept.shut());
         Ok(())
     }
 
     fn repr(&self, class: &str) -> String {
-        let closed = if self.slot.is_closed() { ", closed" } else { "" };
+        let closed = if self.kept.slot.is_closed() { ", closed" } else { "" };
         format!("<jitney.{class} {} of {}{closed}>", self.name, self.card.address())
     }
 }
@@ -227,7 +258,7 @@ impl H2c {
     /// Writes bytes to the card's memory from address `at` on, and waits until they are there.
     #[pyo3(signature = (data, at = 0))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, at: u64) -> PyResult<Completed> {
-        let open = self.0.slot.get()?;
+        let open = self.0.kept.slot.get()?;
         let array = match Bytes::of(data, &self.0.card, false)? {
             Bytes::Dma(buffer, range) => {
                 return self.0.run(py, open.channel.submit(&buffer, range, at)).map(Completed::new);
@@ -257,18 +288,18 @@ impl H2c {
     /// Starts to write DMA memory to the card, and does not wait.
     #[pyo3(signature = (data, at = 0))]
     fn submit(&self, data: &Bound<'_, PyAny>, at: u64) -> PyResult<Transfer> {
-        let open = self.0.slot.get()?;
+        let open = self.0.kept.slot.get()?;
         let Bytes::Dma(buffer, range) = Bytes::of(data, &self.0.card, false)? else {
             return Err(needs_dma());
         };
         let pending = open.channel.submit(&buffer, range, at).or_raise()?;
-        Ok(Transfer::new(pending, &self.0.card, &self.0.name))
+        Ok(self.0.kept.flight(pending, &self.0.name, &self.0.card))
     }
 
     /// Whether it was given back.
     #[getter]
     fn closed(&self) -> bool {
-        self.0.slot.is_closed()
+        self.0.kept.slot.is_closed()
     }
 
     /// Stops the engine, and gives the channel back.
@@ -332,7 +363,7 @@ impl C2h {
     /// Fills `into` with the card's memory from address `at` on, and waits until it is.
     #[pyo3(signature = (into, at = 0))]
     fn read(&self, py: Python<'_>, into: &Bound<'_, PyAny>, at: u64) -> PyResult<Completed> {
-        let open = self.0.slot.get()?;
+        let open = self.0.kept.slot.get()?;
         let array = match Bytes::of(into, &self.0.card, true)? {
             Bytes::Dma(buffer, range) => {
                 return self.0.run(py, open.channel.submit(&buffer, range, at)).map(Completed::new);
@@ -363,7 +394,7 @@ impl C2h {
         if !self.0.stream {
             return Err(not_a_stream(&self.0.name));
         }
-        let (open, timeout) = (self.0.slot.get()?, seconds(timeout)?);
+        let (open, timeout) = (self.0.kept.slot.get()?, seconds(timeout)?);
         let (buffer, range, array) = match Bytes::of(into, &self.0.card, true)? {
             Bytes::Dma(buffer, range) => (buffer, range, None),
             Bytes::Other(array) => {
@@ -371,8 +402,8 @@ impl C2h {
                 (self.0.staging(&open, length)?, 0..length, Some(array))
             }
         };
-        let pending = Arc::new(open.channel.receive(&buffer, range).or_raise()?);
-        let Some(completed) = finish(py, &self.0.name, pending, Some(timeout))? else { return Ok(None) };
+        let pending = open.channel.receive(&buffer, range).or_raise()?;
+        let Some(completed) = finish(py, &pending, timeout)? else { return Ok(None) };
         if let Some(array) = array {
             copy_out(py, &buffer, completed.bytes, &array, 0)?;
             self.0.give_back(&open, buffer);
@@ -383,10 +414,10 @@ impl C2h {
     /// Starts to fill DMA memory, and does not wait: from the card's address `at` on, or with what comes from a stream.
     #[pyo3(signature = (into, at = 0))]
     fn submit(&self, into: &Bound<'_, PyAny>, at: u64) -> PyResult<Transfer> {
-        let open = self.0.slot.get()?;
+        let open = self.0.kept.slot.get()?;
         let Bytes::Dma(buffer, range) = Bytes::of(into, &self.0.card, true)? else { return Err(needs_dma()) };
         let pending = self.start(&open, &buffer, range, at).or_raise()?;
-        Ok(Transfer::new(pending, &self.0.card, &self.0.name))
+        Ok(self.0.kept.flight(pending, &self.0.name, &self.0.card))
     }
 
     /// Receives without an end, into a ring of blocks. The channel becomes the capture's.
@@ -403,11 +434,11 @@ impl C2h {
         if !self.0.stream {
             return Err(not_a_stream(&self.0.name));
         }
-        self.0.slot.with(|_| ())?;
-        let open = match self.0.slot.take().map(Arc::try_unwrap) {
+        self.0.kept.slot.with(|_| ())?;
+        let open = match self.0.kept.slot.take().map(Arc::try_unwrap) {
             Some(Ok(open)) => open,
             Some(Err(used)) => {
-                self.0.slot.put(used);
+                self.0.kept.slot.put(used);
                 let what = format!("{} is used by another thread", self.0.name);
                 return Err(Failure::new("HeldError", what).into());
             }
@@ -420,7 +451,7 @@ impl C2h {
     /// Whether it was given back.
     #[getter]
     fn closed(&self) -> bool {
-        self.0.slot.is_closed()
+        self.0.kept.slot.is_closed()
     }
 
     /// Stops the engine, and gives the channel back.

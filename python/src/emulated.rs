@@ -9,6 +9,7 @@ use jitney::boards::Catalogue;
 use jitney::emulated;
 use jitney::emulated::emulator::boards::{Board, BoardOptions};
 use jitney::emulated::emulator::fault::Fault;
+use jitney::emulated::emulator::xdma::LinkLimit;
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,13 @@ pub(crate) struct EmulatedCard {
     slot: Slot<emulated::EmulatedCard>,
 }
 
+/// What its link carries: bytes a second, or as `gen2x4`.
+#[derive(FromPyObject)]
+pub(crate) enum Link {
+    Rate(u64),
+    Pcie(String),
+}
+
 /// How the board is to be.
 pub(crate) struct Wanted {
     pub(crate) board: Option<String>,
@@ -26,6 +34,7 @@ pub(crate) struct Wanted {
     pub(crate) memory: Option<u64>,
     pub(crate) channels: Option<u8>,
     pub(crate) interrupts: Option<String>,
+    pub(crate) link: Option<Link>,
     pub(crate) flash: Option<PathBuf>,
     pub(crate) faults: Vec<String>,
 }
@@ -35,34 +44,45 @@ fn fault(text: &str) -> Result<Fault, Failure> {
 }
 
 impl Wanted {
-    fn start(self) -> Result<emulated::EmulatedCard, Failure> {
+    fn start(self) -> Result<(emulated::EmulatedCard, Catalogue), Failure> {
         let interrupts = self.interrupts.as_deref().map(str::parse).transpose();
         let options = BoardOptions {
             memory: self.memory,
             channels: self.channels,
             interrupts: interrupts.map_err(|error| Failure::invalid(format!("{error}")))?,
+            link: match self.link {
+                None => None,
+                Some(Link::Rate(rate)) => Some(LinkLimit::Rate(rate)),
+                Some(Link::Pcie(text)) => {
+                    Some(text.parse().map_err(|error| Failure::invalid(format!("{error}")))?)
+                }
+            },
             flash: self.flash,
             faults: self.faults.iter().map(|text| fault(text)).collect::<Result<_, _>>()?,
             ..BoardOptions::default()
         };
-        let board = match (&self.board, &self.file) {
+        let wrong = jitney::boards::Error::from;
+        let (board, catalogue) = match (&self.board, &self.file) {
             (Some(board), None) => {
-                let catalogue = Catalogue::load().map_err(jitney::boards::Error::from)?;
-                Board::named(&catalogue, board)?
+                let catalogue = Catalogue::load().map_err(wrong)?;
+                (Board::named(&catalogue, board)?, catalogue)
             }
-            (board, Some(file)) => Board::of_file(file, board.as_deref())?,
+            (board, Some(file)) => {
+                let board = Board::of_file(file, board.as_deref())?;
+                (board, Catalogue::built_in().with_file(file).map_err(wrong)?)
+            }
             (None, None) => {
                 return Err(Failure::invalid("which board? Give its name, or a boards file"));
             }
         };
-        Ok(emulated::EmulatedCard::new(&board.with(options))?)
+        Ok((emulated::EmulatedCard::new(&board.with(options))?, catalogue))
     }
 }
 
 /// Starts an emulated board, and opens its card.
 pub(crate) fn emulate(py: Python<'_>, wanted: Wanted) -> PyResult<Py<EmulatedCard>> {
-    let emulated = aside(py, move || wanted.start())?;
-    let card = Card::new(SharedCard::new(emulated.card(), None));
+    let (emulated, catalogue) = aside(py, move || wanted.start())?;
+    let card = Card::new(SharedCard::new(emulated.card(), None, Some(catalogue)));
     let own = EmulatedCard { slot: Slot::new("the emulated board", Arc::new(emulated)) };
     Py::new(py, PyClassInitializer::from(card).add_subclass(own))
 }

@@ -64,9 +64,12 @@ impl UserInterrupt {
     /// Waits until the line is raised, for `timeout` seconds at most; whether it was.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let (interrupt, timeout) = (self.slot.get()?, seconds(timeout)?);
-        let look = |slice| -> Result<_, Failure> { Ok(found(locked(&interrupt).wait(Some(slice))?)) };
-        Ok(wait(py, timeout, look)?.is_some())
+        let look = |slice| -> Result<_, Failure> {
+            // Each time, as another thread may close it.
+            let interrupt = self.slot.get()?;
+            Ok(found(locked(&interrupt).wait(Some(slice))?))
+        };
+        Ok(wait(py, seconds(timeout)?, look)?.is_some())
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -136,9 +139,8 @@ impl Interrupt {
     /// Waits until the vector has fired since the last call, for `timeout` seconds at most; whether it has.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
-        let (interrupt, timeout) = (self.slot.get()?, seconds(timeout)?);
-        let look = |slice| -> Result<_, Failure> { Ok(found(interrupt.wait(Some(slice))?)) };
-        Ok(wait(py, timeout, look)?.is_some())
+        let look = |slice| -> Result<_, Failure> { Ok(found(self.slot.get()?.wait(Some(slice))?)) };
+        Ok(wait(py, seconds(timeout)?, look)?.is_some())
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {

@@ -81,7 +81,7 @@ mod _jitney {
     /// Starts an emulated board in this process, and opens its card.
     #[pyfunction]
     #[pyo3(signature = (
-        board = None, *, file = None, memory = None, channels = None, interrupts = None, flash = None, faults = Vec::new()
+        board = None, *, file = None, memory = None, channels = None, interrupts = None, link = None, flash = None, faults = Vec::new()
     ))]
     #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn emulate(
@@ -91,10 +91,14 @@ mod _jitney {
         memory: Option<u64>,
         channels: Option<u8>,
         interrupts: Option<String>,
+        link: Option<emulated::Link>,
         flash: Option<std::path::PathBuf>,
         faults: Vec<String>,
     ) -> PyResult<Py<EmulatedCard>> {
-        emulated::emulate(py, emulated::Wanted { board, file, memory, channels, interrupts, flash, faults })
+        emulated::emulate(
+            py,
+            emulated::Wanted { board, file, memory, channels, interrupts, link, flash, faults },
+        )
     }
 
     /// Called in each child after a fork.

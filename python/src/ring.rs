@@ -90,8 +90,7 @@ impl Ring {
     /// The next block; None if there is none in `timeout` seconds, or if the writer has ended.
     #[pyo3(signature = (timeout = None))]
     fn read(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<Block>> {
-        let (state, timeout) = (self.slot.get()?, seconds(timeout)?);
-        match wait(py, timeout, |slice| lock(&state).next(slice))? {
+        match wait(py, seconds(timeout)?, |slice| lock(&*self.slot.get()?).next(slice))? {
             Some(Found::Block(own)) => {
                 Ok(Some(Block::new(py, (own.number, own.ends_packet, own.lost), &own.data)))
             }

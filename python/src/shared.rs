@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 use crate::slot::{Child, Slot};
+use jitney::boards::Catalogue;
 use jitney::vfio::Card;
 use jitney::{Bus, boards};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -18,6 +19,8 @@ pub(crate) struct SharedCard {
     pub(crate) slot: Slot<dyn Card>,
     /// For as long as the card is open.
     pub(crate) bus: Option<Arc<SharedBus>>,
+    /// What it is looked up in, if not the usual.
+    catalogue: Option<Catalogue>,
     board: Mutex<Option<Arc<Slot<boards::Board>>>>,
     children: Mutex<Children>,
 }
@@ -30,10 +33,15 @@ struct Children {
 }
 
 impl SharedCard {
-    pub(crate) fn new(card: Arc<dyn Card>, bus: Option<Arc<SharedBus>>) -> Arc<Self> {
+    pub(crate) fn new(
+        card: Arc<dyn Card>,
+        bus: Option<Arc<SharedBus>>,
+        catalogue: Option<Catalogue>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             slot: Slot::new("the card", card),
             bus,
+            catalogue,
             board: Mutex::new(None),
             children: Mutex::new(Children::default()),
         })
@@ -68,7 +76,10 @@ impl SharedCard {
         if let Some(board) = &*known {
             return board.get();
         }
-        let board = boards::identify(&card)?;
+        let board = match &self.catalogue {
+            Some(catalogue) => boards::identify_in(catalogue, &card)?,
+            None => boards::identify(&card)?,
+        };
         let slot = self.made("the board", board);
         let board = slot.get()?;
         *known = Some(slot);

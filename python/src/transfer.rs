@@ -1,13 +1,12 @@
 //! `jitney.Transfer`: a transfer under way.
 
 use crate::failure::{Failure, OrRaise};
-use crate::shared::SharedCard;
-use crate::slot::{Slot, is_forked};
+use crate::slot::{Child, Slot, is_forked};
 use crate::wait::{seconds, wait};
 use crate::waking::Waking;
 use jitney::xdma::{self, Pending};
 use pyo3::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// What a transfer did.
@@ -53,42 +52,117 @@ impl Completed {
     }
 }
 
-/// Waits for a transfer that nobody else can wait for: it is ended if a signal ends the wait, or, where there is a time-out, when
-/// that has passed. Nothing then.
+/// Waits for a transfer that nobody else can wait for: it is ended if a signal ends the wait, or when `timeout` has passed. Nothing
+/// then.
 pub(crate) fn finish(
     py: Python<'_>,
-    name: &str,
-    pending: Arc<Pending>,
-    timeout: Option<Option<Duration>>,
+    pending: &Pending,
+    timeout: Option<Duration>,
 ) -> PyResult<Option<xdma::Completed>> {
-    let outcome = wait(py, timeout.flatten(), |slice| pending.wait_for(slice));
-    let unfinished = match &outcome {
-        Ok(None) => true,
-        Ok(Some(_)) => false,
-        // A signal, after which it goes on; or its own failure, which ends it.
-        Err(_) => true,
-    };
-    if unfinished {
-        let cancelled = py.detach(|| pending.cancel());
-        // It may have been over just then.
-        if let (Ok(None), Ok(Some(completed))) = (&outcome, cancelled) {
-            return Ok(Some(completed));
+    let outcome = wait(py, timeout, |slice| pending.wait_for(slice));
+    if let Ok(Some(_)) = outcome {
+        return outcome;
+    }
+    // What it has failed with, if it has, is said already.
+    let cancelled = py.detach(|| pending.cancel());
+    match (outcome, cancelled) {
+        // It was over just then.
+        (Ok(None), Ok(Some(completed))) => Ok(Some(completed)),
+        (outcome, _) => outcome,
+    }
+}
+
+/// A transfer as its handle and its channel have it.
+pub(crate) struct Flight {
+    slot: Slot<Pending>,
+    name: String,
+    /// How it has ended, once that was seen: then the channel's queue is let go of.
+    outcome: Mutex<Option<Result<xdma::Completed, Failure>>>,
+}
+
+impl Flight {
+    pub(crate) fn new(pending: Pending, name: &str) -> Arc<Self> {
+        let slot = Slot::new("the transfer", Arc::new(pending));
+        Arc::new(Self { slot, name: name.to_owned(), outcome: Mutex::new(None) })
+    }
+
+    /// Looks whether it has ended, for `timeout`.
+    fn look(&self, timeout: Duration) -> Result<Option<xdma::Completed>, Failure> {
+        let Some(pending) = self.pending()? else { return self.seen() };
+        match pending.wait_for(timeout) {
+            Ok(None) => Ok(None),
+            outcome => {
+                let ended = outcome.map_err(Failure::from).transpose();
+                if let Some(ended) = ended {
+                    self.end(ended);
+                }
+                self.seen()
+            }
         }
     }
-    let _ = name;
-    outcome
+
+    /// The transfer; nothing if it has ended.
+    fn pending(&self) -> Result<Option<Arc<Pending>>, Failure> {
+        self.slot.check()?;
+        match self.slot.get() {
+            Ok(pending) => Ok(Some(pending)),
+            Err(_) if self.ended().is_some() => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Option<Result<xdma::Completed, Failure>>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seen(&self) -> Result<Option<xdma::Completed>, Failure> {
+        self.ended().clone().transpose()
+    }
+
+    /// Takes note of how it has ended.
+    fn end(&self, outcome: Result<xdma::Completed, Failure>) {
+        self.ended().get_or_insert(outcome);
+        drop(self.slot.take());
+    }
+
+    /// Ends it; whether it was not over by then.
+    fn cancel(&self) -> Result<bool, Failure> {
+        let Some(pending) = self.pending()? else { return Ok(false) };
+        if self.look(Duration::ZERO).is_err() || self.seen()?.is_some() {
+            return Ok(false);
+        }
+        match pending.cancel()? {
+            Some(completed) => {
+                self.end(Ok(completed));
+                Ok(false)
+            }
+            None => {
+                // It says that it was cancelled, and after how much.
+                let _ = self.look(Duration::ZERO);
+                Ok(true)
+            }
+        }
+    }
+}
+
+impl Child for Flight {
+    fn shut(&self) {
+        if self.cancel().is_err() {
+            // Whoever waits for it is told; the driver keeps what memory the engine may have.
+            self.end(Err(Failure::closed("the transfer's channel")));
+        }
+    }
 }
 
 /// A transfer under way, or over.
 #[pyclass(module = "jitney", frozen)]
 pub(crate) struct Transfer {
-    slot: Arc<Slot<Pending>>,
-    name: String,
+    flight: Arc<Flight>,
 }
 
 impl Transfer {
-    pub(crate) fn new(pending: Pending, card: &SharedCard, name: &str) -> Self {
-        Self { slot: card.made("the transfer", pending), name: name.to_owned() }
+    pub(crate) fn new(flight: Arc<Flight>) -> Self {
+        Self { flight }
     }
 }
 
@@ -97,27 +171,21 @@ impl Transfer {
     /// Waits until it has ended, and says what it did. It goes on if `timeout` seconds pass first.
     #[pyo3(signature = (timeout = None))]
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Completed> {
-        let (pending, timeout) = (self.slot.get()?, seconds(timeout)?);
-        match wait(py, timeout, |slice| pending.wait_for(slice))? {
+        match wait(py, seconds(timeout)?, |slice| self.flight.look(slice))? {
             Some(done) => Ok(Completed::new(done)),
-            None => Err(Failure::timed_out(&format!("the transfer on {}", self.name)).into()),
+            None => Err(Failure::timed_out(&format!("the transfer on {}", self.flight.name)).into()),
         }
     }
 
     /// Whether it has ended, well or not.
     fn done(&self, py: Python<'_>) -> PyResult<bool> {
-        let pending = self.slot.get()?;
-        Ok(py.detach(|| !matches!(pending.poll(), Ok(None))))
+        self.flight.pending()?;
+        Ok(py.detach(|| !matches!(self.flight.look(Duration::ZERO), Ok(None))))
     }
 
     /// Ends it; whether it was not over by then.
     fn cancel(&self, py: Python<'_>) -> PyResult<bool> {
-        let pending = self.slot.get()?;
-        let over = py.detach(|| !matches!(pending.poll(), Ok(None)));
-        if over {
-            return Ok(false);
-        }
-        Ok(py.detach(|| pending.cancel()).or_raise()?.is_none())
+        py.detach(|| self.flight.cancel()).or_raise()
     }
 
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
@@ -125,19 +193,20 @@ impl Transfer {
             let what = "a process that was forked cannot await: what would wake it is its parent's";
             return Err(Failure::new("ForkedError", what).remedy("use wait()").into());
         }
-        let py = slf.py();
-        let waking = Waking::new(slf.get().slot.get()?)?;
-        let waits = PyModule::import(py, "jitney._aio")?;
-        waits.call_method1("finished", (waking,))?.call_method0("__await__")
+        let waking = match slf.get().flight.pending()? {
+            Some(pending) => Some(Waking::new(pending)?),
+            None => None,
+        };
+        let waits = PyModule::import(slf.py(), "jitney._aio")?;
+        waits.call_method1("finished", (waking, slf))?.call_method0("__await__")
     }
 
     fn __repr__(&self, py: Python<'_>) -> String {
-        let state = match self.slot.get().map(|pending| py.detach(|| pending.poll())) {
-            Err(_) => "closed".to_owned(),
-            Ok(Ok(None)) => "under way".to_owned(),
-            Ok(Ok(Some(done))) => format!("done, {} bytes", done.bytes),
-            Ok(Err(_)) => "failed".to_owned(),
+        let state = match py.detach(|| self.flight.look(Duration::ZERO)) {
+            Ok(None) => "under way".to_owned(),
+            Ok(Some(done)) => format!("done, {} bytes", done.bytes),
+            Err(_) => "failed".to_owned(),
         };
-        format!("<jitney.Transfer on {}, {state}>", self.name)
+        format!("<jitney.Transfer on {}, {state}>", self.flight.name)
     }
 }

@@ -3,7 +3,6 @@
 
 use crate::failure::{Failure, OrRaise};
 use crate::slot::Slot;
-use crate::transfer::Completed;
 use jitney::xdma::{Awaited, Pending};
 use jitney_memory::EventFd;
 use pyo3::prelude::*;
@@ -43,15 +42,14 @@ impl Waking {
         self.bell.0.as_fd().as_raw_fd()
     }
 
-    /// What the transfer did; nothing if it goes on.
-    fn poll(&self) -> PyResult<Option<Completed>> {
+    /// Whether the transfer has ended.
+    fn poll(&self) -> PyResult<bool> {
         self.bell.0.take().or_raise()?;
         let awaited = self.slot.get()?;
         let mut awaited = awaited.lock().unwrap_or_else(PoisonError::into_inner);
         let waker = Waker::from(Arc::clone(&self.bell));
-        match Pin::new(&mut *awaited).poll(&mut Context::from_waker(&waker)) {
-            Poll::Ready(outcome) => outcome.or_raise().map(|done| Some(Completed::new(done))),
-            Poll::Pending => Ok(None),
-        }
+        let polled = Pin::new(&mut *awaited).poll(&mut Context::from_waker(&waker));
+        // How it has ended is its handle's to say.
+        Ok(matches!(polled, Poll::Ready(_)))
     }
 }

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from ._jitney import Completed, Interrupt, UserInterrupt
+from ._jitney import Completed, Interrupt, Transfer, UserInterrupt
 
 # So often is looked without having been woken, in case that waking failed.
 _LOOK = 0.25
@@ -14,7 +14,7 @@ class _HasDescriptor(Protocol):
 
 
 class _Waking(_HasDescriptor, Protocol):
-    def poll(self) -> Completed | None: ...
+    def poll(self) -> bool: ...
 
 
 async def _readable(source: _HasDescriptor) -> None:
@@ -35,11 +35,12 @@ async def _readable(source: _HasDescriptor) -> None:
         loop.remove_reader(descriptor)
 
 
-async def finished(waking: _Waking) -> Completed:
-    """Waits for a transfer. It goes on if the wait is cancelled."""
-    while (done := waking.poll()) is None:
-        await _readable(waking)
-    return done
+async def finished(waking: _Waking | None, transfer: Transfer) -> Completed:
+    """Waits for a transfer that goes on, by what wakes it. The transfer goes on if the wait is cancelled."""
+    if waking is not None:
+        while not waking.poll():
+            await _readable(waking)
+    return transfer.wait()
 
 
 async def fired(interrupt: Interrupt | UserInterrupt) -> None:

@@ -9,11 +9,14 @@ block, or when the last reference is gone.
 from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from os import PathLike
 from types import TracebackType
-from typing import Any, Final, Literal, Self, SupportsIndex, final, overload
+from typing import Any, Final, Literal, Self, SupportsIndex, TypeAlias, final, overload
 
 import numpy as np
 import numpy.typing as npt
-from typing_extensions import Buffer as _Bytes
+from typing_extensions import Buffer as _HasBuffer, disjoint_base
+
+# Arrays have the buffer protocol for type checkers only from Python 3.12 on.
+_Bytes: TypeAlias = _HasBuffer | npt.NDArray[Any]
 
 __version__: Final[str]
 
@@ -38,13 +41,14 @@ def emulate(
     memory: int | None = None,
     channels: int | None = None,
     interrupts: Literal["msix", "msi", "intx", "none"] | None = None,
+    link: int | str | None = None,
     flash: str | PathLike[str] | None = None,
     faults: Sequence[str] = ...,
 ) -> EmulatedCard:
     """Starts an emulated board in this process, and opens its card; both end when it is closed.
 
     ``board`` is a name of the catalogue, or of a design in the boards file ``file``. ``memory`` is in bytes, ``channels`` in each
-    direction; ``flash`` is a file that keeps the flash's bytes; ``faults`` are as of ``jitney emulate --fault``.
+    direction; ``link`` is what its link carries, in bytes a second or as ``gen2x4``; ``flash`` is a file that keeps the flash's bytes; ``faults`` are as of ``jitney emulate --fault``.
     """
 
 @final
@@ -108,6 +112,7 @@ class Bus:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
 
+@disjoint_base
 class Card:
     """A card that is open.
 
@@ -298,7 +303,7 @@ class Buffer:
 
     def __len__(self) -> int: ...
     def __buffer__(self, flags: int, /) -> memoryview: ...
-    def array(self, dtype: npt.DTypeLike = None) -> npt.NDArray[Any]:
+    def array(self, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """All of it as a NumPy array of one dimension, bytes if no type is given; without a copy."""
 
     @property
