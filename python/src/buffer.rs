@@ -20,7 +20,7 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Of a card.
     pub(crate) fn of_card(buffer: DmaBuffer, card: &Arc<SharedCard>) -> Self {
-        let memory = Memory::new(buffer, Some(card), card.bus.as_ref());
+        let memory = Memory::new(buffer, Some(card), card.bus().as_ref());
         card.adopt(&(Arc::clone(&memory) as Arc<dyn Child>));
         Self { memory }
     }
@@ -105,6 +105,8 @@ impl Buffer {
         _trace: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         match self.memory.free(py) {
+            // A child leaves what is its parent's alone.
+            Err(_) if self.memory.slot.check().is_err() => Ok(()),
             // The first exception is the one that matters; the memory goes with what has it.
             Err(_) if !kind.is_none() => Ok(()),
             freed => freed,

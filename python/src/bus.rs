@@ -13,7 +13,9 @@ use jitney::vfio::{self, Identity};
 use jitney::{BusOptions, boards};
 use pyo3::prelude::*;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 /// The bus of `jitney.open`, as long as a card of it is open: who owns its cards has them once only.
 static DEFAULT: Mutex<Option<Weak<SharedBus>>> = Mutex::new(None);
@@ -98,8 +100,37 @@ fn opened(py: Python<'_>, options: BusOptions, isolated: bool) -> PyResult<Arc<S
     Ok(Arc::new(SharedBus { slot: Slot::new("the bus", Arc::new(bus)), isolated }))
 }
 
+/// Whether a thread opens the default bus.
+static OPENING: AtomicBool = AtomicBool::new(false);
+
+/// The turn of a thread to do so, until it is dropped.
+struct Turn;
+
+impl Turn {
+    /// Waits for it; no lock, as that could be one of a thread that a forked child does not have.
+    fn take(py: Python<'_>) -> PyResult<Self> {
+        while OPENING.swap(true, Ordering::Acquire) {
+            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+            py.check_signals()?;
+        }
+        Ok(Self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        OPENING.store(false, Ordering::Release);
+    }
+}
+
+/// In a child, whose threads are not there.
+pub(crate) fn forked() {
+    OPENING.store(false, Ordering::Release);
+}
+
 /// The bus of `jitney.open` and `jitney.cards`.
 pub(crate) fn default(py: Python<'_>) -> PyResult<Arc<SharedBus>> {
+    let _turn = Turn::take(py)?;
     // Held only with the interpreter's lock, so by no other thread when the process is forked.
     let known = DEFAULT.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Weak::upgrade);
     if let Some(bus) = known.filter(|bus| bus.slot.with(|_| ()).is_ok()) {
@@ -302,7 +333,8 @@ impl Bus {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close(py)
+        // A child leaves what is its parent's alone.
+        if self.shared.slot.check().is_ok() { self.close(py) } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {

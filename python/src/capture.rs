@@ -115,7 +115,8 @@ impl Capture {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close(py)
+        // A child leaves what is its parent's alone.
+        if self.slot.check().is_ok() { self.close(py) } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {

@@ -9,7 +9,7 @@ use crate::interrupt::{Interrupt, UserInterrupt};
 use crate::lease::Lease;
 use crate::registers::Registers;
 use crate::shared::SharedCard;
-use crate::wait::{aside, seconds};
+use crate::wait::{Patience, aside, seconds};
 use jitney::boards;
 use jitney::boards::designs::names_of;
 use jitney::vfio::{self, LeaseRequest, Mode, Part, Will};
@@ -171,7 +171,7 @@ impl Card {
     #[getter]
     fn registers(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         self.shared.slot.with(|_| ())?;
-        self.registers.get_or_try_init(py, || self.named(py)).map(|all| all.clone_ref(py))
+        self.registers.get_or_try_init(py, || self.named(py))?.bind(py).copy().map(Bound::unbind)
     }
 
     /// Memory that this process and the card see.
@@ -258,15 +258,18 @@ impl Card {
 
     /// A right on a named part of the card, until it is closed.
     #[pyo3(
-        signature = (part, *, shared = false, wait = Some(0.0)),
-        text_signature = "($self, part, *, shared=False, wait=0.0)"
+        signature = (part, *, shared = false, wait = Patience::Usual),
+        text_signature = "($self, part, *, shared=False, wait=...)"
     )]
-    fn lease(&self, py: Python<'_>, part: &str, shared: bool, wait: Option<f64>) -> PyResult<Lease> {
-        let wait = seconds(wait)?.unwrap_or(std::time::Duration::MAX);
+    fn lease(&self, py: Python<'_>, part: &str, shared: bool, wait: Patience) -> PyResult<Lease> {
+        let wait = match wait {
+            Patience::Usual => None,
+            Patience::Given(wait) => Some(seconds(wait)?.unwrap_or(std::time::Duration::MAX)),
+        };
         let part: Part = part.parse().or_raise()?;
         let name = part.to_string();
         let mode = if shared { Mode::Shared } else { Mode::Exclusive };
-        let request = LeaseRequest { part, mode, will: Will::none(), wait: Some(wait) };
+        let request = LeaseRequest { part, mode, will: Will::none(), wait };
         let lease =
             self.with(py, move |card| -> Result<_, Failure> { Ok(card.slot.get()?.lease(request)?) })?;
         Ok(Lease::new(self.shared.made("the lease", lease), name))
@@ -330,7 +333,8 @@ impl Card {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.shut(py, false)
+        // A child leaves what is its parent's alone.
+        if self.shared.slot.check().is_ok() { self.shut(py, false) } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {

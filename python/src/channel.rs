@@ -268,6 +268,8 @@ impl H2c {
         let mut all = Completed::none();
         let staging = self.0.staging(&open, self.0.piece(array.len())?)?;
         for piece in self.0.pieces(array.len()) {
+            // Each may be too short to be waited for.
+            py.check_signals()?;
             let bytes = bytes_of(py, &array, &piece);
             staging.write(0, &bytes).or_raise()?;
             let address = at.checked_add(piece.start).ok_or_else(|| too_far(&self.0.name))?;
@@ -313,7 +315,8 @@ impl H2c {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close(py)
+        // A child leaves what is its parent's alone.
+        if self.0.kept.slot.check().is_ok() { self.close(py) } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {
@@ -373,6 +376,8 @@ impl C2h {
         let mut all = Completed::none();
         let staging = self.0.staging(&open, self.0.piece(array.len())?)?;
         for piece in self.0.pieces(array.len()) {
+            // Each may be too short to be waited for.
+            py.check_signals()?;
             let length = piece.end - piece.start;
             let address = at.checked_add(piece.start).ok_or_else(|| too_far(&self.0.name))?;
             all.add(self.0.run(py, open.channel.submit(&staging, 0..length, address))?);
@@ -465,7 +470,8 @@ impl C2h {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.close(py)
+        // A child leaves what is its parent's alone.
+        if self.0.kept.slot.check().is_ok() { self.close(py) } else { Ok(()) }
     }
 
     fn __repr__(&self) -> String {

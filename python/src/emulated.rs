@@ -124,7 +124,8 @@ impl EmulatedCard {
 
     #[pyo3(signature = (*_error))]
     fn __exit__(slf: PyRef<'_, Self>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
-        Self::shut(&slf, false)
+        // A child leaves what is its parent's alone.
+        if slf.slot.check().is_ok() { Self::shut(&slf, false) } else { Ok(()) }
     }
 
     fn __repr__(slf: PyRef<'_, Self>) -> String {

@@ -105,6 +105,7 @@ mod _jitney {
     #[pyfunction]
     fn _forked() {
         slot::forked();
+        bus::forked();
     }
 
     #[pymodule_init]

@@ -2,7 +2,7 @@
 
 #![expect(unsafe_code, reason = "the buffer protocol is of pointers")]
 
-use crate::failure::Failure;
+use crate::failure::{Failure, OrRaise};
 use crate::shared::{SharedBus, SharedCard};
 use crate::slot::{Child, Slot};
 use jitney::vfio::DmaBuffer;
@@ -22,8 +22,8 @@ pub(crate) struct Memory {
     address: u64,
     pub(crate) size: u64,
     pub(crate) iova: u64,
-    /// Whose cards see it.
-    card: Weak<SharedCard>,
+    /// The card that it was asked for, if not for all of a bus.
+    card: Option<Weak<SharedCard>>,
     bus: Option<Weak<SharedBus>>,
     state: Mutex<State>,
 }
@@ -31,6 +31,8 @@ pub(crate) struct Memory {
 #[derive(Default)]
 struct State {
     views: usize,
+    /// Whether it is being given back, so that no array may look at it any more.
+    closing: bool,
     /// Whether other processes were given it.
     shared: bool,
 }
@@ -51,7 +53,7 @@ impl Memory {
             address,
             size,
             iova,
-            card: card.map_or_else(Weak::new, Arc::downgrade),
+            card: card.map(Arc::downgrade),
             bus: bus.map(Arc::downgrade),
             state: Mutex::default(),
         });
@@ -70,16 +72,13 @@ impl Memory {
 
     /// The buffer, if `card` sees it where it says.
     fn for_card(&self, card: &Arc<SharedCard>) -> Result<DmaBuffer, Failure> {
-        let same_card = self.card.ptr_eq(&Arc::downgrade(card));
-        let same_bus = self.bus.as_ref().zip(card.bus.as_ref());
-        let same_bus = same_bus.is_some_and(|(own, bus)| own.ptr_eq(&Arc::downgrade(bus)) && !bus.isolated);
-        let of_isolated_bus = self.card.strong_count() == 0
-            && self
-                .bus
-                .as_ref()
-                .zip(card.bus.as_ref())
-                .is_some_and(|(own, bus)| own.ptr_eq(&Arc::downgrade(bus)));
-        if same_card || same_bus || of_isolated_bus {
+        let same_card = self.card.as_ref().map(|own| own.ptr_eq(&Arc::downgrade(card)));
+        let bus = card.bus();
+        let same_bus = self.bus.as_ref().zip(bus.as_ref());
+        let same_bus = same_bus.filter(|(own, bus)| own.ptr_eq(&Arc::downgrade(bus)));
+        // A card of an isolated bus sees its own, and what is for all.
+        let seen = same_bus.is_some_and(|(_, bus)| !bus.isolated || same_card.is_none());
+        if same_card == Some(true) || seen {
             return Ok(self.slot.get()?.as_ref().clone());
         }
         let what = "the buffer is of another card or bus, and this card does not see it";
@@ -98,7 +97,7 @@ impl Memory {
     pub(crate) fn free(&self, py: Python<'_>) -> PyResult<()> {
         self.slot.check()?;
         let shared = {
-            let state = self.state();
+            let mut state = self.state();
             if state.views > 0 {
                 let (views, arrays) =
                     (state.views, if state.views == 1 { "array looks" } else { "arrays look" });
@@ -107,31 +106,28 @@ impl Memory {
                     self.iova
                 )));
             }
+            state.closing = true;
             state.shared
         };
         let Some(buffer) = self.slot.take() else { return Ok(()) };
-        let busy = || {
-            PyBufferError::new_err(format!(
-                "a transfer still uses the buffer at IOVA {:#x}: wait for it, or cancel it",
-                self.iova
-            ))
-        };
-        let buffer = match Arc::try_unwrap(buffer) {
-            Ok(buffer) => buffer,
+        // Others have its memory then, so that it cannot be asked whether a transfer has it, too; it goes when that ends.
+        let freed = py.detach(|| match Arc::try_unwrap(buffer) {
+            Ok(buffer) if shared => Ok(buffer.free()),
+            Ok(buffer) => match buffer.into_own() {
+                Ok(own) => Ok(own.into_shared().free()),
+                Err(buffer) => Err(Arc::new(buffer)),
+            },
+            Err(buffer) => Err(buffer),
+        });
+        match freed {
+            Ok(freed) => freed.or_raise(),
             Err(buffer) => {
                 self.slot.put(buffer);
-                return Err(busy());
-            }
-        };
-        if shared {
-            // Others have its memory, so that it cannot be asked whether a transfer has it; then it goes when that ends.
-            return py.detach(|| buffer.free()).map_err(|error| Failure::from(error).into());
-        }
-        match buffer.into_own() {
-            Ok(own) => py.detach(|| own.into_shared().free()).map_err(|error| Failure::from(error).into()),
-            Err(buffer) => {
-                self.slot.put(Arc::new(buffer));
-                Err(busy())
+                self.state().closing = false;
+                Err(PyBufferError::new_err(format!(
+                    "a transfer still uses the buffer at IOVA {:#x}: wait for it, or cancel it",
+                    self.iova
+                )))
             }
         }
     }
@@ -146,11 +142,17 @@ impl Memory {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        self.slot.get().map_err(|failure| PyBufferError::new_err(PyErr::from(failure).to_string()))?;
+        self.slot.check()?;
         let length = isize::try_from(self.size)
             .map_err(|_| PyBufferError::new_err("the buffer is larger than an array can be"))?;
-        // From here on it is not freed, which is looked at with the same lock.
-        self.state().views += 1;
+        {
+            // Whoever gives it back looks, and closes it, with the same lock.
+            let mut state = self.state();
+            if state.closing {
+                return Err(PyBufferError::new_err("the buffer is closed"));
+            }
+            state.views += 1;
+        }
         let start = self.address as *mut std::ffi::c_void;
         // SAFETY: `view` is Python's, see above; the memory is mapped as long as it is viewed, and may be written to. Python
         // and its arrays know of memory that changes under them, as that of other processes and threads does.
@@ -174,7 +176,14 @@ impl Child for Memory {
         self.state().views
     }
 
+    /// Unless an array looks at it, which may be a new one.
     fn shut(&self) {
+        let mut state = self.state();
+        if state.views > 0 {
+            return;
+        }
+        state.closing = true;
+        drop(state);
         drop(self.slot.take());
     }
 }

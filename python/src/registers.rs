@@ -7,6 +7,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PySlice, PyString};
 use std::sync::Arc;
 
+/// Of so many bytes of registers in a row a signal ends the reading.
+const LOOK: u64 = 4096;
+
 /// 32-bit registers, by their offset in bytes.
 #[pyclass(module = "jitney", frozen)]
 pub(crate) struct Registers {
@@ -134,6 +137,9 @@ impl Registers {
             let values: Vec<u32> = offsets
                 .map(|offset| {
                     let at = self.at(u64::try_from(offset).unwrap_or(u64::MAX), 4)?;
+                    if at.is_multiple_of(LOOK) {
+                        py.check_signals()?;
+                    }
                     self.access(py, |region| region.read32(at))
                 })
                 .collect::<PyResult<_>>()?;

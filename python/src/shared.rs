@@ -18,7 +18,7 @@ pub(crate) struct SharedBus {
 pub(crate) struct SharedCard {
     pub(crate) slot: Slot<dyn Card>,
     /// For as long as the card is open.
-    pub(crate) bus: Option<Arc<SharedBus>>,
+    bus: Mutex<Option<Arc<SharedBus>>>,
     /// What it is looked up in, if not the usual.
     catalogue: Option<Catalogue>,
     board: Mutex<Option<Arc<Slot<boards::Board>>>>,
@@ -40,7 +40,7 @@ impl SharedCard {
     ) -> Arc<Self> {
         Arc::new(Self {
             slot: Slot::new("the card", card),
-            bus,
+            bus: Mutex::new(bus),
             catalogue,
             board: Mutex::new(None),
             children: Mutex::new(Children::default()),
@@ -94,9 +94,18 @@ impl SharedCard {
     /// Ends all that was made of the card, latest first, and the card. Memory that an array looks at stays until that is gone.
     pub(crate) fn shut(&self) {
         let children = self.children();
-        children.iter().rev().filter(|child| child.views() == 0).for_each(|child| child.shut());
+        children.iter().rev().for_each(|child| child.shut());
         drop(children);
         drop(self.slot.take());
+        if self.slot.check().is_ok() {
+            let bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(bus);
+        }
+    }
+
+    /// The bus that it is of; nothing if it is closed.
+    pub(crate) fn bus(&self) -> Option<Arc<SharedBus>> {
+        self.bus.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Its address, for people.

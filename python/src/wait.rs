@@ -1,12 +1,29 @@
 //! Waiting without the interpreter's lock, and so that Ctrl-C ends it.
 
 use crate::failure::{Failure, OrRaise};
+use pyo3::Borrowed;
 use pyo3::prelude::*;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 /// How long a signal waits for its handler at most.
 const SLICE: Duration = Duration::from_millis(20);
+
+/// How long to stand in line for a lease.
+pub(crate) enum Patience {
+    /// Nobody said; the bus knows.
+    Usual,
+    /// Seconds, or for ever.
+    Given(Option<f64>),
+}
+
+impl<'py> FromPyObject<'_, 'py> for Patience {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.extract().map(Self::Given)
+    }
+}
 
 /// Seconds, as Python has them; nothing for ever.
 pub(crate) fn seconds(timeout: Option<f64>) -> PyResult<Option<Duration>> {

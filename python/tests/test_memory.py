@@ -1,6 +1,8 @@
 """DMA memory and arrays of it: who looks at what, and for how long."""
 
 import gc
+import subprocess
+import threading
 import weakref
 
 import numpy as np
@@ -128,3 +130,43 @@ def test_what_cannot_be_had_is_said(board, arguments, kind):
 def test_where_memory_is_can_be_chosen(board):
     assert board.buffer(4096, below=1 << 32).iova < 1 << 32
     assert board.buffer(4096, align=1 << 20).iova % (1 << 20) == 0
+
+
+def test_arrays_and_closing_race_without_harm():
+    """Whoever comes first wins: either the array is there, and stays, or it is refused."""
+    for _ in range(30):
+        card = jitney.emulate("nitefury")
+        buffers = [card.buffer(1 << 16) for _ in range(20)]
+        arrays, refused = [], 0
+
+        def look() -> None:
+            nonlocal refused
+            for buffer in buffers:
+                try:
+                    arrays.append(buffer.array())
+                except (BufferError, jitney.ClosedError):
+                    refused += 1
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        card.__exit__(None, None, None)
+        looking.join()
+        assert len(arrays) + refused == len(buffers)
+        for array in arrays:
+            array[:] = 1
+
+
+def test_a_bus_of_this_process_goes_with_its_last_card(command, runtime):
+    socket = runtime / "board.sock"
+    words = [command, "emulate", "nitefury", "--socket", str(socket)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as own:
+        assert own.stdout.readline()
+        try:
+            for _ in range(3):
+                bus = jitney.Bus(cards=[f"vfio-user:{socket}"])
+                card = bus.open()
+                bus.close()
+                assert card.bar(0)[0]
+                card.close()
+        finally:
+            own.kill()

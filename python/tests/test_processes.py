@@ -269,6 +269,20 @@ def test_a_forked_child_is_refused_and_its_end_changes_nothing(broker, program):
     assert other.ends().split() == ["4096", "13", "0x4e495445", "2"]
 
 
+def test_a_forked_child_leaves_a_with_block_as_it_wants(program):
+    other = program(
+        """
+        import os, sys, jitney
+        with jitney.emulate("nitefury") as card, card.h2c() as h2c, card.lease("a"), card.buffer(1) as buffer:
+            if (child := os.fork()) == 0:
+                sys.exit(7)
+            print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            print(h2c.write(b"goes on").bytes)
+        """
+    )
+    assert other.ends().split() == ["7", "7"]
+
+
 def test_processes_of_multiprocessing_open_their_own(broker, program, tmp_path):
     source = tmp_path / "workers.py"
     source.write_text(

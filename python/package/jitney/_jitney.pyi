@@ -212,9 +212,9 @@ class Card:
     def interrupt(self, vector: int) -> Interrupt:
         """An interrupt vector of a card that has no XDMA, or whose XDMA is driven otherwise."""
 
-    def lease(self, part: str, *, shared: bool = False, wait: float | None = 0.0) -> Lease:
+    def lease(self, part: str, *, shared: bool = False, wait: float | None = ...) -> Lease:
         """A right on a named part of the card, alone or ``shared`` with others who share. Stands in line for ``wait``, for ever if it
-        is None. :class:`HeldError` says who has it."""
+        is None; without it as its bus was told to, which is not at all if nobody has. :class:`HeldError` says who has it."""
 
     def sensors(self) -> list[Reading]:
         """What its sensors say. Nobody is disturbed by it."""
@@ -396,8 +396,8 @@ class C2h:
 
 @final
 class Transfer(Awaitable[Completed]):
-    """A transfer under way, or over. It can be awaited in asyncio, by several tasks and again; it goes on if such a wait is cancelled,
-    and if nobody has it any more. Its memory is kept until the card is done with it."""
+    """A transfer under way, or over. It can be awaited in asyncio, by one task at a time. It goes on if such a wait is cancelled, and
+    if nobody has it any more; it ends with its channel and its card. Its memory is kept until the card is done with it."""
 
     def wait(self, timeout: float | None = None) -> Completed:
         """Waits until it has ended. :class:`TimedOutError` if that takes longer; then it goes on."""
