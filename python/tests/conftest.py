@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 #: Generous: the machine may have other things to do.
-SOON = 60
+SOON = 30
 
 
 class Program:
@@ -33,7 +34,11 @@ class Program:
 
     def hears(self) -> str:
         """The next line that it says."""
+        # Its end is heard as well; faulthandler says where it was.
+        limit = threading.Timer(SOON, self.process.send_signal, (signal.SIGABRT,))
+        limit.start()
         line = self.process.stdout.readline()
+        limit.cancel()
         if not line:
             _, errors = self.process.communicate(timeout=SOON)
             raise AssertionError(f"it has ended with {self.process.returncode}: {errors}")

@@ -170,3 +170,31 @@ def test_a_bus_of_this_process_goes_with_its_last_card(command, runtime):
                 card.close()
         finally:
             own.kill()
+
+
+@pytest.mark.parametrize("isolate", [False, True])
+def test_who_sees_which_memory_of_a_bus(command, runtime, isolate):
+    boards = []
+    try:
+        for name in ("nitefury", "litefury"):
+            socket = runtime / f"{name}.sock"
+            words = [command, "emulate", name, "--socket", str(socket)]
+            boards.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+            assert boards[-1].stdout.readline()
+        cards = [f"vfio-user:{runtime / name}.sock" for name in ("nitefury", "litefury")]
+        bus = jitney.Bus(cards=cards, isolate=isolate)
+        first, second = bus.open("NiteFury"), bus.open("LiteFury")
+        with pytest.raises(jitney.NotFoundError, match="there are 2 cards"):
+            bus.open()
+        own, common = first.buffer(4096), bus.buffer(4096)
+        for card, buffer in ((first, own), (first, common), (second, common)):
+            card.c2h().read(buffer)
+        if isolate:
+            with pytest.raises(jitney.InvalidError, match="of another card"):
+                second.c2h().read(own)
+        else:
+            second.c2h().read(own)
+    finally:
+        for board in boards:
+            board.kill()
+            board.communicate()

@@ -114,6 +114,21 @@ def test_many_transfers_are_awaited(board, wait):
     assert (source == target).all()
 
 
+@pytest.mark.parametrize("wait", ["poll", "interrupt", "adaptive"])
+def test_a_wait_is_over_when_the_transfer_is(wait):
+    with jitney.emulate("nitefury", link=2 << 20) as card, card.h2c(wait=wait) as h2c:
+        buffer = card.buffer(1 << 14)
+
+        async def one_after_the_other() -> None:
+            for _ in range(20):
+                assert (await h2c.submit(buffer)).seconds > 0.005
+
+        started = time.monotonic()
+        asyncio.run(one_after_the_other())
+        # It is also looked at without having been woken, which would be a quarter of a second each time.
+        assert time.monotonic() - started < 20 * 0.125
+
+
 @STREAM
 @pytest.mark.parametrize("wait", ["poll", "interrupt", "adaptive"])
 def test_a_wait_that_is_cancelled_leaves_the_transfer(board, wait):
@@ -195,3 +210,26 @@ def test_a_card_is_closed_by_another_thread_during_a_transfer():
     card.close()
     waiter.join(60)
     assert not waiter.is_alive() and isinstance(outcome[0], (jitney.CancelledError, jitney.ClosedError))
+
+
+@STREAM
+@pytest.mark.parametrize("closes", ["channel", "card"])
+def test_a_blocked_receive_ends_when_its_channel_is_closed(board, closes):
+    c2h, started, outcome = board.c2h(), threading.Event(), []
+
+    def receive() -> None:
+        started.set()
+        try:
+            c2h.receive(bytearray(64))
+        except jitney.Error as error:
+            outcome.append(error)
+
+    receiver = threading.Thread(target=receive, daemon=True)
+    receiver.start()
+    started.wait()
+    time.sleep(0.1)
+    (c2h if closes == "channel" else board).close()
+    receiver.join(20)
+    assert not receiver.is_alive() and isinstance(outcome[0], (jitney.CancelledError, jitney.ClosedError))
+    if closes == "channel":
+        board.c2h()
