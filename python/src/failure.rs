@@ -53,6 +53,9 @@ impl Failure {
 
     /// Who holds what was asked for, where the message says: `pid 4211 (jitney test ddr)`.
     fn holder(&self) -> Option<&str> {
+        if self.message.contains("this process itself has") {
+            return Some("this process");
+        }
         let rest = self.message.split_once(" is held by ")?.1;
         let mut depth = 0_usize;
         let end = rest.char_indices().find(|(at, letter)| {

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,13 @@ pytest_plugins = ["pytester"]
 
 #: Generous: the machine may have other things to do.
 SOON = 30
+
+
+def until_asleep(process: int, thread: int | None = None) -> None:
+    """Until a thread, else the first of a process, waits for something."""
+    end = time.monotonic() + SOON
+    while Path(f"/proc/{process}/task/{thread or process}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        assert time.monotonic() < end, "it does not wait"
 
 
 class Program:
@@ -50,7 +58,8 @@ class Program:
         self.process.stdin.flush()
 
     def interrupt(self) -> None:
-        """Ctrl-C."""
+        """Ctrl-C, when it waits for something."""
+        until_asleep(self.process.pid)
         self.process.send_signal(signal.SIGINT)
 
     def ends(self, status: int = 0) -> str:

@@ -125,38 +125,40 @@ def test_a_broker_that_is_killed_is_said(command, runtime):
     assert array.sum() == 4096
 
 
+#: What is made before, and what waits then.
 WAITS = {
-    "interrupt": "card.user_interrupt(0).wait()",
-    "transfer": "card.c2h().submit(card.buffer(4096)).wait()",
-    "packet": "card.c2h().receive(bytearray(4096))",
-    "capture": "card.c2h().capture().read()",
-    "captured blocks": "list(card.c2h().capture(overrun='overwrite'))",
-    "slow transfer": "card.h2c(timeout=60).write(bytes(1 << 30), at=0)",
-    "awaited": "asyncio.run(wait(card.c2h().submit(card.buffer(4096))))",
+    "interrupt": ("card.user_interrupt(0)", "own.wait()"),
+    "transfer": ("card.c2h().submit(card.buffer(4096))", "own.wait()"),
+    "packet": ("card.c2h()", "own.receive(bytearray(4096))"),
+    "capture": ("card.c2h().capture()", "own.read()"),
+    "captured blocks": ("card.c2h().capture(overrun='overwrite')", "list(own)"),
+    "slow transfer": ("card.h2c(timeout=60)", "own.write(bytes(1 << 30), at=0)"),
+    "awaited": ("card.c2h().submit(card.buffer(4096))", "asyncio.run(wait(own))"),
 }
 
 
 @pytest.mark.parametrize("what", WAITS)
 def test_ctrl_c_ends_a_wait_at_once(program, what):
     board = "nitefury" if what == "slow transfer" else "NiteFury_dma_stream_loopback"
+    before, wait = WAITS[what]
     other = program(
         f"""
-        import asyncio, jitney, sys, time
+        import asyncio, jitney
         async def wait(transfer):
             await transfer
         with jitney.emulate({board!r}, link=64 << 20) as card:
-            print("ready", flush=True)
+            own = {before}
             try:
-                {WAITS[what]}
+                print("ready", flush=True)
+                {wait}
             except KeyboardInterrupt:
                 print("interrupted", flush=True)
             # All is as before.
             if card.board.design != "NiteFury_dma_stream_loopback":
-                card.h2c().write(b"x")
+                own.write(b"x")
         """
     )
     assert other.hears() == "ready"
-    time.sleep(0.3)  # so that it waits: before that Ctrl-C would be the interpreter's own business
     started = time.monotonic()
     other.interrupt()
     assert other.hears() == "interrupted"
@@ -200,12 +202,12 @@ def test_a_program_is_ended_by_ctrl_c_without_a_word_of_ours(program):
         """
         import jitney
         card = jitney.emulate("NiteFury_dma_stream_loopback")
+        c2h = card.c2h()
         print("ready", flush=True)
-        card.c2h().receive(bytearray(64))
+        c2h.receive(bytearray(64))
         """
     )
     assert other.hears() == "ready"
-    time.sleep(0.3)
     other.interrupt()
     other.ends(status=-signal.SIGINT)
 
@@ -333,3 +335,33 @@ def test_a_bus_that_owns_its_cards_shares_nothing(command, runtime):
     finally:
         own.kill()
         own.communicate()
+
+
+def test_a_program_opens_the_cards_that_it_owns_as_often_as_it_likes(command, runtime, program, monkeypatch):
+    socket = runtime / "board.sock"
+    words = [command, "emulate", "nitefury", "--socket", str(socket)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as own:
+        try:
+            assert own.stdout.readline()
+            monkeypatch.setenv("JITNEY_CARDS", f"vfio-user:{socket}")
+            other = program(
+                """
+                import jitney, threading
+                print(len(jitney.cards()))
+                opened = []
+                threads = [threading.Thread(target=lambda: opened.append(jitney.open())) for _ in range(4)]
+                for thread in threads: thread.start()
+                for thread in threads: thread.join()
+                again = jitney.open(opened[0].address)
+                again.h2c().write(opened[0].buffer(4096))
+                for card in (*opened, again): card.close()
+                print(len(opened), hex(jitney.open("nitefury").bar(0)[0]))
+                try:
+                    jitney.open("litefury")
+                except jitney.NotFoundError as error:
+                    print("there is" in str(error))
+                """
+            )
+            assert other.ends().split() == ["1", "4", "0x4e495445", "True"]
+        finally:
+            own.kill()

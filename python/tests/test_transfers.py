@@ -1,11 +1,13 @@
 """Transfers: blocking, under way, awaited, and those that fail."""
 
 import asyncio
+import os
 import threading
 import time
 
 import numpy as np
 import pytest
+from conftest import until_asleep
 
 import jitney
 
@@ -47,8 +49,9 @@ def test_wrong_bytes_are_refused(board):
 
 def test_a_channel_is_one_programs(board):
     h2c = board.h2c()
-    with pytest.raises(jitney.HeldError, match="h2c0"):
+    with pytest.raises(jitney.HeldError, match="h2c0") as caught:
         board.h2c()
+    assert caught.value.holder == "this process"
     h2c.close()
     with board.h2c() as h2c:
         h2c.write(b"x")
@@ -227,7 +230,7 @@ def test_a_blocked_receive_ends_when_its_channel_is_closed(board, closes):
     receiver = threading.Thread(target=receive, daemon=True)
     receiver.start()
     started.wait()
-    time.sleep(0.1)
+    until_asleep(os.getpid(), receiver.native_id)
     (c2h if closes == "channel" else board).close()
     receiver.join(20)
     assert not receiver.is_alive() and isinstance(outcome[0], (jitney.CancelledError, jitney.ClosedError))
