@@ -134,9 +134,10 @@ impl Environment {
         if wheels.exists() {
             fs::remove_dir_all(&wheels)?;
         }
-        let target = workspace::target().join("python");
-        let of_the_package = |mut command: Command| {
-            command.current_dir(workspace::python()).env("CARGO_TARGET_DIR", &target);
+        // Each in a folder of its own: maturin's settings are others, for which all that is of Python would be built again and again.
+        let of_the_package = |mut command: Command, target: &str| {
+            command.current_dir(workspace::python());
+            command.env("CARGO_TARGET_DIR", workspace::target().join(target));
             command.env("PYO3_PYTHON", self.program("python"));
             command
         };
@@ -148,8 +149,8 @@ impl Environment {
         install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]);
         install.args(["--no-deps", "--force-reinstall", "--find-links"]).arg(&wheels).arg("jitney");
         Ok(vec![
-            of_the_package(workspace::cargo(clippy)),
-            of_the_package(build),
+            of_the_package(workspace::cargo(clippy), "python-lints"),
+            of_the_package(build, "python"),
             install,
             workspace::cargo(["build", "--package=jitney"]),
         ])
