@@ -4,6 +4,8 @@ mod attack;
 mod lab;
 mod libtest;
 mod parts;
+mod pytest;
+mod python;
 mod tally;
 
 use clap::Args;

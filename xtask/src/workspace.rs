@@ -14,6 +14,11 @@ pub(crate) fn fuzz() -> PathBuf {
     root().join("fuzz")
 }
 
+/// The folder of the Python package, a workspace of its own.
+pub(crate) fn python() -> PathBuf {
+    root().join("python")
+}
+
 /// Where cargo builds.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))

@@ -43,4 +43,4 @@ pub use error::{Error, Result};
 pub use file::BadFile;
 pub use ids::{CardIds, IdPattern};
 pub use memory::{Memory, MemoryKind};
-pub use peripheral::{Flash, I2cDevice, I2cKind, Kind, Led, Peripheral, Pins};
+pub use peripheral::{Flash, I2cDevice, I2cKind, Kind, Led, Peripheral, Pins, names_of};

@@ -70,6 +70,22 @@ impl Peripheral {
     }
 }
 
+/// What each of a card's peripherals is called: the name in the boards file, else its kind, with a number if there are several of
+/// that.
+#[must_use]
+pub fn names_of(peripherals: &[&Peripheral]) -> Vec<String> {
+    let same = |kind: Kind| peripherals.iter().filter(move |other| other.kind == kind);
+    let name = |(index, what): (usize, &&Peripheral)| match &what.name {
+        Some(name) => name.clone(),
+        None if same(what.kind).count() == 1 => what.kind.to_string(),
+        None => {
+            let number = peripherals[..index].iter().filter(|other| other.kind == what.kind).count();
+            format!("{}{number}", what.kind)
+        }
+    };
+    peripherals.iter().enumerate().map(name).collect()
+}
+
 fn is_zero(value: &u8) -> bool {
     *value == 0
 }

@@ -10,6 +10,7 @@ use crate::wait::{Backoff, Pause, now};
 use async_io::{Async, ReadableOwned, Timer};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Awaited {
-    pending: Pending,
+    pending: Arc<Pending>,
     since: Option<Backoff>,
     timer: Timer,
     /// The wait for the interrupt, while there is one.
@@ -34,6 +35,13 @@ impl IntoFuture for Pending {
     type IntoFuture = Awaited;
 
     fn into_future(self) -> Awaited {
+        Arc::new(self).awaited()
+    }
+}
+
+impl Pending {
+    /// The wait for a transfer whose handle stays somebody's, who can cancel it meanwhile or wait for it again.
+    pub fn awaited(self: Arc<Self>) -> Awaited {
         Awaited { pending: self, since: None, timer: Timer::never(), event: None, armed: false }
     }
 }

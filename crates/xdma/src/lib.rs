@@ -109,6 +109,7 @@ mod lent;
 mod pending;
 mod plan;
 mod queue;
+pub mod register_names;
 mod ring;
 mod user_interrupt;
 mod wait;

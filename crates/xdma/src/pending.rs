@@ -156,7 +156,7 @@ impl Pending {
     ///
     /// # Errors
     /// As [`poll`](Self::poll), of a transfer that was over; or why the engine could not be stopped.
-    pub fn cancel(self) -> Result<Option<Completed>, Error> {
+    pub fn cancel(&self) -> Result<Option<Completed>, Error> {
         let outcome = self.shared.lock().cancel(self.ticket);
         self.shared.notify();
         outcome

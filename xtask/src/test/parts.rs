@@ -3,11 +3,12 @@
 
 use super::libtest;
 use super::tally::Tally;
-use super::{attack, lab};
+use super::{attack, lab, python};
 use crate::fuzz::{self, Until};
 use crate::instruments::Instruments;
 use crate::process::{self, Said};
 use crate::workspace;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// How long a fuzz target runs: a target that breaks at once is noticed, the rest is for `cargo xtask fuzz`.
@@ -40,7 +41,7 @@ pub(crate) struct Part {
     pub(crate) run: fn(Wish<'_>) -> anyhow::Result<Ran>,
 }
 
-pub(crate) const PARTS: [Part; 10] = [
+pub(crate) const PARTS: [Part; 11] = [
     Part { name: "formatting", has_names: false, run: formatting },
     Part { name: "lints", has_names: false, run: lints },
     Part { name: "library without the command", has_names: false, run: library_alone },
@@ -49,14 +50,19 @@ pub(crate) const PARTS: [Part; 10] = [
     Part { name: "examples", has_names: false, run: examples },
     Part { name: "tests in documentation", has_names: true, run: doc_tests },
     Part { name: "fuzz targets", has_names: false, run: fuzz_targets },
+    Part { name: python::NAME, has_names: true, run: python::run },
     Part { name: attack::NAME, has_names: true, run: attack::run },
     Part { name: lab::NAME, has_names: true, run: lab::run },
 ];
 
 fn formatting(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    let mut fuzz = workspace::cargo(["fmt", "--check"]);
-    fuzz.current_dir(workspace::fuzz());
-    checks([workspace::cargo(["fmt", "--all", "--check"]), fuzz], wish)
+    let of_its_own = |folder: PathBuf| {
+        let mut format = workspace::cargo(["fmt", "--check"]);
+        format.current_dir(folder);
+        format
+    };
+    let others = [of_its_own(workspace::fuzz()), of_its_own(workspace::python())];
+    checks([workspace::cargo(["fmt", "--all", "--check"])].into_iter().chain(others), wish)
 }
 
 /// How many random histories of the broker are tried; see `machine/tests/many.rs` there.

@@ -143,3 +143,15 @@ fn a_wait_can_move_between_threads() {
     let pending: Pending = h2c.submit(&buffer, 0..4096, 0).unwrap();
     is_send(pending.into_future());
 }
+
+#[tokio::test]
+async fn a_transfer_whose_wait_was_given_up_can_be_cancelled_and_awaited_again() {
+    let bench = Bench::new();
+    let h2c = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    bench.model.set(Fault::Hang { after: 0 });
+    let pending = Arc::new(h2c.submit(&buffer, 0..4096, 0).unwrap());
+    tokio::time::timeout(Duration::from_millis(20), Arc::clone(&pending).awaited()).await.unwrap_err();
+    assert_eq!(pending.cancel().unwrap(), None);
+    assert!(matches!(pending.awaited().await, Err(Error::Cancelled { .. })));
+}

@@ -18,4 +18,3 @@ pub(crate) mod dump;
 mod places;
 pub(crate) mod read;
 pub(crate) mod write;
-mod xdma_names;

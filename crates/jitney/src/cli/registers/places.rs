@@ -1,15 +1,16 @@
 //! Registers by number, and by the names of what is on a card.
 
-use super::xdma_names::{self, XdmaNames};
 use crate::cli::args::OneCard;
 use crate::cli::boards::catalogue;
 use crate::cli::cards::known_board;
 use crate::cli::nearest::nearest;
 use crate::cli::size;
 use crate::cli::status::Misuse;
+use jitney_boards::designs::names_of;
 use jitney_boards::{Kind, Peripheral};
 use jitney_pci::header::{self, Command};
 use jitney_vfio::{Card, ErrorKind, LeaseRequest, Part, Region};
+use jitney_xdma::{Xdma, register_names};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -102,6 +103,13 @@ pub(crate) struct Places {
 }
 
 #[derive(Debug)]
+struct XdmaNames {
+    bar: usize,
+    /// Name and offset in the BAR, in the order of the offsets.
+    registers: Vec<(String, u64)>,
+}
+
+#[derive(Debug)]
 struct Named {
     /// What it is called here: the name in the boards file, else its kind, with a number if there are several.
     name: String,
@@ -115,7 +123,8 @@ impl Places {
     pub(crate) fn of(card: &Arc<dyn Card>, wanted: &OneCard) -> anyhow::Result<Self> {
         let board = known_board(&catalogue(&wanted.source.emulate)?, card)?;
         let peripherals = board.as_ref().map(|board| named(board.summary().peripherals)).unwrap_or_default();
-        let xdma = jitney_boards::probe(card)?.as_ref().map(XdmaNames::of);
+        let names = |xdma: Xdma| XdmaNames { bar: xdma.bar(), registers: xdma.registers() };
+        let xdma = jitney_boards::probe(card)?.map(names);
         Ok(Self { card: Arc::clone(card), peripherals, xdma, is_known: board.is_some() })
     }
 
@@ -197,7 +206,7 @@ impl Places {
     /// Whether it is known that reading the register at `offset` of BAR `bar` changes something.
     pub(crate) fn changes_when_read(&self, bar: usize, offset: u64) -> bool {
         if self.is_xdma(bar) {
-            return xdma_names::changes_when_read(offset);
+            return register_names::changes_when_read(offset);
         }
         let Some(own) = self.at(bar, offset) else { return false };
         let within = offset - own.what.offset;
@@ -215,7 +224,7 @@ impl Places {
     pub(crate) fn lease(&self, bar: usize, offset: u64) -> jitney_vfio::Result<LeaseRequest> {
         let part = match self.at(bar, offset) {
             // What all channels share stops or changes each of them.
-            _ if self.is_xdma(bar) => match xdma_names::channel_at(offset) {
+            _ if self.is_xdma(bar) => match register_names::channel_at(offset) {
                 Some(channel) => channel.parse()?,
                 None => Part::whole(),
             },
@@ -241,17 +250,12 @@ impl Named {
 
 /// Each with what it is called.
 fn named(peripherals: Vec<&Peripheral>) -> Vec<Named> {
-    let same = |kind: Kind| peripherals.iter().filter(move |other| other.kind == kind);
-    let name = |(index, what): (usize, &&Peripheral)| {
+    let names = names_of(&peripherals);
+    let number = |(index, (name, what)): (usize, (String, &&Peripheral))| {
         let number = peripherals[..index].iter().filter(|other| other.kind == what.kind).count();
-        let name = match &what.name {
-            Some(name) => name.clone(),
-            None if same(what.kind).count() == 1 => what.kind.to_string(),
-            None => format!("{}{number}", what.kind),
-        };
         Named { name, number: (what.kind, number), what: (*what).clone() }
     };
-    peripherals.iter().enumerate().map(name).collect()
+    names.into_iter().zip(&peripherals).enumerate().map(number).collect()
 }
 
 /// Where `place` is on `card`, without asking what the card is if it is not needed.

@@ -1,6 +1,7 @@
 //! The registers of an XDMA by name: `h2c0.control`, `irq.user_enable`, as PG195 and `jitney_xdma_spec` call them.
 
-use jitney_xdma::{Direction, Xdma};
+use crate::identify::Xdma;
+use jitney_xdma_spec::Direction;
 use jitney_xdma_spec::block::{Submodule, decode, offset};
 use jitney_xdma_spec::{channel, config, irq, sgdma};
 
@@ -80,17 +81,12 @@ const CONFIG: Registers = &[
     ("write_flush_timeout", config::WRITE_FLUSH_TIMEOUT.offset()),
 ];
 
-/// The registers of a card's XDMA, by the channels that it has.
-#[derive(Debug)]
-pub(crate) struct XdmaNames {
-    pub(crate) bar: usize,
-    /// Name and offset in the BAR, in the order of the offsets.
-    pub(crate) registers: Vec<(String, u64)>,
-}
-
-impl XdmaNames {
-    pub(crate) fn of(xdma: &Xdma) -> Self {
-        let channels = Direction::ALL.into_iter().flat_map(|way| xdma.channels(way)).flat_map(|channel| {
+impl Xdma {
+    /// Its registers, by the channels that it has: name, and offset in its BAR, in the order of the offsets. Names are as
+    /// `h2c0.control`, `sgdma-c2h1.credits`, `irq.user_enable`.
+    #[must_use]
+    pub fn registers(&self) -> Vec<(String, u64)> {
+        let channels = Direction::ALL.into_iter().flat_map(|way| self.channels(way)).flat_map(|channel| {
             let (way, index) = (channel.direction, channel.index);
             [
                 (channel.to_string(), way.channel_block(), index, CHANNEL),
@@ -113,19 +109,21 @@ impl XdmaNames {
             })
             .collect();
         registers.sort_by_key(|(_, offset)| *offset);
-        Self { bar: xdma.bar(), registers }
+        registers
     }
 }
 
 /// The channel that the register at `offset` of an XDMA's BAR belongs to, as the driver leases it: `h2c0`. Nothing for what
 /// all channels share.
-pub(crate) fn channel_at(offset: u64) -> Option<String> {
+#[must_use]
+pub fn channel_at(offset: u64) -> Option<String> {
     let location = decode(offset)?;
     location.submodule.direction().map(|direction| format!("{direction}{}", location.channel))
 }
 
 /// Whether reading the register at `offset` of an XDMA's BAR changes it.
-pub(crate) fn changes_when_read(offset: u64) -> bool {
+#[must_use]
+pub fn changes_when_read(offset: u64) -> bool {
     decode(offset).is_some_and(|location| {
         [Submodule::H2cChannel, Submodule::C2hChannel].contains(&location.submodule)
             && location.register == channel::STATUS_READ_CLEAR.offset()

@@ -1,0 +1,347 @@
+//! `jitney.Bus`: the cards that a program can use, alone or by a broker; and the bus that `jitney.open` uses.
+
+use crate::buffer::{self, Buffer};
+use crate::card::Card;
+use crate::failure::{Failure, OrRaise};
+use crate::ring::Ring;
+use crate::shared::{SharedBus, SharedCard};
+use crate::slot::Slot;
+use crate::wait::{aside, seconds};
+use jitney::boards::Catalogue;
+use jitney::broker::{Offer, Offered, Token};
+use jitney::vfio::{self, Identity};
+use jitney::{BusOptions, boards};
+use pyo3::prelude::*;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+/// The bus of `jitney.open`, as long as a card of it is open: who owns its cards has them once only.
+static DEFAULT: Mutex<Option<Weak<SharedBus>>> = Mutex::new(None);
+
+/// A card that can be opened.
+#[pyclass(module = "jitney", frozen, get_all)]
+pub(crate) struct CardInfo {
+    /// Where it was found.
+    address: String,
+    /// PCI vendor id.
+    vendor: u16,
+    /// PCI device id.
+    device: u16,
+    /// PCI subsystem vendor id.
+    subsystem_vendor: u16,
+    /// PCI subsystem device id.
+    subsystem_device: u16,
+    /// PCI revision id.
+    revision: u8,
+    /// Designs of the catalogue that have its ids.
+    designs: Vec<String>,
+}
+
+#[pymethods]
+impl CardInfo {
+    fn __repr__(&self) -> String {
+        format!("<jitney.CardInfo {} ({:04x}:{:04x})>", self.address, self.vendor, self.device)
+    }
+}
+
+impl CardInfo {
+    fn new(identity: Identity, catalogue: &Catalogue) -> Self {
+        let designs =
+            catalogue.candidates(boards::ids(&identity)).map(|design| design.name.clone()).collect();
+        Self {
+            address: identity.address,
+            vendor: identity.vendor,
+            device: identity.device,
+            subsystem_vendor: identity.subsystem_vendor,
+            subsystem_device: identity.subsystem_device,
+            revision: identity.revision,
+            designs,
+        }
+    }
+}
+
+/// What a program at the broker uses.
+#[pyclass(module = "jitney", frozen, get_all)]
+pub(crate) struct Usage {
+    /// Its process id, if the broker can tell.
+    pid: Option<u32>,
+    /// What it called itself.
+    program: String,
+    /// The addresses of its cards.
+    cards: Vec<String>,
+    /// Its leases: address of the card, and part.
+    leases: Vec<(String, String)>,
+    /// Leases that it waits for: address, part, and place in line.
+    waits: Vec<(String, String, u32)>,
+    /// How many DMA buffers it has.
+    buffers: u32,
+    /// Their bytes.
+    buffer_bytes: u64,
+}
+
+#[pymethods]
+impl Usage {
+    fn __repr__(&self) -> String {
+        let pid = self.pid.map_or_else(|| "?".to_owned(), |pid| pid.to_string());
+        format!("<jitney.Usage of pid {pid} ({}): {} leases>", self.program, self.leases.len())
+    }
+}
+
+/// The cards that a program can use, whoever owns them.
+#[pyclass(module = "jitney", frozen)]
+pub(crate) struct Bus {
+    shared: Arc<SharedBus>,
+}
+
+fn opened(py: Python<'_>, options: BusOptions, isolated: bool) -> PyResult<Arc<SharedBus>> {
+    let bus = aside(py, move || options.open())?;
+    Ok(Arc::new(SharedBus { slot: Slot::new("the bus", Arc::new(bus)), isolated }))
+}
+
+/// Whether a thread opens the default bus.
+static OPENING: AtomicBool = AtomicBool::new(false);
+
+/// The turn of a thread to do so, until it is dropped.
+struct Turn;
+
+impl Turn {
+    /// Waits for it; no lock, as that could be one of a thread that a forked child does not have.
+    fn take(py: Python<'_>) -> PyResult<Self> {
+        while OPENING.swap(true, Ordering::Acquire) {
+            py.detach(|| std::thread::sleep(Duration::from_millis(1)));
+            py.check_signals()?;
+        }
+        Ok(Self)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        OPENING.store(false, Ordering::Release);
+    }
+}
+
+/// In a child, whose threads are not there.
+pub(crate) fn forked() {
+    OPENING.store(false, Ordering::Release);
+}
+
+/// The bus of `jitney.open` and `jitney.cards`.
+pub(crate) fn default(py: Python<'_>) -> PyResult<Arc<SharedBus>> {
+    let _turn = Turn::take(py)?;
+    // Held only with the interpreter's lock, so by no other thread when the process is forked.
+    let known = DEFAULT.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Weak::upgrade);
+    if let Some(bus) = known.filter(|bus| bus.slot.with(|_| ()).is_ok()) {
+        return Ok(bus);
+    }
+    let bus = opened(py, BusOptions::default(), false)?;
+    *DEFAULT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::downgrade(&bus));
+    Ok(bus)
+}
+
+/// The cards of a bus.
+pub(crate) fn infos(bus: &SharedBus) -> PyResult<Vec<CardInfo>> {
+    let cards = bus.slot.get()?.cards();
+    let catalogue = Catalogue::load().map_err(boards::Error::from).or_raise()?;
+    Ok(cards.into_iter().map(|identity| CardInfo::new(identity, &catalogue)).collect())
+}
+
+/// Opens the card that `selector` means, or the only one.
+pub(crate) fn card(py: Python<'_>, bus: &Arc<SharedBus>, selector: Option<String>) -> PyResult<Card> {
+    let shared = Arc::clone(bus);
+    let card = aside(py, move || choose(&shared, selector.as_deref()))?;
+    Ok(Card::new(SharedCard::new(card, Some(Arc::clone(bus)), None)))
+}
+
+fn choose(bus: &SharedBus, selector: Option<&str>) -> Result<Arc<dyn vfio::Card>, Failure> {
+    let bus = bus.slot.get()?;
+    let cards = bus.cards();
+    let list = || cards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let Some(selector) = selector else {
+        return match &cards[..] {
+            // That there is none says what can be done about it.
+            [] | [_] => Ok(bus.card("*")?),
+            _ => {
+                let what = format!("there are {} cards: {}", cards.len(), list());
+                Err(Failure::new("NotFoundError", what).remedy("name one by its address or board"))
+            }
+        };
+    };
+    let by_id = cards.iter().any(|card| card.matches(selector));
+    let catalogue = Catalogue::load().map_err(boards::Error::from)?;
+    let meant = |name: &str| name.eq_ignore_ascii_case(selector);
+    let mut fitting = Vec::new();
+    for card in cards.iter().filter(|_| !by_id) {
+        let candidates = catalogue.candidates(boards::ids(card));
+        let named = candidates.filter(|design| meant(&design.board) || design.names().any(meant)).count();
+        if named == 0 {
+            continue;
+        }
+        // Which of those with the same ids it is, the card has to say.
+        let opened = bus.card(&card.address)?;
+        let Ok(board) = boards::identify_in(&catalogue, &opened) else { continue };
+        let design = board.design();
+        if meant(board.name()) || meant(&design.name) || design.aliases.iter().any(|name| meant(name)) {
+            fitting.push(opened);
+        }
+    }
+    match fitting.len() {
+        0 => Ok(bus.card(selector)?),
+        1 => Ok(fitting.remove(0)),
+        count => {
+            let names: Vec<String> = fitting.iter().map(|card| card.identity().to_string()).collect();
+            let what = format!("{selector:?} means {count} cards: {}", names.join(", "));
+            Err(Failure::new("NotFoundError", what).remedy("name one by its address"))
+        }
+    }
+}
+
+/// What a program offers or wants, by a token or a name.
+fn offered(name: Option<&str>, token: Option<&str>) -> PyResult<Offered> {
+    match (name, token) {
+        (Some(name), None) => Ok(name.into()),
+        (None, Some(token)) => Ok((&token.parse::<Token>().or_raise()?).into()),
+        _ => Err(Failure::invalid("a shared buffer has a name or a token; give one of them").into()),
+    }
+}
+
+#[pymethods]
+impl Bus {
+    #[new]
+    #[pyo3(signature = (broker = None, *, cards = None, wait = None, isolate = false))]
+    fn new(
+        py: Python<'_>,
+        broker: Option<PathBuf>,
+        cards: Option<Vec<String>>,
+        wait: Option<f64>,
+        isolate: bool,
+    ) -> PyResult<Self> {
+        let mut options = BusOptions::default().isolate(isolate);
+        if let Some(path) = broker {
+            options = options.broker(path);
+        }
+        for card in cards.into_iter().flatten() {
+            options = options.card(card.parse().or_raise()?);
+        }
+        if let Some(wait) = seconds(wait)? {
+            options = options.wait(wait);
+        }
+        Ok(Self { shared: opened(py, options, isolate)? })
+    }
+
+    /// The cards that can be used.
+    fn cards(&self) -> PyResult<Vec<CardInfo>> {
+        infos(&self.shared)
+    }
+
+    /// Opens a card: by its address, `vendor:device`, or board; the only one without a name.
+    #[pyo3(signature = (selector = None))]
+    fn open(&self, py: Python<'_>, selector: Option<String>) -> PyResult<Card> {
+        card(py, &self.shared, selector)
+    }
+
+    /// Memory that every card of the bus sees.
+    #[pyo3(signature = (size, *, align = 1, below = None, pages = "4K"))]
+    fn buffer(
+        &self,
+        py: Python<'_>,
+        size: u64,
+        align: u64,
+        below: Option<u64>,
+        pages: &str,
+    ) -> PyResult<Buffer> {
+        let request = buffer::request(size, align, below, pages)?;
+        let bus = self.shared.slot.get()?;
+        let buffer = buffer::make(py, || bus.dma_buffer(request))?;
+        Ok(Buffer::of_bus(buffer, &self.shared))
+    }
+
+    /// Offers a buffer to other processes, and says by which token.
+    #[pyo3(signature = (buffer, *, name = None, writable = false))]
+    fn share(&self, buffer: &Buffer, name: Option<String>, writable: bool) -> PyResult<String> {
+        let offer = if writable { Offer::to_writers() } else { Offer::to_readers() };
+        let offer = match name {
+            Some(name) => offer.named(name),
+            None => offer,
+        };
+        let (bus, memory) = (self.shared.slot.get()?, buffer.memory());
+        let token = bus.share(&*memory.slot.get()?, offer).or_raise()?;
+        memory.set_shared();
+        Ok(token.to_string())
+    }
+
+    /// Ends an offer.
+    fn unshare(&self, buffer: &Buffer) -> PyResult<()> {
+        self.shared.slot.get()?.unshare(&*buffer.memory().slot.get()?).or_raise()
+    }
+
+    /// A buffer that another process offers to writers.
+    #[pyo3(signature = (name = None, *, token = None))]
+    fn attach(&self, py: Python<'_>, name: Option<&str>, token: Option<&str>) -> PyResult<Buffer> {
+        let offered = offered(name, token)?;
+        let bus = self.shared.slot.get()?;
+        let buffer = buffer::make(py, || bus.attach(offered))?;
+        let buffer = Buffer::of_bus(buffer, &self.shared);
+        buffer.memory().set_shared();
+        Ok(buffer)
+    }
+
+    /// A stream that another process captures into a ring that it offers.
+    #[pyo3(signature = (name = None, *, token = None))]
+    fn ring(&self, py: Python<'_>, name: Option<&str>, token: Option<&str>) -> PyResult<Ring> {
+        let offered = offered(name, token)?;
+        let bus = self.shared.slot.get()?;
+        let view = py.detach(|| bus.view(offered)).or_raise()?;
+        Ring::new(view)
+    }
+
+    /// Process id of the broker that owns the cards; None if this process owns them.
+    #[getter]
+    fn broker(&self) -> PyResult<Option<u32>> {
+        Ok(self.shared.slot.get()?.broker())
+    }
+
+    /// Who uses what, as the broker knows.
+    fn usage(&self, py: Python<'_>) -> PyResult<Vec<Usage>> {
+        let bus = self.shared.slot.get()?;
+        let usage = py.detach(|| bus.usage()).or_raise()?;
+        let usage = usage.into_iter().map(|usage| Usage {
+            pid: usage.pid,
+            program: usage.program,
+            cards: usage.cards,
+            leases: usage.leases,
+            waits: usage.waits,
+            buffers: usage.buffers,
+            buffer_bytes: usage.buffer_bytes,
+        });
+        Ok(usage.collect())
+    }
+
+    /// Lets go of the bus. Cards and buffers of it stay open.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.shared.slot.check()?;
+        let bus = self.shared.slot.take();
+        py.detach(|| drop(bus));
+        Ok(())
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyAny>) -> PyResult<()> {
+        // A child leaves what is its parent's alone.
+        if self.shared.slot.check().is_ok() { self.close(py) } else { Ok(()) }
+    }
+
+    fn __repr__(&self) -> String {
+        let words = self.shared.slot.with(|bus| match bus.broker() {
+            Some(pid) => format!("by the broker of pid {pid}"),
+            None => "of this process's own".to_owned(),
+        });
+        format!("<jitney.Bus {}>", words.unwrap_or_else(|_| "closed".to_owned()))
+    }
+}
