@@ -1,8 +1,9 @@
 //! `jitney --help`: the commands by what they are for.
 
 use super::options::Options;
+use crate::cli::fit::fit;
 use clap::{Command, CommandFactory};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 
 /// Every command that is shown, by what it is for.
 const GROUPS: &[(&str, &[&str])] = &[
@@ -30,7 +31,7 @@ pub(crate) fn command() -> Command {
 
 fn groups(command: &Command) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    fit(table.load_style(presets::NOTHING));
     for (group, names) in GROUPS {
         for (index, name) in names.iter().enumerate() {
             let about = command.find_subcommand(name).and_then(Command::get_about);

@@ -12,6 +12,7 @@ mod check;
 mod contract;
 mod emulated;
 mod errno;
+mod fit;
 mod flash;
 mod held;
 mod help;

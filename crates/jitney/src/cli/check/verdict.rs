@@ -1,8 +1,9 @@
 //! What came of a check, and of all checks of a board.
 
+use crate::cli::fit::fit;
 use crate::cli::report::Report;
 use crate::cli::signals::StopFlag;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 use console::Style;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -89,7 +90,7 @@ impl Checks {
     /// All of them as people read them.
     pub(crate) fn table(&self) -> String {
         let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+        fit(table.load_style(presets::NOTHING));
         for check in &self.all {
             let style = match check.verdict {
                 Verdict::Passed => Style::new().green(),

@@ -3,6 +3,7 @@
 use crate::cli::args::{Selection, Source};
 use crate::cli::boards::catalogue;
 use crate::cli::cards::Session;
+use crate::cli::fit::fit;
 use crate::cli::held::holders_of;
 use crate::cli::report::{print_line, print_result};
 use crate::cli::status::Status;
@@ -88,8 +89,7 @@ pub(crate) fn list(args: &List, json: bool) -> anyhow::Result<Status> {
         print_line(&format!("as the client of a broker (pid {broker}):"));
     }
     let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
+    fit(table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY));
     if args.all {
         table.set_header(["card", "id", "what it is", "driver", "group", "slot", "node", "link", "used by"]);
         table.add_rows(rows.into_iter().map(Row::all));

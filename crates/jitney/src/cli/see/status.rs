@@ -3,11 +3,12 @@
 use super::snapshot::{BrokerStatus, CardStatus, pid};
 use crate::cli::args::ItsBroker;
 use crate::cli::cards::Session;
+use crate::cli::fit::fit;
 use crate::cli::report::{print_line, print_result};
 use crate::cli::size::human;
 use crate::cli::status::Status;
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 
 const HELP: &str = "\
 Examples:
@@ -61,7 +62,7 @@ impl BrokerStatus {
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    fit(table.load_style(presets::UTF8_HORIZONTAL_ONLY));
     table.set_header(header);
     table
 }
