@@ -17,7 +17,7 @@ hand_over $boards
 card=$(card ${boards% *})
 # The broker is the keeper's child.
 broker() {
-    cat "/proc/$keeper/task/$keeper/children" | tr -d ' '
+    pgrep -P "$keeper"
 }
 another() {
     now=$(broker) && [ -n "$now" ] && [ "$now" != "$before" ] && jitney status --broker /run/broker.sock >/dev/null 2>&1
