@@ -17,7 +17,7 @@ hand_over $boards
 card=$(card ${boards% *})
 # The broker is the keeper's child.
 broker() {
-    pgrep -P "$keeper"
+    awk -v keeper="$keeper" '$1 == "PPid:" && $2 == keeper { split(FILENAME, path, "/"); print path[3] }' /proc/[0-9]*/status 2>/dev/null
 }
 another() {
     now=$(broker) && [ -n "$now" ] && [ "$now" != "$before" ] && jitney status --broker /run/broker.sock >/dev/null 2>&1
