@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that has to be right.
 
 mod attack;
+mod failures;
 mod lab;
 mod libtest;
 mod parts;
@@ -9,6 +10,7 @@ mod python;
 mod tally;
 
 use clap::Args;
+use failures::failures;
 pub(crate) use parts::Wish;
 use parts::{PARTS, Part, Ran};
 use std::io::Write;
@@ -46,6 +48,8 @@ struct Done {
     name: &'static str,
     time: Duration,
     tally: Tally,
+    /// What failed, by name.
+    failures: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
@@ -68,9 +72,14 @@ fn run_parts(wish: Wish<'_>, chosen: impl Fn(&Part) -> bool, fail_on_skip: bool)
     let chosen = PARTS.iter().filter(|part| chosen(part));
     let done = chosen.map(|part| carry_out(part, wish)).collect::<Result<Vec<_>, _>>()?;
     print_table(&done);
-    let mut total = Tally::default();
-    done.into_iter().for_each(|part| total.add(part.tally));
+    let (mut total, mut failures) = (Tally::default(), Vec::new());
+    for part in done {
+        total.add(part.tally);
+        failures.extend(part.failures);
+    }
     let unexpected = print_skips(&total, fail_on_skip);
+    // Last, where whoever sees only the end of this finds it.
+    failures.iter().for_each(|test| println!("FAILED {test}"));
     if total.passed == 0 && total.failed == 0 {
         println!("nothing was tested");
     }
@@ -93,12 +102,16 @@ fn carry_out(part: &Part, wish: Wish<'_>) -> anyhow::Result<Done> {
     if ran.tally.failed > 0 && !wish.echo {
         println!("{}", ran.text.trim_end());
     }
-    Ok(Done { name: part.name, time, tally: ran.tally })
+    let failures = match ran.tally.failed {
+        0 => Vec::new(),
+        _ => failures(part.name, &ran.text),
+    };
+    Ok(Done { name: part.name, time, tally: ran.tally, failures })
 }
 
 fn print_table(done: &[Done]) {
     println!("\n{:30}{:>10}{:>9}{:>9}{:>9}", "", "time", "passed", "failed", "skipped");
-    for Done { name, time, tally } in done {
+    for Done { name, time, tally, .. } in done {
         let count = |count: usize| if count > 0 { count.to_string() } else { "-".to_owned() };
         let [passed, failed, skipped] = [tally.passed, tally.failed, tally.skipped.len()].map(count);
         println!("{name:30}{:>8.1} s{passed:>9}{failed:>9}{skipped:>9}", time.as_secs_f64());
