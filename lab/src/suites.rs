@@ -96,7 +96,7 @@ pub(crate) const SUITES: [Suite; 6] = [
             test!("f4-addresses", 120),
             test!("f5-f6-killed-in-transfer", 120),
             test!("f5-f6-killed-client", 240),
-            test!("waiting-clients-killed", 400),
+            test!("waiting-clients-killed", 120),
             test!("broker-started-anew", 240),
             test!("f7-arbiter", 60),
             test!("rude-decode", 180),
