@@ -34,6 +34,7 @@ use jitney_vfio::{
     AddressSpace, Error, ErrorKind, Identity, OpenedSpace, Result, SpaceRecord, TallyPage, TallyReader,
 };
 use keeping::Keeping;
+pub(crate) use keeping::LEDGER;
 use reminders::Reminders;
 use rustix::event::{Timespec, epoll};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -281,7 +282,8 @@ impl Broker {
     /// # Errors
     /// What `epoll` says; [`ErrorKind::TimedOut`] if not everything could be taken back in time.
     pub fn run(mut self) -> Result<End> {
-        let mut stopping: Option<Instant> = None;
+        // A broker before this one was told to, and was ended before it had done it.
+        let mut stopping = self.machine.is_stopping().then(|| self.stop_listening());
         if let Some(keeping) = &mut self.keeping {
             // With the policy and the limits of now.
             keeping.renew(&self.machine);
@@ -351,9 +353,14 @@ impl Broker {
 
     /// Lets nobody in any more, and takes back what the clients have. Returns when that began.
     fn stop(&mut self) -> Instant {
+        let since = self.stop_listening();
+        self.feed(Event::Stop);
+        since
+    }
+
+    fn stop_listening(&mut self) -> Instant {
         self.supervision.stopping();
         self.entrances.close_all(&self.closer);
-        self.feed(Event::Stop);
         Instant::now()
     }
 
@@ -401,8 +408,11 @@ impl Broker {
 
     /// Finishes what is under way, if it does not take long, and writes the rest down for another broker; false if nobody keeps it.
     fn leaves_to_another(&mut self) -> Result<bool> {
-        if self.keeping.is_none() {
-            tracing::warn!("nobody keeps this broker's descriptors: it cannot leave its clients to another");
+        let keeps = |keeping: &mut Option<Keeping>| keeping.as_mut().is_some_and(Keeping::is_all_kept);
+        let cannot =
+            "nobody keeps this broker's descriptors, or not any more: it cannot leave its clients to another";
+        if !keeps(&mut self.keeping) {
+            tracing::error!(cannot);
             return Ok(false);
         }
         let until = Instant::now() + HANDOVER_LIMIT;
@@ -413,9 +423,12 @@ impl Broker {
         }
         if let Some(keeping) = &mut self.keeping {
             keeping.renew(&self.machine);
-            keeping.settle();
         }
-        Ok(true)
+        let kept = keeps(&mut self.keeping);
+        if !kept {
+            tracing::error!(cannot);
+        }
+        Ok(kept)
     }
 
     /// Reminds those whose time is over.

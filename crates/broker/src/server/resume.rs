@@ -9,7 +9,7 @@ use super::workers::Workers;
 use super::{Broker, usual_limits, waiting_place};
 use crate::ledger::{Books, LedgerFile, Replayed, Unfinished};
 use crate::machine::{CardDescription, ClientId, Effect, Event, Failure, Work};
-use crate::manager::{Kept, ServiceManager};
+use crate::manager::{Kept, ServiceManager, Store};
 use crate::protocol;
 use jitney_memory::Memfd;
 use jitney_vfio::{
@@ -21,14 +21,39 @@ use std::sync::Arc;
 
 impl Broker {
     /// Goes on with the clients and cards of a broker before this one, from what `manager` has kept of it; `None` if it has kept
-    /// nothing. What was under way is finished, or answered with an error that says so; nothing is done twice that is not the
-    /// same when it is done twice.
+    /// no books, because it had not begun. What was under way is finished, or answered with an error that says so; nothing is done
+    /// twice that is not the same when it is done twice.
+    ///
+    /// If there is no broker to go on with, everything that was kept is let go of, here and by `manager`, so that its clients hear that
+    /// it is gone and its cards can be opened. What stays in `kept` are the sockets at which it listened, for
+    /// [`listen_again`](Self::listen_again).
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] if that was another version, whose books this one cannot read; [`ErrorKind::Protocol`] if they
-    /// make no sense; what the system says. What was kept is closed then.
-    pub fn resume(manager: ServiceManager, kept: Kept) -> Result<Option<Self>> {
-        let Kept(mut kept) = kept;
+    /// make no sense; what the system says.
+    pub fn resume(manager: ServiceManager, kept: &mut Kept) -> Result<Option<Self>> {
+        let store = manager.store()?;
+        let names: Vec<String> = kept.0.keys().cloned().collect();
+        let entrances = kept.take_entrances();
+        let outcome = Self::go_on(manager, kept, &entrances);
+        if !matches!(outcome, Ok(Some(_))) {
+            let is_entrance = |name: &str| entrances.0.contains_key(name);
+            abandon(store, names.iter().map(String::as_str).filter(|name| !is_entrance(name)), kept);
+            *kept = entrances;
+        }
+        outcome
+    }
+
+    /// Listens where a broker before this one did, of which nothing else is left: who waits there is served.
+    ///
+    /// # Errors
+    /// What the system says of the sockets.
+    pub fn listen_again(&mut self, kept: &Kept) -> Result<()> {
+        self.resume_entrances(kept)
+    }
+
+    fn go_on(manager: ServiceManager, kept: &mut Kept, entrances: &Kept) -> Result<Option<Self>> {
+        let kept = &mut kept.0;
         let Some(ledger) = kept.remove(keeping::LEDGER) else { return Ok(None) };
         let Some(store) = manager.store()? else {
             let what = "descriptors were kept for this broker, and now nobody keeps any";
@@ -38,7 +63,7 @@ impl Broker {
         let Replayed { books, unfinished } = Books::replay(&snapshot, &records)?;
         let machine = books.machine.resumed(std::process::id(), usual_limits());
         let known = books.known;
-        let spaces = resume_spaces(&known.spaces, &mut kept)?;
+        let spaces = resume_spaces(&known.spaces, kept)?;
         let descriptions: Vec<CardDescription> = machine.cards().cloned().collect();
         let spaces = spaces.into_iter().map(|opened| {
             let vectors = |card: &OpenedCard| {
@@ -81,34 +106,34 @@ impl Broker {
             buffer: vec![0; protocol::MAX_MESSAGE],
             keeping: Some(Keeping::go_on(store, file, known)),
         };
-        broker.resume_entrances(&mut kept)?;
-        let lost = broker.resume_clients(&mut kept, &behind);
-        broker.finish(unfinished, &mut kept);
+        broker.resume_entrances(entrances)?;
+        let lost = broker.resume_clients(kept, &behind);
+        broker.finish(unfinished, kept);
         for client in lost {
             broker.feed(Event::Left { client });
         }
-        broker.forget(kept);
+        broker.forget(std::mem::take(kept));
         tracing::info!(clients = broker.clients.len(), "the broker goes on where another one has stopped");
         Ok(Some(broker))
     }
 
     /// The sockets that the broker before this one has bound.
-    fn resume_entrances(&mut self, kept: &mut BTreeMap<String, OwnedFd>) -> Result<()> {
-        let numbers: Vec<u64> = kept.keys().filter_map(|name| name.strip_prefix('l')?.parse().ok()).collect();
-        let mut found = Vec::new();
-        for number in numbers {
+    fn resume_entrances(&mut self, entrances: &Kept) -> Result<()> {
+        let copy = |name: &str| -> Result<Option<OwnedFd>> {
+            let descriptor = entrances.0.get(name).map(OwnedFd::try_clone).transpose();
+            descriptor.map_err(|error| super::io(&error))
+        };
+        for name in entrances.0.keys() {
+            let Some(number) = name.strip_prefix('l').and_then(|number| number.parse().ok()) else {
+                continue;
+            };
             let [socket, lock] = keeping::names_of_entrance(number);
-            if let (Some(socket), Some(lock)) = (kept.remove(&socket), kept.remove(&lock)) {
-                found.push((number, socket, lock));
+            if let (Some(socket), Some(lock)) = (copy(&socket)?, copy(&lock)?) {
+                self.entrances.resume(socket, lock, &self.epoll)?;
             }
         }
         if let Some(keeping) = &mut self.keeping {
-            for (number, ..) in &found {
-                keeping::names_of_entrance(*number).iter().for_each(|name| keeping.forget(name));
-            }
-        }
-        for (_, socket, lock) in found {
-            self.entrances.resume(socket, lock, &self.epoll)?;
+            entrances.0.keys().for_each(|name| keeping.forget(name));
         }
         self.keep_entrances();
         Ok(())
@@ -188,7 +213,12 @@ impl Broker {
         match effect {
             Effect::Reply { client, attach: Some(task), .. } if !self.kept.contains_key(&task) => {
                 match kept.remove(&keeping::name_of(task)) {
-                    Some(descriptor) => self.carry_out(vec![effect], vec![descriptor]),
+                    Some(descriptor) => {
+                        self.carry_out(vec![effect], vec![descriptor]);
+                        if let Some(keeping) = &mut self.keeping {
+                            keeping.has_brought(task);
+                        }
+                    }
                     // Whether the client has it nobody knows, so that it cannot go on.
                     None => self.feed(Event::Left { client }),
                 }
@@ -217,6 +247,22 @@ impl Broker {
             }
         }
         self.closer.own(kept.into_values().collect());
+    }
+}
+
+/// Lets go of what was kept of a broker with which nobody goes on, and has `store` do the same.
+fn abandon<'a>(store: Option<Store>, names: impl Iterator<Item = &'a str>, kept: &mut Kept) {
+    if let Some(mut store) = store {
+        names.for_each(|name| store.forget(name));
+        // A card can be opened when the last copy of its descriptor is closed.
+        if !store.barrier() {
+            tracing::warn!("the service manager has not let go of what it kept of the broker before");
+        }
+    }
+    // Boards and clients hear of it also if a copy is left somewhere.
+    for descriptor in std::mem::take(&mut kept.0).into_values() {
+        // Of what is no socket, or not connected any more, nobody is at the other end.
+        let _ = rustix::net::shutdown(&descriptor, rustix::net::Shutdown::Both);
     }
 }
 
@@ -277,7 +323,7 @@ mod tests {
             ]);
             let (ours, _theirs) = UnixDatagram::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
-            let broker = Broker::resume(ServiceManager::behind(ours), Kept(kept)).unwrap().unwrap();
+            let broker = Broker::resume(ServiceManager::behind(ours), &mut Kept(kept)).unwrap().unwrap();
             let stop: StopHandle = broker.stop_handle();
             let runs = std::thread::spawn(move || broker.run());
             hears(&self.client);
@@ -350,11 +396,11 @@ mod tests {
     #[test]
     fn without_anything_kept_there_is_nothing_to_go_on_with() {
         let (ours, _theirs) = UnixDatagram::pair().unwrap();
-        assert!(Broker::resume(ServiceManager::behind(ours), Kept::default()).unwrap().is_none());
+        assert!(Broker::resume(ServiceManager::behind(ours), &mut Kept::default()).unwrap().is_none());
         // Whoever kept something keeps nothing now: clients of this broker would be lost with the next crash.
         let file = LedgerFile::create(b"x").unwrap();
         let kept = BTreeMap::from([(keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap())]);
-        let error = Broker::resume(ServiceManager::default(), Kept(kept)).map(drop).unwrap_err();
+        let error = Broker::resume(ServiceManager::default(), &mut Kept(kept)).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 }
