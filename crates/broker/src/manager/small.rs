@@ -273,6 +273,7 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 mod tests {
     use super::*;
     use crate::manager::store::Store;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
@@ -306,6 +307,123 @@ mod tests {
         assert_eq!(status.unwrap().code(), Some(7));
         assert_eq!(runs, 3);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "2 j.b2:j.c3\n");
+    }
+
+    /// Has a ledger kept.
+    fn keep_ledger(manager: &SmallManager) {
+        let mut store = Store::new(UnixDatagram::unbound().unwrap());
+        store.connect(&manager.path);
+        store.keep(LEDGER, tempfile::tempfile().unwrap());
+    }
+
+    /// Signals that come when no broker listens: what its clients have is taken back by one that does.
+    #[test]
+    fn who_is_told_to_end_in_a_pause_ends_what_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        keep_ledger(&manager);
+        let forward = manager.forward();
+        let ready = UnixDatagram::unbound().unwrap();
+        ready.connect(&manager.path).unwrap();
+        let mut runs = 0;
+        let status = manager.run(|| {
+            runs += 1;
+            match runs {
+                1 => {
+                    forward.end(Signal::TERM);
+                    shell("kill -9 $$")
+                }
+                _ => {
+                    ready.send(b"READY=1").unwrap();
+                    shell("trap 'exit 7' TERM; while :; do sleep 0.01; done")
+                }
+            }
+        });
+        // A shell that was not quick enough is ended by the signal, and there is a third one.
+        assert_eq!(status.unwrap().code(), Some(7), "after {runs}");
+    }
+
+    #[test]
+    fn one_that_has_served_may_be_killed_as_often_as_one_likes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        let ready = UnixDatagram::unbound().unwrap();
+        ready.connect(&manager.path).unwrap();
+        let mut runs = 0;
+        let status = manager.run(|| {
+            runs += 1;
+            ready.send(b"READY=1").unwrap();
+            shell(match runs {
+                1..=8 => "kill -9 $$",
+                // As if it had panicked.
+                9 => "exit 101",
+                _ => "exit 0",
+            })
+        });
+        assert!(status.unwrap().success());
+        assert_eq!(runs, 10);
+    }
+
+    #[test]
+    fn books_that_kill_every_broker_are_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        keep_ledger(&manager);
+        manager.take_all();
+        let mut runs = 0;
+        let status = manager.run(|| {
+            runs += 1;
+            shell("case $LISTEN_FDNAMES in *ledger*) kill -9 $$;; esac; exit 0")
+        });
+        assert!(status.unwrap().success());
+        assert_eq!(runs, MOST_TRIES + 1);
+    }
+
+    /// While another version is installed there is no program for a moment.
+    #[test]
+    fn a_program_that_is_away_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        keep_ledger(&manager);
+        manager.take_all();
+        let program = folder.path().join("program");
+        let mut tries = 0;
+        let status = manager.run(|| {
+            tries += 1;
+            if tries == 3 {
+                std::os::unix::fs::symlink("/bin/true", &program).unwrap();
+            }
+            Command::new(&program)
+        });
+        assert!(status.unwrap().success());
+        assert_eq!(tries, 3);
+        manager.kept.clear();
+        let error = manager.run(|| Command::new("/nowhere/at/all")).unwrap_err();
+        assert!(error.to_string().contains("ENOENT"), "{error}");
+    }
+
+    /// sd_notify_barrier(3): who waits for it knows that all before it was done.
+    #[test]
+    fn a_barrier_is_answered_and_nobody_is_waited_for_who_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        let mut store = Store::new(UnixDatagram::unbound().unwrap());
+        store.connect(&manager.path);
+        assert!(!store.barrier(), "nobody reads");
+        store.keep("a1", tempfile::tempfile().unwrap());
+        let ended = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&ended);
+        let hears = std::thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                manager.take_all();
+            }
+            manager.kept.len()
+        });
+        store.forget("a1");
+        assert!(store.barrier());
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(hears.join().unwrap(), 0);
+        assert!(!store.barrier(), "it is gone");
     }
 
     #[test]

@@ -202,6 +202,16 @@ impl Keeping {
         }
     }
 
+    /// Nobody is to go on where this broker ends.
+    pub(super) fn end(&mut self) {
+        self.broken = true;
+        if let Err(error) = self.file.give_up() {
+            tracing::error!(%error, "the broker's ledger cannot be given up");
+        }
+        self.store.forget(LEDGER);
+        self.store.settle();
+    }
+
     /// Waits until the manager has all that it is to keep; false if there is none any more.
     pub(super) fn is_all_kept(&mut self) -> bool {
         !self.broken && self.store.barrier()

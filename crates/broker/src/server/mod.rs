@@ -249,8 +249,9 @@ impl Broker {
         let Some(keeping) = &mut self.keeping else { return };
         for (number, listener, lock) in self.entrances.bound() {
             let [socket_name, lock_name] = keeping::names_of_entrance(number);
-            keeping.keep(&socket_name, listener);
+            // A socket without its lock would keep others from the path for ever.
             keeping.keep(&lock_name, lock);
+            keeping.keep(&socket_name, listener);
         }
     }
 
@@ -292,10 +293,15 @@ impl Broker {
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(since) = stopping {
+                let is_late = since.elapsed() > STOP_LIMIT;
+                if let (Some(keeping), true) = (&mut self.keeping, is_late || self.machine.is_stopped()) {
+                    // Whoever is started next begins anew, and does not go on with stopping.
+                    keeping.end();
+                }
                 if self.machine.is_stopped() {
                     return Ok(End::Stopped);
                 }
-                if since.elapsed() > STOP_LIMIT {
+                if is_late {
                     let what = "the broker stopped, but a card or memory of its clients could not be taken back in time";
                     return Err(Error::new(ErrorKind::TimedOut, what));
                 }
@@ -590,7 +596,9 @@ impl Broker {
                     continue;
                 }
                 Effect::Tallies { client, number } => {
-                    let (reply, page) = match self.make_page(client) {
+                    // A broker before this one may have made it.
+                    let page = carried.pop().map_or_else(|| self.make_page(client), Ok);
+                    let (reply, page) = match page {
                         Ok(page) => (Ok(Reply::Tallies), vec![Arc::new(page)]),
                         Err(error) => (Err(error), Vec::new()),
                     };

@@ -3,10 +3,10 @@
 use super::config::Config;
 use super::{keep, policy, replace};
 use crate::cli::args::{self, Source};
-use crate::cli::contract::CardName;
+use crate::cli::contract::{self, CardName};
 use crate::cli::emulated::EmulatedBoards;
 use crate::cli::log::{Priority, complain};
-use crate::cli::report::{print_event, print_line};
+use crate::cli::report::{print_if_read, print_line};
 use crate::cli::signals;
 use crate::cli::status::{Misuse, Status};
 use anyhow::Context;
@@ -265,18 +265,20 @@ fn serve(
             complain(Priority::Error, &format!("the broker cannot be stopped: {error}"));
         }
     })?;
+    // Who has read that the first one listens may read no more.
+    let print = if broker.is_kept() { print_if_read } else { print_line };
     if json && resumed {
         let cards = identities.iter().map(CardName::from).collect();
-        print_event(&Event::Resumed { pid: std::process::id(), cards })?;
+        print(&contract::event(&Event::Resumed { pid: std::process::id(), cards })?);
     }
     if json {
         for socket in &places {
             let cards = identities.iter().map(CardName::from).collect();
-            print_event(&Event::Listening { socket, pid: std::process::id(), cards })?;
+            print(&contract::event(&Event::Listening { socket, pid: std::process::id(), cards })?);
         }
     } else {
-        identities.iter().for_each(|identity| print_line(&format!("card {identity}")));
-        places.iter().for_each(|socket| print_line(&format!("listening at {}", socket.display())));
+        identities.iter().for_each(|identity| print(&format!("card {identity}")));
+        places.iter().for_each(|socket| print(&format!("listening at {}", socket.display())));
     }
     Ok(match broker.run()? {
         End::Stopped => Status::Passed,
