@@ -34,7 +34,9 @@ impl Serving {
         let mut broker = Broker::new(spaces).unwrap();
         broker.listen(&socket, 0o600).unwrap();
         let stop = broker.stop_handle();
-        let thread = Some(std::thread::spawn(move || drop(broker.run().unwrap())));
+        let thread = Some(std::thread::spawn(move || {
+            broker.run().unwrap();
+        }));
         Self { socket, stop, thread, _folder: folder }
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn keep(args: &Broker) -> anyhow::Result<Status> {
     let arguments = of_the_broker(std::env::args_os().skip(1), boards.addresses());
     // Of each program it keeps some, and hands over copies of all.
     allow_many_descriptors();
-    let mut manager = SmallManager::new(&folder.make()?)?;
+    let mut manager = SmallManager::new(folder.make()?)?;
     let forward = manager.forward();
     let passed = manager.forward();
     signals::on_replace(move || passed.pass(Signal::USR2))?;
