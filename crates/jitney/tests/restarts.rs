@@ -7,7 +7,7 @@ use jitney::Bus;
 use jitney::boards::{Board, identify};
 use jitney::broker::Offer;
 use jitney::vfio::{DmaBuffer, DmaRequest, LeaseRequest, Mode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -216,6 +216,142 @@ fn programs_notice_nothing_but_a_pause() {
     });
     scene.assert_nothing_left();
     scene.end();
+}
+
+/// The descriptors that a process has open.
+fn open_files(process: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
+}
+
+/// Waits until `done`, but not for ever.
+fn soon(what: &str, mut done: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !done() {
+        assert!(since.elapsed() < LIMIT, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(process: u32, signal: Signal) {
+    kill_process(Pid::from_raw(process.try_into().unwrap()).unwrap(), signal).unwrap();
+}
+
+/// As many as one user may have, with all that is kept of each.
+#[test]
+fn hundreds_of_programs_go_on() {
+    // As a session has it; who needs more has to ask for it.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(1024), ..limit }).unwrap();
+    let scene = Scene::new();
+    let before = open_files(scene.keeper.0.id());
+    let programs: Vec<_> = (0..200).map(|_| scene.bus()).collect();
+    let buffers: Vec<_> = programs
+        .iter()
+        .map(|program| {
+            let buffer = program.dma_buffer(DmaRequest::new(4096)).unwrap();
+            program.share(&buffer, Offer::to_writers()).unwrap();
+            buffer
+        })
+        .collect();
+    scene.end_broker(Signal::KILL);
+    for program in &programs {
+        assert_eq!(program.usage().unwrap().len(), programs.len());
+    }
+    drop((buffers, programs));
+    scene.assert_nothing_left();
+    soon("the keeper has something left", || open_files(scene.keeper.0.id()) <= before);
+    scene.end();
+}
+
+/// The keeper's copy of the ledger is made one that nobody can read, as another version's would be.
+#[test]
+fn books_that_nobody_can_read_are_a_new_beginning() {
+    let scene = Scene::new();
+    let keeper = scene.keeper.0.id();
+    let bus = scene.bus();
+    let board = board(&bus);
+    let _lease = board.card().lease(LeaseRequest::exclusive("h2c0".parse().unwrap())).unwrap();
+    let broker = bus.broker().unwrap();
+    signal(broker, Signal::STOP);
+    let folder = std::fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
+    let mut files = folder.map(|file| file.unwrap().path());
+    let ledger = files
+        .find(|file| std::fs::read_link(file).is_ok_and(|it| it.to_string_lossy().contains("jitney-ledger")));
+    std::os::unix::fs::FileExt::write_all_at(
+        &std::fs::OpenOptions::new().write(true).open(ledger.unwrap()).unwrap(),
+        &[0; 8],
+        0,
+    )
+    .unwrap();
+    signal(broker, Signal::KILL);
+    assert_eq!(bus.usage().unwrap_err().kind(), jitney::vfio::ErrorKind::Disconnected);
+    // Who comes now is served, by the same socket, and gets what the others had.
+    let other = scene.bus();
+    let card = other.card("*").unwrap();
+    drop(card.lease(LeaseRequest::exclusive("h2c0".parse().unwrap())).unwrap());
+    scene.end_broker(Signal::KILL);
+    assert_eq!(other.usage().unwrap().len(), 1);
+    drop((card, other));
+    scene.assert_nothing_left();
+    scene.end();
+}
+
+/// Nobody would go on with what the programs have.
+#[test]
+fn a_broker_whose_keeper_is_gone_stays() {
+    let mut scene = Scene::new();
+    let bus = scene.bus();
+    let broker = bus.broker().unwrap();
+    scene.keeper.0.kill().unwrap();
+    scene.keeper.0.wait().unwrap();
+    signal(broker, Signal::USR2);
+    // The signal is heard by a thread of its own: several requests, so that it is.
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(1) {
+        bus.usage().unwrap();
+    }
+    signal(broker, Signal::TERM);
+    soon("it does not end", || bus.usage().is_err());
+}
+
+/// `jitney broker --keep | grep -m1 listening`, or a terminal that is closed.
+#[test]
+fn nobody_has_to_read_what_it_prints() {
+    let folder = tempfile::Builder::new().prefix("again-").tempdir_in("/tmp").unwrap();
+    let socket = folder.path().join("broker");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jitney"));
+    command.args(["broker", "--emulate", "nitefury", "--keep", "--socket"]).arg(&socket);
+    command.env("XDG_RUNTIME_DIR", folder.path()).stdout(Stdio::piped());
+    let mut keeper = Process(command.spawn().unwrap());
+    let mut lines = BufReader::new(keeper.0.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("listening")));
+    drop(lines);
+    let bus = Bus::options().broker(&socket).wait(LIMIT).open_shared().unwrap();
+    signal(bus.broker().unwrap(), Signal::KILL);
+    assert_eq!(bus.usage().unwrap().len(), 1);
+    signal(keeper.0.id(), Signal::TERM);
+    keeper.0.wait().unwrap();
+}
+
+/// A mistake in a policy is none of those who have their cards.
+#[test]
+fn a_broken_policy_ends_nobody() {
+    let folder = tempfile::Builder::new().prefix("again-").tempdir_in("/tmp").unwrap();
+    let policy = folder.path().join("policy.toml");
+    std::fs::write(&policy, "[[rule]]\nwho = [\"everybody\"]\naccess = \"shared\"\n").unwrap();
+    let socket = folder.path().join("broker");
+    let line = format!(
+        "broker --emulate nitefury --keep --policy {} --socket {}",
+        policy.display(),
+        socket.display()
+    );
+    let mut keeper = Process::start(folder.path(), &line, "listening");
+    let bus = Bus::options().broker(&socket).wait(LIMIT).open_shared().unwrap();
+    std::fs::write(&policy, "nonsense").unwrap();
+    signal(bus.broker().unwrap(), Signal::KILL);
+    assert_eq!(bus.usage().unwrap().len(), 1);
+    signal(keeper.0.id(), Signal::TERM);
+    assert!(keeper.0.wait().unwrap().success());
 }
 
 /// Programs die while there is no broker, and brokers while programs are being cleared away.

@@ -11,7 +11,7 @@ if ! has_iommu; then
     kill "$keeper"
     wait "$keeper" || fail "the keeper ended with $?"
     take_back $boards
-    skip "without an IOMMU nothing is kept for another broker, which was seen to be refused"
+    skip "this machine has no IOMMU: nothing is kept for another broker, and that was said"
 fi
 hand_over $boards
 card=$(card ${boards% *})

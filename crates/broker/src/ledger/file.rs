@@ -62,6 +62,9 @@ impl LedgerFile {
         while let Some(record) = file.next()? {
             records.push(record);
         }
+        // What was left behind by half a write is not to be taken for a record some day.
+        let end = file.base() + file.used;
+        file.punch(end, HALF - file.used)?;
         Ok((file, snapshot, records))
     }
 
@@ -89,8 +92,7 @@ impl LedgerFile {
             return Err(Error::new(ErrorKind::Exhausted, "the broker's books do not fit into its ledger"));
         }
         let next = Self::base_of(self.generation + 1);
-        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        rustix::fs::fallocate(&self.memory, hole, next, HALF).map_err(system)?;
+        self.punch(next, HALF)?;
         self.write(&frame, next)?;
         self.generation += 1;
         self.write(&self.generation.to_le_bytes(), 0)?;
@@ -101,6 +103,15 @@ impl LedgerFile {
     /// Makes it worth nothing: who reads it finds no snapshot.
     pub(crate) fn give_up(&self) -> Result<()> {
         self.write(&[0; 8], 0)
+    }
+
+    /// Makes zeroes of so many bytes.
+    fn punch(&self, offset: u64, size: u64) -> Result<()> {
+        if size == 0 {
+            return Ok(());
+        }
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&self.memory, hole, offset, size).map_err(system)
     }
 
     const fn base(&self) -> u64 {

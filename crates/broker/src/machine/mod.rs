@@ -185,6 +185,12 @@ impl Machine {
         self
     }
 
+    /// Whether it was told to stop.
+    #[must_use]
+    pub const fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
     /// Whether it was told to stop and everything is taken back, or as far as that is possible.
     #[must_use]
     pub fn is_stopped(&self) -> bool {

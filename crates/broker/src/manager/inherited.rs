@@ -30,6 +30,15 @@ impl Kept {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Takes out the sockets at which the broker before listened, and their locks.
+    pub(crate) fn take_entrances(&mut self) -> Self {
+        let is_entrance = |name: &str| name.starts_with(['l', 'x']) && name != crate::server::LEDGER;
+        let (entrances, others) =
+            std::mem::take(&mut self.0).into_iter().partition(|(name, _)| is_entrance(name));
+        self.0 = others;
+        Self(entrances)
+    }
 }
 
 impl Inherited {

@@ -1,18 +1,20 @@
 //! A service manager for one broker, where there is no other: it keeps descriptors, and starts the broker anew.
 
 use super::store::PREFIX;
+use crate::server::LEDGER;
 use command_fds::{CommandFdExt, FdMapping};
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, ErrorKind, Result};
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,10 +25,14 @@ pub const LEFT_TO_ANOTHER: u8 = 75;
 const FIRST: i32 = 3;
 /// The most that is kept. A broker of a thousand clients has four thousand.
 const MOST: usize = 65536;
-/// A broker that ends sooner than this was no good from the start.
-const AT_ONCE: Duration = Duration::from_secs(1);
-/// How often that may happen, one time after the other.
+/// How often a broker may crash before it is ready, one time after the other.
 const MOST_TRIES: u32 = 5;
+/// How long the program's file may be away or half written, as while another version is installed.
+const INSTALLING: Duration = Duration::from_secs(10);
+/// How often it is tried meanwhile.
+const PACE: Duration = Duration::from_millis(100);
+/// The exit status of a Rust program that has panicked.
+const PANICKED: i32 = 101;
 /// The most descriptors that one message may have.
 const MOST_AT_ONCE: usize = 8;
 
@@ -38,13 +44,16 @@ pub struct SmallManager {
     socket: UnixDatagram,
     path: PathBuf,
     kept: BTreeMap<String, OwnedFd>,
+    /// The broker has said that it serves.
+    ready: bool,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     broker: Option<Pid>,
-    ends: bool,
+    /// The signal by which it is to end.
+    ends: Option<Signal>,
 }
 
 /// Passes signals on to the broker, from any thread.
@@ -52,10 +61,10 @@ struct State {
 pub struct Forward(Arc<Mutex<State>>);
 
 impl Forward {
-    /// Passes a signal on that ends the broker. It is not started again.
+    /// Passes a signal on that ends the broker. It is not started again, but for taking back what its clients have.
     pub fn end(&self, signal: Signal) {
         let mut state = lock(&self.0);
-        state.ends = true;
+        state.ends = Some(signal);
         pass(&state, signal);
     }
 
@@ -86,9 +95,15 @@ impl SmallManager {
             // Of a process that had this number before.
             _ => {}
         }
-        let socket = UnixDatagram::bind(&path).map_err(failed)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { socket, path, kept: BTreeMap::new(), state: Arc::default() })
+        // The file gets the mode that the socket has when it is bound: nobody else finds it open for a moment.
+        let bind = || {
+            let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+            fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+            rustix::net::bind(&socket, &SocketAddrUnix::new(&path)?)?;
+            Ok(UnixDatagram::from(socket))
+        };
+        let socket = bind().map_err(|errno: rustix::io::Errno| failed(errno.into()))?;
+        Ok(Self { socket, path, kept: BTreeMap::new(), ready: false, state: Arc::default() })
     }
 
     /// What passes signals on.
@@ -103,27 +118,51 @@ impl SmallManager {
     /// What starting it says; [`ErrorKind::System`] if it ends again and again as soon as it is started.
     pub fn run(&mut self, mut command: impl FnMut() -> Command) -> Result<ExitStatus> {
         let mut in_vain = 0;
+        let mut since = Instant::now();
         loop {
-            let since = Instant::now();
-            let status = self.run_once(command())?;
-            let again = status.signal().is_some() || status.code() == Some(LEFT_TO_ANOTHER.into());
-            if !again || lock(&self.state).ends {
+            let child = match self.start(command()) {
+                Ok(child) => child,
+                Err(error) if self.has_ledger() && since.elapsed() < INSTALLING => {
+                    tracing::debug!(%error, "it is tried again");
+                    std::thread::sleep(PACE);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let status = self.accompany(child)?;
+            since = Instant::now();
+            let crashed = status.signal().is_some() || status.code() == Some(PANICKED);
+            let left = status.code() == Some(LEFT_TO_ANOTHER.into());
+            // Who was told to end when it was not listening yet, or any more, has left to another what its clients have.
+            if !(crashed || left) || (lock(&self.state).ends.is_some() && !self.has_ledger()) {
                 return Ok(status);
             }
-            in_vain = if since.elapsed() < AT_ONCE && status.signal().is_some() { in_vain + 1 } else { 0 };
+            in_vain = if crashed && !self.ready { in_vain + 1 } else { 0 };
             if in_vain == MOST_TRIES {
-                let what =
-                    format!("the broker has ended {MOST_TRIES} times as soon as it was started ({status})");
-                return Err(Error::new(ErrorKind::System, what).with_remedy("see what it says in the log"));
+                let what = format!("the broker has ended {MOST_TRIES} times before it was ready ({status})");
+                // It may be what the one before has left. Without its books the next one begins anew.
+                if self.kept.remove(LEDGER).is_none() {
+                    return Err(
+                        Error::new(ErrorKind::System, what).with_remedy("see what it says in the log")
+                    );
+                }
+                tracing::error!("{what}: it begins anew, and programs that had cards hear that it is gone");
+                in_vain = 0;
             }
-            match status.signal() {
-                Some(_) => tracing::warn!(%status, "the broker has ended, and is started again"),
-                None => tracing::info!("the broker is started anew"),
+            match crashed {
+                true => tracing::warn!(%status, "the broker has ended, and is started again"),
+                false => tracing::info!("the broker is started anew"),
             }
         }
     }
 
-    fn run_once(&mut self, mut command: Command) -> Result<ExitStatus> {
+    /// Whether another broker can go on where the last one has stopped.
+    fn has_ledger(&self) -> bool {
+        self.kept.contains_key(LEDGER)
+    }
+
+    fn start(&mut self, mut command: Command) -> Result<Child> {
+        self.ready = false;
         let system = |error: std::io::Error| super::io(&error, "starting the broker");
         let (names, descriptors): (Vec<_>, Vec<_>) = self.kept.iter().unzip();
         let mappings = (FIRST..).zip(descriptors).map(|(child_fd, descriptor)| {
@@ -143,14 +182,16 @@ impl SmallManager {
         command
             .fd_mappings(mappings)
             .map_err(|error| Error::new(ErrorKind::System, format!("starting the broker: {error}")))?;
-        let mut child = {
-            let mut state = lock(&self.state);
-            let child = command.spawn().map_err(system)?;
-            state.broker = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-            child
-        };
-        // The copies that were handed over.
-        drop(command);
+        // The copies that were handed over go with the command.
+        let mut state = lock(&self.state);
+        let child = command.spawn().map_err(system)?;
+        state.broker = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        Ok(child)
+    }
+
+    /// Keeps what the broker says, until it has ended.
+    fn accompany(&mut self, mut child: Child) -> Result<ExitStatus> {
+        let system = |error: std::io::Error| super::io(&error, "the broker's end");
         let outcome = self.heed(child.id());
         if outcome.is_err() {
             // Nobody would keep anything for it any more.
@@ -163,7 +204,6 @@ impl SmallManager {
         Ok(status)
     }
 
-    /// Keeps what the broker says, until it has ended.
     fn heed(&mut self, broker: u32) -> Result<()> {
         let system = |errno| Error::from_errno(errno, "waiting for the broker");
         let pid = i32::try_from(broker).ok().and_then(Pid::from_raw);
@@ -200,6 +240,15 @@ impl SmallManager {
 
     fn take(&mut self, said: &str, descriptors: Vec<OwnedFd>) {
         let says = |what: &str| said.lines().any(|line| line == what);
+        if says("READY=1") {
+            self.ready = true;
+            let state = lock(&self.state);
+            if let Some(signal) = state.ends {
+                // It came when nobody listened.
+                pass(&state, signal);
+            }
+        }
+        // What comes with BARRIER=1 is closed, which is the answer.
         let name = said.lines().find_map(|line| line.strip_prefix("FDNAME=")?.strip_prefix(PREFIX));
         let Some(name) = name else { return };
         if says("FDSTOREREMOVE=1") {
@@ -231,6 +280,7 @@ fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
 mod tests {
     use super::*;
     use crate::manager::store::Store;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn shell(script: &str) -> Command {
         let mut command = Command::new("/bin/sh");
@@ -264,6 +314,123 @@ mod tests {
         assert_eq!(status.unwrap().code(), Some(7));
         assert_eq!(runs, 3);
         assert_eq!(std::fs::read_to_string(&out).unwrap(), "2 j.b2:j.c3\n");
+    }
+
+    /// Has a ledger kept.
+    fn keep_ledger(manager: &SmallManager) {
+        let mut store = Store::new(UnixDatagram::unbound().unwrap());
+        store.connect(&manager.path);
+        store.keep(LEDGER, tempfile::tempfile().unwrap());
+    }
+
+    /// Signals that come when no broker listens: what its clients have is taken back by one that does.
+    #[test]
+    fn who_is_told_to_end_in_a_pause_ends_what_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        keep_ledger(&manager);
+        let forward = manager.forward();
+        let ready = UnixDatagram::unbound().unwrap();
+        ready.connect(&manager.path).unwrap();
+        let mut runs = 0;
+        let status = manager.run(|| {
+            runs += 1;
+            match runs {
+                1 => {
+                    forward.end(Signal::TERM);
+                    shell("kill -9 $$")
+                }
+                _ => {
+                    ready.send(b"READY=1").unwrap();
+                    shell("trap 'exit 7' TERM; while :; do sleep 0.01; done")
+                }
+            }
+        });
+        // A shell that was not quick enough is ended by the signal, and there is a third one.
+        assert_eq!(status.unwrap().code(), Some(7), "after {runs}");
+    }
+
+    #[test]
+    fn one_that_has_served_may_be_killed_as_often_as_one_likes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        let ready = UnixDatagram::unbound().unwrap();
+        ready.connect(&manager.path).unwrap();
+        let mut runs = 0;
+        let status = manager.run(|| {
+            runs += 1;
+            ready.send(b"READY=1").unwrap();
+            shell(match runs {
+                1..=8 => "kill -9 $$",
+                // As if it had panicked.
+                9 => "exit 101",
+                _ => "exit 0",
+            })
+        });
+        assert!(status.unwrap().success());
+        assert_eq!(runs, 10);
+    }
+
+    #[test]
+    fn books_that_kill_every_broker_are_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        keep_ledger(&manager);
+        manager.take_all();
+        let mut runs = 0;
+        let status = manager.run(|| {
+            runs += 1;
+            shell("case $LISTEN_FDNAMES in *ledger*) kill -9 $$;; esac; exit 0")
+        });
+        assert!(status.unwrap().success());
+        assert_eq!(runs, MOST_TRIES + 1);
+    }
+
+    /// While another version is installed there is no program for a moment.
+    #[test]
+    fn a_program_that_is_away_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        keep_ledger(&manager);
+        manager.take_all();
+        let program = folder.path().join("program");
+        let mut tries = 0;
+        let status = manager.run(|| {
+            tries += 1;
+            if tries == 3 {
+                std::os::unix::fs::symlink("/bin/true", &program).unwrap();
+            }
+            Command::new(&program)
+        });
+        assert!(status.unwrap().success());
+        assert_eq!(tries, 3);
+        manager.kept.clear();
+        let error = manager.run(|| Command::new("/nowhere/at/all")).unwrap_err();
+        assert!(error.to_string().contains("ENOENT"), "{error}");
+    }
+
+    /// sd_notify_barrier(3): who waits for it knows that all before it was done.
+    #[test]
+    fn a_barrier_is_answered_and_nobody_is_waited_for_who_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manager = SmallManager::new(folder.path()).unwrap();
+        let mut store = Store::new(UnixDatagram::unbound().unwrap());
+        store.connect(&manager.path);
+        assert!(!store.barrier(), "nobody reads");
+        store.keep("a1", tempfile::tempfile().unwrap());
+        let ended = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&ended);
+        let hears = std::thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                manager.take_all();
+            }
+            manager.kept.len()
+        });
+        store.forget("a1");
+        assert!(store.barrier());
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(hears.join().unwrap(), 0);
+        assert!(!store.barrier(), "it is gone");
     }
 
     #[test]

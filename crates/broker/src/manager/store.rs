@@ -3,6 +3,7 @@
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::Result;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::pipe::{PipeFlags, pipe_with};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -25,12 +26,14 @@ pub(crate) struct Store {
     unsent: VecDeque<(String, Option<OwnedFd>)>,
     /// The manager is gone: nothing is kept any more.
     gone: bool,
+    /// It was waited for in vain, and is not waited for again until it has taken all that there is.
+    hung: bool,
 }
 
 impl Store {
     /// `socket` does not wait.
     pub(super) const fn new(socket: UnixDatagram) -> Self {
-        Self { socket, unsent: VecDeque::new(), gone: false }
+        Self { socket, unsent: VecDeque::new(), gone: false, hung: false }
     }
 
     /// Has it keep `descriptor` under `name`, soon.
@@ -82,21 +85,43 @@ impl Store {
                 return false;
             }
         }
+        self.hung = false;
         true
     }
 
-    /// Waits until all is sent, but not for a manager that has hung.
-    pub(crate) fn settle(&mut self) {
+    /// Waits until all is sent, but not for a manager that has hung. Whether it is.
+    pub(crate) fn settle(&mut self) -> bool {
         let until = Instant::now() + LIMIT;
         while !self.flush() {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return tracing::error!("the service manager does not take what it is to keep");
+            if self.hung || left.is_zero() {
+                if !self.hung {
+                    tracing::error!("the service manager does not take what it is to keep");
+                }
+                self.hung = true;
+                return false;
             }
             let left = Timespec::try_from(left.min(Duration::from_millis(10))).ok();
             // Woken or not, it is tried again.
             let _ = rustix::event::poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], left.as_ref());
         }
+        true
+    }
+
+    /// Waits until the manager has done all that was said: sd_notify_barrier(3). False if there is none any more, or it has hung.
+    pub(crate) fn barrier(&mut self) -> bool {
+        if !self.settle() {
+            return false;
+        }
+        let Ok((ours, theirs)) = pipe_with(PipeFlags::CLOEXEC) else { return false };
+        self.say("BARRIER=1".into(), Some(theirs.as_fd()));
+        drop(theirs);
+        if !self.settle() || self.gone {
+            return false;
+        }
+        let limit = Timespec::try_from(LIMIT).ok();
+        // It says nothing there: it closes it.
+        rustix::event::poll(&mut [PollFd::new(&ours, PollFlags::IN)], limit.as_ref()) == Ok(1)
     }
 }
 

@@ -38,8 +38,15 @@ impl Entrances {
     }
 
     /// Goes on with a socket that a broker before this one has bound.
-    pub(super) fn resume(&mut self, socket: OwnedFd, lock: OwnedFd, poll: impl AsFd) -> Result<()> {
-        self.open_listener(Listener::resume(socket, lock)?, poll)
+    pub(super) fn resume(
+        &mut self,
+        number: u64,
+        socket: OwnedFd,
+        lock: OwnedFd,
+        poll: impl AsFd,
+    ) -> Result<()> {
+        self.next = self.next.max(number);
+        self.open_as(number, Listener::resume(socket, lock)?, poll)
     }
 
     /// The sockets that this broker has bound, with their numbers and locks.
@@ -52,6 +59,10 @@ impl Entrances {
 
     fn open_listener(&mut self, listener: Listener, poll: impl AsFd) -> Result<()> {
         let number = self.number();
+        self.open_as(number, listener, poll)
+    }
+
+    fn open_as(&mut self, number: u64, listener: Listener, poll: impl AsFd) -> Result<()> {
         super::watch(poll, &listener, Token::Entrance(number))?;
         self.open.insert(number, Entrance::Listener(listener));
         Ok(())

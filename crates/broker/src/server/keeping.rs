@@ -13,7 +13,7 @@ use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The name under which the ledger is kept.
-pub(super) const LEDGER: &str = "ledger";
+pub(crate) const LEDGER: &str = "ledger";
 
 /// The name of a client's socket, of its process, and of the page in which it counts.
 pub(super) fn names_of(client: ClientId) -> [String; 3] {
@@ -79,6 +79,13 @@ impl Keeping {
         if let Some(process) = process {
             self.store.keep(&process_name, process);
         }
+        // Before it is written down that there is such a client: who is killed before the manager has it would lose it.
+        self.store.settle();
+    }
+
+    /// What a piece of work of a broker before this one has brought about is being said again.
+    pub(super) const fn has_brought(&mut self, task: TaskId) {
+        self.brought = Some(task);
     }
 
     /// Sends what the manager had no room for; whether that was all.
@@ -195,8 +202,18 @@ impl Keeping {
         }
     }
 
-    /// Waits until the manager has all that it is to keep.
-    pub(super) fn settle(&mut self) {
+    /// Nobody is to go on where this broker ends.
+    pub(super) fn end(&mut self) {
+        self.broken = true;
+        if let Err(error) = self.file.give_up() {
+            tracing::error!(%error, "the broker's ledger cannot be given up");
+        }
+        self.store.forget(LEDGER);
         self.store.settle();
+    }
+
+    /// Waits until the manager has all that it is to keep; false if there is none any more.
+    pub(super) fn is_all_kept(&mut self) -> bool {
+        !self.broken && self.store.barrier()
     }
 }

@@ -34,6 +34,7 @@ use jitney_vfio::{
     AddressSpace, Error, ErrorKind, Identity, OpenedSpace, Result, SpaceRecord, TallyPage, TallyReader,
 };
 use keeping::Keeping;
+pub(crate) use keeping::LEDGER;
 use reminders::Reminders;
 use rustix::event::{Timespec, epoll};
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -248,8 +249,9 @@ impl Broker {
         let Some(keeping) = &mut self.keeping else { return };
         for (number, listener, lock) in self.entrances.bound() {
             let [socket_name, lock_name] = keeping::names_of_entrance(number);
-            keeping.keep(&socket_name, listener);
+            // A socket without its lock would keep others from the path for ever.
             keeping.keep(&lock_name, lock);
+            keeping.keep(&socket_name, listener);
         }
     }
 
@@ -281,7 +283,8 @@ impl Broker {
     /// # Errors
     /// What `epoll` says; [`ErrorKind::TimedOut`] if not everything could be taken back in time.
     pub fn run(mut self) -> Result<End> {
-        let mut stopping: Option<Instant> = None;
+        // A broker before this one was told to, and was ended before it had done it.
+        let mut stopping = self.machine.is_stopping().then(|| self.stop_listening());
         if let Some(keeping) = &mut self.keeping {
             // With the policy and the limits of now.
             keeping.renew(&self.machine);
@@ -290,10 +293,15 @@ impl Broker {
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(since) = stopping {
+                let is_late = since.elapsed() > STOP_LIMIT;
+                if let (Some(keeping), true) = (&mut self.keeping, is_late || self.machine.is_stopped()) {
+                    // Whoever is started next begins anew, and does not go on with stopping.
+                    keeping.end();
+                }
                 if self.machine.is_stopped() {
                     return Ok(End::Stopped);
                 }
-                if since.elapsed() > STOP_LIMIT {
+                if is_late {
                     let what = "the broker stopped, but a card or memory of its clients could not be taken back in time";
                     return Err(Error::new(ErrorKind::TimedOut, what));
                 }
@@ -351,9 +359,14 @@ impl Broker {
 
     /// Lets nobody in any more, and takes back what the clients have. Returns when that began.
     fn stop(&mut self) -> Instant {
+        let since = self.stop_listening();
+        self.feed(Event::Stop);
+        since
+    }
+
+    fn stop_listening(&mut self) -> Instant {
         self.supervision.stopping();
         self.entrances.close_all(&self.closer);
-        self.feed(Event::Stop);
         Instant::now()
     }
 
@@ -401,8 +414,11 @@ impl Broker {
 
     /// Finishes what is under way, if it does not take long, and writes the rest down for another broker; false if nobody keeps it.
     fn leaves_to_another(&mut self) -> Result<bool> {
-        if self.keeping.is_none() {
-            tracing::warn!("nobody keeps this broker's descriptors: it cannot leave its clients to another");
+        let keeps = |keeping: &mut Option<Keeping>| keeping.as_mut().is_some_and(Keeping::is_all_kept);
+        let cannot =
+            "nobody keeps this broker's descriptors, or not any more: it cannot leave its clients to another";
+        if !keeps(&mut self.keeping) {
+            tracing::error!(cannot);
             return Ok(false);
         }
         let until = Instant::now() + HANDOVER_LIMIT;
@@ -413,9 +429,12 @@ impl Broker {
         }
         if let Some(keeping) = &mut self.keeping {
             keeping.renew(&self.machine);
-            keeping.settle();
         }
-        Ok(true)
+        let kept = keeps(&mut self.keeping);
+        if !kept {
+            tracing::error!(cannot);
+        }
+        Ok(kept)
     }
 
     /// Reminds those whose time is over.
@@ -577,7 +596,9 @@ impl Broker {
                     continue;
                 }
                 Effect::Tallies { client, number } => {
-                    let (reply, page) = match self.make_page(client) {
+                    // A broker before this one may have made it.
+                    let page = carried.pop().map_or_else(|| self.make_page(client), Ok);
+                    let (reply, page) = match page {
                         Ok(page) => (Ok(Reply::Tallies), vec![Arc::new(page)]),
                         Err(error) => (Err(error), Vec::new()),
                     };

@@ -9,7 +9,7 @@ use super::workers::Workers;
 use super::{Broker, usual_limits, waiting_place};
 use crate::ledger::{Books, LedgerFile, Replayed, Unfinished};
 use crate::machine::{CardDescription, ClientId, Effect, Event, Failure, Work};
-use crate::manager::{Kept, ServiceManager};
+use crate::manager::{Kept, ServiceManager, Store};
 use crate::protocol;
 use jitney_memory::Memfd;
 use jitney_vfio::{
@@ -21,14 +21,39 @@ use std::sync::Arc;
 
 impl Broker {
     /// Goes on with the clients and cards of a broker before this one, from what `manager` has kept of it; `None` if it has kept
-    /// nothing. What was under way is finished, or answered with an error that says so; nothing is done twice that is not the
-    /// same when it is done twice.
+    /// no books, because it had not begun. What was under way is finished, or answered with an error that says so; nothing is done
+    /// twice that is not the same when it is done twice.
+    ///
+    /// If there is no broker to go on with, everything that was kept is let go of, here and by `manager`, so that its clients hear that
+    /// it is gone and its cards can be opened. What stays in `kept` are the sockets at which it listened, for
+    /// [`listen_again`](Self::listen_again).
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] if that was another version, whose books this one cannot read; [`ErrorKind::Protocol`] if they
-    /// make no sense; what the system says. What was kept is closed then.
-    pub fn resume(manager: ServiceManager, kept: Kept) -> Result<Option<Self>> {
-        let Kept(mut kept) = kept;
+    /// make no sense; what the system says.
+    pub fn resume(manager: ServiceManager, kept: &mut Kept) -> Result<Option<Self>> {
+        let store = manager.store()?;
+        let names: Vec<String> = kept.0.keys().cloned().collect();
+        let entrances = kept.take_entrances();
+        let outcome = Self::go_on(manager, kept, &entrances);
+        if !matches!(outcome, Ok(Some(_))) {
+            let is_entrance = |name: &str| entrances.0.contains_key(name);
+            abandon(store, names.iter().map(String::as_str).filter(|name| !is_entrance(name)), kept);
+            *kept = entrances;
+        }
+        outcome
+    }
+
+    /// Listens where a broker before this one did, of which nothing else is left: who waits there is served.
+    ///
+    /// # Errors
+    /// What the system says of the sockets.
+    pub fn listen_again(&mut self, kept: &Kept) -> Result<()> {
+        self.resume_entrances(kept)
+    }
+
+    fn go_on(manager: ServiceManager, kept: &mut Kept, entrances: &Kept) -> Result<Option<Self>> {
+        let kept = &mut kept.0;
         let Some(ledger) = kept.remove(keeping::LEDGER) else { return Ok(None) };
         let Some(store) = manager.store()? else {
             let what = "descriptors were kept for this broker, and now nobody keeps any";
@@ -38,7 +63,7 @@ impl Broker {
         let Replayed { books, unfinished } = Books::replay(&snapshot, &records)?;
         let machine = books.machine.resumed(std::process::id(), usual_limits());
         let known = books.known;
-        let spaces = resume_spaces(&known.spaces, &mut kept)?;
+        let spaces = resume_spaces(&known.spaces, kept)?;
         let descriptions: Vec<CardDescription> = machine.cards().cloned().collect();
         let spaces = spaces.into_iter().map(|opened| {
             let vectors = |card: &OpenedCard| {
@@ -81,36 +106,41 @@ impl Broker {
             buffer: vec![0; protocol::MAX_MESSAGE],
             keeping: Some(Keeping::go_on(store, file, known)),
         };
-        broker.resume_entrances(&mut kept)?;
-        let lost = broker.resume_clients(&mut kept, &behind);
-        broker.finish(unfinished, &mut kept);
+        broker.resume_entrances(entrances)?;
+        let lost = broker.resume_clients(kept, &behind);
+        broker.finish(unfinished, kept);
         for client in lost {
             broker.feed(Event::Left { client });
         }
-        broker.forget(kept);
+        broker.forget(std::mem::take(kept));
         tracing::info!(clients = broker.clients.len(), "the broker goes on where another one has stopped");
         Ok(Some(broker))
     }
 
     /// The sockets that the broker before this one has bound.
-    fn resume_entrances(&mut self, kept: &mut BTreeMap<String, OwnedFd>) -> Result<()> {
-        let numbers: Vec<u64> = kept.keys().filter_map(|name| name.strip_prefix('l')?.parse().ok()).collect();
-        let mut found = Vec::new();
-        for number in numbers {
-            let [socket, lock] = keeping::names_of_entrance(number);
-            if let (Some(socket), Some(lock)) = (kept.remove(&socket), kept.remove(&lock)) {
-                found.push((number, socket, lock));
+    fn resume_entrances(&mut self, entrances: &Kept) -> Result<()> {
+        let copy = |name: &str| -> Result<Option<OwnedFd>> {
+            let descriptor = entrances.0.get(name).map(OwnedFd::try_clone).transpose();
+            descriptor.map_err(|error| super::io(&error))
+        };
+        let mut halves = BTreeSet::new();
+        for name in entrances.0.keys() {
+            let Some(number) = name.get(1..).and_then(|number| number.parse().ok()) else { continue };
+            let [socket_name, lock_name] = keeping::names_of_entrance(number);
+            match (copy(&socket_name)?, copy(&lock_name)?) {
+                // They have the number that they had, so that they are kept all the time.
+                (Some(socket), Some(lock)) if *name == socket_name => {
+                    self.entrances.resume(number, socket, lock, &self.epoll)?;
+                }
+                (Some(_), Some(_)) => {}
+                _ => drop(halves.insert(name)),
             }
         }
-        if let Some(keeping) = &mut self.keeping {
-            for (number, ..) in &found {
-                keeping::names_of_entrance(*number).iter().for_each(|name| keeping.forget(name));
-            }
+        if let (Some(keeping), false) = (&mut self.keeping, halves.is_empty()) {
+            // It was ended when it had just bound one. The path is free when nobody has the lock any more.
+            halves.into_iter().for_each(|name| keeping.forget(name));
+            keeping.is_all_kept();
         }
-        for (_, socket, lock) in found {
-            self.entrances.resume(socket, lock, &self.epoll)?;
-        }
-        self.keep_entrances();
         Ok(())
     }
 
@@ -123,7 +153,10 @@ impl Broker {
     ) -> Vec<ClientId> {
         let mut lost = Vec::new();
         for client in self.machine.clients().collect::<Vec<_>>() {
-            let [socket, process, page] = keeping::names_of(client).map(|name| kept.remove(&name));
+            let [socket, process, page] = keeping::names_of(client);
+            let (socket, process) = (kept.remove(&socket), kept.remove(&process));
+            // The page itself may still be to be told to the client.
+            let page = kept.get(&page).and_then(|page| page.try_clone().ok());
             let Some(peer) = self.machine.peer(client) else { continue };
             let connection = socket
                 .map(|socket| Connection::resume(socket, process, &self.epoll, (client, peer), &self.closer));
@@ -188,15 +221,22 @@ impl Broker {
         match effect {
             Effect::Reply { client, attach: Some(task), .. } if !self.kept.contains_key(&task) => {
                 match kept.remove(&keeping::name_of(task)) {
-                    Some(descriptor) => self.carry_out(vec![effect], vec![descriptor]),
+                    Some(descriptor) => {
+                        self.carry_out(vec![effect], vec![descriptor]);
+                        if let Some(keeping) = &mut self.keeping {
+                            keeping.has_brought(task);
+                        }
+                    }
                     // Whether the client has it nobody knows, so that it cannot go on.
                     None => self.feed(Event::Left { client }),
                 }
             }
-            Effect::Tallies { client, .. } if self.tallies.contains_key(&client) => {}
+            Effect::Tallies { client, .. } => {
+                let [_, _, page] = keeping::names_of(client);
+                self.carry_out(vec![effect], kept.remove(&page).into_iter().collect());
+            }
             Effect::Reply { .. }
             | Effect::Tell { .. }
-            | Effect::Tallies { .. }
             | Effect::Traffic { .. }
             | Effect::Disconnect { .. } => self.carry_out(vec![effect], Vec::new()),
             Effect::Keep { .. }
@@ -210,13 +250,31 @@ impl Broker {
 
     /// Lets go of what is kept and nobody needs.
     fn forget(&mut self, kept: BTreeMap<String, OwnedFd>) {
-        for name in kept.keys() {
+        let pages: BTreeSet<String> =
+            self.tallies.keys().map(|client| keeping::names_of(*client)[2].clone()).collect();
+        for name in kept.keys().filter(|name| !pages.contains(*name)) {
             tracing::debug!(name, "a descriptor that was kept is of nothing that is there");
             if let Some(keeping) = &mut self.keeping {
                 keeping.forget(name);
             }
         }
         self.closer.own(kept.into_values().collect());
+    }
+}
+
+/// Lets go of what was kept of a broker with which nobody goes on, and has `store` do the same.
+fn abandon<'a>(store: Option<Store>, names: impl Iterator<Item = &'a str>, kept: &mut Kept) {
+    if let Some(mut store) = store {
+        names.for_each(|name| store.forget(name));
+        // A card can be opened when the last copy of its descriptor is closed.
+        if !store.barrier() {
+            tracing::warn!("the service manager has not let go of what it kept of the broker before");
+        }
+    }
+    // Boards and clients hear of it also if a copy is left somewhere.
+    for descriptor in std::mem::take(&mut kept.0).into_values() {
+        // Of what is no socket, or not connected any more, nobody is at the other end.
+        let _ = rustix::net::shutdown(&descriptor, rustix::net::Shutdown::Both);
     }
 }
 
@@ -247,6 +305,8 @@ mod tests {
         records: Vec<Record>,
         client: OwnedFd,
         socket: OwnedFd,
+        /// What else is kept.
+        others: BTreeMap<String, OwnedFd>,
     }
 
     impl Found {
@@ -257,7 +317,14 @@ mod tests {
             machine.handle(Event::Joined { client: CLIENT, peer });
             machine.handle(request(1, Request::Hello { program: "test".into() }));
             let (client, socket) = socket::pair().unwrap();
-            Self { machine, known: Known::default(), records: Vec::new(), client, socket }
+            Self {
+                machine,
+                known: Known::default(),
+                records: Vec::new(),
+                client,
+                socket,
+                others: BTreeMap::new(),
+            }
         }
 
         fn say(&self, number: u64, request: &Request) {
@@ -265,22 +332,27 @@ mod tests {
             descriptors::send(&self.client, &[IoSlice::new(&message)], &[], Wait::Block).unwrap();
         }
 
-        /// Goes on with it, and ends it when `hears` has heard enough.
-        fn resume(self, hears: impl FnOnce(&OwnedFd)) {
+        /// Goes on with it. Returns with the broker its client's end, and that of its manager.
+        fn begin(self) -> (Broker, OwnedFd, UnixDatagram) {
             let mut file = LedgerFile::create(&Books::encode(&self.machine, &self.known).unwrap()).unwrap();
             for record in &self.records {
                 file.append(&record.encode().unwrap()).unwrap();
             }
-            let kept = BTreeMap::from([
-                (keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap()),
-                (keeping::names_of(CLIENT)[0].clone(), self.socket),
-            ]);
-            let (ours, _theirs) = UnixDatagram::pair().unwrap();
+            let mut kept = self.others;
+            kept.insert(keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap());
+            kept.insert(keeping::names_of(CLIENT)[0].clone(), self.socket);
+            let (ours, theirs) = UnixDatagram::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
-            let broker = Broker::resume(ServiceManager::behind(ours), Kept(kept)).unwrap().unwrap();
+            let broker = Broker::resume(ServiceManager::behind(ours), &mut Kept(kept)).unwrap().unwrap();
+            (broker, self.client, theirs)
+        }
+
+        /// Goes on with it, and ends it when `hears` has heard enough.
+        fn resume(self, hears: impl FnOnce(&OwnedFd)) {
+            let (broker, client, _manager) = self.begin();
             let stop: StopHandle = broker.stop_handle();
             let runs = std::thread::spawn(move || broker.run());
-            hears(&self.client);
+            hears(&client);
             stop.stop().unwrap();
             runs.join().unwrap().unwrap();
         }
@@ -340,6 +412,79 @@ mod tests {
         });
     }
 
+    /// The page may have been told to the client, or not: it is told again, and it is the same page.
+    #[test]
+    fn a_page_that_was_made_is_told_to_its_client() {
+        let mut found = Found::new();
+        let page = Memfd::create("test", TallyPage::SIZE, jitney_memory::PageSize::Normal).unwrap().into_fd();
+        let made = jitney_memory::MemoryId::of(&page).unwrap();
+        found.others.insert(keeping::names_of(CLIENT)[2].clone(), page);
+        found.records = vec![
+            Record::Taking { client: CLIENT, number: 5 },
+            Record::Happened { event: request(5, Request::Tallies), at: 0 },
+        ];
+        found.resume(|client| {
+            let mut buffer = vec![0; protocol::MAX_MESSAGE];
+            let received = descriptors::receive(client, &mut buffer, 1, Wait::Block).unwrap();
+            let message = protocol::decode_message(&buffer[..received.len]).unwrap();
+            assert!(matches!(message, Message::Reply(5, Ok(Reply::Tallies))));
+            assert_eq!(jitney_memory::MemoryId::of(&received.descriptors[0]).unwrap(), made);
+        });
+    }
+
+    /// One that was killed while it stopped does not come back to let nobody in for ever.
+    #[test]
+    fn a_broker_that_was_told_to_stop_stops() {
+        let mut found = Found::new();
+        found.records = vec![Record::Happened { event: Event::Stop, at: 0 }];
+        let (broker, client, manager) = found.begin();
+        assert_eq!(broker.run().unwrap(), super::super::End::Stopped);
+        assert!(hear(&client).is_none());
+        // And whoever is started by the same manager finds nothing to go on with.
+        manager.set_nonblocking(true).unwrap();
+        let mut said = Vec::new();
+        let mut buffer = [0; 256];
+        while let Ok(len) = manager.recv(&mut buffer) {
+            said.push(String::from_utf8_lossy(&buffer[..len]).into_owned());
+        }
+        assert!(said.contains(&"FDSTOREREMOVE=1\nFDNAME=j.ledger".to_owned()), "{said:?}");
+    }
+
+    /// Of books that make no sense nothing is kept, but for the sockets at which programs wait.
+    #[test]
+    fn where_there_is_no_going_on_everything_is_let_go_of() {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let (client, socket) = socket::pair().unwrap();
+        let file = LedgerFile::create(b"nonsense").unwrap();
+        let (one, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let mut kept = Kept(BTreeMap::from([
+            (keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap()),
+            ("k7".to_owned(), rustix::io::dup(&socket).unwrap()),
+            ("l1".to_owned(), one.into()),
+            ("x1".to_owned(), other.into()),
+        ]));
+        let hears = std::thread::spawn(move || {
+            let mut said = Vec::new();
+            loop {
+                let mut buffer = [0; 256];
+                let received = descriptors::receive(&theirs, &mut buffer, 1, Wait::Block).unwrap();
+                let text = String::from_utf8_lossy(&buffer[..received.len]).into_owned();
+                if text == "BARRIER=1" {
+                    return said;
+                }
+                said.push(text);
+            }
+        });
+        let error = Broker::resume(ServiceManager::behind(ours), &mut kept).map(drop).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        let said = hears.join().unwrap();
+        assert_eq!(said, ["FDSTOREREMOVE=1\nFDNAME=j.k7", "FDSTOREREMOVE=1\nFDNAME=j.ledger"]);
+        assert!(hear(&client).is_none(), "also if somebody has a copy of the socket");
+        assert_eq!(kept.0.keys().collect::<Vec<_>>(), ["l1", "x1"]);
+        drop(socket);
+    }
+
     #[test]
     fn a_client_whose_messages_were_lost_with_the_process_is_dropped() {
         let mut found = Found::new();
@@ -350,11 +495,11 @@ mod tests {
     #[test]
     fn without_anything_kept_there_is_nothing_to_go_on_with() {
         let (ours, _theirs) = UnixDatagram::pair().unwrap();
-        assert!(Broker::resume(ServiceManager::behind(ours), Kept::default()).unwrap().is_none());
+        assert!(Broker::resume(ServiceManager::behind(ours), &mut Kept::default()).unwrap().is_none());
         // Whoever kept something keeps nothing now: clients of this broker would be lost with the next crash.
         let file = LedgerFile::create(b"x").unwrap();
         let kept = BTreeMap::from([(keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap())]);
-        let error = Broker::resume(ServiceManager::default(), Kept(kept)).map(drop).unwrap_err();
+        let error = Broker::resume(ServiceManager::default(), &mut Kept(kept)).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 }

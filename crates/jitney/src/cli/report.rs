@@ -173,6 +173,13 @@ pub(crate) fn print_line(line: &str) {
     }
 }
 
+/// The same for a program that goes on also if nobody reads any more.
+pub(crate) fn print_if_read(line: &str) {
+    let mut out = std::io::stdout().lock();
+    // There is nobody left to tell.
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,10 +3,10 @@
 use super::config::Config;
 use super::{keep, policy, replace};
 use crate::cli::args::{self, Source};
-use crate::cli::contract::CardName;
+use crate::cli::contract::{self, CardName};
 use crate::cli::emulated::EmulatedBoards;
 use crate::cli::log::{Priority, complain};
-use crate::cli::report::{print_event, print_line};
+use crate::cli::report::{print_if_read, print_line};
 use crate::cli::signals;
 use crate::cli::status::{Misuse, Status};
 use anyhow::Context;
@@ -174,7 +174,7 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     if args.keep {
         return keep::keep(args);
     }
-    let Inherited { sockets, kept } = Inherited::of_this_process()?;
+    let Inherited { sockets, mut kept } = Inherited::of_this_process()?;
     let manager = ServiceManager::of_this_process()?;
     let is_service = args.system || !sockets.is_empty();
     if args.check {
@@ -183,12 +183,22 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     }
     if !kept.is_empty() {
         // Cards, and what this machine allows, are as they were when the first one began.
-        let (settings, policy) = Settings::read(args, is_service)?;
+        let (settings, policy) = match Settings::read(args, is_service) {
+            Ok((settings, policy)) => (settings, Some(policy)),
+            // That ends no programs which had their cards before.
+            Err(error) => {
+                let what = "the broker goes on with the policy that it had, and without its settings";
+                complain(Priority::Error, &format!("{what}: {error:#}"));
+                (Settings::new(args, Config::default()), None)
+            }
+        };
         jitney_memory::keep_from_children()?;
         allow_many_descriptors();
-        match jitney_broker::Broker::resume(ServiceManager::of_this_process()?, kept) {
-            Ok(Some(broker)) => {
-                let broker = broker.with_policy(policy);
+        match jitney_broker::Broker::resume(ServiceManager::of_this_process()?, &mut kept) {
+            Ok(Some(mut broker)) => {
+                if let Some(policy) = policy {
+                    broker = broker.with_policy(policy);
+                }
                 return serve(broker, args, &settings, sockets, (true, json));
             }
             Ok(None) => {}
@@ -218,7 +228,10 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
             "cards share an address space, so that who uses one reaches what others have for another: --isolate keeps them apart",
         );
     }
-    let broker = jitney_broker::Broker::under(manager, spaces)?.with_policy(policy);
+    let mut broker = jitney_broker::Broker::under(manager, spaces)?.with_policy(policy);
+    broker.listen_again(&kept)?;
+    // It has copies of its own.
+    drop(kept);
     serve(broker, args, &settings, sockets, (false, json))
 }
 
@@ -252,18 +265,20 @@ fn serve(
             complain(Priority::Error, &format!("the broker cannot be stopped: {error}"));
         }
     })?;
+    // Who has read that the first one listens may read no more.
+    let print = if broker.is_kept() { print_if_read } else { print_line };
     if json && resumed {
         let cards = identities.iter().map(CardName::from).collect();
-        print_event(&Event::Resumed { pid: std::process::id(), cards })?;
+        print(&contract::event(&Event::Resumed { pid: std::process::id(), cards })?);
     }
     if json {
         for socket in &places {
             let cards = identities.iter().map(CardName::from).collect();
-            print_event(&Event::Listening { socket, pid: std::process::id(), cards })?;
+            print(&contract::event(&Event::Listening { socket, pid: std::process::id(), cards })?);
         }
     } else {
-        identities.iter().for_each(|identity| print_line(&format!("card {identity}")));
-        places.iter().for_each(|socket| print_line(&format!("listening at {}", socket.display())));
+        identities.iter().for_each(|identity| print(&format!("card {identity}")));
+        places.iter().for_each(|socket| print(&format!("listening at {}", socket.display())));
     }
     Ok(match broker.run()? {
         End::Stopped => Status::Passed,
@@ -321,7 +336,7 @@ fn listen(
 }
 
 /// As many as this process may have: each client takes some. It starts no programs, which might not expect it.
-fn allow_many_descriptors() {
+pub(super) fn allow_many_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         complain(Priority::Warning, &format!("the limit of open files cannot be raised: {errno}"));

@@ -1,6 +1,6 @@
 //! `jitney broker --keep`: what programs have is kept while the broker is started anew.
 
-use super::broker::Broker;
+use super::broker::{Broker, allow_many_descriptors};
 use crate::cli::emulated::EmulatedBoards;
 use crate::cli::signals;
 use crate::cli::status::Status;
@@ -21,6 +21,8 @@ pub(crate) fn keep(args: &Broker) -> anyhow::Result<Status> {
     let boards = EmulatedBoards::start(&args.source.emulate)?;
     let program = std::env::current_exe().context("this program's own path")?;
     let arguments = of_the_broker(std::env::args_os().skip(1), boards.addresses());
+    // Of each program it keeps some, and hands over copies of all.
+    allow_many_descriptors();
     let mut manager = SmallManager::new(folder.make()?)?;
     let forward = manager.forward();
     let passed = manager.forward();

@@ -7,6 +7,7 @@ use anyhow::Context;
 use jitney_broker::{Bus, RuntimeFolder};
 use jitney_host::{Root, catches};
 use jitney_vfio::{Error, ErrorKind};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -43,15 +44,21 @@ pub(crate) fn replace(args: &Broker, json: bool) -> anyhow::Result<Status> {
     let since = Instant::now();
     let before = pid(&socket)?;
     // Who does not listen to this signal is ended by it.
-    if !catches(&Root::default(), before, Signal::USR2.as_raw()) {
+    let is_there = || pid(&socket).map(|now| now == before);
+    if !catches(&Root::default(), before, Signal::USR2.as_raw()) && is_there()? {
         let what = format!("nobody keeps the descriptors of the broker (pid {before}) for another one");
         return Err(Error::new(ErrorKind::Unsupported, what)
             .with_remedy("start it with --keep, or by its units: docs/operating.md")
             .into());
     }
     let process = i32::try_from(before).ok().and_then(Pid::from_raw).context("the broker's process")?;
-    kill_process(process, Signal::USR2)
-        .map_err(|errno| Error::from_errno(errno, format!("telling the broker (pid {before})")))?;
+    match kill_process(process, Signal::USR2) {
+        // Somebody else has it replaced just now.
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(errno) => {
+            return Err(Error::from_errno(errno, format!("telling the broker (pid {before})")).into());
+        }
+    }
     let now = loop {
         let now = pid(&socket)?;
         if now != before {
