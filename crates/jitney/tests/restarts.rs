@@ -48,6 +48,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // A broker goes on without its keeper, and would have this test's output open.
+        let pid = self.0.id();
+        let children =
+            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
+            let _ = kill_process(child, Signal::KILL);
+        }
         // It may have ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -259,7 +266,8 @@ fn hundreds_of_programs_go_on() {
     }
     drop((buffers, programs));
     scene.assert_nothing_left();
-    soon("the keeper has something left", || open_files(scene.keeper.0.id()) <= before);
+    // When it was counted the keeper may not have had all of the broker's own yet; of each program there would be something.
+    soon("the keeper has something left", || open_files(scene.keeper.0.id()) < before + 20);
     scene.end();
 }
 

@@ -55,16 +55,24 @@ impl Broker {
     fn go_on(manager: ServiceManager, kept: &mut Kept, entrances: &Kept) -> Result<Option<Self>> {
         let kept = &mut kept.0;
         let Some(ledger) = kept.remove(keeping::LEDGER) else { return Ok(None) };
-        let Some(store) = manager.store()? else {
+        let Some(mut store) = manager.store()? else {
             let what = "descriptors were kept for this broker, and now nobody keeps any";
             return Err(Error::new(ErrorKind::Invalid, what).with_remedy("start it as the one before was"));
         };
         let (file, snapshot, records) = LedgerFile::open(ledger)?;
         let Replayed { books, unfinished } = Books::replay(&snapshot, &records)?;
         let machine = books.machine.resumed(std::process::id(), usual_limits());
-        let known = books.known;
-        let spaces = resume_spaces(&known.spaces, kept)?;
+        let mut known = books.known;
         let descriptions: Vec<CardDescription> = machine.cards().cloned().collect();
+        for (number, space) in known.spaces.iter_mut().enumerate() {
+            for (address, name) in closed_cards(space, number, &descriptions)? {
+                // The broker was ended when it had just closed it. It would stay open for ever, and could not be unplugged.
+                store.forget(&name);
+                drop(kept.remove(&name));
+                space.close(&address);
+            }
+        }
+        let spaces = resume_spaces(&known.spaces, kept)?;
         let spaces = spaces.into_iter().map(|opened| {
             let vectors = |card: &OpenedCard| {
                 let found = descriptions.iter().find(|it| it.identity.address == card.identity().address);
@@ -276,6 +284,18 @@ fn abandon<'a>(store: Option<Store>, names: impl Iterator<Item = &'a str>, kept:
         // Of what is no socket, or not connected any more, nobody is at the other end.
         let _ = rustix::net::shutdown(&descriptor, rustix::net::Shutdown::Both);
     }
+}
+
+/// The cards of a record that the machine does not know any more: address, and the name of the descriptor.
+fn closed_cards(
+    space: &SpaceRecord,
+    number: usize,
+    known: &[CardDescription],
+) -> Result<Vec<(String, String)>> {
+    let names = space.card_names(number)?.into_iter();
+    let is_known = |address: &str| known.iter().any(|card| card.identity.address == address);
+    let closed = names.filter(|(identity, _)| !is_known(&identity.address));
+    Ok(closed.map(|(identity, name)| (identity.address.clone(), name)).collect())
 }
 
 fn resume_spaces(records: &[SpaceRecord], kept: &mut BTreeMap<String, OwnedFd>) -> Result<Vec<OpenedSpace>> {

@@ -50,6 +50,8 @@ def hear():
             if "FDSTOREREMOVE" in fields:
                 for old in kept.pop(fields["FDNAME"], []): os.close(old)
                 continue
+            # BARRIER=1 is answered so.
+            for descriptor in descriptors: os.close(descriptor)
         for line in lines:
             count[line] = count.get(line, 0) + 1
             print(f"heard {line} ({count[line]})", flush=True)
