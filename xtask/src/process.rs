@@ -1,8 +1,15 @@
 //! Other programs, and what they say.
 
 use anyhow::{Context, bail};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, PipeReader};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// How often it is looked whether a program that says nothing has ended.
+const PACE: Duration = Duration::from_millis(100);
+/// How long whatever a program has started may have its output after its end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a program said on both of its outputs, in order, and whether it was content.
 #[derive(Debug)]
@@ -18,22 +25,61 @@ pub(crate) fn run(command: &mut Command, echo: bool) -> anyhow::Result<Said> {
     let mut child = command.spawn().with_context(|| format!("cannot start {}", name(command)))?;
     // The command keeps its ends of the pipe, and as long as it does the output has no end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut text = String::new();
-    let mut lines = BufReader::new(output);
-    let mut line = Vec::new();
-    while lines.read_until(b'\n', &mut line).context("reading from a pipe")? > 0 {
-        let piece = String::from_utf8_lossy(&line);
-        if echo {
-            print!("{piece}");
+    let lines = lines_of(output);
+    let (mut text, mut status) = (String::new(), None);
+    let mut patience = PATIENCE;
+    let is_all = loop {
+        match lines.recv_timeout(PACE) {
+            Ok(line) => {
+                let piece = line.context("reading from a pipe")?;
+                if echo {
+                    print!("{piece}");
+                }
+                text.push_str(&piece);
+            }
+            Err(RecvTimeoutError::Disconnected) => break true,
+            Err(RecvTimeoutError::Timeout) if status.is_none() => {
+                status = child.try_wait().with_context(|| format!("waiting for {}", name(command)))?;
+            }
+            Err(RecvTimeoutError::Timeout) => match patience.checked_sub(PACE) {
+                Some(left) => patience = left,
+                None => break false,
+            },
         }
-        text.push_str(&piece);
-        line.clear();
-    }
-    let status = child.wait().with_context(|| format!("waiting for {}", name(command)))?;
+    };
+    let status = match status {
+        Some(status) => status,
+        None => child.wait().with_context(|| format!("waiting for {}", name(command)))?,
+    };
     if status.code().is_none() {
         text += &format!("{} ended with {status}\n", name(command));
     }
-    Ok(Said { success: status.success(), text })
+    if !is_all {
+        text +=
+            &format!("{} has ended, and a process that it left behind still has its output\n", name(command));
+    }
+    Ok(Said { success: status.success() && is_all, text })
+}
+
+/// The lines that come, until nobody has the other end any more.
+fn lines_of(output: PipeReader) -> mpsc::Receiver<std::io::Result<String>> {
+    let (sender, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut output, mut line) = (BufReader::new(output), Vec::new());
+        loop {
+            line.clear();
+            let came = match output.read_until(b'\n', &mut line) {
+                Ok(0) => return,
+                Ok(_) => Ok(String::from_utf8_lossy(&line).into_owned()),
+                Err(error) => Err(error),
+            };
+            let failed = came.is_err();
+            if sender.send(came).is_err() || failed {
+                return;
+            }
+        }
+    });
+    lines
 }
 
 /// Runs a program on this terminal and passes its exit status on.
@@ -76,6 +122,16 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "kill -9 $$"]);
         assert!(run(&mut command, false).unwrap().text.contains("signal: 9"));
+    }
+
+    #[test]
+    fn what_a_program_leaves_behind_is_not_waited_for() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & echo $!"]);
+        let said = run(&mut command, false).unwrap();
+        let (left, rest) = said.text.split_once('\n').unwrap();
+        must(Command::new("kill").arg(left)).unwrap();
+        assert!(!said.success && rest.contains("left behind"), "{rest}");
     }
 
     #[test]
