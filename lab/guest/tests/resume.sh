@@ -2,11 +2,13 @@
 # that the first has mapped is still reached and can be unmapped, its interrupt still fires, nothing is opened anew.
 . /lab/lib.sh
 hand_over $edu
-has_iommu || echo 8 >/proc/sys/vm/nr_hugepages
+# Others need those that are reserved.
+reserved=$(cat /proc/sys/vm/nr_hugepages)
+[ "$reserved" -ge 8 ] || echo 8 >/proc/sys/vm/nr_hugepages
 for interface in $(interfaces); do
     for how in killed exec; do
         successor "$(card $edu)" "$interface" $how || fail "$interface, $how: status $?"
     done
 done
-has_iommu || echo 0 >/proc/sys/vm/nr_hugepages
+echo "$reserved" >/proc/sys/vm/nr_hugepages
 take_back $edu
