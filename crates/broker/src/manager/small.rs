@@ -23,8 +23,9 @@ pub const LEFT_TO_ANOTHER: u8 = 75;
 
 /// The first descriptor that is handed over.
 const FIRST: i32 = 3;
-/// The most that is kept. A broker of a thousand clients has four thousand.
-const MOST: usize = 65536;
+/// The most that is kept: their names have to fit into one variable of the next broker's environment, which the kernel limits to 128 KiB.
+/// A broker of a thousand clients has four thousand.
+const MOST: usize = 10_000;
 /// How often a broker may crash before it is ready, one time after the other.
 const MOST_TRIES: u32 = 5;
 /// How long the program's file may be away or half written, as while another version is installed.

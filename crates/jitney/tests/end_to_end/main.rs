@@ -25,6 +25,7 @@ mod program;
 mod programs;
 mod python_client;
 mod registers;
+mod restarting;
 mod rude_clients;
 mod sensors;
 mod service;

@@ -235,7 +235,7 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
 }
 
 /// Waits until `check` is content, some seconds at most.
-pub(crate) fn eventually(what: &str, check: impl Fn() -> Result<(), String>) {
+pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> Result<(), String>) {
     let since = Instant::now();
     while let Err(why) = check() {
         assert!(since.elapsed() < Duration::from_secs(5), "{what}: {why}");

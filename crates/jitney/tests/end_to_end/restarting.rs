@@ -1,133 +1,89 @@
 //! A broker that is killed, and replaced, again and again, under programs that go on: nobody of them notices more than a pause,
 //! and every byte is right.
 
-#![expect(clippy::unwrap_used, reason = "in tests, where a panic is the failure")]
-
+use crate::support::{self, Ground, LIMIT, Process, descriptors, eventually, signal};
 use jitney::Bus;
 use jitney::boards::{Board, identify};
-use jitney::broker::Offer;
+use jitney::broker::{Offer, Usage};
 use jitney::vfio::{DmaBuffer, DmaRequest, LeaseRequest, Mode};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 
-/// Longer than anything here takes.
-const LIMIT: Duration = Duration::from_secs(60);
 const SIZE: u64 = 64 << 10;
-
-/// A process of the command, which ends with this.
-struct Process(Child);
-
-impl Process {
-    /// Starts it, and waits until it says `text`.
-    fn start(folder: &Path, line: &str, text: &str) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_jitney"));
-        command.args(line.split_whitespace()).env("XDG_RUNTIME_DIR", folder).stdout(Stdio::piped());
-        let mut process = command.stdin(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains(text)), "{line}");
-        // What it says later is of no interest, but it has to have somewhere to say it.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self(process)
-    }
-
-    /// How many DMA buffers it has open or mapped.
-    fn buffers(&self) -> usize {
-        let folder = PathBuf::from(format!("/proc/{}", self.0.id()));
-        let links = std::fs::read_dir(folder.join("fd")).unwrap();
-        let targets = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
-        let open = targets.filter(|target| target.to_string_lossy().contains("jitney-dma")).count();
-        let maps = std::fs::read_to_string(folder.join("maps")).unwrap();
-        open + maps.lines().filter(|line| line.contains("jitney-dma")).count()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // A broker goes on without its keeper, and would have this test's output open.
-        let pid = self.0.id();
-        let children =
-            std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        for child in children.split_whitespace().filter_map(|child| Pid::from_raw(child.parse().ok()?)) {
-            let _ = kill_process(child, Signal::KILL);
-        }
-        // It may have ended already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// An emulated board, and a broker that is kept.
 struct Scene {
-    folder: TempDir,
-    board: Process,
-    keeper: Process,
+    board: support::Board,
+    /// The keeper's process, and the broker's socket.
+    keeper: support::Broker,
+    ground: Swept,
+}
+
+/// Surroundings of which nothing goes on: a broker does without its keeper.
+struct Swept(Ground);
+
+impl Drop for Swept {
+    fn drop(&mut self) {
+        for (process, _) in self.0.processes() {
+            signal(process, Signal::KILL);
+        }
+    }
 }
 
 impl Scene {
     fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("again-").tempdir_in("/tmp").unwrap();
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let line = format!("emulate nitefury --memory 64M --with-parent --socket {}", path("board"));
-        let board = Process::start(folder.path(), &line, "serving");
-        let line = format!("broker --keep --card {} --socket {}", path("board"), path("broker"));
-        let keeper = Process::start(folder.path(), &line, "listening");
-        Self { folder, board, keeper }
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("broker")
+        let ground = Ground::new();
+        let board = ground.board("nitefury --memory 64M");
+        let keeper = ground.broker_with(&[&board], "--keep");
+        Self { board, keeper, ground: Swept(ground) }
     }
 
     fn bus(&self) -> Bus {
-        Bus::options().broker(self.socket()).wait(LIMIT).open_shared().unwrap()
+        Bus::options().broker(&self.keeper.socket).wait(LIMIT).open_shared().unwrap()
     }
 
     /// Nobody has left anything behind, with the broker or with the board.
     fn assert_nothing_left(&self) {
         let bus = self.bus();
-        let since = Instant::now();
-        loop {
+        eventually("something is left", || {
             let usage = bus.usage().unwrap();
-            let others =
-                usage.iter().filter(|it| it.buffers > 0 || !it.leases.is_empty() || !it.cards.is_empty());
-            let others: Vec<_> = others.collect();
-            let mapped = self.board.buffers();
-            if others.is_empty() && mapped == 0 {
-                return;
+            let has = |it: &&Usage| it.buffers > 0 || !it.leases.is_empty() || !it.cards.is_empty();
+            let others: Vec<_> = usage.iter().filter(has).collect();
+            match (others.is_empty(), self.board.buffers()) {
+                (true, 0) => Ok(()),
+                (_, mapped) => Err(format!("{mapped} buffers are mapped, and there is still {others:?}")),
             }
-            assert!(since.elapsed() < LIMIT, "{mapped} buffers are mapped, and there is still {others:?}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        });
     }
 
     /// Ends the broker as somebody would who needs it no more.
     fn end(self) {
-        let keeper = Pid::from_raw(self.keeper.0.id().try_into().unwrap()).unwrap();
-        kill_process(keeper, Signal::TERM).unwrap();
-        let Self { folder, board: _board, mut keeper } = self;
-        assert!(keeper.0.wait().unwrap().success());
-        assert!(!folder.path().join("broker").exists(), "the socket is still there");
+        let Self { board: _board, keeper: support::Broker { process, socket }, ground: _ground } = self;
+        process.signal(Signal::TERM);
+        process.wait().exits(0);
+        assert!(!socket.exists(), "the socket is still there");
     }
 
     /// The broker's process, for as long as it is that.
-    fn broker(&self) -> u32 {
-        self.bus().broker().unwrap()
+    fn broker(&self) -> i32 {
+        broker_of(&self.bus())
     }
 
-    /// Ends the broker by `signal`, and waits until there is another.
-    fn end_broker(&self, signal: Signal) {
+    /// Ends the broker, and waits until there is another.
+    fn end_broker(&self, by: Signal) {
         let before = self.broker();
-        kill_process(Pid::from_raw(before.try_into().unwrap()).unwrap(), signal).unwrap();
+        signal(before, by);
         let since = Instant::now();
         while self.broker() == before {
             assert!(since.elapsed() < LIMIT, "no other broker");
         }
     }
+}
+
+fn broker_of(bus: &Bus) -> i32 {
+    bus.broker().unwrap().cast_signed()
 }
 
 fn board(bus: &Bus) -> Board {
@@ -225,32 +181,22 @@ fn programs_notice_nothing_but_a_pause() {
     scene.end();
 }
 
-/// The descriptors that a process has open.
-fn open_files(process: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().count()
-}
-
-/// Waits until `done`, but not for ever.
-fn soon(what: &str, mut done: impl FnMut() -> bool) {
-    let since = Instant::now();
-    while !done() {
-        assert!(since.elapsed() < LIMIT, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn signal(process: u32, signal: Signal) {
-    kill_process(Pid::from_raw(process.try_into().unwrap()).unwrap(), signal).unwrap();
-}
-
 /// As many as one user may have, with all that is kept of each.
 #[test]
 fn hundreds_of_programs_go_on() {
-    // As a session has it; who needs more has to ask for it.
+    // This process is all of the programs. The keeper has what a session has; who needs more has to ask for it.
     let limit = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(1024), ..limit }).unwrap();
-    let scene = Scene::new();
-    let before = open_files(scene.keeper.0.id());
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 64M");
+    let socket = ground.path("broker.sock");
+    let line = format!("broker --keep --card {} --socket {}", board.address(), socket.display());
+    let mut process =
+        Process::start(in_shell(&ground.jitney(line.split_whitespace()), "ulimit -Sn 1024; exec \"$@\""));
+    process.wait_for_line("listening at ");
+    let scene = Scene { board, keeper: support::Broker { process, socket }, ground: Swept(ground) };
+    let keeper = scene.keeper.process.pid();
+    let before = descriptors(keeper).len();
     let programs: Vec<_> = (0..200).map(|_| scene.bus()).collect();
     let buffers: Vec<_> = programs
         .iter()
@@ -267,19 +213,35 @@ fn hundreds_of_programs_go_on() {
     drop((buffers, programs));
     scene.assert_nothing_left();
     // When it was counted the keeper may not have had all of the broker's own yet; of each program there would be something.
-    soon("the keeper has something left", || open_files(scene.keeper.0.id()) < before + 20);
+    eventually("the keeper has something left", || match descriptors(keeper).len() {
+        now if now < before + 20 => Ok(()),
+        now => Err(format!("{now} descriptors, and {before} before")),
+    });
     scene.end();
+}
+
+/// The same command as the arguments of a shell's script.
+fn in_shell(command: &Command, script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
 }
 
 /// The keeper's copy of the ledger is made one that nobody can read, as another version's would be.
 #[test]
 fn books_that_nobody_can_read_are_a_new_beginning() {
     let scene = Scene::new();
-    let keeper = scene.keeper.0.id();
+    let keeper = scene.keeper.process.pid();
     let bus = scene.bus();
     let board = board(&bus);
     let _lease = board.card().lease(LeaseRequest::exclusive("h2c0".parse().unwrap())).unwrap();
-    let broker = bus.broker().unwrap();
+    let broker = broker_of(&bus);
     signal(broker, Signal::STOP);
     let folder = std::fs::read_dir(format!("/proc/{keeper}/fd")).unwrap();
     let mut files = folder.map(|file| file.unwrap().path());
@@ -309,9 +271,12 @@ fn books_that_nobody_can_read_are_a_new_beginning() {
 fn a_broker_whose_keeper_is_gone_stays() {
     let mut scene = Scene::new();
     let bus = scene.bus();
-    let broker = bus.broker().unwrap();
-    scene.keeper.0.kill().unwrap();
-    scene.keeper.0.wait().unwrap();
+    let broker = broker_of(&bus);
+    scene.keeper.process.signal(Signal::KILL);
+    eventually("the keeper does not end", || match scene.keeper.process.runs() {
+        true => Err(String::new()),
+        false => Ok(()),
+    });
     signal(broker, Signal::USR2);
     // The signal is heard by a thread of its own: several requests, so that it is.
     let since = Instant::now();
@@ -319,47 +284,52 @@ fn a_broker_whose_keeper_is_gone_stays() {
         bus.usage().unwrap();
     }
     signal(broker, Signal::TERM);
-    soon("it does not end", || bus.usage().is_err());
+    eventually("it does not end", || match bus.usage() {
+        Ok(_) => Err("it answers".into()),
+        Err(_) => Ok(()),
+    });
 }
 
 /// `jitney broker --keep | grep -m1 listening`, or a terminal that is closed.
 #[test]
 fn nobody_has_to_read_what_it_prints() {
-    let folder = tempfile::Builder::new().prefix("again-").tempdir_in("/tmp").unwrap();
-    let socket = folder.path().join("broker");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jitney"));
-    command.args(["broker", "--emulate", "nitefury", "--keep", "--socket"]).arg(&socket);
-    command.env("XDG_RUNTIME_DIR", folder.path()).stdout(Stdio::piped());
-    let mut keeper = Process(command.spawn().unwrap());
-    let mut lines = BufReader::new(keeper.0.stdout.take().unwrap()).lines();
-    assert!(lines.any(|line| line.unwrap().contains("listening")));
-    drop(lines);
+    let ground = Ground::new();
+    let socket = ground.path("broker.sock");
+    let line = format!("broker --emulate nitefury --keep --socket {}", socket.display());
+    // What reads it ends with the first line; the shell, with the keeper.
+    let mut shell =
+        in_shell(&ground.jitney(line.split_whitespace()), "\"$@\" | grep -m1 listening; echo ended");
+    shell.stdin(Stdio::null());
+    let mut shell = Process::start(shell);
+    shell.wait_for_line("listening");
     let bus = Bus::options().broker(&socket).wait(LIMIT).open_shared().unwrap();
-    signal(bus.broker().unwrap(), Signal::KILL);
+    signal(broker_of(&bus), Signal::KILL);
     assert_eq!(bus.usage().unwrap().len(), 1);
-    signal(keeper.0.id(), Signal::TERM);
-    keeper.0.wait().unwrap();
+    let keepers = ground
+        .processes()
+        .into_iter()
+        .filter(|(_, line)| line.contains("--keep") && !line.starts_with("sh "));
+    keepers.for_each(|(keeper, _)| signal(keeper, Signal::TERM));
+    shell.wait().exits(0).says("ended");
 }
 
 /// A mistake in a policy is none of those who have their cards.
 #[test]
 fn a_broken_policy_ends_nobody() {
-    let folder = tempfile::Builder::new().prefix("again-").tempdir_in("/tmp").unwrap();
-    let policy = folder.path().join("policy.toml");
+    let ground = Ground::new();
+    let policy = ground.path("policy.toml");
     std::fs::write(&policy, "[[rule]]\nwho = [\"everybody\"]\naccess = \"shared\"\n").unwrap();
-    let socket = folder.path().join("broker");
-    let line = format!(
-        "broker --emulate nitefury --keep --policy {} --socket {}",
-        policy.display(),
-        socket.display()
-    );
-    let mut keeper = Process::start(folder.path(), &line, "listening");
+    let socket = ground.path("broker.sock");
+    let (named, at) = (policy.display(), socket.display());
+    let mut keeper =
+        ground.start(&format!("broker --emulate nitefury --keep --policy {named} --socket {at}"));
+    keeper.wait_for_line("listening at ");
     let bus = Bus::options().broker(&socket).wait(LIMIT).open_shared().unwrap();
     std::fs::write(&policy, "nonsense").unwrap();
-    signal(bus.broker().unwrap(), Signal::KILL);
+    signal(broker_of(&bus), Signal::KILL);
     assert_eq!(bus.usage().unwrap().len(), 1);
-    signal(keeper.0.id(), Signal::TERM);
-    assert!(keeper.0.wait().unwrap().success());
+    keeper.signal(Signal::TERM);
+    keeper.wait().exits(0).complains("goes on with the policy that it had");
 }
 
 /// Programs die while there is no broker, and brokers while programs are being cleared away.
@@ -368,13 +338,11 @@ fn the_dead_are_cleared_away_by_the_next() {
     let scene = Scene::new();
     let seed = AtomicU32::new(std::process::id());
     println!("seed {}", seed.load(Ordering::Relaxed));
-    let option = format!("--broker {}", scene.socket().display());
+    let option = scene.keeper.option();
     let line = format!("test ddr --size 256K --passes 100 --wait forever {option}");
     let mut programs = std::collections::VecDeque::new();
     for round in 0..rounds_from_environment(30) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_jitney"));
-        command.args(line.split_whitespace()).stdout(Stdio::null()).stderr(Stdio::null());
-        programs.push_back(Process(command.spawn().unwrap()));
+        programs.push_back(scene.ground.0.start(&line));
         std::thread::sleep(moment(&seed));
         if programs.len() > 4 {
             // Dropped is killed.
@@ -384,10 +352,6 @@ fn the_dead_are_cleared_away_by_the_next() {
     }
     drop(programs);
     scene.assert_nothing_left();
-    let outcome = Command::new(env!("CARGO_BIN_EXE_jitney"))
-        .args(format!("test ddr --size 256K --passes 1 {option}").split_whitespace())
-        .stdout(Stdio::null())
-        .status();
-    assert!(outcome.unwrap().success());
+    scene.ground.0.run(&format!("test ddr --size 256K --passes 1 {option}")).exits(0);
     scene.end();
 }
