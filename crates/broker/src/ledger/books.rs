@@ -7,7 +7,7 @@ use jitney_vfio::{Error, ErrorKind, Result, SpaceRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The form of what is written. It changes with any type that is in it: a test holds it against what was.
+/// The form of what is written. It changes with any type that is in it: a test holds it against a file that was written once.
 const FORM: u32 = 1;
 
 /// Everything that a broker needs to go on, besides descriptors.
@@ -174,10 +174,137 @@ fn unwritable(error: &postcard::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use super::super::file::CHECKSUM;
     use super::*;
-    use crate::machine::testing::{Setting, Step, World};
+    use crate::machine::testing::{Setting, Step, Steps, World};
+    use jitney_emulator::boards::{Board, BoardOptions};
+    use jitney_emulator::designs::Catalogue;
+    use jitney_emulator::{Function, Options, Server};
+    use jitney_vfio::{CardAddress, OpenedSpace, open_all};
     use proptest::prelude::*;
+    use std::sync::Arc;
+
+    /// What a broker of the present [`FORM`] has written once: machines in many states, and what happened to them.
+    const WRITTEN: &[u8] = include_bytes!("form-1.postcard");
+
+    /// The checksum of how that reads: of two fields, or variants, that have changed places nothing else tells.
+    const READS: u32 = 1_186_848_821;
+
+    /// Where another such file is to be written, for whoever raises [`FORM`].
+    const WRITE: &str = "JITNEY_WRITE_LEDGER_FORM";
+
+    type Written = Vec<(Machine, Known, Vec<Record>)>;
+
+    /// What has to be in it, besides what always is.
+    const NEEDED: [&str; 10] = [
+        "Quarantined",
+        "Deferred",
+        "Offer {",
+        "Departure {",
+        "Wiring",
+        "CarryOut",
+        "WaitUntil",
+        "CardRecord",
+        "Failure {",
+        "Unmapping",
+    ];
+
+    fn lacking(written: &Written) -> Vec<&'static str> {
+        let all = format!("{written:?}");
+        NEEDED.into_iter().filter(|needed| !all.contains(needed)).collect()
+    }
+
+    /// What a server knew once, with a space and a card.
+    pub(crate) fn a_known() -> Known {
+        let written: Written = postcard::from_bytes(WRITTEN).unwrap();
+        written.into_iter().next().unwrap().1
+    }
+
+    /// A type that has changed reads something else, or writes it otherwise: `FORM` has to be raised then, and the file made anew
+    /// (`JITNEY_WRITE_LEDGER_FORM=crates/broker/src/ledger/form-2.postcard cargo test -p jitney-broker --lib form`).
+    #[test]
+    fn the_form_is_what_its_number_says() {
+        if let Some(path) = std::env::var_os(WRITE) {
+            std::fs::write(path, postcard::to_stdvec(&examples()).unwrap()).unwrap();
+        }
+        let written: Written = postcard::from_bytes(WRITTEN).expect("FORM has to be raised");
+        assert_eq!(postcard::to_stdvec(&written).unwrap(), WRITTEN, "FORM has to be raised");
+        let reads = CHECKSUM.checksum(format!("{written:?}").as_bytes());
+        assert_eq!(
+            reads, READS,
+            "FORM has to be raised, unless names have changed and nothing else: then it is READS"
+        );
+        let lacks = lacking(&written);
+        assert!(lacks.is_empty(), "{lacks:?} are not in the file, so that nobody sees it when they change");
+    }
+
+    /// Random histories, and the record of a board that is reached by its socket.
+    fn examples() -> Written {
+        let spaces = vec![record_of_a_board()];
+        let history = |seed: u64| {
+            let mut world = World::new(Setting {
+                one_space: seed.is_multiple_of(2),
+                narrow: seed.is_multiple_of(3),
+                ..Setting::default()
+            });
+            world.events = Some(Vec::new());
+            let mut steps = Steps(seed);
+            for _ in 0..20 + seed % 100 {
+                world.take(Step::of(steps.number()));
+            }
+            let events = world.events.unwrap_or_default();
+            let at = seed;
+            let mut records: Vec<Record> =
+                events.into_iter().map(|event| Record::Happened { event, at }).collect();
+            let (client, card) = (ClientId(seed), CardId(1));
+            records.extend([
+                Record::Taking { client, number: 7 },
+                Record::CarriedOut,
+                Record::Behind { client, behind: true },
+                Record::Vectors { card, count: Some(4) },
+            ]);
+            let known = Known {
+                next_client: seed,
+                reminders: [((client, Reminder::InLine(3)), 5)].into(),
+                behind: [client].into(),
+                vectors: [(card, 4)].into(),
+                spaces: spaces.clone(),
+                ..Known::default()
+            };
+            (world.machine, known, records)
+        };
+        let mut written = Written::new();
+        // Those that show something that no other has shown.
+        for one in (0..20_000).map(history) {
+            let before = lacking(&written).len();
+            written.push(one);
+            if lacking(&written).len() == before {
+                written.pop();
+            }
+        }
+        written
+    }
+
+    /// The record of a board that is reached by its socket.
+    fn record_of_a_board() -> SpaceRecord {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("board");
+        let board = Board::named(&Catalogue::built_in(), "nitefury").unwrap().with(BoardOptions::default());
+        let server = Server::bind(&socket, Options::default(), |host| {
+            Ok::<_, jitney_emulator::ServerError>(
+                Arc::new(board.plug_into(host).unwrap()) as Arc<dyn Function>
+            )
+        })
+        .unwrap();
+        let stop = server.stop_handle();
+        let thread = std::thread::spawn(move || server.serve().unwrap());
+        let (cards, space) = open_all(&[CardAddress::VfioUser(socket)]).unwrap();
+        let record = OpenedSpace { cards, space }.record(0).unwrap().0;
+        stop.stop().unwrap();
+        thread.join().unwrap();
+        record
+    }
 
     fn records(events: &[Event]) -> Vec<Vec<u8>> {
         let happened = |event: &Event| Record::Happened { event: event.clone(), at: 7 }.encode().unwrap();

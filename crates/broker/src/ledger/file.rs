@@ -21,7 +21,7 @@ const DUE: u64 = 1 << 20;
 /// Length and checksum of a record.
 const FRAME: usize = 8;
 
-const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+pub(super) const CHECKSUM: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// A file of records, open for writing.
 #[derive(Debug)]

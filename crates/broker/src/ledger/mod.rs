@@ -8,5 +8,7 @@
 mod books;
 mod file;
 
+#[cfg(test)]
+pub(crate) use books::tests::a_known;
 pub(crate) use books::{Books, Known, Record, Replayed, Unfinished};
 pub(crate) use file::LedgerFile;

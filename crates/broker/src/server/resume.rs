@@ -522,4 +522,17 @@ mod tests {
         let error = Broker::resume(ServiceManager::default(), &mut Kept(kept)).map(drop).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
+
+    /// Killed between the end of a card and what the record says of it.
+    #[test]
+    fn a_card_that_was_closed_is_not_kept_open() {
+        let known = crate::ledger::a_known();
+        let all: Vec<_> = known.spaces[0].identities().cloned().collect();
+        let closed = closed_cards(&known.spaces[0], 0, &[]).unwrap();
+        assert_eq!(closed, [(all[0].address.clone(), "s0c0".to_owned())]);
+        let bars = [jitney_vfio::BarInfo::default(); 6];
+        let identity = all[0].clone();
+        let there = CardDescription { id: protocol::CardId(0), identity, bars, space: 0, physical: false };
+        assert!(closed_cards(&known.spaces[0], 0, &[there]).unwrap().is_empty());
+    }
 }
