@@ -40,7 +40,7 @@ pub(crate) enum Purpose<'a> {
 
 /// What the tests need.
 pub(crate) const TARGETS: [Target; 14] = [
-    Target { package: "jitney", kind: "--bin", name: JITNEY },
+    Target { package: "jitney-cli", kind: "--bin", name: JITNEY },
     Target { package: "jitney-vfio", kind: "--example", name: "edu" },
     Target { package: "jitney-vfio", kind: "--example", name: "nvme_identify" },
     Target { package: "jitney-vfio", kind: "--test", name: "kernel_vfio" },

@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
 
 /// What builds the attack, and the broker and boards that are attacked: those of the release, or those that tests use.
 pub(crate) fn build(release: bool) -> Command {
-    let mut build = workspace::cargo(["build", "--package=jitney", "--package=jitney-attack"]);
+    let mut build = workspace::cargo(["build", "--package=jitney-cli", "--package=jitney-attack"]);
     build.args(release.then_some("--release"));
     build
 }

@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     process::must(&mut workspace::cargo([
         "build",
         "--release",
-        "--package=jitney",
+        "--package=jitney-cli",
         "--package=jitney-bench",
     ]))?;
     let mut bench = std::process::Command::new(workspace::target().join("release/jitney-bench"));

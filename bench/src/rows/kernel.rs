@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(600);
 const MEMORY_MIB: u32 = 3072;
 
 const PROGRAMS: [Target; 2] = [
-    Target { package: "jitney", kind: "--bin", name: "jitney" },
+    Target { package: "jitney-cli", kind: "--bin", name: "jitney" },
     Target { package: "jitney-bench", kind: "--bin", name: "jitney-bench" },
 ];
 

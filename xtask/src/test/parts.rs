@@ -74,7 +74,7 @@ fn lints(wish: Wish<'_>) -> anyhow::Result<Ran> {
 }
 
 fn library_alone(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    checks([workspace::cargo(["check", "--package=jitney", "--no-default-features"])], wish)
+    checks([workspace::cargo(["check", "--package=jitney"])], wish)
 }
 
 fn examples(wish: Wish<'_>) -> anyhow::Result<Ran> {

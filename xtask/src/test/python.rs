@@ -152,7 +152,7 @@ impl Environment {
             of_the_package(workspace::cargo(clippy), "python-lints"),
             of_the_package(build, "python"),
             install,
-            workspace::cargo(["build", "--package=jitney"]),
+            workspace::cargo(["build", "--package=jitney-cli"]),
         ])
     }
 

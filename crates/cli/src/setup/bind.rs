@@ -1,0 +1,57 @@
+//! `jitney bind` and `jitney unbind`: a card goes to vfio-pci, and back to its own driver.
+
+use super::args::{Bind, Unbind};
+use crate::report::{print_line, print_result};
+use crate::status::Status;
+use jitney_setup::{BindOptions, Root};
+use jitney_vfio::sysfs::Sysfs;
+
+pub(crate) fn bind(args: &Bind, json: bool) -> anyhow::Result<Status> {
+    let address = args.card.address(&Sysfs::default())?;
+    let options = BindOptions {
+        owner: args.owner.clone(),
+        mode: args.mode,
+        force: args.force,
+        with_group: args.with_group,
+        ..BindOptions::default()
+    };
+    let bound = jitney_setup::bind(&Root::default(), address, &options)?;
+    if json {
+        print_result(&bound)?;
+        return Ok(Status::Passed);
+    }
+    print_line(&format!(
+        "vfio-pci has {}; programs open {}",
+        bound.functions.join(" and "),
+        bound.node.display()
+    ));
+    if let Some(cdev) = &bound.cdev {
+        print_line(&format!("or, with iommufd, {}", cdev.display()));
+    }
+    if bound.without_iommu {
+        print_line(
+            "UNSAFE: there is no IOMMU; the card, and every program that uses it, can overwrite all of this machine's \
+             memory. Only root opens it, by name: --iommu noiommu",
+        );
+    }
+    print_line(&format!(
+        "\nTo have it so after every start, as a file that udev reads:\n\n{}",
+        bound.udev_rule
+    ));
+    print_line(&format!("Next: jitney doctor {address}; jitney info --card {address}"));
+    Ok(Status::Passed)
+}
+
+pub(crate) fn unbind(args: &Unbind, json: bool) -> anyhow::Result<Status> {
+    let address = args.card.address(&Sysfs::default())?;
+    let released = jitney_setup::unbind(&Root::default(), address)?;
+    if json {
+        print_result(&released)?;
+        return Ok(Status::Passed);
+    }
+    match released.driver {
+        Some(driver) => print_line(&format!("{driver} has {address} again")),
+        None => print_line(&format!("{address} is free: the kernel has no driver of its own for it")),
+    }
+    Ok(Status::Passed)
+}

@@ -1,0 +1,183 @@
+//! Starts programs at once, shows what they print as it happens, passes signals on, and waits for all.
+
+use super::programs::{End, Ended, Program};
+use super::run::Event;
+use crate::report::{print_event, print_line};
+use crate::signals;
+use console::Style;
+use jitney_broker::Door;
+use rustix::process::{Pid, Signal, kill_process_group};
+use schemars::JsonSchema;
+use serde::Serialize;
+use signal_hook::consts::SIGHUP;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long the output of a program is waited for when it has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// The process groups of the programs that run.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Running(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    groups: Vec<Pid>,
+    /// How often the user has asked to stop.
+    asked: u32,
+}
+
+/// A program that was started, with the threads that show what it prints.
+#[derive(Debug)]
+pub(crate) struct Started {
+    program: Program,
+    child: Child,
+    since: Instant,
+    shown: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Passes SIGINT, SIGTERM and SIGHUP on to every program; from the third time on it is SIGKILL.
+    pub(crate) fn pass_signals_on(&self) -> anyhow::Result<()> {
+        let running = self.clone();
+        signals::on_stop(move |signal| running.signal(signal))
+    }
+
+    /// Whether the user has asked to stop.
+    pub(crate) fn was_stopped(&self) -> bool {
+        self.state().asked > 0
+    }
+
+    fn signal(&self, number: i32) {
+        let mut state = self.state();
+        state.asked += 1;
+        let signal = match number {
+            _ if state.asked > 2 => Signal::KILL,
+            SIGHUP => Signal::HUP,
+            signal_hook::consts::SIGINT => Signal::INT,
+            _ => Signal::TERM,
+        };
+        for group in &state.groups {
+            send(*group, signal);
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts `program` with `door` as the only thing that it inherits besides its output.
+    pub(crate) fn start(
+        &self,
+        program: &Program,
+        door: &Door,
+        style: &Style,
+        width: usize,
+        json: bool,
+    ) -> Result<Started, End> {
+        let fail = |error: &dyn std::fmt::Display| End::NotStarted { why: error.to_string() };
+        let mut command = program.command().map_err(|error| fail(&error))?;
+        door.hand_to(&mut command).map_err(|error| fail(&error))?;
+        // A group of its own: a Ctrl-C reaches it once, through us, and so do its children.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        let mut state = self.state();
+        if state.asked > 0 {
+            return Err(End::NotStarted { why: "the user asked to stop".into() });
+        }
+        let mut child = command.spawn().map_err(|error| program.not_started(&error))?;
+        state.groups.extend(Pid::from_raw(child.id().cast_signed()));
+        drop(state);
+        let mark = style.apply_to(format!("{:width$} |", program.mark)).to_string();
+        let name = program.mark.clone();
+        let shown = [
+            child.stdout.take().map(|out| show(out, mark.clone(), name.clone(), Stream::Stdout, json)),
+            child.stderr.take().map(|err| show(err, mark, name, Stream::Stderr, json)),
+        ];
+        let shown = shown.into_iter().flatten().collect();
+        Ok(Started { program: program.clone(), child, since: Instant::now(), shown })
+    }
+
+    /// Waits until a program has ended and everything that it printed is shown.
+    pub(crate) fn wait(&self, mut started: Started) -> Ended {
+        let pid = started.child.id();
+        let end = match started.child.wait() {
+            Ok(status) => End::of(status),
+            Err(error) => End::NotStarted { why: format!("cannot be waited for: {error}") },
+        };
+        let time = started.since.elapsed();
+        if let Some(group) = Pid::from_raw(pid.cast_signed()) {
+            self.state().groups.retain(|other| *other != group);
+            // What it left behind would keep its output open.
+            send(group, Signal::TERM);
+        }
+        let since = Instant::now();
+        for thread in started.shown {
+            // A process that left the group and goes on may keep the output open for ever.
+            while !thread.is_finished() && since.elapsed() < LAST_WORDS {
+                thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // It only prints; if it panicked, the panic has been shown.
+                let _ = thread.join();
+            }
+        }
+        Ended::new(&started.program, Some(pid), time, end)
+    }
+}
+
+impl Started {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn mark(&self) -> &str {
+        &self.program.mark
+    }
+}
+
+/// Signals a process group. That it is gone already is what is wanted.
+fn send(group: Pid, signal: Signal) {
+    match kill_process_group(group, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(errno) => eprintln!("jitney: process group {} got no signal: {errno}", group.as_raw_nonzero()),
+    }
+}
+
+/// Where a program printed something.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// Shows each line of `output` as it comes, marked with its program.
+fn show(
+    output: impl Read + Send + 'static,
+    mark: String,
+    program: String,
+    stream: Stream,
+    json: bool,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut lines = BufReader::new(output);
+        let mut line = Vec::new();
+        while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            if json {
+                let event = Event::Output { program: &program, stream, text };
+                if let Err(error) = print_event(&event) {
+                    eprintln!("jitney: a line of {program}: {error:#}");
+                }
+            } else {
+                print_line(&format!("{mark} {text}"));
+            }
+            line.clear();
+        }
+    })
+}
