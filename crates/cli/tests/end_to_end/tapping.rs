@@ -178,13 +178,13 @@ fn what_nobody_shares_cannot_be_tapped() {
     ground.run(&format!("capture {CARD} {option} --share adc --to x")).exits(2);
 }
 
-/// An example of this crate, which is built if nobody has done that.
+/// An example of the library, which is built if nobody has done that.
 fn example(name: &str) -> std::path::PathBuf {
     let own = std::env::current_exe().unwrap();
     let path = own.parent().unwrap().with_file_name("examples").join(name);
     if !path.exists() {
         let mut cargo = std::process::Command::new(env!("CARGO"));
-        assert!(cargo.args(["build", "--example", name]).status().unwrap().success());
+        assert!(cargo.args(["build", "--package", "jitney", "--example", name]).status().unwrap().success());
     }
     path
 }
