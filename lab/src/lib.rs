@@ -14,6 +14,7 @@
 
 mod boards;
 mod boot;
+mod browser;
 mod cache;
 mod card;
 mod command;
@@ -40,6 +41,7 @@ mod suites;
 mod tools;
 mod unpacked;
 
+pub use browser::Browser;
 pub use card::Card;
 pub use error::Error;
 pub use llvm::Llvm;

@@ -8,6 +8,7 @@ use crate::fuzz::{self, Until};
 use crate::instruments::Instruments;
 use crate::process::{self, Said};
 use crate::workspace;
+use jitney_lab::Browser;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -67,6 +68,9 @@ fn formatting(wish: Wish<'_>) -> anyhow::Result<Ran> {
 
 /// How many random histories of the broker are tried; see `machine/tests/many.rs` there.
 const HISTORIES: &str = "JITNEY_HISTORIES";
+
+/// The browser that shows the pages which the command makes; see `end_to_end/browser.rs` of the command.
+const BROWSER: &str = "JITNEY_BROWSER";
 
 fn lints(wish: Wish<'_>) -> anyhow::Result<Ran> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
@@ -134,6 +138,15 @@ fn cargo_test(which: &str, wish: Wish<'_>) -> anyhow::Result<Ran> {
     // What a change of the broker breaks seldom shows in a million histories, and not in the usual few.
     if wish.filter.is_none() && wish.instruments.is_none() && std::env::var_os(HISTORIES).is_none() {
         command.env(HISTORIES, "1000000");
+    }
+    if wish.filter.is_none() && std::env::var_os(BROWSER).is_none() {
+        match Browser::fetch() {
+            Ok(browser) => {
+                command.env(BROWSER, browser.program());
+            }
+            // The test that wants one looks for the machine's, or is skipped.
+            Err(error) => println!("no browser was fetched: {error}"),
+        }
     }
     if let Some(instruments) = wish.instruments {
         instruments.apply(&mut command);

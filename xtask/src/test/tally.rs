@@ -55,13 +55,11 @@ impl Expected {
 }
 
 /// `--fail-on-skip` accepts these and no others.
-const EXPECTED: [Expected; 11] = [
+const EXPECTED: [Expected; 10] = [
     // Reserving them takes root, and memory that the machine may need otherwise.
     Expected { test: "", reason: "huge pages" },
     // The tests with a card are for people who have one.
     Expected { test: "", reason: "no PCIe card" },
-    // How a page looks is a matter for machines of people.
-    Expected { test: "", reason: "no browser here" },
     // Those that need QEMU's cards on a real kernel are counted where they run.
     Expected { test: "", reason: "run it in the lab" },
     // No test by itself: a part of others, which start it and look at how it ends.
