@@ -10,6 +10,10 @@ pub enum Card {
     Edu,
     /// QEMU's NVMe, 1b36:0010, with 64 MiB that read as zeros.
     Nvme,
+    /// QEMU's edu on a bus of its own that belongs to the second NUMA node, of a machine that has [two](crate::suites::Suite::nodes).
+    EduOnSecondNode,
+    /// QEMU's device for tests of accesses, 1b36:0005: BAR 0 is memory, BAR 1 are I/O ports.
+    Ports,
     /// Both as functions of one device, and so in one IOMMU group: the NVMe is function 0, edu function 1.
     NvmeWithEdu,
     /// A device that another process serves. It sits behind a root port of its own: directly on the root bus QEMU would make
@@ -21,6 +25,9 @@ pub enum Card {
 }
 
 const NVME_BYTES: u64 = 64 << 20;
+
+/// The first bus below the second node.
+const SECOND_NODE_BUS: usize = 0x40;
 
 /// Cards that name their slots are behind those that QEMU gives slots to.
 const FIRST_SHARED_SLOT: usize = 16;
@@ -41,6 +48,11 @@ impl Card {
         match self {
             Self::Edu => vec!["-device".into(), "edu".into()],
             Self::Nvme => nvme(number, "").to_vec(),
+            Self::EduOnSecondNode => {
+                let bridge = format!("pxb-pcie,id=far{number},bus_nr={SECOND_NODE_BUS},numa_node=1");
+                ["-device".into(), bridge, "-device".into(), format!("edu,bus=far{number}")].into()
+            }
+            Self::Ports => vec!["-device".into(), "pci-testdev".into()],
             Self::NvmeWithEdu => {
                 let slot = FIRST_SHARED_SLOT + number;
                 let nvme = nvme(number, &format!(",addr={slot:#x}.0,multifunction=on"));
@@ -59,7 +71,7 @@ impl Card {
     /// The device itself, for one that can be plugged in while the machine runs.
     pub(crate) fn device(&self, number: usize) -> Option<serde_json::Value> {
         match self {
-            Self::Edu | Self::Nvme | Self::NvmeWithEdu => None,
+            Self::Edu | Self::Nvme | Self::NvmeWithEdu | Self::EduOnSecondNode | Self::Ports => None,
             Self::VfioUser { socket } => Some(serde_json::json!({
                 "driver": "vfio-user-pci",
                 "id": Self::name(number),

@@ -95,11 +95,13 @@ impl Lab {
     pub(crate) fn machine<'a>(
         &'a self,
         (row, boot): (&Row, &'a str),
+        nodes: u32,
         kernel: &'a Kernel,
         initramfs: &'a Path,
         cards: &'a [Card],
     ) -> Machine<'a> {
-        Machine { qemu: &self.qemu, kernel, initramfs, cards, iommu: row.iommu, boot, memory_mib: MEMORY_MIB }
+        let (qemu, iommu, memory_mib) = (&self.qemu, row.iommu, MEMORY_MIB);
+        Machine { qemu, kernel, initramfs, cards, iommu, boot, memory_mib, nodes }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Machine<'a> {
     /// What the kernel's command line says of IOMMUs.
     pub(crate) boot: &'a str,
     pub(crate) memory_mib: u32,
+    /// How many NUMA nodes share memory and processors: one or two.
+    pub(crate) nodes: u32,
 }
 
 impl Machine<'_> {
@@ -36,8 +38,18 @@ impl Machine<'_> {
         let mut command = self.qemu.command();
         let memory = self.memory_mib;
         // Other processes can serve cards only if they can map the guest's memory: hence the shared memfd.
-        command.args(["-machine", "q35,kernel-irqchip=off,memory-backend=memory", "-object"]);
-        command.arg(format!("memory-backend-memfd,id=memory,size={memory}M,share=on"));
+        let backend = |id: &str, size: u32| format!("memory-backend-memfd,id={id},size={size}M,share=on");
+        if self.nodes > 1 {
+            command.args(["-machine", "q35,kernel-irqchip=off"]);
+            for node in 0..self.nodes {
+                let id = format!("memory{node}");
+                command.arg("-object").arg(backend(&id, memory / self.nodes));
+                command.arg("-numa").arg(format!("node,nodeid={node},cpus={node},memdev={id}"));
+            }
+        } else {
+            command.args(["-machine", "q35,kernel-irqchip=off,memory-backend=memory", "-object"]);
+            command.arg(backend("memory", memory));
+        }
         command.args(["-m", &format!("{memory}M"), "-smp", "2", "-accel", "tcg,thread=multi"]);
         // Emulated `rep movsb` and `rep stosb` go byte by byte. Without the flags that promise that they are fast, the kernel and
         // the C library copy and zero by words and vectors.

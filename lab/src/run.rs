@@ -126,7 +126,8 @@ pub fn shell(options: &Options) -> Result<(), Error> {
     let initramfs = folder.path().join("initramfs");
     lab.pack(&initramfs, &kernel, Task::Shell)?;
     let (_boards, cards) = lab.cards(&SUITES[0], &options.cards, folder.path())?;
-    run_on_terminal(&lab.machine((row, SUITES[0].boot), &kernel, &initramfs, &cards), folder.path())
+    let nodes = SUITES[0].nodes;
+    run_on_terminal(&lab.machine((row, SUITES[0].boot), nodes, &kernel, &initramfs, &cards), folder.path())
 }
 
 impl Lab {
@@ -166,8 +167,8 @@ impl Lab {
             self.pack(&initramfs, kernel, Task::Tests(left))?;
             let step = Step::start(format!("booting {}", row.name));
             let (_boards, cards) = self.cards(suite, more, folder.path())?;
-            let guest =
-                Guest::start(&self.machine((row, suite.boot), kernel, &initramfs, &cards), folder.path())?;
+            let machine = self.machine((row, suite.boot), suite.nodes, kernel, &initramfs, &cards);
+            let guest = Guest::start(&machine, folder.path())?;
             await_ready(&guest)?;
             drop(step);
             let ran = follow(&guest, left, |report| {

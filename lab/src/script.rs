@@ -40,7 +40,7 @@ pub fn script(script: &Script<'_>) -> Result<String, Error> {
     let initramfs = folder.path().join("initramfs");
     lab.pack(&initramfs, &kernel, Task::Script { text: script.text, limit: script.limit })?;
     let step = Step::start(format!("booting {}", row.name));
-    let machine = lab.machine((row, IOMMU_ON), &kernel, &initramfs, script.cards);
+    let machine = lab.machine((row, IOMMU_ON), 1, &kernel, &initramfs, script.cards);
     let guest = Guest::start(&Machine { memory_mib: script.memory_mib, ..machine }, folder.path())?;
     boot::await_ready(&guest)?;
     drop(step);

@@ -38,6 +38,8 @@ pub(crate) struct Suite {
     pub(crate) boards: &'static [&'static str],
     /// What the kernel's command line says of IOMMUs.
     pub(crate) boot: &'static str,
+    /// How many NUMA nodes the machine has.
+    pub(crate) nodes: u32,
     /// The tests.
     pub(crate) tests: &'static [Test],
 }
@@ -65,11 +67,12 @@ macro_rules! test {
 }
 
 /// Everything that runs in the guest.
-pub(crate) const SUITES: [Suite; 6] = [
+pub(crate) const SUITES: [Suite; 7] = [
     Suite {
         cards: &[Card::Edu, Card::Nvme],
         boards: &["nitefury", "tef1001-dma-blkram --interrupts msix"],
         boot: IOMMU_ON,
+        nodes: 1,
         tests: &[
             test!("kernel-boots", 10),
             test!("cards-visible", 10),
@@ -119,6 +122,7 @@ pub(crate) const SUITES: [Suite; 6] = [
         cards: &[],
         boards: &["nitefury --interrupts msi", "tef1001-dma-blkram --interrupts msix --lanes 1"],
         boot: IOMMU_ON,
+        nodes: 1,
         tests: &[
             test!("doctor-link", 20),
             test!("command-link", 60),
@@ -135,24 +139,35 @@ pub(crate) const SUITES: [Suite; 6] = [
             "NiteFury_dma_stream_loopback --interrupts msix --user-interrupt 3@20ms",
         ],
         boot: IOMMU_ON,
+        nodes: 1,
         tests: &[test!("streams", 180)],
     },
     Suite {
         cards: &[Card::NvmeWithEdu],
         boards: &[],
         boot: IOMMU_ON,
+        nodes: 1,
         tests: &[test!("group-not-viable", 60)],
     },
     Suite {
         cards: &[Card::Edu],
         boards: &[],
         boot: "intel_iommu=off",
+        nodes: 1,
         tests: &[test!("doctor-iommu-off", 20)],
     },
     Suite {
         cards: &[Card::Edu],
         boards: &[],
         boot: "intel_iommu=on intremap=off",
+        nodes: 1,
         tests: &[test!("doctor-no-remapping", 20)],
+    },
+    Suite {
+        cards: &[Card::EduOnSecondNode, Card::Ports],
+        boards: &[],
+        boot: IOMMU_ON,
+        nodes: 2,
+        tests: &[test!("near-card", 60), test!("io-ports", 60)],
     },
 ];
