@@ -4,6 +4,7 @@ use anyhow::Context;
 use jitney_host::{Caller, Root};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -60,4 +61,9 @@ impl StopFlag {
 /// `SIGKILL`, or the number of a signal that has no name here.
 pub(crate) fn name(signal: i32) -> String {
     signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+}
+
+/// Whether a program that has this process's terminal has heard `signal`, too: a Ctrl-C reaches all who have it.
+pub(crate) fn is_known_to_foreground(signal: i32) -> bool {
+    signal != SIGTERM && std::io::stdin().is_terminal()
 }

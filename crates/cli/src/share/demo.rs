@@ -1,7 +1,7 @@
 //! `jitney demo`: the main job, on emulated boards.
 
 use super::programs::Program;
-use super::run::run_programs;
+use super::run::{How, run_programs};
 use crate::args::Source;
 use crate::report::print_line;
 use crate::status::Status;
@@ -32,7 +32,8 @@ pub(crate) fn demo(args: &Demo, json: bool) -> anyhow::Result<Status> {
             "Two emulated boards, each in a process of its own; one owner of both; three programs at once.",
         );
     }
-    let (status, ended) = run_programs(&source, &Program::parse_all(&programs, None)?, false, json)?;
+    let how = if json { How::Events } else { How::Marked };
+    let (status, ended) = run_programs(&source, &Program::parse_all(&programs, None)?, false, how)?;
     if !json {
         print_line(match status {
             Status::Passed => "All three programs passed, at the same time, on the same cards.",

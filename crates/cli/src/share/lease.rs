@@ -15,8 +15,7 @@ use jitney_vfio::{Lease, LeaseRequest, Mode, Part};
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::io::IsTerminal;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -131,8 +130,7 @@ fn run(words: &[String], bus: &Bus) -> anyhow::Result<(Ended, Status)> {
     let mut child = command.spawn().context("the program could not be started")?;
     let group = Pid::from_raw(child.id().cast_signed());
     signals::on_stop(move |signal| {
-        // A Ctrl-C at the terminal has reached the program already.
-        let heard = signal != signal_hook::consts::SIGTERM && std::io::stdin().is_terminal();
+        let heard = signals::is_known_to_foreground(signal);
         if let Some((pid, signal)) = group.zip(Signal::from_named_raw(signal)).filter(|_| !heard)
             && let Err(errno) = kill_process(pid, signal)
         {
@@ -154,10 +152,9 @@ fn run(words: &[String], bus: &Bus) -> anyhow::Result<(Ended, Status)> {
         let ended = Ended::named(words.join(" "), Some(pid), began.elapsed(), End::of(status));
         return Ok((ended, Status::Failed));
     }
-    let number = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    let number = number.and_then(|number| u8::try_from(number).ok()).unwrap_or(1);
-    let ended = Ended::named(words.join(" "), Some(pid), began.elapsed(), End::of(status));
-    Ok((ended, Status::OfProgram(number)))
+    let end = End::of(status);
+    let status = end.of_program();
+    Ok((Ended::named(words.join(" "), Some(pid), began.elapsed(), end), status))
 }
 
 /// Asks the broker now and then whether the leases are still held; if not, tells the program to end. Returns whether they were lost

@@ -34,7 +34,11 @@ pub(crate) enum End {
     /// It ended by itself.
     Exited { status: i32 },
     /// A signal ended it.
-    Killed { signal: String },
+    Killed {
+        signal: String,
+        #[serde(skip)]
+        number: i32,
+    },
 }
 
 /// A program that ended, or never began.
@@ -128,8 +132,21 @@ impl End {
     pub(crate) fn of(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {
             (Some(status), _) => Self::Exited { status },
-            (None, signal) => Self::Killed { signal: signals::name(signal.unwrap_or(0)) },
+            (None, signal) => {
+                let number = signal.unwrap_or(0);
+                Self::Killed { signal: signals::name(number), number }
+            }
         }
+    }
+
+    /// The status of whoever ran this program in its own place, as shells have it.
+    pub(crate) fn of_program(&self) -> Status {
+        let number = match self {
+            Self::NotStarted { .. } => 127,
+            Self::Exited { status } => *status,
+            Self::Killed { number, .. } => 128 + number,
+        };
+        Status::OfProgram(u8::try_from(number).unwrap_or(Status::Failed.number()))
     }
 
     fn status(&self) -> Status {
@@ -147,7 +164,7 @@ impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self, self.status()) {
             (Self::NotStarted { why }, _) => write!(f, "could not be started: {why}"),
-            (Self::Killed { signal }, _) => write!(f, "killed by {signal}"),
+            (Self::Killed { signal, .. }, _) => write!(f, "killed by {signal}"),
             (Self::Exited { .. }, Status::Passed) => f.write_str("passed"),
             (Self::Exited { .. }, Status::NothingTested) => f.write_str("nothing tested"),
             (Self::Exited { status }, _) => write!(f, "failed with exit status {status}"),

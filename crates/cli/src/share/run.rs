@@ -2,8 +2,8 @@
 
 use super::broker::open;
 use super::descriptors::{self, Descriptor};
-use super::programs::{Ended, Program, overall};
-use super::runner::{Running, Stream};
+use super::programs::{End, Ended, Program, overall};
+use super::runner::{Files, Running, Stream};
 use crate::args::Source;
 use crate::boards;
 use crate::contract::CardName;
@@ -24,7 +24,11 @@ Examples:
   jitney run --emulate nitefury --emulate tef1001-dma-blkram \"jitney test ddr\" \"jitney time blkram\"
   jitney run --card vfio-user:/tmp/nf.sock -p \"./my-program --fast\" -p \"jitney test general\"
   jitney run --emulate nitefury -- python3 my_test.py --verbose      # one program
-  jitney run --emulate nitefury --wait 1m \"jitney test ddr\" \"jitney test ddr\"   # one after the other";
+  jitney run --emulate nitefury -- bash                              # a shell in which all commands have the board
+  jitney run --emulate nitefury --wait 1m \"jitney test ddr\" \"jitney test ddr\"   # one after the other
+
+One program behind -- has this command's terminal, input and output, and its exit status is the command's. Of several, each line of \
+output is marked with its program, and they have no input.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -43,7 +47,7 @@ pub(crate) struct Run {
     /// A program with its arguments as one word; can be repeated, for several at once.
     #[arg(short = 'p', long = "program", value_name = "PROGRAM ARGS", conflicts_with = "programs")]
     pub(crate) program: Vec<String>,
-    /// One program, and its arguments as they are.
+    /// One program, and its arguments as they are, with this command's input and output.
     #[arg(last = true, value_name = "PROGRAM ARGS", conflicts_with_all = ["programs", "program"])]
     pub(crate) command: Vec<String>,
 }
@@ -54,14 +58,47 @@ const COLORS: [Color; 6] =
 pub(crate) fn run(args: Run, json: bool) -> anyhow::Result<Status> {
     let boards = boards::variable(&args.source.emulate)?;
     let boards = boards.as_deref();
+    let alone = !args.command.is_empty() && !json;
     let programs = if args.command.is_empty() {
         Program::parse_all(if args.program.is_empty() { &args.programs } else { &args.program }, boards)?
     } else {
         Program::of_words(vec![args.command], boards)?
     };
     let programs: Vec<_> = programs.into_iter().map(|program| program.waiting(args.wait.clone())).collect();
-    let (status, _) = run_programs(&args.source, &programs, args.fds, json)?;
-    Ok(status)
+    let how = match (json, alone) {
+        (true, _) => How::Events,
+        (false, true) => How::Alone,
+        (false, false) => How::Marked,
+    };
+    let (status, ended) = run_programs(&args.source, &programs, args.fds, how)?;
+    Ok(match ended.first() {
+        Some(ended) if alone => ended.end.of_program(),
+        _ => status,
+    })
+}
+
+/// How programs are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// The only one has this process's files, and what this process says of it goes to standard error.
+    Alone,
+    /// What they print is marked.
+    Marked,
+    /// What happens is printed for programs.
+    Events,
+}
+
+impl How {
+    fn is_json(self) -> bool {
+        self == Self::Events
+    }
+
+    fn say(self, line: &str) {
+        match self {
+            Self::Alone => eprintln!("{line}"),
+            _ => print_line(line),
+        }
+    }
 }
 
 /// A time that the programs will understand.
@@ -92,7 +129,7 @@ pub(crate) fn run_programs(
     source: &Source,
     programs: &[Program],
     all_descriptors: bool,
-    json: bool,
+    how: How,
 ) -> anyhow::Result<(Status, Vec<Ended>)> {
     jitney_memory::keep_from_children()?;
     let running = Running::default();
@@ -101,33 +138,39 @@ pub(crate) fn run_programs(
     let spaces = open(source, &boards)?;
     if spaces.is_empty() {
         eprintln!("jitney: nothing tested: there is no card to own; name one with --card or --emulate");
-        if json {
-            summarize(&[], true)?;
+        if how.is_json() {
+            summarize(&[], how)?;
         }
         return Ok((Status::NothingTested, Vec::new()));
     }
-    spaces.iter().flat_map(|opened| &opened.cards).try_for_each(|card| describe(card, json))?;
+    spaces.iter().flat_map(|opened| &opened.cards).try_for_each(|card| describe(card, how))?;
     let mut broker = Broker::new(spaces)?;
     // A door for each, so that what one does to its own is nothing to the others.
     let doors = programs.iter().map(|_| broker.door()).collect::<Result<Vec<_>, _>>()?;
     let stop = broker.stop_handle();
     let serving = thread::Builder::new().name("broker".into()).spawn(move || broker.run())?;
     if all_descriptors {
-        show_descriptors("jitney", std::process::id(), json)?;
+        show_descriptors("jitney", std::process::id(), how)?;
     }
 
     let width = programs.iter().map(|program| program.mark.len()).max().unwrap_or(0);
     let mut ended = Vec::new();
     let mut started = Vec::new();
     for ((program, door), color) in programs.iter().zip(doors).zip(COLORS.into_iter().cycle()) {
-        match running.start(program, &door, &Style::new().fg(color), width, json) {
+        let style = Style::new().fg(color);
+        let files = match how {
+            How::Alone => Files::Own,
+            How::Marked => Files::Marked { style: &style, width },
+            How::Events => Files::Events,
+        };
+        match running.start(program, &door, files) {
             Ok(program) => started.push(program),
             Err(end) => ended.push(Ended::new(program, None, std::time::Duration::ZERO, end)),
         }
     }
     if all_descriptors {
         for program in &started {
-            show_descriptors(program.mark(), program.pid(), json)?;
+            show_descriptors(program.mark(), program.pid(), how)?;
         }
     }
     thread::scope(|scope| {
@@ -137,38 +180,47 @@ pub(crate) fn run_programs(
     stop.stop()?;
     serving.join().ok().context("the broker's thread panicked")??;
     drop(boards);
-    summarize(&ended, json)?;
+    summarize(&ended, how)?;
     let status = if running.was_stopped() { Status::Failed } else { overall(&ended) };
     Ok((status, ended))
 }
 
-fn describe(card: &OpenedCard, json: bool) -> anyhow::Result<()> {
+fn describe(card: &OpenedCard, how: How) -> anyhow::Result<()> {
     let identity = card.identity();
-    if json {
+    if how.is_json() {
         return print_event(&Event::Card(CardName::from(identity)));
     }
-    print_line(&format!(
+    how.say(&format!(
         "card {identity}, subsystem {:04x}:{:04x}, revision {:02x}",
         identity.subsystem_vendor, identity.subsystem_device, identity.revision
     ));
     Ok(())
 }
 
-fn show_descriptors(name: &str, pid: u32, json: bool) -> anyhow::Result<()> {
+fn show_descriptors(name: &str, pid: u32, how: How) -> anyhow::Result<()> {
     let descriptors = descriptors::of(pid);
-    if json {
+    if how.is_json() {
         return print_event(&Event::Descriptors { process: name, pid, descriptors });
     }
-    print_line(&format!("open in {name} (pid {pid}):"));
+    how.say(&format!("open in {name} (pid {pid}):"));
     for descriptor in descriptors {
-        print_line(&format!("  fd {} -> {}", descriptor.number, descriptor.target));
+        how.say(&format!("  fd {} -> {}", descriptor.number, descriptor.target));
     }
     Ok(())
 }
 
-fn summarize(ended: &[Ended], json: bool) -> anyhow::Result<()> {
-    if json {
-        return print_result(&Outcome { ended });
+fn summarize(ended: &[Ended], how: How) -> anyhow::Result<()> {
+    match how {
+        How::Events => return print_result(&Outcome { ended }),
+        How::Alone => {
+            for Ended { program, end, .. } in ended {
+                if matches!(end, End::NotStarted { .. } | End::Killed { .. }) {
+                    eprintln!("jitney: {program}: {end}");
+                }
+            }
+            return Ok(());
+        }
+        How::Marked => {}
     }
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);

@@ -6,7 +6,7 @@ use crate::report::{print_event, print_line};
 use crate::signals;
 use console::Style;
 use jitney_broker::Door;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use schemars::JsonSchema;
 use serde::Serialize;
 use signal_hook::consts::SIGHUP;
@@ -20,15 +20,28 @@ use std::time::{Duration, Instant};
 /// How long the output of a program is waited for when it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The process groups of the programs that run.
+/// The programs that run.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Running(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     groups: Vec<Pid>,
+    /// A program that has this process's terminal.
+    foreground: Option<Pid>,
     /// How often the user has asked to stop.
     asked: u32,
+}
+
+/// What becomes of a program's input and output.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Files<'a> {
+    /// They are this process's: the program is alone, and runs as if it had been started in this one's place.
+    Own,
+    /// No input; each line of output is shown with a mark of that style and width.
+    Marked { style: &'a Style, width: usize },
+    /// No input; each line of output is an event.
+    Events,
 }
 
 /// A program that was started, with the threads that show what it prints.
@@ -54,6 +67,9 @@ impl Running {
 
     fn signal(&self, number: i32) {
         let mut state = self.state();
+        if state.foreground.is_some() && signals::is_known_to_foreground(number) {
+            return;
+        }
         state.asked += 1;
         let signal = match number {
             _ if state.asked > 2 => Signal::KILL,
@@ -64,38 +80,49 @@ impl Running {
         for group in &state.groups {
             send(*group, signal);
         }
+        if let Some(program) = state.foreground {
+            to_program(program, signal);
+        }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts `program` with `door` as the only thing that it inherits besides its output.
-    pub(crate) fn start(
-        &self,
-        program: &Program,
-        door: &Door,
-        style: &Style,
-        width: usize,
-        json: bool,
-    ) -> Result<Started, End> {
+    /// Starts `program` with `door` as the only thing that it inherits besides its input and output.
+    pub(crate) fn start(&self, program: &Program, door: &Door, files: Files<'_>) -> Result<Started, End> {
         let fail = |error: &dyn std::fmt::Display| End::NotStarted { why: error.to_string() };
         let mut command = program.command().map_err(|error| fail(&error))?;
         door.hand_to(&mut command).map_err(|error| fail(&error))?;
-        // A group of its own: a Ctrl-C reaches it once, through us, and so do its children.
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        if !matches!(files, Files::Own) {
+            // A group of its own: a Ctrl-C reaches it once, through us, and so do its children.
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        }
         let mut state = self.state();
         if state.asked > 0 {
             return Err(End::NotStarted { why: "the user asked to stop".into() });
         }
         let mut child = command.spawn().map_err(|error| program.not_started(&error))?;
-        state.groups.extend(Pid::from_raw(child.id().cast_signed()));
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let mark = match files {
+            Files::Own => {
+                state.foreground = pid;
+                None
+            }
+            Files::Marked { style, width } => {
+                state.groups.extend(pid);
+                Some(style.apply_to(format!("{:width$} |", program.mark)).to_string())
+            }
+            Files::Events => {
+                state.groups.extend(pid);
+                None
+            }
+        };
         drop(state);
-        let mark = style.apply_to(format!("{:width$} |", program.mark)).to_string();
         let name = program.mark.clone();
         let shown = [
-            child.stdout.take().map(|out| show(out, mark.clone(), name.clone(), Stream::Stdout, json)),
-            child.stderr.take().map(|err| show(err, mark, name, Stream::Stderr, json)),
+            child.stdout.take().map(|out| show(out, mark.clone(), name.clone(), Stream::Stdout)),
+            child.stderr.take().map(|err| show(err, mark, name, Stream::Stderr)),
         ];
         let shown = shown.into_iter().flatten().collect();
         Ok(Started { program: program.clone(), child, since: Instant::now(), shown })
@@ -109,8 +136,12 @@ impl Running {
             Err(error) => End::NotStarted { why: format!("cannot be waited for: {error}") },
         };
         let time = started.since.elapsed();
-        if let Some(group) = Pid::from_raw(pid.cast_signed()) {
-            self.state().groups.retain(|other| *other != group);
+        let mut state = self.state();
+        let group = Pid::from_raw(pid.cast_signed()).filter(|pid| state.groups.contains(pid));
+        state.groups.retain(|other| Some(*other) != group);
+        state.foreground = None;
+        drop(state);
+        if let Some(group) = group {
             // What it left behind would keep its output open.
             send(group, Signal::TERM);
         }
@@ -147,6 +178,13 @@ fn send(group: Pid, signal: Signal) {
     }
 }
 
+fn to_program(program: Pid, signal: Signal) {
+    match kill_process(program, signal) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(errno) => eprintln!("jitney: the program got no signal: {errno}"),
+    }
+}
+
 /// Where a program printed something.
 #[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -155,13 +193,12 @@ pub(crate) enum Stream {
     Stderr,
 }
 
-/// Shows each line of `output` as it comes, marked with its program.
+/// Shows each line of `output` as it comes, marked with its program; as an event without a mark.
 fn show(
     output: impl Read + Send + 'static,
-    mark: String,
+    mark: Option<String>,
     program: String,
     stream: Stream,
-    json: bool,
 ) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut lines = BufReader::new(output);
@@ -169,13 +206,14 @@ fn show(
         while matches!(lines.read_until(b'\n', &mut line), Ok(1..)) {
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches(['\n', '\r']);
-            if json {
-                let event = Event::Output { program: &program, stream, text };
-                if let Err(error) = print_event(&event) {
-                    eprintln!("jitney: a line of {program}: {error:#}");
+            match &mark {
+                Some(mark) => print_line(&format!("{mark} {text}")),
+                None => {
+                    let event = Event::Output { program: &program, stream, text };
+                    if let Err(error) = print_event(&event) {
+                        eprintln!("jitney: a line of {program}: {error:#}");
+                    }
                 }
-            } else {
-                print_line(&format!("{mark} {text}"));
             }
             line.clear();
         }

@@ -1,6 +1,6 @@
 //! What becomes of the programs of `jitney run`, and what they get from it.
 
-use crate::support::Ground;
+use crate::support::{Ground, Process};
 use std::time::Duration;
 
 #[test]
@@ -107,6 +107,22 @@ fn a_program_inherits_one_socket_and_nothing_else() {
 }
 
 #[test]
+fn one_program_has_the_input_the_output_and_the_exit_status_of_the_command() {
+    let ground = Ground::new();
+    std::fs::write(ground.path("input"), "\"$J\" list | grep -c 10ee:7011\nexit 7\n").unwrap();
+    let shell = |last: &str| {
+        let mut command = ground.jitney(["run", "--emulate", "nitefury", "--", "sh", "-c", last]);
+        command.env("J", env!("CARGO_BIN_EXE_jitney"));
+        command.stdin(std::fs::File::open(ground.path("input")).unwrap());
+        Process::start(command).wait()
+    };
+    let outcome = shell("exec sh").exits(7);
+    assert_eq!(outcome.out, "1\n", "{outcome}");
+    assert!(outcome.err.contains("card vfio-user:"), "{outcome}");
+    shell("kill -TERM $$").exits(128 + 15).complains("killed by SIGTERM");
+}
+
+#[test]
 fn without_fds_no_descriptors_are_shown() {
     let ground = Ground::new();
     let outcome = ground.run_args(["run", "--emulate", "nitefury", "true"]).exits(0);
@@ -117,12 +133,12 @@ fn without_fds_no_descriptors_are_shown() {
 fn behind_two_dashes_is_one_program_and_p_names_several() {
     let ground = Ground::new();
     let run = |args: &[&str]| ground.run_args(["run", "--emulate", "nitefury"].iter().chain(args));
-    run(&["--", "jitney", "test", "general"]).exits(0).says("general | Found NiteFury");
+    run(&["--", "jitney", "test", "general"]).exits(0).says("Found NiteFury");
     let script = "echo \"$0 $1\" --fds";
-    run(&["--", "sh", "-c", script, "a b", "c"]).exits(0).says("sh | a b c --fds");
+    assert_eq!(run(&["--", "sh", "-c", script, "a b", "c"]).exits(0).out, "a b c --fds\n");
     let both = run(&["-p", "sh -c 'echo one'", "-p", "jitney test general"]).exits(0);
     assert!(both.out.contains("sh      | one") && both.out.contains("general | Found NiteFury"), "{both}");
-    run(&["--", "jitney test general"]).exits(1).says("several are given by -p");
+    run(&["--", "jitney test general"]).exits(127).complains("several are given by -p");
     run(&["true", "--", "true"]).exits(2);
     run(&["-p", "true", "true"]).exits(2);
     run(&[]).exits(2);

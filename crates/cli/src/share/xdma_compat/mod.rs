@@ -22,8 +22,6 @@ use jitney_xdma::{Direction, Xdma};
 use rustix::process::{Pid, Signal, kill_process};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::io::IsTerminal;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -327,8 +325,7 @@ fn run(mut command: Command, words: String) -> anyhow::Result<(Ended, Status)> {
     let pid = child.id();
     let group = Pid::from_raw(pid.cast_signed());
     signals::on_stop(move |signal| {
-        // A Ctrl-C at the terminal has reached the program already.
-        let heard = signal != signal_hook::consts::SIGTERM && std::io::stdin().is_terminal();
+        let heard = signals::is_known_to_foreground(signal);
         if let Some((pid, signal)) = group.zip(Signal::from_named_raw(signal)).filter(|_| !heard)
             && let Err(errno) = kill_process(pid, signal)
         {
@@ -336,9 +333,9 @@ fn run(mut command: Command, words: String) -> anyhow::Result<(Ended, Status)> {
         }
     })?;
     let status = child.wait().context("the program cannot be waited for")?;
-    let number = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
-    let number = number.and_then(|number| u8::try_from(number).ok()).unwrap_or(1);
-    Ok((Ended::named(words, Some(pid), began.elapsed(), End::of(status)), Status::OfProgram(number)))
+    let end = End::of(status);
+    let status = end.of_program();
+    Ok((Ended::named(words, Some(pid), began.elapsed(), end), status))
 }
 
 #[cfg(test)]
