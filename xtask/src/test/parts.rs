@@ -42,11 +42,12 @@ pub(crate) struct Part {
     pub(crate) run: fn(Wish<'_>) -> anyhow::Result<Ran>,
 }
 
-pub(crate) const PARTS: [Part; 11] = [
+pub(crate) const PARTS: [Part; 12] = [
     Part { name: "formatting", has_names: false, run: formatting },
     Part { name: "lints", has_names: false, run: lints },
     Part { name: "library without the command", has_names: false, run: library_alone },
     Part { name: "documentation", has_names: false, run: documentation },
+    Part { name: "pages", has_names: false, run: pages },
     Part { name: "tests", has_names: true, run: tests },
     Part { name: "examples", has_names: false, run: examples },
     Part { name: "tests in documentation", has_names: true, run: doc_tests },
@@ -89,6 +90,10 @@ fn documentation(wish: Wish<'_>) -> anyhow::Result<Ran> {
     let mut doc = workspace::cargo(["doc", "--workspace", "--no-deps"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     checks([doc], wish)
+}
+
+fn pages(wish: Wish<'_>) -> anyhow::Result<Ran> {
+    checks([workspace::cargo(["run", "--quiet", "--package=jitney-site"])], wish)
 }
 
 fn tests(wish: Wish<'_>) -> anyhow::Result<Ran> {

@@ -20,6 +20,7 @@ mod kills;
 mod machine;
 mod moving;
 mod operating;
+mod pages;
 mod policy;
 mod program;
 mod programs;

@@ -1,27 +1,13 @@
 //! docs/operating.md, word by word.
 
 use crate::machine::{MANAGER, Machine};
+use crate::pages::commands;
 use crate::support::Process;
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 const TEXT: &str = include_str!("../../../../docs/operating.md");
-
-/// The commands of the text, in its order.
-fn commands() -> Vec<&'static str> {
-    let mut inside = false;
-    let mut found = Vec::new();
-    for line in TEXT.lines() {
-        match line {
-            "```sh" => inside = true,
-            "```" => inside = false,
-            _ if inside => found.push(line),
-            _ => {}
-        }
-    }
-    found
-}
 
 /// What stands in for programs that a test cannot have. `systemctl` starts and ends the test's own service manager.
 const STUBS: &[(&str, &str)] = &[
@@ -84,7 +70,7 @@ fn the_text_does_what_it_says() {
         Process::start(command).wait()
     };
     let mut said = Vec::new();
-    for line in commands() {
+    for line in commands(TEXT) {
         let outcome = run(line).exits(0);
         if line.starts_with("sudo -u") {
             said.push((line, outcome.out));
