@@ -21,6 +21,7 @@ pub(crate) enum Unit {
     Ratio,
     Kibibytes,
     Nanoseconds,
+    Milliseconds,
     /// Instructions that differ.
     Differences,
 }
@@ -61,6 +62,7 @@ impl Unit {
             Self::Ratio => format!("{value:.2}"),
             Self::Kibibytes => format!("{value:.1} KiB"),
             Self::Nanoseconds => format!("{value:.0} ns"),
+            Self::Milliseconds => format!("{value:.1} ms"),
             Self::Differences => format!("{value} differ"),
         }
     }
@@ -70,6 +72,7 @@ impl Unit {
             Self::Ratio | Self::Differences => format!("{value}"),
             Self::Kibibytes => format!("{value} KiB"),
             Self::Nanoseconds => format!("{value} ns"),
+            Self::Milliseconds => format!("{value} ms"),
         }
     }
 }

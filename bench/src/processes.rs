@@ -68,6 +68,12 @@ impl Broker {
     }
 }
 
+/// The command, which is built beside this program.
+pub(crate) fn jitney() -> anyhow::Result<Command> {
+    let own = std::env::current_exe().context("this program's own path")?;
+    Ok(Command::new(own.with_file_name("jitney")))
+}
+
 /// A `jitney` that serves until this is dropped.
 #[derive(Debug)]
 struct Jitney(Child);
@@ -75,13 +81,13 @@ struct Jitney(Child);
 impl Jitney {
     /// Starts it and waits for the line that begins with `ready`.
     fn start(arguments: &[&OsStr], ready: &str) -> anyhow::Result<Self> {
-        let program = std::env::current_exe().context("this program's own path")?.with_file_name("jitney");
-        let child = Command::new(&program)
+        let mut command = jitney()?;
+        let child = command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {}; `cargo xtask bench` builds it", program.display()))?;
+            .with_context(|| format!("cannot start {command:?}; `cargo xtask bench` builds it"))?;
         let mut jitney = Self(child);
         if let Some(output) = jitney.0.stdout.take() {
             for line in BufReader::new(output).lines() {

@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod buffer;
+mod commands;
 mod first_pass;
 mod instructions;
 mod iova;
@@ -36,10 +37,11 @@ pub(crate) struct Row {
     pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
 }
 
-pub(crate) const ROWS: [Row; 12] = [
+pub(crate) const ROWS: [Row; 13] = [
     Row { name: "transfer", measure: transfer::measure },
     Row { name: "queue", measure: queue::measure },
     Row { name: "streams", measure: streams::measure },
+    Row { name: "commands", measure: commands::measure },
     Row { name: "pattern", measure: pattern::measure },
     Row { name: "register", measure: register::measure },
     Row { name: "buffer", measure: buffer::measure },
