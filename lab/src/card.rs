@@ -50,7 +50,11 @@ impl Card {
             Self::Nvme => nvme(number, "").to_vec(),
             Self::EduOnSecondNode => {
                 let bridge = format!("pxb-pcie,id=far{number},bus_nr={SECOND_NODE_BUS},numa_node=1");
-                ["-device".into(), bridge, "-device".into(), format!("edu,bus=far{number}")].into()
+                // Nothing but a port can be plugged into that.
+                let chassis = SECOND_NODE_BUS + number;
+                let port = format!("pcie-root-port,id=far{number}port,bus=far{number},chassis={chassis}");
+                let edu = format!("edu,bus=far{number}port");
+                [bridge, port, edu].into_iter().flat_map(|device| ["-device".into(), device]).collect()
             }
             Self::Ports => vec!["-device".into(), "pci-testdev".into()],
             Self::NvmeWithEdu => {

@@ -8,7 +8,7 @@ use jitney_vfio::Identity;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A failure, in words that say what, where and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The card failed. [`ErrorKind::LinkDown`](jitney_vfio::ErrorKind::LinkDown) if its registers read as all-ones.
@@ -140,6 +140,13 @@ pub enum Error {
     /// A boards file cannot be used.
     #[error(transparent)]
     Catalogue(#[from] jitney_designs::Error),
+}
+
+/// What `main` prints of an error that it returns: what people can read.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<FlashError> for Error {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// A boards file that cannot be used.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A boards file or folder cannot be read.
@@ -34,6 +34,13 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+}
+
+/// What `main` prints of an error that it returns: what people can read.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 fn prefix(key: &str) -> String {

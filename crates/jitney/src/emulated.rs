@@ -36,7 +36,7 @@ pub struct EmulatedCard {
 }
 
 /// Why there is no such card.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum EmulatedError {
     /// The board cannot be as it was asked for.
@@ -48,6 +48,13 @@ pub enum EmulatedError {
     /// The card cannot be opened.
     #[error(transparent)]
     Card(#[from] jitney_vfio::Error),
+}
+
+/// What `main` prints of an error that it returns: what people can read.
+impl std::fmt::Debug for EmulatedError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl EmulatedCard {

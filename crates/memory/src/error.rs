@@ -12,7 +12,7 @@ use crate::pages::{HugePool, PageSize};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// A failure, with what was attempted, on what, why it failed and, where it is known, what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A system call failed.
@@ -104,6 +104,13 @@ pub enum Error {
     /// An access outside a mapping, or one that the mapping does not allow.
     #[error(transparent)]
     Access(#[from] AccessError),
+}
+
+/// What `main` prints of an error that it returns: what people can read.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

@@ -1,7 +1,7 @@
 //! What goes wrong with a ring.
 
 /// Why a ring cannot be written or read.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A ring cannot have this shape.
@@ -55,6 +55,13 @@ pub enum Error {
     /// The card's engine.
     #[error(transparent)]
     Card(#[from] jitney_xdma::Error),
+}
+
+/// What `main` prints of an error that it returns: what people can read.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl Error {

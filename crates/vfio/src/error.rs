@@ -11,12 +11,19 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// there is one, the remedy.
 ///
 /// It can be cloned and sent to another process, so that a client of a broker sees what the owner saw.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Error {
     kind: ErrorKind,
     what: String,
     errno: Option<i32>,
     remedy: Option<String>,
+}
+
+/// What `main` prints of an error that it returns: what people can read.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 /// What sort of failure it is, for programs that want to act on it.
@@ -191,6 +198,7 @@ mod tests {
         let text = error.to_string();
         assert!(text.starts_with("card 0000:2e:00.0: mapping 0x1000 bytes at IOVA 0x2000: EEXIST"), "{text}");
         assert!(text.ends_with("; use one owner"), "{text}");
+        assert_eq!(format!("{error:?}"), text, "what main prints");
         assert_eq!((error.kind(), error.errno()), (ErrorKind::Held, Some(Errno::EXIST)));
     }
 

@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// A failure of the driver or of the engine. Channels are named with their card, as `h2c0 of 0000:2e:00.0 (10ee:7011)`.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The card, its owner or the system refused something: memory, a lease that somebody else has, an access.
@@ -119,6 +119,13 @@ pub enum Error {
     /// using.
     #[error(transparent)]
     Unknown(jitney_vfio::Error),
+}
+
+/// What `main` prints of an error that it returns: what people can read.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }
 
 impl From<jitney_vfio::Error> for Error {

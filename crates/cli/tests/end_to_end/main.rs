@@ -12,6 +12,7 @@ mod commands;
 mod dead_boards;
 mod designs_table;
 mod every_design;
+mod examples;
 mod faults;
 mod flash;
 mod i2c;

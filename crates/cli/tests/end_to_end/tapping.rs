@@ -1,5 +1,6 @@
 //! `jitney capture --share` and `jitney tap`: one captures, many read along.
 
+use crate::examples::example;
 use crate::support::{Board, Broker, Ground, Process, eventually};
 use rustix::process::Signal;
 use std::fs;
@@ -176,17 +177,6 @@ fn what_nobody_shares_cannot_be_tapped() {
     let line = format!("capture {CARD} --card {} --share adc --for 50ms", alone.address());
     ground.run(&line).exits(1).complains("start jitney broker");
     ground.run(&format!("capture {CARD} {option} --share adc --to x")).exits(2);
-}
-
-/// An example of the library, which is built if nobody has done that.
-fn example(name: &str) -> std::path::PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let path = own.parent().unwrap().with_file_name("examples").join(name);
-    if !path.exists() {
-        let mut cargo = std::process::Command::new(env!("CARGO"));
-        assert!(cargo.args(["build", "--package", "jitney", "--example", name]).status().unwrap().success());
-    }
-    path
 }
 
 #[test]

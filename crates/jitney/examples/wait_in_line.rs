@@ -1,0 +1,30 @@
+//! Two threads of one program, or two programs, want the same part of a card: the second waits in line, and is told for whom.
+//!
+//!   cargo run --release -- run --emulate nitefury -- target/release/examples/wait_in_line
+
+#![expect(clippy::print_stdout, reason = "it is a program")]
+
+use jitney::vfio::LeaseRequest;
+use std::time::{Duration, Instant};
+
+fn main() -> anyhow::Result<()> {
+    let first = jitney::Bus::open()?;
+    let part = || LeaseRequest::exclusive("my-filter".parse().unwrap_or_else(|_| unreachable!()));
+    let held = first.card("*")?.lease(part())?;
+
+    // Another connection to the broker is another program to it.
+    let second = jitney::Bus::open()?;
+    let card = second.card("*")?;
+    if let Err(error) = card.lease(part()) {
+        println!("refused at once: {error}");
+    }
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(held);
+    });
+    let since = Instant::now();
+    let _lease = card.lease(part().waiting(Duration::from_secs(10)))?;
+    println!("granted after {:?}", since.elapsed());
+    anyhow::ensure!(release.join().is_ok(), "the other thread panicked");
+    Ok(())
+}
