@@ -56,7 +56,7 @@ impl Card {
                 let edu = format!("edu,bus=far{number}port");
                 [bridge, port, edu].into_iter().flat_map(|device| ["-device".into(), device]).collect()
             }
-            Self::Ports => vec!["-device".into(), "pci-testdev".into()],
+            Self::Ports => vec!["-device".into(), "pci-testdev,bus=pcie.0".into()],
             Self::NvmeWithEdu => {
                 let slot = FIRST_SHARED_SLOT + number;
                 let nvme = nvme(number, &format!(",addr={slot:#x}.0,multifunction=on"));
