@@ -41,7 +41,7 @@ impl Machine {
             false => state.stuck.clone(),
         };
         state.departure = Some(Departure { goodbye, phase: Phase::Wills, unquiet });
-        self.withdraw_all(client, effects);
+        self.pass_on_all(client, effects);
         let Some(state) = self.clients.get(&client) else { return };
         let maps = state.pending.iter().filter(|id| {
             matches!(self.tasks.get(id).map(|task| &task.work), Some(Work::Map { .. } | Work::Place { .. }))
