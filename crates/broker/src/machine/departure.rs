@@ -73,10 +73,13 @@ impl Machine {
         for id in self.reached_by(client) {
             let Some(card) = self.cards.get(&id) else { continue };
             let own = card.leases.iter().filter(|lease| lease.holder == client);
-            let wills: Vec<_> = own
+            let (others, last): (Vec<_>, Vec<_>) = own
                 .filter(|lease| !lease.request.will.0.is_empty())
-                .map(|lease| (lease.id, lease.request.will.clone()))
-                .collect();
+                .partition(|lease| self.is_shared_with_others(card, lease));
+            let wills: Vec<_> = last.iter().map(|lease| (lease.id, lease.request.will.clone())).collect();
+            if !others.is_empty() {
+                self.leave_at_work(client, id);
+            }
             if !wills.is_empty() {
                 self.start(Work::CarryOut { card: id, wills }, client, None, effects);
             }
