@@ -31,7 +31,7 @@
 //!
 //! # Limits
 //! Pages of 4 KiB, namespaces without metadata, at most 16 pairs of queues of 64 entries, transfers of at most 2 MiB. All processes
-//! that share a controller are of one user. Tested on QEMU's NVMe and a model of one, never on a real drive so far.
+//! that share a controller are of one user. Tested on a model of a controller, and on no real drive so far.
 
 #![forbid(unsafe_code)]
 
