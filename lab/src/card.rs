@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub enum Card {
     /// QEMU's teaching device, 1234:11e8: DMA to and from a 4 KiB buffer at 0x40000 with 28-bit addresses, INTx and MSI.
     Edu,
-    /// QEMU's NVMe, 1b36:0010, with 64 MiB that read as zeros.
+    /// QEMU's NVMe, 1b36:0010, with 64 MiB that are zeros when the machine starts. What is written to it is forgotten with the machine.
     Nvme,
     /// QEMU's edu on a bus of its own that belongs to the second NUMA node, of a machine that has [two](crate::suites::Suite::nodes).
     EduOnSecondNode,
@@ -34,9 +34,11 @@ const FIRST_SHARED_SLOT: usize = 16;
 
 /// QEMU's options for an NVMe with further `properties`.
 fn nvme(number: usize, properties: &str) -> [String; 4] {
+    // What is written goes to a file that QEMU makes and removes.
+    let zeros = format!("file.driver=null-co,file.size={NVME_BYTES},file.read-zeroes=on,format=raw");
     [
-        "-blockdev".into(),
-        format!("null-co,node-name=disk{number},size={NVME_BYTES},read-zeroes=on"),
+        "-drive".into(),
+        format!("if=none,id=disk{number},snapshot=on,{zeros}"),
         "-device".into(),
         format!("nvme,serial=lab{number},drive=disk{number}{properties}"),
     ]

@@ -39,7 +39,7 @@ pub(crate) enum Purpose<'a> {
 }
 
 /// What the tests need.
-pub(crate) const TARGETS: [Target; 15] = [
+pub(crate) const TARGETS: [Target; 16] = [
     Target { package: "jitney-cli", kind: "--bin", name: JITNEY },
     Target { package: "jitney-vfio", kind: "--example", name: "edu" },
     Target { package: "jitney-vfio", kind: "--example", name: "nvme_identify" },
@@ -55,6 +55,7 @@ pub(crate) const TARGETS: [Target; 15] = [
     Target { package: "jitney-lab", kind: "--example", name: "late_dma" },
     Target { package: "jitney-lab", kind: "--example", name: "successor" },
     Target { package: "jitney-lab", kind: "--example", name: "near_card" },
+    Target { package: "jitney-lab", kind: "--example", name: "nvme_queues" },
 ];
 
 /// The command that tests run in the guest, and the lab on the host, where it serves the boards.

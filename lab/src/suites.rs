@@ -105,6 +105,7 @@ pub(crate) const SUITES: [Suite; 7] = [
             test!("rude-decode", 180),
             test!("resume", 120),
             test!("late-dma", 400),
+            test!("nvme-queues", 400),
             test!("stray-dma", 60),
             test!("narrow-card", 60),
             test!("unprivileged", 120),

@@ -274,8 +274,9 @@ impl Bus {
 
     /// Offers a buffer of this bus to other processes. They attach to it by the token, or by its name if it has one.
     ///
-    /// The offer stands until it is [withdrawn](Self::unshare), this process lets go of the buffer, or ends. The buffer stays mapped until
-    /// the last of those who have it has let go of it.
+    /// The offer stands until it is [withdrawn](Self::unshare), this process lets go of the buffer, or ends; an offer to writers then goes on as
+    /// that of another process of the same user that has the buffer to write, if there is one. The buffer stays mapped until the last of those
+    /// who have it has let go of it.
     ///
     /// # Errors
     /// [`ErrorKind::Held`] if the buffer is offered already or the name is taken, by whom the message says; [`ErrorKind::Denied`] if

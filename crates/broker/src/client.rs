@@ -1,6 +1,7 @@
 //! A card as a client of a broker has it.
 
 use crate::link::{Link, Slot, foreign, lock, unexpected};
+use crate::offer::Offer;
 use crate::protocol::{CardId, Reply, Request};
 use jitney_memory::EventFd;
 use jitney_vfio::{
@@ -46,6 +47,14 @@ impl Card for ClientCard {
 
     fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer> {
         self.0.link.dma_buffer(Some(self.0.card), request)
+    }
+
+    fn offer(&self, buffer: &DmaBuffer, name: &str) -> Result<()> {
+        self.0.link.share(buffer, Offer::to_writers().named(name)).map(drop)
+    }
+
+    fn attach(&self, name: &str) -> Result<DmaBuffer> {
+        self.0.link.attach(name.into())
     }
 
     fn lease(&self, request: LeaseRequest) -> Result<Lease> {

@@ -20,6 +20,7 @@
 //! - [`vfio`]: what a card is to a driver ([`vfio::Card`]), BARs, DMA buffers, leases, interrupts; an in-process fake
 //!   card for tests of your own driver.
 //! - [`xdma`]: the driver for AMD/Xilinx XDMA.
+//! - [`nvme`]: a driver for NVMe drives, whose controller several processes share.
 //! - [`ring`]: a card's stream for any number of readers in other processes.
 //! - [`boards`]: which board it is, and what sits on it.
 //! - `emulated`, with the feature `emulator`: emulated boards within this process, for tests of your program.
@@ -43,6 +44,7 @@ mod page {}
 pub use jitney_boards as boards;
 pub use jitney_broker as broker;
 pub use jitney_broker::{Bus, BusOptions};
+pub use jitney_nvme as nvme;
 pub use jitney_ring as ring;
 pub use jitney_vfio as vfio;
 pub use jitney_xdma as xdma;

@@ -1,7 +1,7 @@
 //! The seam under the drivers: a card as a driver needs it.
 
 use crate::dma::{DmaBuffer, DmaRequest};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{BarInfo, Identity};
 use crate::interrupt::Interrupt;
 use crate::lease::{LeaseRequest, Part};
@@ -40,6 +40,30 @@ pub trait Card: fmt::Debug + Send + Sync {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) for a size of zero,
     /// [`ErrorKind::Exhausted`](crate::ErrorKind::Exhausted) when memory, huge pages or IOVA space are not there.
     fn dma_buffer(&self, request: DmaRequest) -> Result<DmaBuffer>;
+
+    /// Offers `buffer` by `name` to the other processes of this user that drive the card: what their drivers keep in common, as queues that a card
+    /// has once. The offer goes on as long as one of them has the buffer. Nothing has to be done where no other process can have the card.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Held`](crate::ErrorKind::Held) if the name is taken or the buffer offered already.
+    fn offer(&self, buffer: &DmaBuffer, name: &str) -> Result<()> {
+        let _ = (buffer, name);
+        Ok(())
+    }
+
+    /// The buffer that another process [offers](Self::offer) by `name`: the same memory at the same IOVA.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if there is none, as always where no other process can have the card,
+    /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) if it is another user's, [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if this process
+    /// has it already.
+    fn attach(&self, name: &str) -> Result<DmaBuffer> {
+        let what = format!(
+            "no buffer is offered by the name {name}: card {} is this process's alone",
+            self.identity()
+        );
+        Err(Error::new(ErrorKind::NotFound, what))
+    }
 
     /// A right on a named part of the card, until the lease is dropped or its holder is gone.
     ///

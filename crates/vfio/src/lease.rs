@@ -116,6 +116,12 @@ impl LeaseRequest {
         Self { part, mode: Mode::Exclusive, will: Will::none(), wait: None }
     }
 
+    /// A right on `part` that others may have too, without a will.
+    #[must_use]
+    pub const fn shared(part: Part) -> Self {
+        Self { part, mode: Mode::Shared, will: Will::none(), wait: None }
+    }
+
     /// The same with a will.
     #[must_use]
     pub fn with_will(mut self, will: Will) -> Self {

@@ -52,7 +52,12 @@ impl WillStep {
 /// stops a DMA engine, usually, and waits until that is idle.
 ///
 /// All steps are carried out, also if one fails. A will with a wait that succeeded says that what its holder drove is quiet:
-/// memory that it had can go to somebody else. The shape fits XDMA (clear RUN, wait for BUSY to fall), NVMe (clear CC.EN, wait
+/// memory that it had can go to somebody else.
+///
+/// The will of a **shared** lease stops what others use as well. So it is carried out when the last of those who share the part goes, by that
+/// one's will; what the others had the card do is not seen to be quiet.
+///
+/// The shape fits XDMA (clear RUN, wait for BUSY to fall), NVMe (clear CC.EN, wait
 /// for CSTS.RDY to fall) and QDMA (write a context command, wait until it is done).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Will(pub Vec<WillStep>);

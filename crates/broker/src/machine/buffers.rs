@@ -309,7 +309,7 @@ impl Machine {
     /// Ends a client's hold of a buffer that others have as well. What its cards may still do there is remembered.
     fn end_hold(&mut self, client: ClientId, iova: u64, effects: &mut Vec<Effect>) {
         if self.offers.get(&iova).is_some_and(|offer| offer.maker == client) {
-            self.withdraw(iova, effects);
+            self.pass_on(iova, effects);
         }
         let traces = self.traces(client, iova);
         self.let_go_of(client, iova);

@@ -41,7 +41,7 @@ impl Machine {
             false => state.stuck.clone(),
         };
         state.departure = Some(Departure { goodbye, phase: Phase::Wills, unquiet });
-        self.withdraw_all(client, effects);
+        self.pass_on_all(client, effects);
         let Some(state) = self.clients.get(&client) else { return };
         let maps = state.pending.iter().filter(|id| {
             matches!(self.tasks.get(id).map(|task| &task.work), Some(Work::Map { .. } | Work::Place { .. }))
@@ -73,10 +73,13 @@ impl Machine {
         for id in self.reached_by(client) {
             let Some(card) = self.cards.get(&id) else { continue };
             let own = card.leases.iter().filter(|lease| lease.holder == client);
-            let wills: Vec<_> = own
+            let (others, last): (Vec<_>, Vec<_>) = own
                 .filter(|lease| !lease.request.will.0.is_empty())
-                .map(|lease| (lease.id, lease.request.will.clone()))
-                .collect();
+                .partition(|lease| self.is_shared_with_others(card, lease));
+            let wills: Vec<_> = last.iter().map(|lease| (lease.id, lease.request.will.clone())).collect();
+            if !others.is_empty() {
+                self.leave_at_work(client, id);
+            }
             if !wills.is_empty() {
                 self.start(Work::CarryOut { card: id, wills }, client, None, effects);
             }

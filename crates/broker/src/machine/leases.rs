@@ -1,11 +1,12 @@
 //! Who gets which lease, and when it ends.
 
+use super::cards::Card;
 use super::requests::Answer;
 use super::waiting::{Verdict, Wanted};
 use super::who_waits::WhoWaits;
 use super::{ClientId, Effect, Machine, Work, invalid};
 use crate::protocol::{CardId, Reply};
-use jitney_vfio::{Error, LeaseId, LeaseRequest, Mode, Part};
+use jitney_vfio::{Error, Granted, LeaseId, LeaseRequest, Mode, Part};
 
 impl Machine {
     /// Whether `client` may have such a lease, if nobody else has it.
@@ -69,9 +70,12 @@ impl Machine {
             return Err(invalid(format!("vector {vector} has to be silenced before its lease ends")));
         }
         if will && !own.request.will.0.is_empty() {
-            let wills = vec![(lease, own.request.will.clone())];
-            self.start(Work::CarryOut { card: id, wills }, client, Some(number), effects);
-            return Ok(None);
+            if !self.is_shared_with_others(card, own) {
+                let wills = vec![(lease, own.request.will.clone())];
+                self.start(Work::CarryOut { card: id, wills }, client, Some(number), effects);
+                return Ok(None);
+            }
+            self.leave_at_work(client, id);
         }
         let ended = self.end_lease(client, id, lease, effects)?;
         // Before whoever has waited for it hears that it has it.
@@ -90,6 +94,24 @@ impl Machine {
             Work::CarryOut { wills, .. } => wills.iter().any(|(id, _)| *id == lease),
             _ => false,
         })
+    }
+
+    /// Whether others share what `lease` is a right on: its will would stop what they use, and is theirs to be carried out.
+    pub(super) fn is_shared_with_others(&self, card: &Card, lease: &Granted<ClientId>) -> bool {
+        lease.request.mode == Mode::Shared
+            && card.leases.iter().any(|other| {
+                other.request.part == lease.request.part
+                    && other.holder != lease.holder
+                    && self.is_present(other.holder)
+            })
+    }
+
+    /// A card may go on with what it was told by `client`, whose will is not carried out.
+    pub(super) fn leave_at_work(&mut self, client: ClientId, card: CardId) {
+        let now = self.now();
+        if let Some(state) = self.clients.get_mut(&client) {
+            state.stuck.insert(card, now);
+        }
     }
 
     /// Takes a lease out of the books.

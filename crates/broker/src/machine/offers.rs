@@ -2,6 +2,10 @@
 //!
 //! An offer is its maker's: it ends when the maker withdraws it, lets go of the buffer, or is gone. Who has the buffer by then
 //! keeps it: it is unmapped when the last hold has ended, whoever began.
+//!
+//! Who may write to a buffer is as good as its maker. So an offer to writers does not end with its maker as long as another process of the
+//! same user has the buffer to write: the offer is that one's from then on. What several processes keep in common is found by
+//! newcomers whoever of them dies.
 
 use super::buffers::Rights;
 use super::requests::Answer;
@@ -176,12 +180,38 @@ impl Machine {
         effects.extend(others.map(|&client| Effect::Tell { client, notice: notice.clone() }));
     }
 
-    /// Ends all that `client` offers.
-    pub(super) fn withdraw_all(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
+    /// `client` offers nothing any more.
+    pub(super) fn pass_on_all(&mut self, client: ClientId, effects: &mut Vec<Effect>) {
         let own = self.offers.iter().filter(|(_, offer)| offer.maker == client);
         for iova in own.map(|(iova, _)| *iova).collect::<Vec<_>>() {
-            self.withdraw(iova, effects);
+            self.pass_on(iova, effects);
         }
+    }
+
+    /// The maker of the offer of a buffer offers it no more: somebody else does, or the offer ends.
+    pub(super) fn pass_on(&mut self, iova: u64, effects: &mut Vec<Effect>) {
+        let heir = self.heir(iova);
+        match (heir, self.offers.get_mut(&iova)) {
+            (Some(heir), Some(offer)) => offer.maker = heir,
+            _ => self.withdraw(iova, effects),
+        }
+    }
+
+    /// Who goes on with an offer to writers: another process of its user that can write to the buffer. It is as many offers of that
+    /// user as before.
+    fn heir(&self, iova: u64) -> Option<ClientId> {
+        let offer = self.offers.get(&iova).filter(|offer| offer.rights == Rights::Write)?;
+        let uid = offer.token.and(self.clients.get(&offer.maker))?.peer.uid;
+        let is_heir = |client: ClientId| {
+            let offers = self.offers.values().filter(|offer| offer.maker == client).count();
+            client != offer.maker
+                && self.is_present(client)
+                && self.clients.get(&client).is_some_and(|state| state.peer.uid == uid)
+                && offers < self.limits.offers_of_client
+        };
+        let mut writers =
+            self.buffers.get(&iova)?.holders.iter().filter(|(_, rights)| **rights == Rights::Write);
+        writers.find(|(client, _)| is_heir(**client)).map(|(client, _)| *client)
     }
 }
 

@@ -49,8 +49,11 @@ fn all_who_have_it_and_the_card_see_the_same_bytes_at_the_same_place() {
 
     // Whoever made it: it is there until the last has let go.
     drop((buffer, maker));
-    assert!(!read.is_offered().unwrap(), "who offered it is gone");
+    assert!(read.is_offered().unwrap(), "who may write to it goes on offering it");
     drop(written);
+    writer.usage().unwrap();
+    // Also who only looks at it: to the broker it could write.
+    drop(other.view("frames").unwrap());
     let mut byte = [0];
     read.read(2, &mut byte).unwrap();
     assert_eq!(byte, [2]);

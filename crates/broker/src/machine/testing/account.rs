@@ -42,6 +42,8 @@ pub(crate) struct Offer {
     pub(crate) id: TaskId,
     pub(crate) iova: u64,
     pub(crate) maker: ClientId,
+    /// Of who made it, and of who goes on with it.
+    pub(crate) uid: Option<u32>,
     pub(crate) name: Option<String>,
     pub(crate) writable: bool,
     pub(crate) token: [u8; TOKEN_SIZE],

@@ -1,6 +1,6 @@
 //! What must be true of memory that clients share.
 
-use super::account::{Memory, Offer, State};
+use super::account::{Known, Memory, Offer, State};
 use super::world::World;
 use crate::machine::{ClientId, TaskId};
 use crate::protocol::{Offered, Request, TOKEN_SIZE};
@@ -37,7 +37,8 @@ impl World {
         let memory = self.shared_memory(iova);
         assert!(memory.state == State::Live(true) && memory.holders.contains(&maker));
         assert!(!memory.readers.contains(&maker));
-        self.offers.push(Offer { id, iova, maker, name, writable, token });
+        let uid = self.clients.get(&maker).map(|known| known.uid);
+        self.offers.push(Offer { id, iova, maker, uid, name, writable, token });
     }
 
     fn found(&self, offered: &Offered) -> Option<&Offer> {
@@ -104,14 +105,52 @@ impl World {
             _ => false,
         };
         assert!(asked || !self.is_present(offer.maker), "{offer:?} ended, and nobody wanted that");
+        let withdrawn = matches!(self.event.request, Some((_, Request::Unshare { .. })));
+        let shares = |known: &Known| {
+            known.asked.values().filter(|asked| matches!(asked, Request::Share { .. })).count()
+        };
+        let full = |client| self.offered_by(client) + self.clients.get(&client).map_or(0, shares) + 1;
+        let heirs = self.heirs(&offer).into_iter().filter(|heir| full(*heir) <= self.limits.offers_of_client);
+        assert!(withdrawn || heirs.count() == 0, "{offer:?} ended, and another could go on with it");
         let holders = self.shared_memory(offer.iova).holders.clone();
         let to_tell = holders.into_iter().filter(|holder| *holder != offer.maker && self.is_present(*holder));
         let to_tell = to_tell.collect();
         self.event.withdrawn.push((offer, to_tell));
     }
 
+    fn offered_by(&self, client: ClientId) -> usize {
+        self.offers.iter().filter(|offer| offer.maker == client).count()
+    }
+
+    /// Who can go on with an offer that its maker does not make any more, if it does not make too many.
+    fn heirs(&self, offer: &Offer) -> Vec<ClientId> {
+        let uid = |client| self.clients.get(&client).map(|known| known.uid);
+        let memory = self.memory.iter().find(|memory| memory.range.start == offer.iova && !memory.stray);
+        let holders = memory.filter(|_| offer.writable).into_iter().flat_map(|memory| {
+            memory.holders.iter().filter(|holder| !memory.readers.contains(holder)).copied()
+        });
+        let may = |heir: &ClientId| *heir != offer.maker && self.is_present(*heir) && uid(*heir) == offer.uid;
+        holders.filter(may).collect()
+    }
+
+    /// What a maker does not offer any more another one does.
+    fn pass_on(&mut self) {
+        for index in 0..self.offers.len() {
+            let offer = &self.offers[index];
+            let maker = self.machine.offers.get(&offer.iova).map(|offer| offer.maker);
+            if let Some(heir) = maker.filter(|heir| *heir != offer.maker) {
+                let memory = self.memory.iter().find(|memory| memory.range.start == offer.iova);
+                let holds = memory.is_some_and(|memory| memory.holders.contains(&offer.maker));
+                assert!(!holds || !self.is_present(offer.maker), "{offer:?} was taken from its maker");
+                assert!(self.heirs(offer).contains(&heir), "{heir:?} cannot go on with {offer:?}");
+                self.offers[index].maker = heir;
+            }
+        }
+    }
+
     /// Everybody who has it was told, and what is offered is its maker's.
-    pub(super) fn check_offers(&self) {
+    pub(super) fn check_offers(&mut self) {
+        self.pass_on();
         for (offer, to_tell) in &self.event.withdrawn {
             assert!(to_tell.is_empty(), "{to_tell:?} were not told that {offer:?} has ended");
         }

@@ -111,8 +111,13 @@ impl World {
                 known.leases.insert(*id, lease);
                 self.check_lease(client, *card, *id);
             }
-            (Request::Release { card, lease, .. }, Reply::Done) => {
-                known.leases.remove(lease);
+            (Request::Release { card, lease, will }, Reply::Done) => {
+                let ended = known.leases.remove(lease);
+                if let Some(ended) = ended.filter(|ended| *will && !ended.will.0.is_empty()) {
+                    assert!(self.others_share(client, &ended), "a will that was not carried out");
+                    let now = self.event.began;
+                    self.clients.get_mut(&client).expect("it was answered").stuck.insert(*card, now);
+                }
                 let wired = self.cards[card].wired.iter();
                 let own = wired.filter(|(_, holder)| **holder == client).map(|(vector, _)| *vector);
                 for vector in own.collect::<Vec<_>>() {

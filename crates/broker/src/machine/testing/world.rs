@@ -1,6 +1,6 @@
 //! A world: the machine, the account, and how an event goes through both.
 
-use super::account::{AtWork, CardAccount, Current, Gone, Known, Memory, Moment, Offer};
+use super::account::{AtWork, CardAccount, Current, Gone, Known, Lease, Memory, Moment, Offer};
 use super::steps::How;
 use super::{CARDS, Setting};
 use crate::machine::{
@@ -9,7 +9,7 @@ use crate::machine::{
 };
 use crate::protocol::{CardId, Reply, Request};
 use jitney_iova::Allocator;
-use jitney_vfio::{DmaPlace, Error};
+use jitney_vfio::{DmaPlace, Error, LeaseId, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -250,8 +250,22 @@ impl World {
             Some(_) if known.leases.is_empty() => known.stuck.clone(),
             _ => known.reached.iter().map(|(card, until)| (*card, until.unwrap_or(now))).collect(),
         };
-        let wills = known.leases.iter().filter(|(_, lease)| !lease.will.0.is_empty());
-        known.gone = Some(Gone { goodbye, unquiet, wills: wills.map(|(id, _)| *id).collect() });
+        let with_wills = known.leases.iter().filter(|(_, lease)| !lease.will.0.is_empty());
+        let with_wills: Vec<(LeaseId, Lease)> = with_wills.map(|(id, lease)| (*id, lease.clone())).collect();
+        let (others, last): (Vec<_>, Vec<_>) =
+            with_wills.into_iter().partition(|(_, lease)| self.others_share(client, lease));
+        let Some(known) = self.clients.get_mut(&client) else { return };
+        known.stuck.extend(others.iter().map(|(_, lease)| (lease.card, now)));
+        known.gone = Some(Gone { goodbye, unquiet, wills: last.into_iter().map(|(id, _)| id).collect() });
+    }
+
+    /// Whether somebody else who is there shares what `lease` of `client` is a right on.
+    pub(super) fn others_share(&self, client: ClientId, lease: &Lease) -> bool {
+        let same = |other: &Lease| (other.card, &other.part) == (lease.card, &lease.part);
+        lease.mode == Mode::Shared
+            && self.clients.iter().any(|(other, known)| {
+                *other != client && known.gone.is_none() && known.leases.values().any(same)
+            })
     }
 
     /// How much has been ordered so far.

@@ -231,3 +231,28 @@ fn core_d7_what_is_made_to_wait_was_checked_before() {
     assert_eq!(world.machine.cards[&CARD].deferred.len(), 1);
     world.check_answers();
 }
+
+/// A shared lease on `part` with a will that waits.
+fn common(part: &str) -> Request {
+    Request::Lease { card: CARD, part: part.into(), mode: Mode::Shared, will: will(2), wait: 0 }
+}
+
+#[test]
+fn the_will_of_a_shared_lease_is_carried_out_when_the_last_of_them_goes() {
+    let mut world = world();
+    let [first, second, third] = [0, 1, 2].map(|seat| user(&mut world, seat));
+    for client in [first, second, third] {
+        granted(&mut world, client, common("controller"));
+    }
+    let iova = buffer(&mut world, first, Some(CARD));
+    killed(&mut world, first);
+    assert!(world.at_work.iter().all(|work| !is_will(&work.task.work)), "others use it");
+    world.finish_all();
+    assert_eq!(world.machine.iovas.quarantined().count(), 1, "{iova:#x}: nobody has seen the card quiet");
+    // A panic of one is not the others' end.
+    let lease = *world.clients[&second].leases.keys().next().unwrap();
+    granted(&mut world, second, Request::Release { card: CARD, lease, will: true });
+    killed(&mut world, third);
+    assert!(matches!(works(&world)[..], [Work::CarryOut { .. }]), "it was the last");
+    world.finish_all();
+}

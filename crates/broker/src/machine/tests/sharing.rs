@@ -172,7 +172,7 @@ fn an_offer_ends_with_its_maker_and_its_name_is_free_at_once() {
         let mut world = world();
         let (first, second, third) = (user(&mut world, 0), user(&mut world, 1), world.join(2));
         let iova = buffer(&mut world, first, None);
-        let token = shared(&mut world, first, share(iova, Some("frames"), true));
+        let token = shared(&mut world, first, share(iova, Some("frames"), false));
         granted(&mut world, second, by_token(token));
         // Its will keeps it from being gone for good.
         leased(&mut world, first, "h2c0", 2);
@@ -183,11 +183,43 @@ fn an_offer_ends_with_its_maker_and_its_name_is_free_at_once() {
             _ => drop(granted(&mut world, first, Request::Unshare { iova })),
         }
         refused(&mut world, third, by_token(token), ErrorKind::NotFound);
-        // Who may write to it can offer it as well.
-        let again = shared(&mut world, second, share(iova, Some("frames"), true));
-        granted(&mut world, third, by_token(again));
+        let other = buffer(&mut world, third, None);
+        shared(&mut world, third, share(other, Some("frames"), false));
         world.finish_all();
-        assert!(world.memory.iter().all(|memory| memory.range.start == iova));
+    }
+}
+
+#[test]
+fn an_offer_to_writers_is_the_next_writer_s_when_its_maker_lets_go() {
+    for how in 0..3 {
+        let mut world = world();
+        let [first, second, stranger, third] = [0, 1, 2, 3].map(|seat| user(&mut world, seat));
+        let iova = buffer(&mut world, first, None);
+        let token = shared(&mut world, first, share(iova, Some("queues"), true));
+        // Another user may write to it as well, and does not go on with it under its name.
+        for writer in [stranger, second] {
+            granted(&mut world, writer, by_token(token));
+        }
+        match how {
+            0 => killed(&mut world, first),
+            1 => drop(world.ask(first, Request::Goodbye)),
+            _ => drop(granted(&mut world, first, Request::Free { iova })),
+        }
+        world.finish_all();
+        let newcomer = user(&mut world, 0);
+        granted(&mut world, newcomer, by_name("queues"));
+        refused(&mut world, newcomer, Request::Unshare { iova }, ErrorKind::Invalid);
+        granted(&mut world, third, by_token(token));
+        killed(&mut world, second);
+        world.finish_all();
+        let last = user(&mut world, 1);
+        granted(&mut world, last, by_name("queues"));
+        killed(&mut world, newcomer);
+        killed(&mut world, last);
+        world.finish_all();
+        // Of its user nobody has it any more.
+        refused(&mut world, third, by_name("queues"), ErrorKind::NotFound);
+        assert!(world.memory.iter().any(|memory| memory.range.start == iova));
     }
 }
 
