@@ -15,6 +15,8 @@ mod rpm;
 mod tarball;
 mod third_party;
 
+pub(crate) use crates::not_published;
+
 use crate::workspace;
 use anyhow::Context;
 use clap::Args;
@@ -38,6 +40,9 @@ pub(crate) struct Options {
     /// The releases of Debian to install into; all that are known if none is named.
     #[arg(long, value_name = "NAME", requires = "check")]
     suite: Vec<String>,
+    /// Which of cargo's profiles to build with; dev is for trying the packages without waiting for the compiler.
+    #[arg(long, value_name = "NAME", default_value = "release")]
+    profile: String,
     /// Only pack the crates as `cargo publish` does, in order; nothing is published.
     #[arg(long, conflicts_with = "check")]
     crates: bool,
@@ -52,7 +57,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let (folder, time) = (workspace::target().join("dist"), time()?);
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let built = build::build(&folder, time)?;
+    let built = build::build(&folder, &options.profile, time)?;
     let made = make(&contents::command(&built, env!("CARGO_PKG_VERSION"), time)?, &built, &folder)?;
     for file in &made {
         println!("{}", file.display());

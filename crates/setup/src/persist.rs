@@ -101,7 +101,7 @@ fn is_ours(root: &Root, place: &str) -> Result<bool> {
     let path = root.path(place);
     let found = match fs::symlink_metadata(&path) {
         Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if is_absent(&error) => return Ok(false),
         Err(error) => return Err(failed("reading", place, &error)),
     };
     let ours = found.is_file()
@@ -109,10 +109,15 @@ fn is_ours(root: &Root, place: &str) -> Result<bool> {
     if ours { Ok(true) } else { Err(Error::NotOurs { file: shown(place) }) }
 }
 
+/// Whether there is no such file, or no folder that it could be in.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 fn remove(root: &Root, place: &str) -> Result<bool> {
     match fs::remove_file(root.path(place)) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if is_absent(&error) => Ok(false),
         Err(error) => Err(failed("removing", place, &error)),
     }
 }

@@ -30,28 +30,25 @@ pub(super) struct Built {
 
 pub(super) const LIBRARY: &str = "libjitney_xdma_compat.so";
 
-pub(super) fn build(folder: &Path, time: u32) -> anyhow::Result<Built> {
-    let release = workspace::target().join("release");
-    let keep = |from: &Path, name: &str| {
+pub(super) fn build(folder: &Path, profile: &str, time: u32) -> anyhow::Result<Built> {
+    // Cargo calls the folder of its own profile otherwise.
+    let from = workspace::target().join(if profile == "dev" { "debug" } else { profile });
+    let profile = format!("--profile={profile}");
+    let keep = |file: &Path, name: &str| {
         let to = folder.join(name);
-        fs::copy(from, &to).with_context(|| from.display().to_string())?;
+        fs::copy(file, &to).with_context(|| file.display().to_string())?;
         must(Command::new("strip").arg("--strip-unneeded").arg(&to))?;
         anyhow::Ok(to)
     };
     // Only the command itself is built twice: all that it is made of is the same in both.
     let alone =
-        ["rustc", "--release", "--package=jitney-cli", "--bin=jitney", "--", "-Ctarget-feature=+crt-static"];
+        ["rustc", &profile, "--package=jitney-cli", "--bin=jitney", "--", "-Ctarget-feature=+crt-static"];
     must(&mut workspace::cargo(alone))?;
-    let alone = keep(&release.join("jitney"), "jitney-static")?;
+    let alone = keep(&from.join("jitney"), "jitney-static")?;
     must_be_static(&alone)?;
-    must(&mut workspace::cargo([
-        "build",
-        "--release",
-        "--package=jitney-cli",
-        "--package=jitney-xdma-compat",
-    ]))?;
-    let command = keep(&release.join("jitney"), "jitney")?;
-    let library = keep(&release.join(LIBRARY), LIBRARY)?;
+    must(&mut workspace::cargo(["build", &profile, "--package=jitney-cli", "--package=jitney-xdma-compat"]))?;
+    let command = keep(&from.join("jitney"), "jitney")?;
+    let library = keep(&from.join(LIBRARY), LIBRARY)?;
 
     let needs = Needs::of(&[&command, &library])?;
     let shells = ["bash", "zsh", "fish"].map(|shell| Ok((shell, says(&alone, &["completions", shell])?)));

@@ -476,7 +476,7 @@ fn what_cannot_be_written_is_not_there_in_part_and_the_card_goes_back() {
     let before = etc(&tree);
     let error = try_bind(&kernel, &for_good()).unwrap_err().to_string();
     assert!(
-        error.contains("writing /etc/security/limits.d/70-jitney") && error.contains("EEXIST"),
+        error.contains("writing /etc/security/limits.d/70-jitney") && error.contains("ENOTDIR"),
         "{error}"
     );
     assert_eq!((etc(&tree), kernel.driver(CARD).as_deref()), (before, Some("xdma")));
