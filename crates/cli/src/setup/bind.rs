@@ -63,7 +63,7 @@ pub(crate) fn unbind(args: &Unbind, json: bool) -> anyhow::Result<Status> {
     match (&released.forgotten[..], args.forget) {
         ([], true) => print_line("Nothing was written for it"),
         ([], false) => {}
-        (files, _) => print_line(&format!("It stays so after every start: {} removed", listed(files))),
+        (files, _) => print_line(&format!("Nothing binds it at the next start: removed {}", listed(files))),
     }
     Ok(Status::Passed)
 }
