@@ -51,7 +51,8 @@ pub(super) fn build(folder: &Path, profile: &str, time: u32) -> anyhow::Result<B
     let library = keep(&from.join(LIBRARY), LIBRARY)?;
 
     let needs = Needs::of(&[&command, &library])?;
-    let shells = ["bash", "zsh", "fish"].map(|shell| anyhow::Ok((shell, says(&alone, &["completions", shell])?)));
+    let shells =
+        ["bash", "zsh", "fish"].map(|shell| anyhow::Ok((shell, says(&alone, &["completions", shell])?)));
     let completions = shells.into_iter().collect::<anyhow::Result<_>>()?;
     let pages = pages(&command, &folder.join("manual"), time)?;
     Ok(Built { command, alone, library, needs, pages, completions, third_party: third_party::list()? })
