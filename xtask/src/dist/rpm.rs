@@ -7,13 +7,20 @@ use rpm::{BuildConfig, CompressionWithLevel, Dependency, FileOptions, PackageBui
 /// Folders of the package's own; all others are the system's.
 const OWN: [&str; 3] = ["etc/jitney", "usr/lib/jitney", "usr/share/doc/jitney"];
 
+/// Whether the package's removal is to take a folder: one of its own, or below one.
+fn is_own(folder: &str) -> bool {
+    let below =
+        |own: &&str| folder.strip_prefix(*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    OWN.iter().any(below)
+}
+
 pub(super) fn bytes(package: &Package) -> anyhow::Result<Vec<u8>> {
     let Package { name, version, summary, description, rpm_scripts, time, .. } = package;
     let files = package.files_for("zsh/site-functions");
     let config = BuildConfig::default().compression(CompressionWithLevel::Gzip(9)).source_date(*time);
     let mut builder = PackageBuilder::new(name, version, "MIT OR Apache-2.0", "x86_64", summary);
     builder.using_config(config).description(*description).build_host("localhost").cookie("localhost");
-    for folder in folders(&files).iter().filter(|folder| OWN.contains(&&***folder)) {
+    for folder in folders(&files).iter().filter(|folder| is_own(folder)) {
         builder
             .with_dir_entry(FileOptions::dir(format!("/{folder}")).permissions(0o755))
             .with_context(|| folder.clone())?;
