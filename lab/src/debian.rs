@@ -144,7 +144,7 @@ impl Archive<'_> {
 }
 
 /// The mirror that this machine's own package sources name, unless the environment names another.
-fn mirror() -> Result<String, Error> {
+pub(crate) fn mirror() -> Result<String, Error> {
     if let Some(named) = env::var("JITNEY_LAB_MIRROR").ok().filter(|named| !named.is_empty()) {
         return Ok(named);
     }

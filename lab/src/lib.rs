@@ -3,7 +3,8 @@
 //! QEMU (with a client of the vfio-user protocol), kernels and a small userland come from Debian's packages into a cache; one
 //! kernel is built from source, because Debian's own have no iommufd, no device cdev and no NOIOMMU. [`run`] boots each row of
 //! the matrix, runs the tests in it and reports them by name; [`shell`] gives a prompt in the same guest. `cargo xtask lab` calls
-//! both; `lab/README.md` says how to add a test. [`script`] runs one script, for what it writes. [`Llvm`] comes from the same cache.
+//! both; `lab/README.md` says how to add a test. [`script`] runs one script, for what it writes. [`Llvm`] comes from the same cache, and so do
+//! [empty systems](empty_system) for trying packages.
 //!
 //! ```no_run
 //! let options = jitney_lab::Options { kernel: Some("small".into()), ..Default::default() };
@@ -21,6 +22,7 @@ mod command;
 pub mod coverage;
 mod cpio;
 mod debian;
+mod empty_system;
 mod error;
 mod hotplug;
 mod initramfs;
@@ -43,6 +45,7 @@ mod unpacked;
 
 pub use browser::Browser;
 pub use card::Card;
+pub use empty_system::{SUITES, empty_system};
 pub use error::Error;
 pub use llvm::Llvm;
 pub use programs::Target;

@@ -6,6 +6,7 @@
 mod attack;
 mod bench;
 mod coverage;
+mod dist;
 mod fuzz;
 mod instruments;
 mod lab;
@@ -38,6 +39,9 @@ enum Task {
     /// Say which lines the tests run, in all of their processes.
     #[command(after_help = coverage::HELP)]
     Coverage(coverage::Options),
+    /// Make the packages and archives that are handed out.
+    #[command(after_help = dist::HELP)]
+    Dist(dist::Options),
     /// Feed decoders and state machines with what nobody would send.
     #[command(after_help = fuzz::HELP)]
     Fuzz(fuzz::Options),
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Task::Attack(options) => attack::run(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Coverage(options) => coverage::run(&options),
+        Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Lab(options) => lab::run(options),
     };

@@ -4,6 +4,7 @@ mod attack;
 mod failures;
 mod lab;
 mod libtest;
+mod packages;
 mod parts;
 mod pytest;
 mod python;
@@ -18,6 +19,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tally::Tally;
 
+/// What takes minutes and needs the net once, and is left out with `--no-lab`.
+const LONG: [&str; 2] = [lab::NAME, packages::NAME];
+
 pub(crate) const HELP: &str = "\
 Examples:
   cargo xtask test              everything, the lab included
@@ -30,7 +34,7 @@ machine without a card can run.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Without the lab.
+    /// Without the lab, and without packages in empty systems.
     #[arg(long)]
     no_lab: bool,
     /// Fail if anything is skipped that needs neither a card nor reserved huge pages.
@@ -56,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let wish =
         Wish { filter: options.filter.as_deref(), echo: options.verbose, kernel: None, instruments: None };
     let chosen = |part: &Part| {
-        (wish.filter.is_none() || part.has_names) && !(options.no_lab && part.name == lab::NAME)
+        (wish.filter.is_none() || part.has_names) && !(options.no_lab && LONG.contains(&part.name))
     };
     let success = run_parts(wish, chosen, options.fail_on_skip)?;
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })

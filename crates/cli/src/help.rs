@@ -15,7 +15,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("poke", &["read", "write", "dump", "i2c"]),
     ("flash", &["flash", "bitstream"]),
     ("change", &["hold", "reset", "route", "link", "program"]),
-    ("set up", &["doctor", "who", "bind", "unbind"]),
+    ("set up", &["doctor", "who", "bind", "unbind", "completions"]),
 ];
 
 /// The command line, whose help has its commands in groups.

@@ -10,6 +10,7 @@ mod cards;
 mod change;
 mod channels;
 mod check;
+mod complete;
 mod contract;
 mod emulated;
 mod errno;
@@ -19,6 +20,7 @@ mod held;
 mod help;
 mod i2c;
 mod log;
+mod manual;
 mod measure;
 mod nearest;
 mod options;
@@ -50,6 +52,7 @@ use transfer::{capture, load, play, save, tap};
 
 /// Runs the command that the arguments name.
 fn main() -> ExitCode {
+    complete::answer_a_shell();
     let matches = help::command().try_get_matches().unwrap_or_else(|error| refuse(&error));
     contract::set_command(path(&matches));
     let options = Options::from_arg_matches(&matches);
@@ -128,6 +131,8 @@ fn main() -> ExitCode {
         Command::Who(who) => setup::who(&who, json),
         Command::Bind(bind) => setup::bind(&bind, json),
         Command::Unbind(unbind) => setup::unbind(&unbind, json),
+        Command::Completions(args) => complete::completions(&args),
+        Command::Manual(args) => manual::manual(&args),
     };
     if let Some(log) = log {
         log.finish();

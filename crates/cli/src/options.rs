@@ -4,8 +4,10 @@ use super::boards::Boards;
 use super::change::{hold, link, program, reset, route};
 use super::check::Test;
 use super::check::validate::Validate;
+use super::complete::Completions;
 use super::flash::{Flash, bitstream};
 use super::i2c::I2c;
+use super::manual::Manual;
 use super::measure::Time;
 use super::registers::{dump, read, write};
 use super::schema::Schema;
@@ -136,12 +138,19 @@ pub(crate) enum Command {
     Who(Who),
     /// Hand a PCI card to vfio-pci, for programs to use. Needs root.
     #[command(after_help = "\
-Example:
-  sudo jitney bind 0000:2e:00.0 --owner $USER --mode 0600")]
+Examples:
+  sudo jitney bind 0000:2e:00.0 --owner $USER --mode 0600
+  sudo jitney bind 0000:2e:00.0 --owner $USER --persist")]
     Bind(Bind),
     /// Give a PCI card back to its own driver. Needs root.
-    #[command(after_help = "Examples:\n  sudo jitney unbind 0000:2e:00.0")]
+    #[command(
+        after_help = "Examples:\n  sudo jitney unbind 0000:2e:00.0\n  sudo jitney unbind 0000:2e:00.0 --forget"
+    )]
     Unbind(Unbind),
+    /// The script that completes this command in a shell: cards, boards and faults, too.
+    Completions(Completions),
+    #[command(hide = true)]
+    Manual(Manual),
 }
 
 #[cfg(test)]

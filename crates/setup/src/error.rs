@@ -7,6 +7,7 @@ use jitney_pci::Address;
 use jitney_pci::express::{Link, LinkSpeed};
 use jitney_vfio::sysfs::PciFunction;
 use std::fmt::Display;
+use std::path::PathBuf;
 
 /// The result of handing a card over or giving it back.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -82,6 +83,22 @@ pub enum Error {
     NoUser {
         /// The name as it was given.
         name: String,
+    },
+    /// A name that a rule of udev or a limit would read as something else.
+    #[error(
+        "the user {name:?} cannot be written into files of udev and pam_limits; give the number (id -u NAME)"
+    )]
+    OddUser {
+        /// The name as it was given.
+        name: String,
+    },
+    /// A file that was to be written or removed is not one that `bind` has written.
+    #[error(
+        "{} was not written by jitney bind --persist, and is left as it is; move it away first", file.display()
+    )]
+    NotOurs {
+        /// The file.
+        file: PathBuf,
     },
     /// The card has other functions, which would go and come with this one.
     #[error(

@@ -14,8 +14,8 @@
 //! # }
 //! ```
 //!
-//! [`Doctor`] and [`who_holds`] only look, work for every user, and say what they could not see. [`bind`] and [`unbind`]
-//! need root; what they cannot do completely, they undo.
+//! [`Doctor`] and [`who_holds`] only look, work for every user, and say what they could not see. [`bind`], [`unbind`] and
+//! [`forget`] need root; what they cannot do completely, they undo.
 //!
 //! Everything takes a [`Root`], the folder that holds `sys`, `proc`, `dev`, `etc` and `boot`: `/` for this machine, or one
 //! that imitates a machine.
@@ -34,10 +34,11 @@ mod kernel_config;
 mod link;
 mod neighbours;
 mod nodes;
+mod persist;
 mod root;
 mod udev;
 
-pub use bind::{BindOptions, Bound, Released, Replug, Use, bind, unbind};
+pub use bind::{BindOptions, Bound, Released, Replug, Use, bind, forget, unbind};
 pub use doctor::{Check, Doctor, Report, Verdict};
 pub use error::{Error, Result};
 pub use holders::{Holder, Holders, Scope, who_holds};

@@ -3,7 +3,7 @@
 
 use super::libtest;
 use super::tally::Tally;
-use super::{attack, lab, python};
+use super::{attack, lab, packages, python};
 use crate::fuzz::{self, Until};
 use crate::instruments::Instruments;
 use crate::process::{self, Said};
@@ -42,10 +42,11 @@ pub(crate) struct Part {
     pub(crate) run: fn(Wish<'_>) -> anyhow::Result<Ran>,
 }
 
-pub(crate) const PARTS: [Part; 12] = [
+pub(crate) const PARTS: [Part; 14] = [
     Part { name: "formatting", has_names: false, run: formatting },
     Part { name: "lints", has_names: false, run: lints },
     Part { name: "library without the command", has_names: false, run: library_alone },
+    Part { name: "crates to be published", has_names: false, run: packages::crates },
     Part { name: "documentation", has_names: false, run: documentation },
     Part { name: "pages", has_names: false, run: pages },
     Part { name: "tests", has_names: true, run: tests },
@@ -54,6 +55,7 @@ pub(crate) const PARTS: [Part; 12] = [
     Part { name: "fuzz targets", has_names: false, run: fuzz_targets },
     Part { name: python::NAME, has_names: true, run: python::run },
     Part { name: attack::NAME, has_names: true, run: attack::run },
+    Part { name: packages::NAME, has_names: false, run: packages::run },
     Part { name: lab::NAME, has_names: true, run: lab::run },
 ];
 

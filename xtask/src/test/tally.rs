@@ -55,7 +55,7 @@ impl Expected {
 }
 
 /// `--fail-on-skip` accepts these and no others.
-const EXPECTED: [Expected; 10] = [
+const EXPECTED: [Expected; 11] = [
     // Reserving them takes root, and memory that the machine may need otherwise.
     Expected { test: "", reason: "huge pages" },
     // The tests with a card are for people who have one.
@@ -64,6 +64,8 @@ const EXPECTED: [Expected; 10] = [
     Expected { test: "", reason: "run it in the lab" },
     // No test by itself: a part of others, which start it and look at how it ends.
     Expected { test: "", reason: "in processes of its own" },
+    // Who tests as an ordinary user tests all else.
+    Expected { test: "packages", reason: "takes root" },
     // Each row of the lab's matrix is there for what it has, and some for what it lacks.
     Expected { test: "lab small-noiommu:", reason: "this machine has no IOMMU" },
     Expected { test: "lab small:", reason: "this machine has an IOMMU" },

@@ -155,7 +155,7 @@ fn id(card: &Identity) -> String {
 }
 
 /// Whether a PCI function could be one of ours: it is in the catalogue, or was handed to vfio-pci.
-fn is_interesting(function: &PciFunction, catalogue: &Catalogue) -> bool {
+pub(crate) fn is_interesting(function: &PciFunction, catalogue: &Catalogue) -> bool {
     let ids = ids(&function.identity());
     function.bound_to_vfio() || catalogue.candidates(ids).next().is_some()
 }

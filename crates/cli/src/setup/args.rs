@@ -34,6 +34,10 @@ pub(crate) struct Bind {
     /// Hand over the other functions of its IOMMU group too: a group goes as a whole or not at all.
     #[arg(long)]
     pub(crate) with_group: bool,
+    /// Have it so after every start of the machine, too: writes a rule of udev, a module to load, and with --owner a limit of
+    /// locked memory below /etc. The card is meant by its address and its id.
+    #[arg(long)]
+    pub(crate) persist: bool,
 }
 
 #[derive(Debug, Args)]
@@ -41,6 +45,9 @@ pub(crate) struct Unbind {
     /// The PCI card: its address, or VENDOR:DEVICE.
     #[arg(value_name = "CARD")]
     pub(crate) card: Card,
+    /// Remove the files of `bind --persist` as well, also of a card that is not there any more.
+    #[arg(long)]
+    pub(crate) forget: bool,
 }
 
 /// The permissions of a file. Set-user-id and the like mean nothing on a device node.

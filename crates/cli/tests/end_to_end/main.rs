@@ -9,6 +9,7 @@ mod bad_input;
 mod blink;
 mod browser;
 mod commands;
+mod completing;
 mod dead_boards;
 mod designs_table;
 mod every_design;

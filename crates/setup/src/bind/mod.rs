@@ -19,11 +19,13 @@ use crate::holders::{self, Scope};
 use crate::kernel::{Kernel, ThisKernel, wait};
 use crate::neighbours::{in_the_way, sysfs};
 use crate::nodes::{self, Nodes};
+use crate::persist::{self, Wanted};
 use crate::root::{Root, system};
 use crate::udev;
 use function::Function;
 use jitney_host::accounts;
 use jitney_pci::Address;
+use jitney_vfio::ErrorKind;
 use jitney_vfio::sysfs::PciFunction;
 use serde::Serialize;
 use std::fs::Permissions;
@@ -42,6 +44,8 @@ pub struct BindOptions {
     pub force: bool,
     /// Hand over the other functions of the IOMMU group too.
     pub with_group: bool,
+    /// Write files, so that it is the same after every start of the machine.
+    pub persist: bool,
     /// How long to wait for the driver and for the node.
     pub patience: Duration,
 }
@@ -49,7 +53,7 @@ pub struct BindOptions {
 impl Default for BindOptions {
     fn default() -> Self {
         let patience = Duration::from_secs(5);
-        Self { owner: None, mode: None, force: false, with_group: false, patience }
+        Self { owner: None, mode: None, force: false, with_group: false, persist: false, patience }
     }
 }
 
@@ -68,6 +72,8 @@ pub struct Bound {
     pub cdev: Option<PathBuf>,
     /// What, as a file in `/etc/udev/rules.d`, does the same at every start of the machine.
     pub udev_rule: String,
+    /// The files that were written so that it is the same after every start of the machine.
+    pub persisted: Vec<PathBuf>,
 }
 
 /// A function that was given back.
@@ -76,6 +82,8 @@ pub struct Bound {
 pub struct Released {
     /// The driver that took it; none if the kernel has none for it, as for most FPGA boards.
     pub driver: Option<String>,
+    /// The files that `bind` had written for it, and that were removed.
+    pub forgotten: Vec<PathBuf>,
 }
 
 /// Hands the function at `address` to `vfio-pci` and waits for its node. One that `vfio-pci` has already only gets the
@@ -83,7 +91,8 @@ pub struct Released {
 ///
 /// # Errors
 /// [`Error::InUse`] unless forced, [`Error::SharedGroup`] unless asked to take the group too, [`Error::NoGroup`],
-/// [`Error::NoDriver`], [`Error::Refused`], [`Error::NoNode`], [`Error::NoUser`], [`Error::System`]. All is then as it
+/// [`Error::NoDriver`], [`Error::Refused`], [`Error::NoNode`], [`Error::NoUser`], [`Error::System`], and, if files are to be
+/// written, [`Error::NotOurs`] where there are others' and [`Error::OddUser`]. All is then as it
 /// was; if that could not be done, [`Error::NotRestored`] says so.
 pub fn bind(root: &Root, address: Address, options: &BindOptions) -> Result<Bound> {
     bind_through(&ThisKernel, root, address, options)
@@ -97,6 +106,14 @@ pub fn unbind(root: &Root, address: Address) -> Result<Released> {
     unbind_through(&ThisKernel, root, address)
 }
 
+/// The same as [`unbind`], and removes the files that [`bind`] has written for the card. It need not be there any more. Needs root.
+///
+/// # Errors
+/// As [`unbind`]; [`Error::NotOurs`] if one of the files is somebody else's now. In both cases all is as it was.
+pub fn forget(root: &Root, address: Address) -> Result<Released> {
+    forget_through(&ThisKernel, root, address)
+}
+
 fn bind_through(kernel: &dyn Kernel, root: &Root, address: Address, options: &BindOptions) -> Result<Bound> {
     let function = sysfs(root).function(address)?;
     let owner = match &options.owner {
@@ -105,6 +122,10 @@ fn bind_through(kernel: &dyn Kernel, root: &Root, address: Address, options: &Bi
         }
         None => None,
     };
+    if options.persist {
+        persist::check_owner(options.owner.as_deref())?;
+        persist::check(root, address)?;
+    }
     let candidates = candidates(root, &function, options)?;
     if !options.force {
         for address in &candidates {
@@ -117,14 +138,16 @@ fn bind_through(kernel: &dyn Kernel, root: &Root, address: Address, options: &Bi
 
     let mut taken = Vec::new();
     let attempt = take_all(kernel, root, &candidates, &mut taken, options)
-        .and_then(|()| settle(root, address, owner, options));
-    let nodes = match attempt {
-        Ok(nodes) => nodes,
+        .and_then(|()| settle(root, address, owner, options))
+        .and_then(|nodes| Ok((nodes, for_good(root, address, options)?)));
+    let (nodes, (udev_rule, persisted)) = match attempt {
+        Ok(done) => done,
         Err(failure) => return Err(put_back(kernel, taken, failure)),
     };
     let functions: Vec<Address> = if candidates.is_empty() { vec![address] } else { candidates };
     Ok(Bound {
-        udev_rule: udev::rule(&functions, options.owner.as_deref(), options.mode),
+        udev_rule,
+        persisted,
         functions: functions.iter().map(Address::to_string).collect(),
         without_iommu: nodes::is_unsafe(&nodes.group),
         node: nodes.group,
@@ -186,6 +209,24 @@ fn settle(root: &Root, address: Address, owner: Option<u32>, options: &BindOptio
     Ok(nodes)
 }
 
+/// The rules that do the same at every start, and the files that were written if that is wanted.
+fn for_good(root: &Root, card: Address, options: &BindOptions) -> Result<(String, Vec<PathBuf>)> {
+    let function = sysfs(root).function(card)?;
+    let mut functions = vec![function.clone()];
+    if let Some(group) = function.iommu_group.filter(|_| options.with_group) {
+        // Those that vfio-pci has had before, too: the rules are the same however often they are made.
+        let of_group = |other: &PciFunction| {
+            other.address != card && other.iommu_group == Some(group) && other.bound_to_vfio()
+        };
+        functions.extend(sysfs(root).functions()?.into_iter().filter(of_group));
+    }
+    let owner = options.owner.as_deref();
+    let rule = udev::rule(&functions, owner, options.mode);
+    let written =
+        if options.persist { persist::write(root, Wanted { card, rule: &rule, owner })? } else { Vec::new() };
+    Ok((rule, written))
+}
+
 /// Puts functions back as they were, the last one first, and says what failed.
 fn put_back(kernel: &dyn Kernel, taken: Vec<Function<'_>>, mut failure: Error) -> Error {
     for function in taken.iter().rev() {
@@ -195,6 +236,16 @@ fn put_back(kernel: &dyn Kernel, taken: Vec<Function<'_>>, mut failure: Error) -
         }
     }
     failure
+}
+
+fn forget_through(kernel: &dyn Kernel, root: &Root, address: Address) -> Result<Released> {
+    persist::check(root, address)?;
+    let mut released = match sysfs(root).function(address) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Released { driver: None, forgotten: Vec::new() },
+        _ => unbind_through(kernel, root, address)?,
+    };
+    released.forgotten = persist::forget(root, address)?;
+    Ok(released)
 }
 
 fn unbind_through(kernel: &dyn Kernel, root: &Root, address: Address) -> Result<Released> {
@@ -210,5 +261,5 @@ fn unbind_through(kernel: &dyn Kernel, root: &Root, address: Address) -> Result<
     if let Err(failure) = function.give_back(kernel) {
         return Err(put_back(kernel, vec![function], failure));
     }
-    Ok(Released { driver: function.driver()? })
+    Ok(Released { driver: function.driver()?, forgotten: Vec::new() })
 }

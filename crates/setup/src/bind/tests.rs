@@ -378,3 +378,140 @@ fn a_card_that_is_held_is_not_taken_away() {
     assert!(error.contains("pid 4211 (/usr/bin/dpdk-testpmd"), "{error}");
     assert_eq!(kernel.driver(CARD).as_deref(), Some("vfio-pci"));
 }
+
+const RULES: &str = "etc/udev/rules.d/70-jitney-0000:2e:00.0.rules";
+const MODULES: &str = "etc/modules-load.d/jitney-0000:2e:00.0.conf";
+const LIMITS: &str = "etc/security/limits.d/70-jitney-0000:2e:00.0.conf";
+
+fn for_good() -> BindOptions {
+    BindOptions { persist: true, owner: Some("alice".to_owned()), ..quick() }
+}
+
+/// Every file below `etc`, with what is in it.
+fn etc(tree: &Tree) -> Vec<(String, String)> {
+    fn collect(folder: &Path, into: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, into);
+            } else {
+                into.push((path.display().to_string(), fs::read_to_string(&path).unwrap_or_default()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&tree.root.path("etc"), &mut found);
+    found.sort();
+    found
+}
+
+/// Nodes of the tests belong to whoever runs them: root alone gives them away.
+fn tree_of_alice() -> Tree {
+    let tree = pc(Some("xdma"));
+    let uid = rustix::process::getuid().as_raw();
+    tree.file("etc/passwd", &format!("root:x:0:0::/root:/bin/sh\nalice:x:{uid}:1000::/home/alice:/bin/sh\n"));
+    tree
+}
+
+#[test]
+fn what_is_written_for_good_is_removed_again_and_nothing_else() {
+    let tree = tree_of_alice();
+    let kernel = Imitated::of(&tree);
+    tree.file("etc/udev/rules.d/70-jitney-0000:2f:00.0.rules", "of another card");
+    let before = etc(&tree);
+    for _ in 0..2 {
+        let bound = try_bind(&kernel, &for_good()).unwrap();
+        assert_eq!(bound.persisted, [RULES, MODULES, LIMITS].map(|file| Path::new("/").join(file)));
+        let text = |file: &str| fs::read_to_string(tree.root.path(file)).unwrap();
+        assert!(
+            text(RULES).contains(&bound.udev_rule) && text(RULES).contains("chown alice"),
+            "{}",
+            text(RULES)
+        );
+        assert!(text(MODULES).ends_with("\nvfio-pci\n"), "{}", text(MODULES));
+        assert!(text(LIMITS).ends_with("\nalice - memlock unlimited\n"), "{}", text(LIMITS));
+        // No file beside them is left.
+        assert_eq!(etc(&tree).len(), before.len() + 3, "{:?}", etc(&tree));
+    }
+    // Without an owner there is no limit to raise, and that of the time before goes.
+    let bound = try_bind(&kernel, &BindOptions { owner: None, ..for_good() }).unwrap();
+    assert_eq!(bound.persisted.len(), 2);
+    assert!(!tree.root.exists(LIMITS));
+
+    let released = forget_through(&kernel, &tree.root, address(CARD)).unwrap();
+    assert_eq!((released.driver.as_deref(), released.forgotten.len()), (Some("xdma"), 2));
+    assert_eq!(etc(&tree), before);
+    // Once more changes nothing, also when the card is gone.
+    tree.without(&format!("sys/bus/pci/devices/{CARD}"));
+    assert_eq!(forget_through(&kernel, &tree.root, address(CARD)).unwrap().forgotten, [] as [PathBuf; 0]);
+}
+
+#[test]
+fn what_others_have_written_stays_and_the_card_too() {
+    for (file, link) in [(RULES, false), (MODULES, false), (LIMITS, true), (RULES, true)] {
+        let tree = tree_of_alice();
+        let kernel = Imitated::of(&tree);
+        if link {
+            tree.file("etc/mine", "precious");
+            tree.link(file, tree.root.path("etc/mine").to_str().unwrap());
+        } else {
+            tree.file(file, "mine\n");
+        }
+        let before = etc(&tree);
+        let error = try_bind(&kernel, &for_good()).unwrap_err();
+        assert!(matches!(&error, Error::NotOurs { file: named } if named.ends_with(file)), "{error}");
+        assert_eq!((etc(&tree), kernel.driver(CARD).as_deref()), (before.clone(), Some("xdma")));
+        try_bind(&kernel, &quick()).unwrap();
+        assert!(matches!(forget_through(&kernel, &tree.root, address(CARD)), Err(Error::NotOurs { .. })));
+        assert_eq!((etc(&tree), kernel.driver(CARD).as_deref()), (before, Some("vfio-pci")));
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_not_there_in_part_and_the_card_goes_back() {
+    let tree = tree_of_alice();
+    let kernel = Imitated::of(&tree);
+    // The last of the files has no folder and gets none.
+    tree.file("etc/security", "no folder");
+    let before = etc(&tree);
+    let error = try_bind(&kernel, &for_good()).unwrap_err().to_string();
+    assert!(
+        error.contains("writing /etc/security/limits.d/70-jitney") && error.contains("ENOTDIR"),
+        "{error}"
+    );
+    assert_eq!((etc(&tree), kernel.driver(CARD).as_deref()), (before, Some("xdma")));
+}
+
+#[test]
+fn a_file_that_a_killed_program_left_half_is_taken() {
+    let tree = tree_of_alice();
+    let beside = "etc/udev/rules.d/.70-jitney-0000:2e:00.0.rules.new";
+    tree.file(beside, "ACTION==");
+    try_bind(&Imitated::of(&tree), &for_good()).unwrap();
+    assert!(!tree.root.exists(beside));
+}
+
+#[test]
+fn a_group_is_written_as_a_whole_however_often() {
+    const OTHER: &str = "0000:2e:00.1";
+    let tree = tree_of_alice();
+    tree.function(OTHER, 0x02_0000, Some("e1000e"), Some(86));
+    let kernel = Imitated::of(&tree);
+    let options = BindOptions { with_group: true, ..for_good() };
+    let first = try_bind(&kernel, &options).unwrap();
+    let second = try_bind(&kernel, &options).unwrap();
+    assert!(first.udev_rule.contains(OTHER) && first.udev_rule.contains(CARD), "{}", first.udev_rule);
+    assert_eq!(first.udev_rule, second.udev_rule);
+}
+
+#[test]
+fn an_owner_who_would_be_read_as_something_else() {
+    let tree = tree_of_alice();
+    for name in ["a lice", "ali\"ce", "*", "@root", "a\nb", "-x", "$env"] {
+        tree.file("etc/passwd", &format!("{name}:x:1000:1000::/:/bin/sh\n"));
+        let options = BindOptions { owner: Some(name.to_owned()), ..for_good() };
+        let error = try_bind(&Imitated::of(&tree), &options).unwrap_err();
+        assert!(matches!(error, Error::OddUser { .. } | Error::NoUser { .. }), "{name:?}: {error}");
+        assert!(!tree.root.exists(RULES));
+    }
+}
