@@ -19,6 +19,7 @@ mod info;
 mod kills;
 mod machine;
 mod moving;
+mod on_demand;
 mod operating;
 mod policy;
 mod program;
