@@ -13,6 +13,7 @@ struct Input {
     one_space: bool,
     narrow: bool,
     coarse: bool,
+    on_demand: bool,
     /// Whether everybody goes in the end, or everybody who is there is answered.
     ends: bool,
     /// How the work ends that is left in the end.
@@ -21,8 +22,9 @@ struct Input {
 }
 
 fuzz_target!(|input: Input| {
-    let Input { physical, one_space, narrow, coarse, ends, rest, steps } = input;
-    let mut world = World::new(Setting { physical: physical && !coarse, one_space, narrow, coarse });
+    let Input { physical, one_space, narrow, coarse, on_demand, ends, rest, steps } = input;
+    let mut world =
+        World::new(Setting { physical: physical && !coarse, one_space, narrow, coarse, on_demand });
     for number in steps {
         world.take(Step::of(number));
     }

@@ -72,6 +72,9 @@ fn play_opens(stage: &Stage) -> anyhow::Result<()> {
     stage.stay()
 }
 
+/// Resident memory of the broker that a client with a card and a buffer may cost, in KiB.
+const MOST_EACH: u64 = 32;
+
 /// Four users, a thousand clients, each with the card and a buffer.
 pub(super) fn crowd(round: &Round<'_>) -> anyhow::Result<()> {
     const FIRST: u32 = 61_240;
@@ -79,6 +82,7 @@ pub(super) fn crowd(round: &Round<'_>) -> anyhow::Result<()> {
         round.skip("it takes root to be several users, and one user may not have so many connections");
         return Ok(());
     }
+    let before = round.arena.broker.census()?.resident;
     let mut villains = Vec::new();
     for user in FIRST..FIRST + 4 {
         let role = Role { user: Some(user), ..round.role("crowd", 250) };
@@ -87,6 +91,10 @@ pub(super) fn crowd(round: &Round<'_>) -> anyhow::Result<()> {
     for villain in &mut villains {
         villain.wait_until_ready(PLAY_LIMIT)?;
         round.did(250);
+    }
+    let each = round.arena.broker.census()?.resident.saturating_sub(before) / 1000;
+    if each > MOST_EACH {
+        round.broken(format!("the broker has {each} KiB for each of a thousand clients"));
     }
     // The good clients go on beside them.
     std::thread::sleep(Duration::from_millis(u64::from(round.figure(500, 5000))));

@@ -7,7 +7,7 @@ use crate::processes::{Board, Broker};
 use crate::rounds::{Rounds, timed};
 use anyhow::{Context, anyhow};
 use jitney_broker::Bus;
-use jitney_vfio::{Card, LeaseRequest};
+use jitney_vfio::{Card, CardAddress, LeaseRequest};
 use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -50,7 +50,30 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
         bar: Bar::AtMost(1.5),
         detail: format!("{:.0} and {:.0} µs", crowd.as_secs_f64() * 1e6, alone.as_secs_f64() * 1e6),
     };
-    Ok(vec![leased, crowded])
+    Ok(vec![leased, crowded, kept(wish, &*card, &board.address(), folder.path())?])
+}
+
+/// What it costs to write down what is done, for a broker that goes on after this one.
+fn kept(wish: Wish, alone: &dyn Card, address: &CardAddress, folder: &Path) -> anyhow::Result<Figure> {
+    let folder = folder.join("kept");
+    std::fs::create_dir(&folder).context("a folder for a second broker")?;
+    let broker = Broker::start(address, &["--keep"], &folder)?;
+    let card = Bus::options().broker(broker.socket()).open()?.open_cards()?.remove(0);
+    let rounds = Rounds::measure(
+        "leases under a keeper",
+        wish.rounds(40),
+        [&mut || timed(|| (0..LEASES).try_for_each(|_| lease(&*card, "bench"))), &mut || {
+            timed(|| (0..LEASES).try_for_each(|_| lease(alone, "bench")))
+        }],
+    )?;
+    let each = |side| rounds.seconds(side) * 1e6 / f64::from(LEASES);
+    Ok(Figure {
+        what: "a lease and its release where somebody keeps (`--keep`) ÷ where nobody does".into(),
+        measured: rounds.ratio(0, 1),
+        unit: Unit::Ratio,
+        bar: Bar::AtMost(1.5),
+        detail: format!("{:.1} and {:.1} µs", each(0), each(1)),
+    })
 }
 
 fn lease(card: &dyn Card, part: &str) -> jitney_vfio::Result<()> {

@@ -30,6 +30,12 @@ impl Monitor {
         &self.name
     }
 
+    /// Whether its [readings](Self::readings) only read: all but those of a card management, which has to be started.
+    #[must_use]
+    pub const fn only_reads(&self) -> bool {
+        !matches!(self.source, Source::Cms(_))
+    }
+
     /// What all its sensors say. Nothing that is read changes by it, so it needs no lease and can be done while others use
     /// the board. One thing is written: the firmware of a card management that is in reset is [started](Cms::start).
     ///

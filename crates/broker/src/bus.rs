@@ -260,10 +260,11 @@ impl Bus {
         }
     }
 
-    /// Memory that this process and every card see, at the same IOVA.
+    /// Memory that this process and every card see, at the same IOVA. Of a broker that takes cards on demand those are the cards that
+    /// this process has open: one that it opens later does not see it.
     ///
     /// # Errors
-    /// As [`Card::dma_buffer`]; [`ErrorKind::NotFound`] if there is no card.
+    /// As [`Card::dma_buffer`]; [`ErrorKind::NotFound`] if there is no card, or none is open.
     pub fn dma_buffer(&self, request: impl Into<DmaRequest>) -> Result<DmaBuffer> {
         match &self.inner {
             Inner::Alone(Some(owner)) => owner.dma_buffer(request),

@@ -29,20 +29,32 @@ impl OwnerOptions {
     /// What opening a card says that was named; what opening the cards that can be seen says, if none of them can be had.
     /// Then none stays open.
     pub fn open(&self) -> Result<Vec<OpenedSpace>> {
-        let iommu = self.iommu.map_or_else(environment::iommu_interface, Ok)?;
-        let options = OpenOptions { iommu, isolate: self.isolate, refuse_strangers: false };
+        let options =
+            OpenOptions { iommu: self.interface()?, isolate: self.isolate, refuse_strangers: false };
+        match self.addresses()? {
+            (cards, true) => open_all_with(&cards, options),
+            (cards, false) => open_visible(cards, OpenOptions { refuse_strangers: true, ..options }),
+        }
+    }
+
+    /// By which interface of the kernel.
+    pub(crate) fn interface(&self) -> Result<IommuInterface> {
+        self.iommu.map_or_else(environment::iommu_interface, Ok)
+    }
+
+    /// Where the cards are, and whether somebody has named them.
+    pub(crate) fn addresses(&self) -> Result<(Vec<CardAddress>, bool)> {
         if !self.cards.is_empty() {
-            return open_all_with(&self.cards, options);
+            return Ok((self.cards.clone(), true));
         }
         match environment::cards()? {
-            Some(cards) => open_all_with(&cards, options),
-            None => open_visible(OpenOptions { refuse_strangers: true, ..options }),
+            Some(cards) => Ok((cards, true)),
+            None => Ok((visible_cards()?, false)),
         }
     }
 }
 
-fn open_visible(options: OpenOptions) -> Result<Vec<OpenedSpace>> {
-    let mut cards = visible_cards()?;
+fn open_visible(mut cards: Vec<CardAddress>, options: OpenOptions) -> Result<Vec<OpenedSpace>> {
     let error = match open_all_with(&cards, options) {
         Err(error) if is_out_of_reach(&error) => error,
         outcome => return outcome,

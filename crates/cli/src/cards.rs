@@ -4,7 +4,7 @@ use super::args::{Client, ItsBroker, OneCard, Selection, Source};
 use super::emulated::EmulatedBoards;
 use super::held::holders_of;
 use jitney_boards::{Board, Catalogue, identify_in};
-use jitney_broker::{Bus, BusOptions};
+use jitney_broker::{Bus, BusOptions, is_out_of_reach};
 use jitney_vfio::{Card, CardAddress, Error, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +69,8 @@ impl Session {
         for identity in self.bus.cards() {
             match self.bus.card(&identity.address) {
                 Ok(card) => cards.there.push(card),
-                Err(error) if is_gone(&error) => cards.gone.push(error),
+                // Of a broker that takes cards when they are asked for it is seen only now who else has one.
+                Err(error) if is_gone(&error) || is_out_of_reach(&error) => cards.gone.push(error),
                 Err(error) => return Err(error.into()),
             }
         }

@@ -189,9 +189,14 @@ impl Allocator {
     /// leave everything as it was.
     pub fn free(&mut self, iova: u64) -> Result<u64, Error> {
         let range = self.end(iova)?;
-        self.idle.release(range.clone());
-        self.rest(range.clone());
-        Ok(range.end - range.start)
+        let size = range.end - range.start;
+        if self.is_valid(&range) {
+            self.idle.release(range.clone());
+            self.rest(range);
+        } else {
+            self.lost.insert(range.start, range.end);
+        }
+        Ok(size)
     }
 
     /// Gives back the allocation that starts at `iova`, to which a card may still write: nobody gets it before
@@ -202,6 +207,10 @@ impl Allocator {
     /// As [`free`](Self::free).
     pub fn quarantine(&mut self, iova: u64) -> Result<QuarantineId, Error> {
         let range = self.end(iova)?;
+        if !self.is_valid(&range) {
+            self.lost.insert(range.start, range.end);
+            return Ok(self.waiting.empty_stay());
+        }
         self.idle.release(range.clone());
         Ok(self.waiting.quarantine(range))
     }
@@ -224,6 +233,45 @@ impl Allocator {
         let range = self.end(iova)?;
         self.lost.insert(range.start, range.end);
         Ok(range.end - range.start)
+    }
+
+    /// From now on hands out nothing but what is in `ranges`, too, as when a card comes that can use fewer addresses. What is allocated
+    /// elsewhere stays so, and is lost when it is given back.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); [`Error::NoValidRange`] if nothing would be left. Then everything is as it was.
+    pub fn restrict(&mut self, ranges: impl IntoIterator<Item = RangeInclusive<u64>>) -> Result<(), Error> {
+        let ranges = merge_valid(ranges.into_iter().collect(), self.granule)?;
+        let common = |one: &Range<u64>, other: &Range<u64>| {
+            let range = one.start.max(other.start)..one.end.min(other.end);
+            (!range.is_empty()).then_some(range)
+        };
+        let valid: Vec<Range<u64>> =
+            self.valid.iter().flat_map(|one| ranges.iter().filter_map(|other| common(one, other))).collect();
+        if valid.is_empty() {
+            return Err(Error::NoValidRange { granule: self.granule });
+        }
+        let mut gaps = Vec::new();
+        let mut end = 0;
+        for range in &valid {
+            gaps.push(end..range.start);
+            end = range.end;
+        }
+        gaps.push(end..u64::MAX);
+        let parts: Vec<Range<u64>> =
+            self.idle.iter().flat_map(|idle| gaps.iter().filter_map(move |gap| common(&idle, gap))).collect();
+        for part in parts {
+            self.waiting.cut(&part).into_iter().for_each(|piece| self.free.release(piece));
+            for free in [&mut self.free, &mut self.idle] {
+                if let Some(around) = free.at_or_below(part.start) {
+                    free.take(part.clone(), around.start);
+                }
+            }
+            self.lost.insert(part.start, part.end);
+        }
+        self.valid = valid;
+        Ok(())
     }
 
     /// The allocation that `address` is in.
@@ -298,6 +346,11 @@ impl Allocator {
         };
         self.allocated -= end - iova;
         Ok(iova..end)
+    }
+
+    /// Whether all of `range` may be handed out again.
+    fn is_valid(&self, range: &Range<u64>) -> bool {
+        self.valid.iter().any(|valid| valid.start <= range.start && range.end <= valid.end)
     }
 
     fn rest(&mut self, range: Range<u64>) {

@@ -39,6 +39,13 @@ impl Waiting {
         id
     }
 
+    /// A stay of nothing.
+    pub(crate) const fn empty_stay(&mut self) -> QuarantineId {
+        let id = QuarantineId(self.next);
+        self.next += 1;
+        id
+    }
+
     /// Takes the next range of that stay out of quarantine, if there is one left.
     pub(crate) fn absolve(&mut self, id: QuarantineId) -> Option<Range<u64>> {
         let (&key, &end) = self.quarantined.range((id, 0)..).next().filter(|((of, _), _)| *of == id)?;

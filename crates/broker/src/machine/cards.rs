@@ -203,9 +203,11 @@ impl Machine {
             return;
         }
         match card.presence {
+            // It is given back at the end of what happens here, and closed then.
+            Presence::Here if self.is_unused(card.description.space) => {}
             Presence::Here if !self.stopping => self.start_reset(id, true, None, effects),
             Presence::Here | Presence::Leaving => self.let_go(id, effects),
-            Presence::Closing => {}
+            Presence::Closing | Presence::Away => {}
         }
     }
 

@@ -51,6 +51,15 @@ pub struct CardDescription {
     pub physical: bool,
 }
 
+/// A card that was seen, of a broker that takes cards on demand.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Sighting {
+    /// Who it is.
+    pub identity: Identity,
+    /// What it can only be taken together with: cards of which this is the same.
+    pub unit: String,
+}
+
 /// What happened.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Event {
@@ -130,7 +139,7 @@ pub enum Reminder {
 }
 
 /// What a finished piece of work has to say besides that it is done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
     /// Nothing.
     Done,
@@ -146,6 +155,15 @@ pub enum Outcome {
         /// The secret by which they ask for it.
         token: [u8; TOKEN_SIZE],
     },
+    /// These are the cards that there are.
+    Seen(Vec<Sighting>),
+    /// Cards are open.
+    Taken {
+        /// The BARs of each, in the order of the work.
+        bars: Vec<[BarInfo; 6]>,
+        /// The IOVAs that all of them can use: first and last of each range.
+        ranges: Vec<(u64, u64)>,
+    },
 }
 
 /// Why a piece of work failed.
@@ -153,7 +171,8 @@ pub enum Outcome {
 pub struct Failure {
     /// What went wrong.
     pub error: Error,
-    /// Something may still be mapped at the addresses that it was about, ours or somebody else's: they are lost.
+    /// Something may still be mapped at the addresses that it was about, ours or somebody else's: they are lost. Of cards that were to
+    /// be taken: where they were there is something else.
     pub lost: bool,
 }
 
@@ -353,6 +372,23 @@ pub enum Work {
         /// Which card.
         card: CardId,
     },
+    /// Look which cards there are.
+    Look {
+        /// Those that are known, whom nobody has to be asked for again.
+        known: Vec<Identity>,
+    },
+    /// Open these cards in an address space of their own, side by side with others.
+    Take {
+        /// The index of the address space that they get.
+        space: usize,
+        /// Which cards, and who they have to be.
+        cards: Vec<(CardId, Identity)>,
+    },
+    /// Close what is open of an address space whose cards are closed.
+    Return {
+        /// Its index.
+        space: usize,
+    },
 }
 
 /// Where work is done.
@@ -362,6 +398,10 @@ pub enum Place {
     Card(CardId),
     /// In an address space.
     Space(Space),
+    /// Where it is looked for cards.
+    Lookout,
+    /// Where cards are opened that will have the address space of this index.
+    Unit(usize),
 }
 
 impl Work {
@@ -379,6 +419,9 @@ impl Work {
             | Self::CarryOut { card, .. }
             | Self::Reset { card, .. }
             | Self::Close { card } => Place::Card(card),
+            Self::Look { .. } => Place::Lookout,
+            Self::Take { space, .. } => Place::Unit(space),
+            Self::Return { space } => Place::Space(Space::One(space)),
         }
     }
 }

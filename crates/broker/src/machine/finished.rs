@@ -53,11 +53,25 @@ impl Machine {
                 self.was_reset((card, unused), id, succeeded, effects);
             }
             (Work::Close { card }, ..) => self.closed(card, id, done(outcome), effects),
+            (Work::Look { .. }, Some(client), Some(number)) => {
+                match outcome {
+                    Ok(Outcome::Seen(seen)) => self.sees_cards(&seen, effects),
+                    Ok(_) => tracing::error!("it was looked for cards, and nobody said what was seen"),
+                    Err(failure) => {
+                        tracing::warn!(error = %failure.error, "it cannot be seen which cards there are");
+                    }
+                }
+                let list = self.list_cards(client, None);
+                self.reply(client, number, Ok(list), None, effects);
+            }
+            (Work::Take { space, cards }, ..) => self.taken(space, &cards, outcome, effects),
+            (Work::Return { space }, ..) => self.returned(space, done(outcome), effects),
             (
                 Work::Map { .. }
                 | Work::Place { .. }
                 | Work::Share { .. }
                 | Work::Grant { .. }
+                | Work::Look { .. }
                 | Work::CarryOut { .. },
                 ..,
             ) => {

@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) enum Presence {
     Here,
+    /// It is known, and not open: it is taken when somebody asks for it.
+    Away,
     /// It is wanted back, and somebody still has it.
     Leaving,
     /// It is being closed.
@@ -39,7 +41,7 @@ impl Machine {
         let Some(card) = self.cards.get_mut(&id) else { return };
         let identity = &card.description.identity;
         let (first, tell) = match (notice, card.presence) {
-            (_, Presence::Closing) => return,
+            (_, Presence::Closing | Presence::Away) => return,
             (jitney_vfio::Notice::Leaving, presence) => {
                 card.presence = Presence::Leaving;
                 (presence == Presence::Here, Notice::Leaving { card: id })
@@ -77,7 +79,7 @@ impl Machine {
         let wanted = match card.presence {
             Presence::Here => self.stopping,
             Presence::Leaving => true,
-            Presence::Closing => false,
+            Presence::Closing | Presence::Away => false,
         };
         if wanted && card.users.is_empty() && !card.resetting {
             card.presence = Presence::Closing;
@@ -93,6 +95,14 @@ impl Machine {
         outcome: Result<(), Error>,
         effects: &mut Vec<Effect>,
     ) {
+        if let Some(card) = self.cards.get(&id).filter(|card| card.presence == Presence::Away) {
+            let (identity, space) = (card.description.identity.clone(), card.description.space);
+            match outcome {
+                Ok(()) => self.is_quiet(id, task, effects),
+                Err(error) => tracing::error!(card = %identity, %error, "a card could not be closed"),
+            }
+            return self.return_if_closed(space, effects);
+        }
         let Some(mut closed) = self.cards.remove(&id) else { return };
         let deferred = std::mem::take(&mut closed.deferred);
         let card = &closed.description.identity;
@@ -119,7 +129,8 @@ impl Machine {
             Request::Open { .. } | Request::Lease { .. } | Request::Wire { .. } | Request::Reset { .. }
         );
         let card = request.card().filter(|_| keeps).and_then(|card| self.cards.get(&card));
-        let Some(card) = card.filter(|card| card.presence != Presence::Here) else { return Ok(()) };
+        let goes = |card: &&Card| matches!(card.presence, Presence::Leaving | Presence::Closing);
+        let Some(card) = card.filter(goes) else { return Ok(()) };
         let what = format!("card {} is being unplugged or taken from vfio-pci", card.description.identity);
         Err(Error::new(ErrorKind::LinkDown, what).with_remedy("let go of it"))
     }

@@ -14,6 +14,7 @@ mod leases;
 mod leaving;
 mod limits;
 mod offers;
+mod on_demand;
 mod quarantine;
 mod requests;
 #[cfg(any(test, feature = "testing"))]
@@ -31,13 +32,14 @@ use buffers::Buffer;
 use cards::Card;
 use departure::Departure;
 pub use events::{
-    CardDescription, ClientId, Effect, Event, Failure, Outcome, Peer, Place, Reminder, Space, Task, TaskId,
-    Way, Work,
+    CardDescription, ClientId, Effect, Event, Failure, Outcome, Peer, Place, Reminder, Sighting, Space, Task,
+    TaskId, Way, Work,
 };
 use jitney_iova::Allocator;
-use jitney_vfio::{Error, ErrorKind};
+use jitney_vfio::{BarInfo, Error, ErrorKind};
 pub use limits::Limits;
 use offers::Offer;
+use on_demand::OnDemand;
 use quarantine::{Quarantined, Since, Traces};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +67,8 @@ pub struct Machine {
     next_task: u64,
     next_lease: u64,
     stopping: bool,
+    /// It takes cards when somebody asks for them; else it has all of them as long as it lives.
+    on_demand: Option<OnDemand>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -110,6 +114,7 @@ impl Machine {
             next_task: 0,
             next_lease: 0,
             stopping: false,
+            on_demand: None,
         }
     }
 
@@ -143,6 +148,7 @@ impl Machine {
             }
             Event::Stop => self.stop(&mut effects),
         }
+        self.give_back(&mut effects);
         effects
     }
 

@@ -72,10 +72,13 @@ impl Machine {
                 }
                 Ok(Some(Reply::Welcome { broker }))
             }
+            Request::Cards { after: None } if self.look(client, number, effects) => Ok(None),
             Request::Cards { after } => Ok(Some(self.list_cards(client, after))),
             Request::Open { card } => {
-                if self.is_only_left(card) {
+                self.check_together(card)?;
+                if self.is_only_left(card) || self.is_away(card) {
                     self.defer(client, number, Request::Open { card }, None);
+                    self.take(card, effects);
                     return Ok(None);
                 }
                 self.open(client, number, card, effects)
@@ -83,6 +86,7 @@ impl Machine {
             Request::Close { card } => self.close(client, card, effects),
             Request::Allocate { card, size, align, top, page_shift } => {
                 let space = match card {
+                    None if self.is_on_demand() => self.all_open_spaces(client)?,
                     None => self.all_spaces(client)?,
                     Some(card) => Space::One(self.opened(client, card)?.description.space),
                 };
@@ -186,7 +190,7 @@ impl Machine {
                         Err(error) => Some(Err(error)),
                     }
                 }
-                (Request::Open { card }, _) if self.is_only_left(*card) => None,
+                (Request::Open { card }, _) if self.is_only_left(*card) || self.is_away(*card) => None,
                 // What wants a part comes first: whoever goes on resetting the card would keep it from them for ever.
                 (Request::Reset { .. }, _) => {
                     resets.extend(self.undefer(id, index, effects));

@@ -5,7 +5,7 @@ use crate::server::LEDGER;
 use command_fds::{CommandFdExt, FdMapping};
 use jitney_memory::descriptors::{self, Wait};
 use jitney_vfio::{Error, ErrorKind, Result};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -32,6 +32,8 @@ const MOST_TRIES: u32 = 5;
 const INSTALLING: Duration = Duration::from_secs(10);
 /// How often it is tried meanwhile.
 const PACE: Duration = Duration::from_millis(100);
+/// After how long without a sign of life the broker is ended, and started anew, as the unit for systemd has it.
+const WATCHDOG: Duration = Duration::from_secs(30);
 /// The exit status of a Rust program that has panicked.
 const PANICKED: i32 = 101;
 /// The most descriptors that one message may have.
@@ -47,6 +49,9 @@ pub struct SmallManager {
     kept: BTreeMap<String, OwnedFd>,
     /// The broker has said that it serves.
     ready: bool,
+    /// How long it may be silent, and since when it is.
+    watchdog: Duration,
+    alive: Instant,
     state: Arc<Mutex<State>>,
 }
 
@@ -104,7 +109,15 @@ impl SmallManager {
             Ok(UnixDatagram::from(socket))
         };
         let socket = bind().map_err(|errno: rustix::io::Errno| failed(errno.into()))?;
-        Ok(Self { socket, path, kept: BTreeMap::new(), ready: false, state: Arc::default() })
+        let (kept, alive) = (BTreeMap::new(), Instant::now());
+        Ok(Self { socket, path, kept, ready: false, watchdog: WATCHDOG, alive, state: Arc::default() })
+    }
+
+    /// The same that ends a broker of which nothing was heard for `limit`, instead of for 30 seconds.
+    #[must_use]
+    pub const fn with_watchdog(mut self, limit: Duration) -> Self {
+        self.watchdog = limit;
+        self
     }
 
     /// What passes signals on.
@@ -177,9 +190,7 @@ impl SmallManager {
         );
         // Its number is known to nobody before it is there.
         command.env_remove("LISTEN_PID").env("NOTIFY_SOCKET", &self.path).env("FDSTORE", MOST.to_string());
-        for name in ["WATCHDOG_USEC", "WATCHDOG_PID"] {
-            command.env_remove(name);
-        }
+        command.env_remove("WATCHDOG_PID").env("WATCHDOG_USEC", self.watchdog.as_micros().to_string());
         command
             .fd_mappings(mappings)
             .map_err(|error| Error::new(ErrorKind::System, format!("starting the broker: {error}")))?;
@@ -212,7 +223,10 @@ impl SmallManager {
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(system)?;
         loop {
             let mut waits = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&process, PollFlags::IN)];
-            match rustix::event::poll(&mut waits, None) {
+            // Until it serves it may take its time, as with systemd.
+            let left = self.ready.then(|| self.watchdog.saturating_sub(self.alive.elapsed()));
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            match rustix::event::poll(&mut waits, left.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(errno) => return Err(system(errno)),
             }
@@ -220,6 +234,12 @@ impl SmallManager {
             self.take_all();
             if ended {
                 return Ok(());
+            }
+            // After all that it had said: this process may have been held up itself.
+            if self.ready && self.alive.elapsed() >= self.watchdog {
+                tracing::error!("the broker has given no sign of life for {:?}, and is ended", self.watchdog);
+                self.alive = Instant::now();
+                pass(&lock(&self.state), Signal::KILL);
             }
         }
     }
@@ -241,6 +261,9 @@ impl SmallManager {
 
     fn take(&mut self, said: &str, descriptors: Vec<OwnedFd>) {
         let says = |what: &str| said.lines().any(|line| line == what);
+        if says("READY=1") || says("WATCHDOG=1") {
+            self.alive = Instant::now();
+        }
         if says("READY=1") {
             self.ready = true;
             let state = lock(&self.state);
@@ -385,6 +408,38 @@ mod tests {
         });
         assert!(status.unwrap().success());
         assert_eq!(runs, MOST_TRIES + 1);
+    }
+
+    /// One that hangs is ended as one that was killed, and the next goes on; one that gives signs of life is not.
+    #[test]
+    fn one_that_hangs_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let limit = Duration::from_millis(500);
+        let mut manager = SmallManager::new(folder.path()).unwrap().with_watchdog(limit);
+        keep_ledger(&manager);
+        let says = UnixDatagram::unbound().unwrap();
+        says.connect(&manager.path).unwrap();
+        let mut runs = 0;
+        let since = Instant::now();
+        let status = manager.run(|| {
+            runs += 1;
+            says.send(b"READY=1").unwrap();
+            match runs {
+                1 => shell("[ $WATCHDOG_USEC = 500000 ] && exec sleep 100"),
+                _ => {
+                    let says = says.try_clone().unwrap();
+                    std::thread::spawn(move || {
+                        for _ in 0..12 {
+                            std::thread::sleep(limit / 5);
+                            says.send(b"WATCHDOG=1").unwrap();
+                        }
+                    });
+                    shell("sleep 1; exit 7")
+                }
+            }
+        });
+        assert_eq!((status.unwrap().code(), runs), (Some(7), 2));
+        assert!(since.elapsed() >= limit * 3);
     }
 
     /// While another version is installed there is no program for a moment.

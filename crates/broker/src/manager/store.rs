@@ -28,12 +28,14 @@ pub(crate) struct Store {
     gone: bool,
     /// It was waited for in vain, and is not waited for again until it has taken all that there is.
     hung: bool,
+    /// Since when it takes nothing.
+    since: Option<Instant>,
 }
 
 impl Store {
     /// `socket` does not wait.
     pub(super) const fn new(socket: UnixDatagram) -> Self {
-        Self { socket, unsent: VecDeque::new(), gone: false, hung: false }
+        Self { socket, unsent: VecDeque::new(), gone: false, hung: false, since: None }
     }
 
     /// Has it keep `descriptor` under `name`, soon.
@@ -82,11 +84,18 @@ impl Store {
         while let Some((what, descriptor)) = self.unsent.pop_front() {
             if !self.send(&what, descriptor.as_ref().map(AsFd::as_fd)) {
                 self.unsent.push_front((what, descriptor));
+                self.since.get_or_insert_with(Instant::now);
                 return false;
             }
+            self.since = None;
         }
-        self.hung = false;
+        (self.hung, self.since) = (false, None);
         true
+    }
+
+    /// Since when the manager takes nothing, if there is something that it should take.
+    pub(crate) const fn hangs_since(&self) -> Option<Instant> {
+        self.since
     }
 
     /// Waits until all is sent, but not for a manager that has hung. Whether it is.
@@ -108,14 +117,19 @@ impl Store {
         true
     }
 
+    /// Something that hangs up when the manager has done all that was said; `None` if there is none.
+    pub(crate) fn ask_barrier(&mut self) -> Option<OwnedFd> {
+        let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC).ok()?;
+        self.say("BARRIER=1".into(), Some(theirs.as_fd()));
+        Some(ours)
+    }
+
     /// Waits until the manager has done all that was said: sd_notify_barrier(3). False if there is none any more, or it has hung.
     pub(crate) fn barrier(&mut self) -> bool {
         if !self.settle() {
             return false;
         }
-        let Ok((ours, theirs)) = pipe_with(PipeFlags::CLOEXEC) else { return false };
-        self.say("BARRIER=1".into(), Some(theirs.as_fd()));
-        drop(theirs);
+        let Some(ours) = self.ask_barrier() else { return false };
         if !self.settle() || self.gone {
             return false;
         }

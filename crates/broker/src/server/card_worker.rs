@@ -42,7 +42,7 @@ impl CardWorker {
                 // What a broker before this one has begun is done from the start: nothing of it is worse for coming twice.
                 Ok(Order::Begin { id, task, descriptor, again: _ }) => self.begin(id, task, descriptor),
                 // What it does is short, or has its own limit.
-                Ok(Order::Cancel { .. }) => {}
+                Ok(Order::Cancel { .. } | Order::Space { .. } | Order::Return { .. }) => {}
                 Err(RecvTimeoutError::Timeout) if self.wills.is_empty() => self.watch(),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) if self.wills.is_empty() => return,
@@ -75,8 +75,14 @@ impl CardWorker {
             }
             Work::Reset { unused, .. } => self.reset(unused).map(|()| Outcome::Done),
             Work::Close { .. } => self.close().map(|()| Outcome::Done),
-            Work::Map { .. } | Work::Place { .. } | Work::Unmap { .. } | Work::Share { .. } => {
-                Err(Error::new(ErrorKind::System, "memory is not mapped by a card's worker"))
+            Work::Map { .. }
+            | Work::Place { .. }
+            | Work::Unmap { .. }
+            | Work::Share { .. }
+            | Work::Look { .. }
+            | Work::Take { .. }
+            | Work::Return { .. } => {
+                Err(Error::new(ErrorKind::System, "that is not done by a card's worker"))
             }
         };
         self.finish(id, outcome, descriptors);
@@ -85,7 +91,7 @@ impl CardWorker {
     fn finish(&self, task: TaskId, outcome: Result<Outcome>, descriptors: Vec<OwnedFd>) {
         let vectors = (self.id, self.card.as_ref().and_then(OpenedCard::enabled_vectors));
         let outcome = outcome.map_err(Failure::from);
-        self.report.send(Finished { task, outcome, descriptors, vectors: Some(vectors) });
+        self.report.send(Finished { descriptors, vectors: Some(vectors), ..Finished::of(task, outcome) });
     }
 
     fn card(&mut self) -> Result<&mut OpenedCard> {

@@ -7,6 +7,7 @@ use super::token::Token;
 use crate::machine::Way;
 use crate::manager::ListeningSocket;
 use jitney_vfio::Result;
+use rustix::event::epoll;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -15,6 +16,8 @@ use std::path::Path;
 pub(super) struct Entrances {
     open: HashMap<u64, Entrance>,
     next: u64,
+    /// Who comes waits where it is.
+    paused: bool,
 }
 
 enum Entrance {
@@ -74,6 +77,24 @@ impl Entrances {
         super::watch(poll, &inside, Token::Entrance(number))?;
         self.open.insert(number, Entrance::Door(inside));
         Ok(door)
+    }
+
+    /// Whether who comes waits outside, as long as nobody could be kept for a broker that comes after this one.
+    pub(super) fn pause(&mut self, pause: bool, poll: impl AsFd) {
+        if std::mem::replace(&mut self.paused, pause) == pause {
+            return;
+        }
+        let flags = if pause { epoll::EventFlags::empty() } else { epoll::EventFlags::IN };
+        for (number, entrance) in &self.open {
+            let data = epoll::EventData::new_u64(Token::Entrance(*number).into_u64());
+            let changed = match entrance {
+                Entrance::Listener(listener) => epoll::modify(poll.as_fd(), listener, data, flags),
+                Entrance::Door(inside) => epoll::modify(poll.as_fd(), inside, data, flags),
+            };
+            if let Err(errno) = changed {
+                tracing::error!(%errno, "an entrance cannot be paused");
+            }
+        }
     }
 
     /// Who is next at an entrance, if anybody is.

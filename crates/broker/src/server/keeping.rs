@@ -8,9 +8,14 @@ use crate::machine::{ClientId, Effect, Event, Machine, Outcome, TaskId, Work};
 use crate::manager::Store;
 use crate::protocol::CardId;
 use jitney_memory::MemoryId;
-use jitney_vfio::{Identity, Result};
+use jitney_vfio::{Identity, OpenedSpace, Result, SpaceRecord};
 use rustix::time::{ClockId, clock_gettime};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+/// How long who comes waits for a manager that takes nothing. A program that hangs for longer is as good as gone, and nobody is kept from
+/// the cards by it.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The name under which the ledger is kept.
 pub(crate) const LEDGER: &str = "ledger";
@@ -48,6 +53,15 @@ pub(super) fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let milliseconds = now.tv_sec.unsigned_abs().saturating_mul(1000);
     milliseconds.saturating_add(now.tv_nsec.unsigned_abs() / 1_000_000)
+}
+
+/// Has the descriptors of a space kept. Returns the record of it.
+pub(super) fn keep_space(store: &mut Store, number: usize, opened: &OpenedSpace) -> Result<SpaceRecord> {
+    let (record, descriptors) = opened.record(number)?;
+    for (name, descriptor) in descriptors {
+        store.keep(&name, descriptor);
+    }
+    Ok(record)
 }
 
 impl Keeping {
@@ -91,6 +105,11 @@ impl Keeping {
     /// Sends what the manager had no room for; whether that was all.
     pub(super) fn flush(&mut self) -> bool {
         self.store.flush()
+    }
+
+    /// Whether who comes should wait for a manager that takes nothing: not for ever.
+    pub(super) fn is_patient(&self) -> bool {
+        self.store.hangs_since().is_some_and(|since| since.elapsed() < PATIENCE)
     }
 
     /// A request is about to be taken out of a client's socket.
@@ -167,17 +186,40 @@ impl Keeping {
     }
 
     /// A card is closed: nothing may keep it open any more.
-    pub(super) fn closed(&mut self, card: &Identity, machine: &Machine) {
-        for (number, space) in self.known.spaces.iter_mut().enumerate() {
+    pub(super) fn closed(&mut self, card: &Identity) {
+        let mut changed = Vec::new();
+        for (&number, space) in &self.known.spaces {
             let names = space.card_names(number).unwrap_or_default();
             let name = names.into_iter().find(|(identity, _)| *identity == card).map(|(_, name)| name);
             if let Some(name) = name {
                 self.store.forget(&name);
+                let mut space = space.clone();
                 space.close(&card.address);
+                changed.push((number, space));
             }
         }
-        // No record says that.
-        self.renew(machine);
+        for (number, space) in changed {
+            self.note(Record::Space { number, space: Some(space) });
+        }
+    }
+
+    /// Cards were opened because somebody has asked for them.
+    pub(super) fn opened(&mut self, number: usize, opened: &OpenedSpace) -> Result<()> {
+        let record = keep_space(&mut self.store, number, opened)?;
+        self.store.settle();
+        self.note(Record::Space { number, space: Some(record) });
+        Ok(())
+    }
+
+    /// What is left of an address space is about to be closed, and nothing may keep it open. What is returned hangs up when the manager
+    /// has let go of it.
+    pub(super) fn returns(&mut self, number: usize) -> Option<OwnedFd> {
+        if let Some(space) = self.known.spaces.get(&number) {
+            let names = space.descriptor_names(number).unwrap_or_default();
+            names.iter().for_each(|name| self.store.forget(name));
+            self.note(Record::Space { number, space: None });
+        }
+        self.store.ask_barrier()
     }
 
     fn note(&mut self, record: Record) {

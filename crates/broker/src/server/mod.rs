@@ -11,6 +11,7 @@ pub(crate) mod door;
 mod entrances;
 mod keeping;
 mod listener;
+mod lookout;
 mod reminders;
 mod resume;
 mod space_worker;
@@ -22,6 +23,7 @@ mod workers;
 use crate::ledger::Known;
 use crate::machine::{ClientId, Effect, Event, Limits, Machine, TaskId, Way, Work};
 use crate::manager::{ListeningSocket, ServiceManager, Store};
+use crate::owner_options::OwnerOptions;
 use crate::policy::Policy;
 use crate::protocol::{self, CardId, Reply};
 use closer::{Closer, Source};
@@ -31,13 +33,15 @@ use entrances::Entrances;
 use jitney_iova::Allocator;
 use jitney_memory::{EventFd, Memfd, PageSize};
 use jitney_vfio::{
-    AddressSpace, Error, ErrorKind, Identity, OpenedSpace, Result, SpaceRecord, TallyPage, TallyReader,
+    AddressSpace, Error, ErrorKind, Identity, IommuInterface, OpenedSpace, Result, SpaceRecord, TallyPage,
+    TallyReader,
 };
 use keeping::Keeping;
 pub(crate) use keeping::LEDGER;
+use lookout::Lookout;
 use reminders::Reminders;
 use rustix::event::{Timespec, epoll};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,7 +64,7 @@ pub struct Broker {
     machine: Machine,
     workers: Workers,
     closer: Closer,
-    epoll: OwnedFd,
+    epoll: Arc<OwnedFd>,
     entrances: Entrances,
     clients: HashMap<ClientId, Connection>,
     next_client: u64,
@@ -161,12 +165,45 @@ impl Broker {
         let iovas = Allocator::new(all.ranges(), all.granule())?;
         let (epoll, stop) = waiting_place()?;
         let (workers, cards) = Workers::start(spaces, all, &epoll)?;
-        let supervision = Supervision::new(manager, cards.len());
         let machine = Machine::new(std::process::id(), cards, iovas, limits);
+        Self::of(manager, (machine, workers), kept, (epoll, stop))
+    }
+
+    /// The same without any card: it takes those that `options` mean when somebody asks for them, each unit that the IOMMU cannot tell
+    /// apart in an address space of its own, and gives them back when the last program has gone. Cards that come later are found.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] without an IOMMU; what the system says. That there is no card is no error.
+    pub fn on_demand(manager: ServiceManager, options: OwnerOptions) -> Result<Self> {
+        if options.interface()? == IommuInterface::NoIommu {
+            let what = "without an IOMMU cards cannot be taken on demand: what they reach is decided when all are opened";
+            return Err(Error::new(ErrorKind::Unsupported, what)
+                .with_remedy("have them all the time, without on-demand"));
+        }
+        let store = manager.store()?;
+        // As wide as it can be: each card that is taken takes away what it cannot use.
+        let iovas = Allocator::new([0..=u64::MAX], lookout::page_size())?;
+        let machine = Machine::new(std::process::id(), Vec::new(), iovas, usual_limits());
+        let mut machine = machine.on_demand();
+        let mut lookout = Lookout::new(options);
+        // Nobody is there to hear of it.
+        machine.sees_cards(&lookout.look(&[])?, &mut Vec::new());
+        let (epoll, stop) = waiting_place()?;
+        let workers = Workers::on_demand(lookout, &epoll)?;
+        Self::of(manager, (machine, workers), store.map(|store| (store, BTreeMap::new())), (epoll, stop))
+    }
+
+    fn of(
+        manager: ServiceManager,
+        (machine, workers): (Machine, Workers),
+        kept: Option<(Store, BTreeMap<usize, SpaceRecord>)>,
+        (epoll, stop): (Arc<OwnedFd>, Arc<Stop>),
+    ) -> Result<Self> {
         let keeping = kept.map(|(store, spaces)| {
             let known = Known { spaces, ..Known::default() };
             Keeping::begin(store, &machine, known)
         });
+        let supervision = Supervision::new(manager);
         Ok(Self {
             machine,
             workers,
@@ -289,7 +326,7 @@ impl Broker {
             // With the policy and the limits of now.
             keeping.renew(&self.machine);
         }
-        self.supervision.began()?;
+        self.supervision.began(self.machine.cards().count())?;
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(since) = stopping {
@@ -307,12 +344,15 @@ impl Broker {
                 }
             }
             let all_told = self.keeping.as_mut().is_none_or(Keeping::flush);
+            // Whoever is let in while its keeper takes nothing would be lost with this process.
+            let hangs = !all_told && self.keeping.as_ref().is_some_and(Keeping::is_patient);
+            self.entrances.pause(hangs, &self.epoll);
             let timeout = match (self.crowded.is_empty() && all_told, stopping) {
                 (false, _) => Some(CROWDED),
                 (true, Some(_)) => Some(Duration::from_millis(50)),
                 (true, None) => None,
             };
-            let told = self.supervision.heed(self.clients.len());
+            let told = self.supervision.heed(self.machine.cards().count(), self.clients.len());
             let idle = match (&mut self.idleness, stopping) {
                 (Some(idleness), None) => idleness.ends(self.clients.len()),
                 _ => None,
@@ -396,7 +436,12 @@ impl Broker {
     }
 
     fn take_finished(&mut self) -> Result<()> {
-        for Finished { task, outcome, descriptors, vectors } in self.workers.finished()? {
+        for Finished { task, mut outcome, descriptors, vectors, opened } in self.workers.finished()? {
+            if let Some(opened) = opened
+                && let Err(error) = self.has_opened(task, opened)
+            {
+                outcome = Err(error.into());
+            }
             let closes = match self.machine.work(task) {
                 Some(Work::Close { card }) => self.machine.cards().find(|it| it.id == *card).cloned(),
                 _ => None,
@@ -406,10 +451,25 @@ impl Broker {
             }
             self.feed_with(Event::Finished { task, outcome }, descriptors);
             if let (Some(keeping), Some(card)) = (&mut self.keeping, closes) {
-                keeping.closed(&card.identity, &self.machine);
+                keeping.closed(&card.identity);
             }
         }
         Ok(())
+    }
+
+    /// Takes in cards that were opened because somebody has asked for them: whoever goes on after this broker has to have them, too.
+    fn has_opened(&mut self, task: TaskId, opened: OpenedSpace) -> Result<()> {
+        let Some(Work::Take { space, .. }) = self.machine.work(task) else { return Ok(()) };
+        let space = *space;
+        if let Some(keeping) = &mut self.keeping {
+            keeping.opened(space, &opened)?;
+        }
+        let known: Vec<_> = self.machine.cards().cloned().collect();
+        let outcome = self.workers.has_opened(space, opened, &known);
+        if let (Some(keeping), Err(_)) = (&mut self.keeping, &outcome) {
+            keeping.returns(space);
+        }
+        outcome
     }
 
     /// Finishes what is under way, if it does not take long, and writes the rest down for another broker; false if nobody keeps it.
@@ -571,7 +631,12 @@ impl Broker {
                 Effect::Tell { client, notice } => (client, protocol::encode_notice(&notice), Vec::new()),
                 Effect::Work { id, task } => {
                     let takes = matches!(task.work, Work::Wire { .. } | Work::Share { .. });
-                    self.workers.begin(id, task, if takes { carried.pop() } else { None });
+                    let descriptor = match (&task.work, &mut self.keeping) {
+                        (Work::Return { space }, Some(keeping)) => keeping.returns(*space),
+                        _ if takes => carried.pop(),
+                        _ => None,
+                    };
+                    self.workers.begin(id, task, descriptor);
                     continue;
                 }
                 Effect::Keep { id } => {
@@ -658,23 +723,19 @@ fn usual_limits() -> Limits {
 }
 
 /// Where the server waits, and what tells it to stop.
-fn waiting_place() -> Result<(OwnedFd, Arc<Stop>)> {
+fn waiting_place() -> Result<(Arc<OwnedFd>, Arc<Stop>)> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
         .map_err(|errno| Error::from_errno(errno, "epoll of the broker"))?;
     let stop = Stop { event: EventFd::new()?, for_another: AtomicBool::new(false) };
     watch(&epoll, &stop.event, Token::Stop)?;
-    Ok((epoll, Arc::new(stop)))
+    Ok((Arc::new(epoll), Arc::new(stop)))
 }
 
 /// Has the descriptors of all cards kept. Returns with `store` the record of each space.
-fn keep_cards(mut store: Store, spaces: &[OpenedSpace]) -> Result<(Store, Vec<SpaceRecord>)> {
-    let mut records = Vec::new();
+fn keep_cards(mut store: Store, spaces: &[OpenedSpace]) -> Result<(Store, BTreeMap<usize, SpaceRecord>)> {
+    let mut records = BTreeMap::new();
     for (number, space) in spaces.iter().enumerate() {
-        let (record, descriptors) = space.record(number)?;
-        for (name, descriptor) in descriptors {
-            store.keep(&name, descriptor);
-        }
-        records.push(record);
+        records.insert(number, keeping::keep_space(&mut store, number, space)?);
     }
     store.settle();
     Ok((store, records))

@@ -3,6 +3,7 @@
 use super::closer::Closer;
 use super::connection::Connection;
 use super::keeping::{self, Keeping};
+use super::lookout::Lookout;
 use super::reminders::Reminders;
 use super::supervision::Supervision;
 use super::workers::Workers;
@@ -10,11 +11,10 @@ use super::{Broker, usual_limits, waiting_place};
 use crate::ledger::{Books, LedgerFile, Replayed, Unfinished};
 use crate::machine::{CardDescription, ClientId, Effect, Event, Failure, Work};
 use crate::manager::{Kept, ServiceManager, Store};
+use crate::owner_options::OwnerOptions;
 use crate::protocol;
 use jitney_memory::Memfd;
-use jitney_vfio::{
-    AddressSpace, Error, ErrorKind, OpenedCard, OpenedSpace, Result, SpaceRecord, TallyPage, TallyReader,
-};
+use jitney_vfio::{Error, ErrorKind, OpenedCard, OpenedSpace, Result, SpaceRecord, TallyPage, TallyReader};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -24,6 +24,9 @@ impl Broker {
     /// no books, because it had not begun. What was under way is finished, or answered with an error that says so; nothing is done
     /// twice that is not the same when it is done twice.
     ///
+    /// `options` say where a broker that [takes cards on demand](Self::on_demand) looks for more of them. One that had all of its cards
+    /// when it began has just those.
+    ///
     /// If there is no broker to go on with, everything that was kept is let go of, here and by `manager`, so that its clients hear that
     /// it is gone and its cards can be opened. What stays in `kept` are the sockets at which it listened, for
     /// [`listen_again`](Self::listen_again).
@@ -31,11 +34,11 @@ impl Broker {
     /// # Errors
     /// [`ErrorKind::Unsupported`] if that was another version, whose books this one cannot read; [`ErrorKind::Protocol`] if they
     /// make no sense; what the system says.
-    pub fn resume(manager: ServiceManager, kept: &mut Kept) -> Result<Option<Self>> {
+    pub fn resume(manager: ServiceManager, options: OwnerOptions, kept: &mut Kept) -> Result<Option<Self>> {
         let store = manager.store()?;
         let names: Vec<String> = kept.0.keys().cloned().collect();
         let entrances = kept.take_entrances();
-        let outcome = Self::go_on(manager, kept, &entrances);
+        let outcome = Self::go_on(manager, options, kept, &entrances);
         if !matches!(outcome, Ok(Some(_))) {
             let is_entrance = |name: &str| entrances.0.contains_key(name);
             abandon(store, names.iter().map(String::as_str).filter(|name| !is_entrance(name)), kept);
@@ -52,7 +55,12 @@ impl Broker {
         self.resume_entrances(kept)
     }
 
-    fn go_on(manager: ServiceManager, kept: &mut Kept, entrances: &Kept) -> Result<Option<Self>> {
+    fn go_on(
+        manager: ServiceManager,
+        options: OwnerOptions,
+        kept: &mut Kept,
+        entrances: &Kept,
+    ) -> Result<Option<Self>> {
         let kept = &mut kept.0;
         let Some(ledger) = kept.remove(keeping::LEDGER) else { return Ok(None) };
         let Some(mut store) = manager.store()? else {
@@ -64,16 +72,36 @@ impl Broker {
         let machine = books.machine.resumed(std::process::id(), usual_limits());
         let mut known = books.known;
         let descriptions: Vec<CardDescription> = machine.cards().cloned().collect();
-        for (number, space) in known.spaces.iter_mut().enumerate() {
-            for (address, name) in closed_cards(space, number, &descriptions)? {
+        let open: Vec<CardDescription> =
+            descriptions.iter().filter(|card| machine.has_open(card.id)).cloned().collect();
+        // What it had opened when it was ended, and had told nobody; or had not let go of everywhere yet.
+        let owned = |name: &String| {
+            known.spaces.iter().any(|(number, space)| {
+                machine.has_space(*number)
+                    && space.descriptor_names(*number).is_ok_and(|names| names.contains(name))
+            })
+        };
+        let strays = kept.keys().filter(|name| name.starts_with('s') && !owned(name)).cloned();
+        let strays: Vec<String> = strays.collect();
+        for name in &strays {
+            store.forget(name);
+            drop(kept.remove(name));
+        }
+        known.spaces.retain(|number, _| machine.has_space(*number));
+        for (&number, space) in &mut known.spaces {
+            for (address, name) in closed_cards(space, number, &open)? {
                 // The broker was ended when it had just closed it. It would stay open for ever, and could not be unplugged.
                 store.forget(&name);
                 drop(kept.remove(&name));
                 space.close(&address);
             }
         }
+        // They can be opened again when nobody has them any more.
+        if !strays.is_empty() && !store.barrier() {
+            tracing::warn!("the service manager has not let go of cards that nobody uses");
+        }
         let spaces = resume_spaces(&known.spaces, kept)?;
-        let spaces = spaces.into_iter().map(|opened| {
+        let spaces = spaces.into_iter().map(|(number, opened)| {
             let vectors = |card: &OpenedCard| {
                 let found = descriptions.iter().find(|it| it.identity.address == card.identity().address);
                 found.and_then(|card| known.vectors.get(&card.id)).copied()
@@ -82,20 +110,20 @@ impl Broker {
                 let count = vectors(&card);
                 card.with_enabled_vectors(count)
             });
-            OpenedSpace { cards: cards.collect(), space: opened.space }
+            (number, OpenedSpace { cards: cards.collect(), space: opened.space })
         });
-        let spaces: Vec<OpenedSpace> = spaces.collect();
-        let all = AddressSpace::joined(spaces.iter().map(|opened| &opened.space));
+        let spaces: BTreeMap<usize, OpenedSpace> = spaces.collect();
         let (epoll, stop) = waiting_place()?;
         let files: HashMap<_, _> = known.memory.iter().map(|(iova, memory)| (*iova, *memory)).collect();
-        let workers = Workers::resume(spaces, all, &files, &descriptions, &epoll)?;
+        let lookout = machine.is_on_demand().then(|| Lookout::new(options));
+        let workers = Workers::resume(spaces, &files, &open, lookout, &epoll)?;
         let mut reminders = Reminders::default();
         let now = keeping::now();
         for ((client, of), at) in &known.reminders {
             reminders.add_at(*client, *of, *at, now);
         }
         let (next_client, behind) = (known.next_client, known.behind.clone());
-        let supervision = Supervision::new(manager, descriptions.len());
+        let supervision = Supervision::new(manager);
         let mut broker = Self {
             machine,
             workers,
@@ -219,6 +247,10 @@ impl Broker {
                     let outcome = Err(Failure::from(protocol::lost()));
                     self.feed(Event::Finished { task: id, outcome });
                 }
+                Work::Return { space } => {
+                    let kept = self.keeping.as_mut().and_then(|keeping| keeping.returns(space));
+                    self.workers.give_back(id, space, kept);
+                }
                 _ => self.workers.begin_again(id, task),
             }
         }
@@ -298,9 +330,12 @@ fn closed_cards(
     Ok(closed.map(|(identity, name)| (identity.address.clone(), name)).collect())
 }
 
-fn resume_spaces(records: &[SpaceRecord], kept: &mut BTreeMap<String, OwnedFd>) -> Result<Vec<OpenedSpace>> {
-    let spaces = records.iter().enumerate();
-    spaces.map(|(number, record)| OpenedSpace::resume(record, number, kept)).collect()
+fn resume_spaces(
+    records: &BTreeMap<usize, SpaceRecord>,
+    kept: &mut BTreeMap<String, OwnedFd>,
+) -> Result<BTreeMap<usize, OpenedSpace>> {
+    let spaces = records.iter();
+    spaces.map(|(&number, record)| Ok((number, OpenedSpace::resume(record, number, kept)?))).collect()
 }
 
 #[cfg(test)]
@@ -363,7 +398,10 @@ mod tests {
             kept.insert(keeping::names_of(CLIENT)[0].clone(), self.socket);
             let (ours, theirs) = UnixDatagram::pair().unwrap();
             ours.set_nonblocking(true).unwrap();
-            let broker = Broker::resume(ServiceManager::behind(ours), &mut Kept(kept)).unwrap().unwrap();
+            let broker =
+                Broker::resume(ServiceManager::behind(ours), OwnerOptions::default(), &mut Kept(kept))
+                    .unwrap()
+                    .unwrap();
             (broker, self.client, theirs)
         }
 
@@ -496,7 +534,9 @@ mod tests {
                 said.push(text);
             }
         });
-        let error = Broker::resume(ServiceManager::behind(ours), &mut kept).map(drop).unwrap_err();
+        let error = Broker::resume(ServiceManager::behind(ours), OwnerOptions::default(), &mut kept)
+            .map(drop)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         let said = hears.join().unwrap();
         assert_eq!(said, ["FDSTOREREMOVE=1\nFDNAME=j.k7", "FDSTOREREMOVE=1\nFDNAME=j.ledger"]);
@@ -515,11 +555,17 @@ mod tests {
     #[test]
     fn without_anything_kept_there_is_nothing_to_go_on_with() {
         let (ours, _theirs) = UnixDatagram::pair().unwrap();
-        assert!(Broker::resume(ServiceManager::behind(ours), &mut Kept::default()).unwrap().is_none());
+        assert!(
+            Broker::resume(ServiceManager::behind(ours), OwnerOptions::default(), &mut Kept::default())
+                .unwrap()
+                .is_none()
+        );
         // Whoever kept something keeps nothing now: clients of this broker would be lost with the next crash.
         let file = LedgerFile::create(b"x").unwrap();
         let kept = BTreeMap::from([(keeping::LEDGER.to_owned(), rustix::io::dup(&file).unwrap())]);
-        let error = Broker::resume(ServiceManager::default(), &mut Kept(kept)).map(drop).unwrap_err();
+        let error = Broker::resume(ServiceManager::default(), OwnerOptions::default(), &mut Kept(kept))
+            .map(drop)
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     }
 
@@ -527,12 +573,12 @@ mod tests {
     #[test]
     fn a_card_that_was_closed_is_not_kept_open() {
         let known = crate::ledger::a_known();
-        let all: Vec<_> = known.spaces[0].identities().cloned().collect();
-        let closed = closed_cards(&known.spaces[0], 0, &[]).unwrap();
+        let all: Vec<_> = known.spaces[&0].identities().cloned().collect();
+        let closed = closed_cards(&known.spaces[&0], 0, &[]).unwrap();
         assert_eq!(closed, [(all[0].address.clone(), "s0c0".to_owned())]);
         let bars = [jitney_vfio::BarInfo::default(); 6];
         let identity = all[0].clone();
         let there = CardDescription { id: protocol::CardId(0), identity, bars, space: 0, physical: false };
-        assert!(closed_cards(&known.spaces[0], 0, &[there]).unwrap().is_empty());
+        assert!(closed_cards(&known.spaces[&0], 0, &[there]).unwrap().is_empty());
     }
 }

@@ -9,6 +9,7 @@ use crate::protocol::TOKEN_SIZE;
 use crate::seldom::Seldom;
 use jitney_memory::{Access, Memfd, MemoryId, PageSize};
 use jitney_vfio::{AddressSpace, DmaPlace, DmaRequest, Error, ErrorKind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -20,16 +21,26 @@ pub(super) fn start(
     name: String,
     space: AddressSpace,
     files: HashMap<u64, MemoryId>,
+    changes: bool,
     report: Report,
 ) -> Result<Worker> {
     Worker::start(name, move |orders| {
         let queues = BTreeMap::new();
-        SpaceWorker { space, report, queues, files, now: Duration::ZERO }.run(&orders);
+        SpaceWorker { space, changes, report, queues, files, now: Duration::ZERO }.run(&orders);
     })
 }
 
+/// How much is mapped at once where cards come and go: what the most exacting of them take, so that it is unmapped in the pieces in which
+/// it was mapped.
+const PIECE_OF_MANY: u64 = 16 << 20;
+
+/// How long it is waited until others have let go of an address space.
+const RETURN_LIMIT: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 struct SpaceWorker {
     space: AddressSpace,
+    /// Its cards come and go.
+    changes: bool,
     report: Report,
     /// What each client waits for; `None` for what nobody does.
     queues: BTreeMap<Option<ClientId>, Queue>,
@@ -70,6 +81,8 @@ impl SpaceWorker {
             Order::Begin { id, task, descriptor, again } => match Job::new(id, &task, descriptor) {
                 Ok(mut job) => {
                     job.again = again;
+                    job.tolerant = again || self.changes;
+                    job.piece = if self.changes { PIECE_OF_MANY } else { self.space.piece() };
                     let fresh = Queue { jobs: VecDeque::new(), had: self.now };
                     self.queues.entry(task.client).or_insert(fresh).jobs.push_back(job);
                 }
@@ -80,6 +93,22 @@ impl SpaceWorker {
                 for job in jobs.filter(|job| job.task == id) {
                     job.cancel();
                 }
+            }
+            Order::Space { space, until } => {
+                self.space = space;
+                drop(until);
+            }
+            Order::Return { id, after, kept } => {
+                // It ends when the other end is dropped.
+                let _ = after.recv();
+                self.space = AddressSpace::default();
+                if let Some(kept) = kept {
+                    let others = &mut [PollFd::new(&kept, PollFlags::IN)];
+                    if rustix::event::poll(others, Some(&RETURN_LIMIT)) != Ok(1) {
+                        tracing::warn!("the service manager has not let go of cards that are given back");
+                    }
+                }
+                self.report(id, Ok(Outcome::Done), None);
             }
         }
     }
@@ -118,7 +147,7 @@ impl SpaceWorker {
 
     fn report(&self, task: TaskId, outcome: std::result::Result<Outcome, Failure>, memory: Option<OwnedFd>) {
         let descriptors = memory.into_iter().collect();
-        self.report.send(Finished { task, outcome, descriptors, vectors: None });
+        self.report.send(Finished { descriptors, ..Finished::of(task, outcome) });
     }
 }
 
@@ -133,6 +162,10 @@ struct Job {
     failure: Option<Failure>,
     /// A broker before this one may have done some of it.
     again: bool,
+    /// Not everything has to be mapped that is unmapped.
+    tolerant: bool,
+    /// How much is mapped or unmapped at once.
+    piece: u64,
 }
 
 enum Kind {
@@ -201,7 +234,8 @@ impl Job {
                 return Err(Error::new(ErrorKind::System, what));
             }
         };
-        Ok(Self { task: id, kind, iova, size, mapped, failure: None, again: false })
+        let (again, tolerant, piece) = (false, false, u64::MAX);
+        Ok(Self { task: id, kind, iova, size, mapped, failure: None, again, tolerant, piece })
     }
 
     /// Turns a map round: what it has mapped is unmapped.
@@ -233,7 +267,7 @@ impl Job {
         self.again = false;
         let mut offset = 0;
         while offset < self.size {
-            let length = space.piece().min(self.size - offset);
+            let length = self.piece.min(self.size - offset);
             if let Err(error) = space.unmap_if_mapped(self.iova + offset, length) {
                 self.failure = Some(Failure { error, lost: true });
                 return;
@@ -267,7 +301,7 @@ impl Job {
                 none.insert(made)
             }
         };
-        let length = space.piece().min(self.size - self.mapped);
+        let length = self.piece.min(self.size - self.mapped);
         space.map(memory, self.mapped, self.iova + self.mapped, length).map_err(|failed| {
             // Something that is not ours lies there, and nobody knows for how long; or what is ours could not be undone.
             let lost = failed.left_behind || failed.error.kind() == ErrorKind::Held;
@@ -279,12 +313,12 @@ impl Job {
 
     /// Unmaps the last piece that is mapped: each unmap has to match a map. All are tried.
     fn unmap_piece(&mut self, space: &AddressSpace) -> bool {
-        let piece = space.piece();
+        let piece = self.piece;
         let start = match self.mapped % piece {
             0 => self.mapped - piece.min(self.mapped),
             rest => self.mapped - rest,
         };
-        let unmap = |iova, size| match self.again {
+        let unmap = |iova, size| match self.tolerant {
             true => space.unmap_if_mapped(iova, size),
             false => space.unmap(iova, size),
         };

@@ -10,25 +10,25 @@ const STATUS_PACE: Duration = Duration::from_secs(1);
 /// Tells a manager that the broker is alive, from the thread that serves: if that hangs, nothing is said.
 pub(super) struct Supervision {
     manager: ServiceManager,
-    cards: usize,
     ping: Option<(Duration, Instant)>,
-    said: Option<(usize, Instant)>,
+    /// How many cards and clients there were when that was said, and when that was.
+    said: Option<((usize, usize), Instant)>,
 }
 
 impl Supervision {
-    pub(super) const fn new(manager: ServiceManager, cards: usize) -> Self {
-        Self { manager, cards, ping: None, said: None }
+    pub(super) const fn new(manager: ServiceManager) -> Self {
+        Self { manager, ping: None, said: None }
     }
 
-    pub(super) fn began(&mut self) -> Result<()> {
+    pub(super) fn began(&mut self, cards: usize) -> Result<()> {
         let now = Instant::now();
         self.ping = self.manager.ping_period().map(|period| (period, now));
-        self.said = Some((0, now));
-        self.manager.ready(&self.status(0))
+        self.said = Some(((cards, 0), now));
+        self.manager.ready(&status(cards, 0))
     }
 
     /// Says what is due. Returns when something is due again.
-    pub(super) fn heed(&mut self, clients: usize) -> Option<Instant> {
+    pub(super) fn heed(&mut self, cards: usize, clients: usize) -> Option<Instant> {
         if !self.manager.is_there() {
             return None;
         }
@@ -41,11 +41,11 @@ impl Supervision {
         }
         let ping = self.ping.map(|(_, due)| due);
         let status = match self.said {
-            Some((said, _)) if said == clients => None,
+            Some((said, _)) if said == (cards, clients) => None,
             Some((_, when)) if now < when + STATUS_PACE => Some(when + STATUS_PACE),
             _ => {
-                self.said = Some((clients, now));
-                self.manager.tell(&format!("STATUS={}", self.status(clients)));
+                self.said = Some(((cards, clients), now));
+                self.manager.tell(&format!("STATUS={}", status(cards, clients)));
                 None
             }
         };
@@ -55,10 +55,10 @@ impl Supervision {
     pub(super) fn stopping(&self) {
         self.manager.tell("STOPPING=1\nSTATUS=takes back what its programs have");
     }
+}
 
-    fn status(&self, clients: usize) -> String {
-        format!("{}, {}", counted(self.cards, "card"), counted(clients, "program"))
-    }
+fn status(cards: usize, clients: usize) -> String {
+    format!("{}, {}", counted(cards, "card"), counted(clients, "program"))
 }
 
 fn counted(count: usize, what: &str) -> String {

@@ -3,7 +3,7 @@
 use crate::machine::{Failure, Outcome, Task, TaskId};
 use crate::protocol::CardId;
 use jitney_memory::EventFd;
-use jitney_vfio::Result;
+use jitney_vfio::{AddressSpace, OpenedSpace, Result};
 use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
@@ -16,6 +16,10 @@ pub(super) enum Order {
     Begin { id: TaskId, task: Task, descriptor: Option<OwnedFd>, again: bool },
     /// Nobody waits for this any more.
     Cancel { id: TaskId },
+    /// This is the address space from now on. What is dropped with the other end of `until` may then be closed.
+    Space { space: AddressSpace, until: mpsc::Sender<Infallible> },
+    /// Let go of the address space, after `after`, and finish this task when `kept` says that nobody else has it either.
+    Return { id: TaskId, after: mpsc::Receiver<Infallible>, kept: Option<OwnedFd> },
 }
 
 /// What a worker says when it is done with a task.
@@ -26,6 +30,15 @@ pub(super) struct Finished {
     pub(super) descriptors: Vec<OwnedFd>,
     /// Of a card at which it was done: how many vectors are enabled now.
     pub(super) vectors: Option<(CardId, Option<u32>)>,
+    /// Cards that were opened.
+    pub(super) opened: Option<OpenedSpace>,
+}
+
+impl Finished {
+    /// With nothing but an outcome.
+    pub(super) fn of(task: TaskId, outcome: std::result::Result<Outcome, Failure>) -> Self {
+        Self { task, outcome, descriptors: Vec::new(), vectors: None, opened: None }
+    }
 }
 
 /// How a worker says that something is finished.

@@ -1,15 +1,19 @@
 //! All workers of a broker: who does which work, and what they have finished.
 
+use super::lookout::Lookout;
 use super::token::Token;
 use super::worker::{Ending, Finished, Order, Report, Worker};
-use super::{card_worker, space_worker, watch};
-use crate::machine::{CardDescription, Failure, Place, Space, Task, TaskId, Work};
+use super::{card_worker, lookout, space_worker, watch};
+use crate::machine::{CardDescription, Failure, Outcome, Place, Space, Task, TaskId, Work};
 use crate::protocol::CardId;
 use jitney_memory::{EventFd, MemoryId};
-use jitney_vfio::{AddressSpace, Error, ErrorKind, Identity, Mapper, Notice, Notices, OpenedSpace, Result};
+use jitney_vfio::{
+    AddressSpace, Error, ErrorKind, Identity, Mapper, Notice, Notices, OpenOptions, OpenedSpace, Result,
+};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
+use std::convert::Infallible;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -17,6 +21,9 @@ pub(super) struct Workers {
     cards: BTreeMap<CardId, CardAtWork>,
     spaces: BTreeMap<Space, Worker>,
     all: AddressSpace,
+    /// Of a broker that takes cards on demand.
+    on_demand: Option<OnDemand>,
+    epoll: Arc<OwnedFd>,
     report: Report,
     finished: mpsc::Receiver<Finished>,
     /// Workers of cards that were closed.
@@ -27,6 +34,13 @@ pub(super) struct Workers {
 /// a card that does not answer keeps nobody.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Who looks for cards, how they are opened, and the address spaces of those that are.
+struct OnDemand {
+    lookout: Worker,
+    options: OpenOptions,
+    open: BTreeMap<usize, AddressSpace>,
+}
+
 /// What the server keeps of a card.
 struct CardAtWork {
     worker: Worker,
@@ -35,72 +49,150 @@ struct CardAtWork {
 }
 
 impl Workers {
-    /// Starts a worker for each card and each space, and has `poll` report what they finish and what happens to cards. The cards
+    /// Starts a worker for each card and each space, and has `epoll` report what they finish and what happens to cards. The cards
     /// are numbered as they come.
     pub(super) fn start(
         spaces: Vec<OpenedSpace>,
         all: AddressSpace,
-        poll: impl AsFd,
+        epoll: &Arc<OwnedFd>,
     ) -> Result<(Self, Vec<CardDescription>)> {
-        let mut next = 0;
-        let mut number = |_: &Identity| {
-            next += 1;
-            Some(CardId(next - 1))
-        };
-        Self::numbered(spaces, all, &HashMap::new(), &mut number, poll)
+        let (mut workers, mut next, mut descriptions) = (Self::none(all, epoll)?, 0, Vec::new());
+        if spaces.len() != 1 {
+            workers.start_all(HashMap::new())?;
+        }
+        for (index, opened) in spaces.into_iter().enumerate() {
+            let physical = opened.space.physical().is_some();
+            for card in &opened.cards {
+                let (identity, bars) = (card.identity().clone(), *card.bars());
+                let id = CardId(next);
+                next += 1;
+                descriptions.push(CardDescription { id, identity, bars, space: index, physical });
+            }
+            workers.add(index, opened, &descriptions, HashMap::new())?;
+        }
+        Ok((workers, descriptions))
     }
 
     /// The same for cards that a broker before this one had: each has the number by which `known` knows it, and one that is not
-    /// known is closed. `files` is what is mapped where.
+    /// known is closed. `files` is what is mapped where; `lookout` is that of a broker that takes cards on demand.
     pub(super) fn resume(
-        spaces: Vec<OpenedSpace>,
-        all: AddressSpace,
+        spaces: BTreeMap<usize, OpenedSpace>,
         files: &HashMap<u64, MemoryId>,
         known: &[CardDescription],
-        poll: impl AsFd,
+        lookout: Option<Lookout>,
+        epoll: &Arc<OwnedFd>,
     ) -> Result<Self> {
-        let mut number = |identity: &Identity| {
-            known.iter().find(|card| card.identity.address == identity.address).map(|card| card.id)
-        };
-        Ok(Self::numbered(spaces, all, files, &mut number, poll)?.0)
+        let all = AddressSpace::joined(spaces.values().map(|opened| &opened.space));
+        let mut workers = Self::none(all, epoll)?;
+        if let Some(lookout) = lookout {
+            workers.look_out(lookout)?;
+        }
+        if spaces.len() != 1 || workers.on_demand.is_some() {
+            workers.start_all(files.clone())?;
+        }
+        for (index, opened) in spaces {
+            workers.add(index, opened, known, files.clone())?;
+        }
+        Ok(workers)
     }
 
-    fn numbered(
-        spaces: Vec<OpenedSpace>,
-        all: AddressSpace,
-        files: &HashMap<u64, MemoryId>,
-        number: &mut dyn FnMut(&Identity) -> Option<CardId>,
-        poll: impl AsFd,
-    ) -> Result<(Self, Vec<CardDescription>)> {
+    /// Those of a broker that takes cards on demand, and has none yet.
+    pub(super) fn on_demand(lookout: Lookout, epoll: &Arc<OwnedFd>) -> Result<Self> {
+        let mut workers = Self::none(AddressSpace::default(), epoll)?;
+        workers.look_out(lookout)?;
+        workers.start_all(HashMap::new())?;
+        Ok(workers)
+    }
+
+    fn none(all: AddressSpace, epoll: &Arc<OwnedFd>) -> Result<Self> {
         let (sender, finished) = mpsc::channel();
         let report = Report { finished: sender, wake: Arc::new(EventFd::new()?) };
-        watch(&poll, &report.wake, Token::Finished)?;
-        let (mut cards, mut descriptions, mut workers) = (BTreeMap::new(), Vec::new(), BTreeMap::new());
-        if spaces.len() != 1 {
-            let worker = space_worker::start("spaces".into(), all.clone(), files.clone(), report.clone())?;
-            workers.insert(Space::All, worker);
+        watch(epoll, &report.wake, Token::Finished)?;
+        let (cards, spaces, epoll) = (BTreeMap::new(), BTreeMap::new(), Arc::clone(epoll));
+        Ok(Self { cards, spaces, all, on_demand: None, epoll, report, finished, ending: Vec::new() })
+    }
+
+    fn look_out(&mut self, lookout: Lookout) -> Result<()> {
+        let options = lookout.open_options()?;
+        let lookout = lookout::start(lookout, self.report.clone())?;
+        self.on_demand = Some(OnDemand { lookout, options, open: BTreeMap::new() });
+        Ok(())
+    }
+
+    /// Starts the worker of all spaces together.
+    fn start_all(&mut self, files: HashMap<u64, MemoryId>) -> Result<()> {
+        let (all, changes) = (self.all.clone(), self.on_demand.is_some());
+        let worker = space_worker::start("spaces".into(), all, files, changes, self.report.clone())?;
+        self.spaces.insert(Space::All, worker);
+        Ok(())
+    }
+
+    /// Starts the workers of a space and of its cards, as far as they are `known`.
+    fn add(
+        &mut self,
+        index: usize,
+        opened: OpenedSpace,
+        known: &[CardDescription],
+        files: HashMap<u64, MemoryId>,
+    ) -> Result<()> {
+        let OpenedSpace { cards, space } = opened;
+        for card in cards {
+            let description = known.iter().find(|it| it.identity.address == card.identity().address);
+            let Some(id) = description.map(|description| description.id) else { continue };
+            let (notices, mapper) = (card.notices().clone(), Arc::clone(card.mapper()));
+            watch(&self.epoll, &notices, Token::Card(id))?;
+            let worker = card_worker::start(id, card, self.report.clone())?;
+            self.cards.insert(id, CardAtWork { worker, notices, mapper });
         }
-        for (index, OpenedSpace { cards: opened, space }) in spaces.into_iter().enumerate() {
-            let physical = space.physical().is_some();
-            for card in opened {
-                let Some(id) = number(card.identity()) else { continue };
-                descriptions.push(CardDescription {
-                    id,
-                    identity: card.identity().clone(),
-                    bars: *card.bars(),
-                    space: index,
-                    physical,
-                });
-                let (notices, mapper) = (card.notices().clone(), Arc::clone(card.mapper()));
-                watch(&poll, &notices, Token::Card(id))?;
-                let worker = card_worker::start(id, card, report.clone())?;
-                cards.insert(id, CardAtWork { worker, notices, mapper });
+        if let Some(on_demand) = &mut self.on_demand {
+            on_demand.open.insert(index, space.clone());
+        }
+        let name = format!("space {index}");
+        let worker = space_worker::start(name, space, files, false, self.report.clone())?;
+        self.spaces.insert(Space::One(index), worker);
+        Ok(())
+    }
+
+    /// Takes in cards that were opened because somebody has asked for them.
+    pub(super) fn has_opened(
+        &mut self,
+        index: usize,
+        opened: OpenedSpace,
+        known: &[CardDescription],
+    ) -> Result<()> {
+        self.add(index, opened, known, HashMap::new())?;
+        // What waits for that would be closed by who has it last.
+        drop(self.join_again());
+        Ok(())
+    }
+
+    /// Has all spaces together be those that are open. What is returned ends when the worker of all has heard of it.
+    fn join_again(&mut self) -> mpsc::Receiver<Infallible> {
+        let (until, heard) = mpsc::channel();
+        if let Some(on_demand) = &self.on_demand {
+            self.all = AddressSpace::joined(on_demand.open.values());
+            if let Some(worker) = self.spaces.get(&Space::All) {
+                worker.tell(Order::Space { space: self.all.clone(), until });
             }
-            let name = format!("space {index}");
-            let worker = space_worker::start(name, space, files.clone(), report.clone())?;
-            workers.insert(Space::One(index), worker);
         }
-        Ok((Self { cards, spaces: workers, all, report, finished, ending: Vec::new() }, descriptions))
+        heard
+    }
+
+    /// Has all of a space closed. `kept` hangs up when a keeper has let go of it, too.
+    pub(super) fn give_back(&mut self, id: TaskId, index: usize, kept: Option<OwnedFd>) {
+        if let Some(on_demand) = &mut self.on_demand {
+            on_demand.open.remove(&index);
+        }
+        let after = self.join_again();
+        match self.spaces.remove(&Space::One(index)) {
+            Some(worker) => {
+                worker.tell(Order::Return { id, after, kept });
+                self.ending.retain(|ending| !ending.wait(Instant::now()));
+                self.ending.push(worker.end());
+            }
+            // The broker before this one has done that.
+            None => self.report.send(Finished::of(id, Ok(Outcome::Done))),
+        }
     }
 
     /// Hands a piece of work to who does it.
@@ -114,26 +206,39 @@ impl Workers {
     }
 
     fn hand_out(&mut self, id: TaskId, task: Task, descriptor: Option<OwnedFd>, again: bool) {
+        if let Work::Take { cards, .. } = &task.work {
+            return self.take(id, cards);
+        }
+        if let Work::Return { space } = task.work {
+            return self.give_back(id, space, descriptor);
+        }
         if let Work::Close { card } = task.work {
             self.leave_out(card);
         }
         let worker = match task.work.place() {
             Place::Card(card) => self.cards.get(&card).map(|card| &card.worker),
             Place::Space(space) => self.spaces.get(&space),
+            Place::Lookout => self.on_demand.as_ref().map(|on_demand| &on_demand.lookout),
+            Place::Unit(_) => None,
         };
         let closes = matches!(task.work, Work::Close { .. }).then(|| task.work.place());
         if worker.is_none_or(|worker| !worker.tell(Order::Begin { id, task, descriptor, again })) {
             let error = Error::new(ErrorKind::LinkDown, "there is nobody any more who could do that");
-            self.report.send(Finished {
-                task: id,
-                outcome: Err(Failure::from(error)),
-                descriptors: Vec::new(),
-                vectors: None,
-            });
+            self.report.send(Finished::of(id, Err(Failure::from(error))));
         }
         if let Some(Place::Card(card)) = closes {
             // What it was told it does; then it ends, and lets go of the card's last descriptors.
             self.ending.extend(self.cards.remove(&card).map(|card| card.worker.end()));
+        }
+    }
+
+    fn take(&self, id: TaskId, cards: &[(CardId, Identity)]) {
+        let missing = || Error::new(ErrorKind::Invalid, "this broker takes no cards on demand");
+        let options = self.on_demand.as_ref().map(|on_demand| on_demand.options).ok_or_else(missing);
+        let started =
+            options.and_then(|options| lookout::take(id, cards.into(), options, self.report.clone()));
+        if let Err(error) = started {
+            self.report.send(Finished::of(id, Err(Failure::from(error))));
         }
     }
 
@@ -181,7 +286,8 @@ impl Drop for Workers {
     fn drop(&mut self) {
         let cards = std::mem::take(&mut self.cards).into_values().map(|card| card.worker.end());
         let spaces = std::mem::take(&mut self.spaces).into_values().map(Worker::end);
-        self.ending.extend(cards.chain(spaces));
+        let lookout = self.on_demand.take().map(|on_demand| on_demand.lookout.end());
+        self.ending.extend(cards.chain(spaces).chain(lookout));
         let deadline = Instant::now() + FAREWELL;
         let busy = self.ending.iter().filter(|ending| !ending.wait(deadline)).count();
         if busy > 0 {

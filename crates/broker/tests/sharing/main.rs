@@ -14,6 +14,7 @@ mod leases;
 mod lines;
 mod link;
 mod offers;
+mod on_demand;
 mod raw;
 mod rig;
 mod same_program;

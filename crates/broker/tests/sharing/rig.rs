@@ -29,9 +29,12 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn new(spaces: Vec<OpenedSpace>) -> Self {
+        Self::of(Broker::new(spaces).unwrap())
+    }
+
+    pub(crate) fn of(mut broker: Broker) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("broker.sock");
-        let mut broker = Broker::new(spaces).unwrap();
         broker.listen(&socket, 0o600).unwrap();
         let stop = broker.stop_handle();
         let thread = Some(std::thread::spawn(move || broker.run().map(|_| ()).unwrap()));
@@ -62,17 +65,22 @@ pub(crate) struct Emulated {
     pub(crate) address: CardAddress,
     stop: jitney_emulator::StopHandle,
     thread: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Emulated {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("board.sock");
+        let mut board = Self::at(&folder.path().join("board.sock"));
+        board.folder = Some(folder);
+        board
+    }
+
+    pub(crate) fn at(socket: &Path) -> Self {
         let made = Mutex::new(None);
         let options = BoardOptions { memory: Some(16 << 20), ..BoardOptions::default() };
         let emulated = Board::named(&Catalogue::built_in(), "nitefury").unwrap().with(options);
-        let server = Server::bind(&socket, Options::default(), |host| {
+        let server = Server::bind(socket, Options::default(), |host| {
             let board = Arc::new(emulated.plug_into(host).unwrap());
             *made.lock().unwrap() = Some(Arc::clone(&board));
             Ok::<_, jitney_emulator::ServerError>(board as Arc<dyn Function>)
@@ -81,7 +89,7 @@ impl Emulated {
         let stop = server.stop_handle();
         let thread = Some(std::thread::spawn(move || server.serve().unwrap()));
         let board = made.into_inner().unwrap().unwrap();
-        Self { board, address: CardAddress::VfioUser(socket), stop, thread, _folder: folder }
+        Self { board, address: CardAddress::VfioUser(socket.to_owned()), stop, thread, folder: None }
     }
 
     /// The board as somebody else who opens it sees it.

@@ -1,12 +1,15 @@
 //! `jitney metrics`: a broker's figures in Prometheus' text format.
 
 use super::snapshot::BrokerStatus;
+use super::temperatures::temperatures;
 use crate::args::ItsBroker;
+use crate::boards::catalogue;
 use crate::cards::Session;
 use crate::report::{print_event, print_line};
 use crate::status::{Misuse, Status};
 use anyhow::{Context, anyhow};
 use clap::Args;
+use jitney_boards::Catalogue;
 use jitney_broker::Bus;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
@@ -16,7 +19,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use tiny_http::{Header, Response, Server};
 
 const HELP: &str = "\
@@ -24,7 +29,8 @@ Examples:
   jitney metrics                              # once, to look at or for node_exporter's textfile collector
   jitney metrics --listen 127.0.0.1:9415      # for Prometheus: http://127.0.0.1:9415/metrics
 
-Bytes, transfers and failures are what programs count themselves, per channel and process; the rest the broker knows. Only this \
+Bytes, transfers and failures are what programs count themselves, per channel and process; the rest the broker \
+knows. Temperatures are read from cards that a program has open. Only this \
 machine can read the port; whoever can sees the names of programs and cards.";
 
 /// What Prometheus takes for its newer format, which this is.
@@ -83,7 +89,7 @@ pub(crate) fn metrics(args: &MetricsArgs, json: bool) -> anyhow::Result<Status> 
     }
     let bus = Session::of_broker(&args.broker, None)?;
     match args.listen {
-        None => print_line(text(&BrokerStatus::of(&bus)?)?.trim_end()),
+        None => print_line(figures(&bus, &catalogue(&[])?)?.trim_end()),
         Some(address) => serve(&bus, address, json)?,
     }
     Ok(Status::Passed)
@@ -101,11 +107,12 @@ fn serve(bus: &Bus, address: SocketAddr, json: bool) -> anyhow::Result<()> {
     } else {
         print_line(&format!("listening at http://{address}/metrics"));
     }
+    let catalogue = catalogue(&[])?;
     let format = Header::from_bytes("Content-Type", FORMAT).map_err(|()| anyhow!("a header of HTTP"))?;
     for request in server.incoming_requests() {
         let answered = if request.url() == "/metrics" {
             // Without its broker there is nothing to serve any more.
-            let figures = text(&BrokerStatus::of(bus)?)?;
+            let figures = figures(bus, &catalogue)?;
             request.respond(Response::from_string(figures).with_header(format.clone()))
         } else {
             request.respond(Response::from_string("see /metrics\n").with_status_code(404))
@@ -117,7 +124,12 @@ fn serve(bus: &Bus, address: SocketAddr, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text(status: &BrokerStatus) -> anyhow::Result<String> {
+fn figures(bus: &Bus, catalogue: &Catalogue) -> anyhow::Result<String> {
+    let status = BrokerStatus::of(bus)?;
+    text(&status, &temperatures(bus, &status, catalogue))
+}
+
+fn text(status: &BrokerStatus, temperatures: &HashMap<String, f64>) -> anyhow::Result<String> {
     let mut registry = Registry::with_prefix("jitney");
     let programs = Gauge::<i64>::default();
     let memory = Gauge::<i64>::default();
@@ -127,6 +139,14 @@ fn text(status: &BrokerStatus) -> anyhow::Result<String> {
     let bytes = Family::<OfChannel, Counter>::default();
     let transfers = Family::<OfChannel, Counter>::default();
     let failures = Family::<OfChannel, Counter>::default();
+    let warmth = Family::<OfCard, Gauge<f64, AtomicU64>>::default();
+    let celsius = Unit::Celsius;
+    registry.register_with_unit(
+        "temperature",
+        "Of the card's die, while a program has it",
+        celsius,
+        warmth.clone(),
+    );
     registry.register("programs", "Programs that use the broker", programs.clone());
     registry.register("buffers", "DMA buffers of all programs", buffers.clone());
     registry.register_with_unit("memory", "Memory in DMA buffers", Unit::Bytes, memory.clone());
@@ -141,6 +161,9 @@ fn text(status: &BrokerStatus) -> anyhow::Result<String> {
         let of = OfCard { card: card.card.card.clone(), id: card.card.id.clone() };
         leases.get_or_create(&of).set(number(card.leases.len() as u64));
         waiting.get_or_create(&of).set(number(card.waits.len() as u64));
+        if let Some(temperature) = temperatures.get(&of.card) {
+            warmth.get_or_create(&of).set(*temperature);
+        }
     }
     for program in &status.programs {
         buffers.inc_by(program.buffers.into());

@@ -7,4 +7,5 @@ pub(crate) mod metrics;
 pub(crate) mod sensors;
 pub(crate) mod snapshot;
 pub(crate) mod status;
+mod temperatures;
 pub(crate) mod top;

@@ -1,7 +1,9 @@
 //! `jitney top`: a broker to be watched, in a terminal.
 
 use super::snapshot::{BrokerStatus, CardStatus, pid};
+use super::temperatures::temperatures;
 use crate::args::{ItsBroker, limit};
+use crate::boards::catalogue;
 use crate::cards::Session;
 use crate::size::human;
 use crate::status::{Misuse, Status};
@@ -21,7 +23,7 @@ Examples:
   jitney top
   jitney top --every 500ms --broker /run/jitney/broker.sock
 
-Rates are what programs count themselves. q or Ctrl-C ends it. For programs there are `jitney status --json` and `jitney metrics`.";
+Rates are what programs count themselves; temperatures are read from cards that a program has open. q or Ctrl-C ends it. For programs there are `jitney status --json` and `jitney metrics`.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -41,7 +43,13 @@ pub(crate) fn top(args: &TopArgs, json: bool) -> anyhow::Result<Status> {
     }
     let bus = Session::of_broker(&args.broker, None)?;
     let mut watch = Watch::default();
-    let mut view = watch.look(BrokerStatus::of(&bus)?, Instant::now());
+    let catalogue = catalogue(&[])?;
+    let look = || -> anyhow::Result<(BrokerStatus, HashMap<String, f64>)> {
+        let status = BrokerStatus::of(&bus)?;
+        let warmth = temperatures(&bus, &status, &catalogue);
+        Ok((status, warmth))
+    };
+    let mut view = watch.look(look()?, Instant::now());
     let mut terminal = ratatui::try_init()?;
     let outcome = (|| {
         loop {
@@ -56,7 +64,7 @@ pub(crate) fn top(args: &TopArgs, json: bool) -> anyhow::Result<Status> {
                     _ => {}
                 }
             }
-            view = watch.look(BrokerStatus::of(&bus)?, Instant::now());
+            view = watch.look(look()?, Instant::now());
         }
     })();
     // Whatever happened, the terminal is the user's again.
@@ -83,6 +91,8 @@ struct Watch {
 #[derive(Debug)]
 struct View {
     status: BrokerStatus,
+    /// In °C, by address.
+    warmth: HashMap<String, f64>,
     channels: Vec<ChannelRow>,
 }
 
@@ -98,7 +108,7 @@ struct ChannelRow {
 }
 
 impl Watch {
-    fn look(&mut self, status: BrokerStatus, now: Instant) -> View {
+    fn look(&mut self, (status, warmth): (BrokerStatus, HashMap<String, f64>), now: Instant) -> View {
         let seconds = self.at.map(|at| now.saturating_duration_since(at).as_secs_f64());
         let mut seen = HashMap::new();
         let mut channels = Vec::new();
@@ -124,14 +134,16 @@ impl Watch {
             }
         }
         (self.last, self.at) = (seen, Some(now));
-        View { status, channels }
+        View { status, warmth, channels }
     }
 }
 
 impl View {
     fn draw(&self, frame: &mut Frame<'_>) {
         let rows = |count: usize| Constraint::Min(u16::try_from(count.clamp(1, 20)).unwrap_or(20) + 3);
-        let cards: Vec<[String; 5]> = self.status.cards.iter().flat_map(card_rows).collect();
+        let cards = self.status.cards.iter();
+        let cards: Vec<[String; 6]> =
+            cards.flat_map(|card| card_rows(card, self.warmth.get(&card.card.card))).collect();
         let areas = Layout::vertical([
             Constraint::Length(1),
             rows(cards.len()),
@@ -143,11 +155,12 @@ impl View {
         let widths = [
             Constraint::Fill(3),
             Constraint::Fill(2),
+            Constraint::Length(6),
             Constraint::Length(9),
             Constraint::Fill(3),
             Constraint::Fill(3),
         ];
-        let header = ["card", "link", "part", "held by", "in line"];
+        let header = ["card", "link", "°C", "part", "held by", "in line"];
         frame.render_widget(table("cards", header, widths, cards.into_iter().map(row)), above);
         let widths = [
             Constraint::Fill(3),
@@ -196,11 +209,13 @@ impl View {
     }
 }
 
-fn card_rows(card: &CardStatus) -> Vec<[String; 5]> {
+fn card_rows(card: &CardStatus, warmth: Option<&f64>) -> Vec<[String; 6]> {
     let link = card.link.clone().unwrap_or_default();
     let rows = card.rows().into_iter().enumerate().map(|(index, [name, part, held, waits])| {
-        let link = if index == 0 { link.clone() } else { String::new() };
-        [name, link, part, held.replace('\n', ", "), waits.replace('\n', ", ")]
+        let first = index == 0;
+        let link = if first { link.clone() } else { String::new() };
+        let warmth = warmth.filter(|_| first).map_or_else(String::new, |warmth| format!("{warmth:.1}"));
+        [name, link, warmth, part, held.replace('\n', ", "), waits.replace('\n', ", ")]
     });
     rows.collect()
 }
@@ -276,15 +291,19 @@ mod tests {
         BrokerStatus { broker: 77, cards: vec![card], programs: vec![program] }
     }
 
+    fn looked(bytes: u64, transfers: u64) -> (BrokerStatus, HashMap<String, f64>) {
+        (status(bytes, transfers), HashMap::from([("0000:2e:00.0".into(), 54.25)]))
+    }
+
     #[test]
     fn rates_are_of_the_time_between() {
         let mut watch = Watch::default();
         let now = Instant::now();
-        assert_eq!(watch.look(status(1000, 1), now).channels[0].rate, None);
-        let view = watch.look(status(5_001_000, 11), now + Duration::from_secs(2));
+        assert_eq!(watch.look(looked(1000, 1), now).channels[0].rate, None);
+        let view = watch.look(looked(5_001_000, 11), now + Duration::from_secs(2));
         assert_eq!(view.channels[0].rate, Some((2.5e6, 5.0)));
         // What a program says of itself need not make sense.
-        let view = watch.look(status(0, 0), now + Duration::from_secs(3));
+        let view = watch.look(looked(0, 0), now + Duration::from_secs(3));
         assert_eq!(view.channels[0].rate, Some((0.0, 0.0)));
     }
 
@@ -292,8 +311,8 @@ mod tests {
     fn everything_is_on_the_screen() {
         let mut watch = Watch::default();
         let now = Instant::now();
-        watch.look(status(0, 0), now);
-        let view = watch.look(status(12_500_000, 10), now + Duration::from_secs(1));
+        watch.look(looked(0, 0), now);
+        let view = watch.look(looked(12_500_000, 10), now + Duration::from_secs(1));
         for (width, height) in [(100, 24), (20, 5), (1, 1)] {
             let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
             terminal.draw(|frame| view.draw(frame)).unwrap();
@@ -306,6 +325,7 @@ mod tests {
                     "h2c0",
                     "capture (4211)",
                     "5.0 GT/s PCIe x4",
+                    "54.2",
                     "1 MiB",
                     "11.9 MiB",
                 ] {

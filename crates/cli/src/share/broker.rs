@@ -29,6 +29,7 @@ Examples:
   jitney broker --policy /etc/jitney/policy.toml --check --user alice    # what may she do?
   sudo jitney broker --system          # for all users, as docs/operating.md says; where there is systemd, by its units
   jitney broker --config /etc/jitney/config.toml --check
+  jitney broker --on-demand            # takes each card when a program asks for it, and finds those that come later
   jitney broker --emulate nitefury --keep &     # may be killed, and replaced:
   jitney broker --replace                       # after an upgrade; for the broker of all users: --system --replace";
 
@@ -53,6 +54,10 @@ pub(crate) struct Broker {
     /// Who may use which card, and how much: a file as docs/policy.md describes it. Without one everybody who can connect may do all.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+    /// Take a card when the first program asks for it, and give it back when the last has gone; cards that come later are found.
+    /// Each card, or IOMMU group, has an address space of its own.
+    #[arg(long)]
+    pub(crate) on_demand: bool,
     /// End when no program has been connected for so long (30s, 10m): the cards are free until somebody starts it again.
     #[arg(long, value_name = "TIME", value_parser = args::limit)]
     pub(crate) exit_when_idle: Option<Duration>,
@@ -100,6 +105,7 @@ struct Settings {
     group: Option<String>,
     policy: Option<PathBuf>,
     exit_when_idle: Option<Duration>,
+    on_demand: bool,
 }
 
 impl Settings {
@@ -118,6 +124,7 @@ impl Settings {
         source.iommu = source.iommu.or(config.iommu);
         source.isolate |= config.isolate;
         Self {
+            on_demand: args.on_demand || config.on_demand.unwrap_or(false),
             source,
             group: args.group.clone().or(config.group),
             policy: args.policy.clone().or(config.policy),
@@ -130,7 +137,11 @@ impl Settings {
         let cards: Vec<String> = self.source.card.iter().map(ToString::to_string).collect();
         let cards = if cards.is_empty() { "all that can be had".to_owned() } else { cards.join(", ") };
         let mut says = vec![format!("cards: {cards}")];
-        if self.source.isolate {
+        if self.on_demand {
+            says.push(
+                "each is taken when a program asks for it, and given back when the last has gone".into(),
+            );
+        } else if self.source.isolate {
             says.push("each card has an address space of its own".into());
         }
         says.extend(self.source.iommu.map(|iommu| format!("interface of the kernel: {iommu}")));
@@ -142,24 +153,53 @@ impl Settings {
     }
 }
 
-/// All that it takes to begin.
-struct Opened {
+/// A broker that has begun, and what it lives with.
+struct Begun {
     settings: Settings,
-    policy: Policy,
-    spaces: Vec<OpenedSpace>,
+    broker: jitney_broker::Broker,
     boards: EmulatedBoards,
 }
 
-impl Opened {
-    fn new(args: &Broker, is_service: bool) -> anyhow::Result<Self> {
+impl Begun {
+    /// # Errors
+    /// [`NoCard`] if it is to have cards all the time, and there is none.
+    fn new(args: &Broker, manager: ServiceManager, is_service: bool) -> anyhow::Result<Self> {
         let (settings, policy) = Settings::read(args, is_service)?;
         jitney_memory::keep_from_children()?;
         allow_many_descriptors();
         let boards = EmulatedBoards::start(&settings.source.emulate)?;
-        let spaces = open(&settings.source, &boards)?;
-        Ok(Self { settings, policy, spaces, boards })
+        let broker = match settings.on_demand {
+            true => jitney_broker::Broker::on_demand(manager, owner_options(&settings.source, &boards))?,
+            false => {
+                let spaces = open(&settings.source, &boards)?;
+                if spaces.is_empty() {
+                    return Err(NoCard.into());
+                }
+                let shared = spaces.iter().any(|opened| opened.cards.len() > 1);
+                if shared && !policy.is_open() {
+                    complain(
+                        Priority::Warning,
+                        "cards share an address space, so that who uses one reaches what others have for another: --isolate keeps them apart",
+                    );
+                }
+                jitney_broker::Broker::under(manager, spaces)?
+            }
+        };
+        Ok(Self { settings, broker: broker.with_policy(policy), boards })
     }
 }
+
+/// There is nothing to own.
+#[derive(Debug)]
+struct NoCard;
+
+impl std::fmt::Display for NoCard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("there is no card to own; name one with --card or --emulate")
+    }
+}
+
+impl std::error::Error for NoCard {}
 
 /// Why a program is not served by a broker that could not begin.
 fn refusal(error: &anyhow::Error) -> Error {
@@ -194,7 +234,8 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
         };
         jitney_memory::keep_from_children()?;
         allow_many_descriptors();
-        match jitney_broker::Broker::resume(ServiceManager::of_this_process()?, &mut kept) {
+        let options = owner_options(&settings.source, &EmulatedBoards::default());
+        match jitney_broker::Broker::resume(ServiceManager::of_this_process()?, options, &mut kept) {
             Ok(Some(mut broker)) => {
                 if let Some(policy) = policy {
                     broker = broker.with_policy(policy);
@@ -206,29 +247,21 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
             Err(error) => complain(Priority::Error, &format!("the broker begins anew: {error:#}")),
         }
     }
-    let opened = match Opened::new(args, is_service) {
-        Ok(opened) => opened,
+    let begun = match Begun::new(args, manager, is_service) {
+        Ok(begun) => begun,
+        Err(error) if error.is::<NoCard>() => {
+            complain(Priority::Error, &error.to_string());
+            let error = Error::new(ErrorKind::NotFound, "the broker has no card: none is bound to vfio-pci")
+                .with_remedy("sudo jitney bind CARD; lspci -D finds its address");
+            sockets.into_iter().for_each(|socket| socket.turn_away(&error));
+            return Ok(Status::NothingTested);
+        }
         Err(error) => {
             sockets.into_iter().for_each(|socket| socket.turn_away(&refusal(&error)));
             return Err(error);
         }
     };
-    let Opened { settings, policy, spaces, boards: _boards } = opened;
-    if spaces.is_empty() {
-        complain(Priority::Error, "there is no card to own; name one with --card or --emulate");
-        let error = Error::new(ErrorKind::NotFound, "the broker has no card: none is bound to vfio-pci")
-            .with_remedy("sudo jitney bind CARD; lspci -D finds its address");
-        sockets.into_iter().for_each(|socket| socket.turn_away(&error));
-        return Ok(Status::NothingTested);
-    }
-    let shared = spaces.iter().any(|opened| opened.cards.len() > 1);
-    if shared && !policy.is_open() {
-        complain(
-            Priority::Warning,
-            "cards share an address space, so that who uses one reaches what others have for another: --isolate keeps them apart",
-        );
-    }
-    let mut broker = jitney_broker::Broker::under(manager, spaces)?.with_policy(policy);
+    let Begun { settings, mut broker, boards: _boards } = begun;
     broker.listen_again(&kept)?;
     // It has copies of its own.
     drop(kept);
@@ -345,6 +378,10 @@ pub(super) fn allow_many_descriptors() {
 
 /// Opens the cards that `source` names, `boards` among them; without any, what an owner of no name opens.
 pub(crate) fn open(source: &Source, boards: &EmulatedBoards) -> anyhow::Result<Vec<OpenedSpace>> {
+    Ok(owner_options(source, boards).open()?)
+}
+
+fn owner_options(source: &Source, boards: &EmulatedBoards) -> OwnerOptions {
     let cards = crate::cards::named(source, boards);
-    Ok(OwnerOptions { cards, iommu: source.iommu, isolate: source.isolate }.open()?)
+    OwnerOptions { cards, iommu: source.iommu, isolate: source.isolate }
 }

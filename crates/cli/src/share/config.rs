@@ -18,6 +18,7 @@ struct File {
     cards: Option<Vec<String>>,
     #[serde(default)]
     isolate: bool,
+    on_demand: Option<bool>,
     iommu: Option<String>,
     group: Option<String>,
     policy: Option<PathBuf>,
@@ -29,6 +30,7 @@ struct File {
 pub(crate) struct Config {
     pub(crate) cards: Vec<CardAddress>,
     pub(crate) isolate: bool,
+    pub(crate) on_demand: Option<bool>,
     pub(crate) iommu: Option<IommuInterface>,
     pub(crate) group: Option<String>,
     pub(crate) policy: Option<PathBuf>,
@@ -64,6 +66,7 @@ impl Config {
         Ok(Self {
             cards: cards.transpose().context("cards")?.unwrap_or_default(),
             isolate: file.isolate,
+            on_demand: file.on_demand,
             iommu: file.iommu.map(|text| text.parse()).transpose().context("iommu")?,
             group: file.group,
             policy: file.policy.map(|policy| path.parent().unwrap_or(Path::new("")).join(policy)),
@@ -82,12 +85,13 @@ mod tests {
 
     #[test]
     fn every_key_is_read() {
-        let text = "cards = [\"0000:2e:00.0\"]\nisolate = true\niommu = \"group\"\ngroup = \"jitney\"\npolicy = \"policy.toml\"\n\
+        let text = "cards = [\"0000:2e:00.0\"]\nisolate = true\non-demand = true\niommu = \"group\"\ngroup = \"jitney\"\npolicy = \"policy.toml\"\n\
                     exit-when-idle = \"10m\"";
         let config = parse(text).unwrap();
         assert_eq!(config.cards, ["0000:2e:00.0".parse().unwrap()]);
         assert_eq!(config.iommu, Some(IommuInterface::Group));
         assert_eq!((config.isolate, config.group.as_deref()), (true, Some("jitney")));
+        assert_eq!(config.on_demand, Some(true));
         assert_eq!(config.policy.as_deref(), Some(Path::new("/etc/jitney/policy.toml")));
         assert_eq!(config.exit_when_idle, Some(Duration::from_secs(600)));
         assert!(parse("").unwrap().cards.is_empty());
@@ -99,7 +103,7 @@ mod tests {
             ("isolate = true\ncard = \"x\"", "line 2"),
             (
                 "card = \"x\"",
-                "unknown field `card`, expected one of `cards`, `isolate`, `iommu`, `group`, `policy`",
+                "unknown field `card`, expected one of `cards`, `isolate`, `on-demand`, `iommu`, `group`, `policy`",
             ),
             ("isolate = \"yes\"", "line 1"),
             ("cards = []", "cards: the list is empty"),

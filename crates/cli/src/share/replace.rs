@@ -11,6 +11,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::ffi::OsStr;
+use std::io::ErrorKind as IoErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -51,6 +55,12 @@ pub(crate) fn replace(args: &Broker, json: bool) -> anyhow::Result<Status> {
             .with_remedy("start it with --keep, or by its units: docs/operating.md")
             .into());
     }
+    if keeper_is_gone(before) && is_there()? {
+        let what = format!("who kept the descriptors of the broker (pid {before}) for another one has ended");
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .with_remedy("end it when no program needs it, and start it anew with --keep, or by its units")
+            .into());
+    }
     let process = i32::try_from(before).ok().and_then(Pid::from_raw).context("the broker's process")?;
     match kill_process(process, Signal::USR2) {
         // Somebody else has it replaced just now.
@@ -81,6 +91,19 @@ pub(crate) fn replace(args: &Broker, json: bool) -> anyhow::Result<Status> {
         )),
     }
     Ok(Status::Passed)
+}
+
+/// Whether nobody listens any more where the process `broker` says what is to be kept. What cannot be seen is not known to be gone.
+fn keeper_is_gone(broker: u32) -> bool {
+    let Ok(environment) = std::fs::read(format!("/proc/{broker}/environ")) else { return false };
+    let mut variables = environment.split(|byte| *byte == 0);
+    let Some(path) = variables.find_map(|variable| variable.strip_prefix(b"NOTIFY_SOCKET=/")) else {
+        return false;
+    };
+    let path = Path::new("/").join(OsStr::from_bytes(path));
+    let connected = UnixDatagram::unbound().and_then(|socket| socket.connect(path));
+    connected
+        .is_err_and(|error| matches!(error.kind(), IoErrorKind::ConnectionRefused | IoErrorKind::NotFound))
 }
 
 /// The process that serves at `socket`.

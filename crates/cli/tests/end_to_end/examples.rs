@@ -52,6 +52,6 @@ fn one_waits_for_interrupts_of_the_users_logic() {
     let ground = Ground::new();
     let board = ground.board("nitefury --user-interrupt 0@10ms");
     let mut command = std::process::Command::new(example("user_interrupt"));
-    command.env("JITNEY_CARDS", board.address().to_string()).env("XDG_RUNTIME_DIR", ground.path("run"));
+    command.env("JITNEY_CARDS", board.address()).env("XDG_RUNTIME_DIR", ground.path("run"));
     Process::start(command).wait().exits(0).says("interrupt 3");
 }

@@ -21,6 +21,7 @@ mod info;
 mod kills;
 mod machine;
 mod moving;
+mod on_demand;
 mod operating;
 mod pages;
 mod policy;

@@ -98,7 +98,7 @@ fn the_text_does_what_it_says() {
 
 #[test]
 fn every_setting_is_described() {
-    for key in ["cards", "isolate", "iommu", "group", "policy", "exit-when-idle"] {
+    for key in ["cards", "isolate", "on-demand", "iommu", "group", "policy", "exit-when-idle"] {
         assert!(TEXT.contains(&format!("| `{key}` | ")), "{key}");
     }
 }

@@ -277,6 +277,9 @@ fn a_broker_whose_keeper_is_gone_stays() {
         true => Err(String::new()),
         false => Ok(()),
     });
+    let option = format!("broker --replace --socket {}", scene.keeper.socket.display());
+    let outcome = scene.ground.0.run(&option).exits(1).complains("has ended");
+    assert!(outcome.time < Duration::from_secs(10), "{outcome}");
     signal(broker, Signal::USR2);
     // The signal is heard by a thread of its own: several requests, so that it is.
     let since = Instant::now();
@@ -288,6 +291,38 @@ fn a_broker_whose_keeper_is_gone_stays() {
         Ok(_) => Err("it answers".into()),
         Err(_) => Ok(()),
     });
+}
+
+/// Whoever comes while the keeper hangs waits, and is nobody that could be lost.
+#[test]
+fn newcomers_wait_for_a_keeper_that_hangs() {
+    let scene = Scene::new();
+    let broker = scene.broker();
+    scene.keeper.process.signal(Signal::STOP);
+    let goes_on = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // More than its queue has room for.
+        let programs: Vec<_> = (0..300)
+            .map(|_| {
+                let (scene, goes_on) = (&scene, &goes_on);
+                scope.spawn(move || {
+                    let bus = scene.bus();
+                    while !goes_on.load(Ordering::Relaxed) {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                    bus.usage().unwrap();
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(3));
+        signal(broker, Signal::KILL);
+        scene.keeper.process.signal(Signal::CONT);
+        while scene.broker() == broker {}
+        goes_on.store(true, Ordering::Relaxed);
+        programs.into_iter().for_each(|program| program.join().unwrap());
+    });
+    scene.assert_nothing_left();
+    scene.end();
 }
 
 /// `jitney broker --keep | grep -m1 listening`, or a terminal that is closed.

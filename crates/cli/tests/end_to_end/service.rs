@@ -295,11 +295,9 @@ fn a_config_file_is_checked_and_explained() {
     check(text, "--card 0000:03:00.0 --exit-when-idle 5m").exits(0).says("cards: 0000:03:00.0").says("300s");
     let json = check("", "--json").exits(0).json();
     assert_eq!(json["settings"][0], "cards: all that can be had", "{json}");
-    check("isolate = true\ncard = 1\n", "")
-        .exits(1)
-        .complains("config.toml")
-        .complains("line 2")
-        .complains("expected one of `cards`, `isolate`, `iommu`, `group`, `policy`, `exit-when-idle`");
+    check("isolate = true\ncard = 1\n", "").exits(1).complains("config.toml").complains("line 2").complains(
+        "expected one of `cards`, `isolate`, `on-demand`, `iommu`, `group`, `policy`, `exit-when-idle`",
+    );
     ground.run("broker --config none.toml --check").exits(1).complains("config none.toml: ENOENT");
 }
 

@@ -43,6 +43,11 @@ fn programs_are_seen_to_move_what_they_move() {
     let bytes: u64 =
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{metrics}"));
     assert!(bytes >= 4 << 20, "{metrics}");
+    // Somebody has the card: it is no bother to read how warm it is.
+    let warm = metrics.out.lines().find(|line| line.starts_with("jitney_temperature_celsius{"));
+    let warm: f64 =
+        warm.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("{metrics}"));
+    assert!((10.0..100.0).contains(&warm), "{metrics}");
     ground.run(&format!("metrics --json {option}")).exits(2).complains("this is no JSON");
     assert!(metrics.out.contains("# EOF") && metrics.out.contains("jitney_programs 1"), "{metrics}");
 }
@@ -65,6 +70,7 @@ fn metrics_are_served_to_this_machine() {
         text
     };
     let page = get("/metrics");
+    assert!(!page.contains("jitney_temperature_celsius{"), "nobody has the card: {page}");
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("openmetrics-text"), "{page}");
     assert!(page.contains("jitney_leases{") && page.contains("# EOF"), "{page}");
     assert!(get("/").starts_with("HTTP/1.1 404"));

@@ -198,11 +198,22 @@ class Tallies:
 class Pending(Generic[T]):
     """A request that is under way; its reply is had by `result`, in whatever order."""
 
-    def __init__(self, broker: Broker, number: int, index: int, read: Callable[[Body, list[int]], T]) -> None:
-        self.broker, self.number, self.index, self.read = broker, number, index, read
+    def __init__(self, broker: Broker, body: bytes, given: list[int], index: int,
+                 read: Callable[[Body, list[int]], T]) -> None:
+        self.broker, self.body, self.given, self.index, self.read = broker, body, given, index, read
+        self.number = broker._send(body, given)
 
     def result(self, timeout: Optional[float] = None) -> T:
-        body, descriptors = self.broker._reply(self.number, timeout)
+        try:
+            body, descriptors = self.broker._reply(self.number, timeout)
+        except BrokerError as error:
+            if (error.kind, error.errno) != ("system", "EINTR"):
+                close_all(self.given)
+                raise
+            # The broker was started anew just then, and does not know what was asked of it.
+            self.number = self.broker._send(self.body, self.given)
+            return self.result(timeout)
+        close_all(self.given)
         index = body.number()
         if index != self.index:
             close_all(descriptors)
@@ -271,17 +282,29 @@ class Broker:
     """A connection to a broker, which takes back what this process has when it ends."""
 
     def __init__(self, program: str, path: Optional[str] = None) -> None:
-        named = path or os.environ.get("JITNEY_BROKER")
-        if named and named.startswith("fd:"):
-            self.socket = through_door(int(named[3:]))
-        else:
-            self.socket = connected(named, trusted=True) if named else well_known()
         self.owner = os.getpid()
         self.numbers = itertools.count(1)
-        self.replies: dict[int, tuple[int, Body, list[int]]] = {}
         self.notices: collections.deque[Notice] = collections.deque()
-        self.dropped: Optional[BrokerError] = None
-        self.pid: int = self._ask(0, text(program), 1, lambda body, _: body.number()).result()
+        self.pid = self._connect(program, path or os.environ.get("JITNEY_BROKER"))
+
+    def _connect(self, program: str, named: Optional[str]) -> int:
+        """Again if the broker hung up before it has said who it is: it was started anew just then."""
+        since = time.monotonic()
+        while True:
+            if named and named.startswith("fd:"):
+                self.socket = through_door(int(named[3:]))
+            else:
+                self.socket = connected(named, trusted=True) if named else well_known()
+            self.under_way: set[int] = set()
+            self.replies: dict[int, tuple[int, Body, list[int]]] = {}
+            self.dropped: Optional[BrokerError] = None
+            try:
+                return self._ask(0, text(program), 1, lambda body, _: body.number()).result()
+            except BrokerError as error:
+                self.socket.close()
+                if error.kind != "disconnected" or time.monotonic() - since > 10:
+                    raise
+                time.sleep(0.05)
 
     def __enter__(self) -> Broker:
         return self
@@ -301,19 +324,28 @@ class Broker:
 
     def _ask(self, request: int, fields: bytes, index: int, read: Callable[[Body, list[int]], T],
              descriptors: Sequence[int] = ()) -> Pending[T]:
+        # Copies, in case it has to be asked again.
+        given = [os.dup(descriptor) for descriptor in descriptors]
+        try:
+            return Pending(self, varint(request) + fields, given, index, read)
+        except BaseException:
+            close_all(given)
+            raise
+
+    def _send(self, body: bytes, descriptors: Sequence[int]) -> int:
         if self.owner != os.getpid():
             raise BrokerError("invalid", "a forked child uses its parent's connection", remedy="connect again in the child")
         if self.dropped:
             raise self.dropped
         number = next(self.numbers)
-        body = varint(request) + fields
+        self.under_way.add(number)
         message = struct.pack("<IHHQ", 16 + len(body), VERSION, 0, number) + body
         try:
             socket.send_fds(self.socket, [message], descriptors)
         except (BrokenPipeError, ConnectionResetError):
             while True:  # What it said last may be why; behind that there is the end, which is raised.
                 self._hear(None)
-        return Pending(self, number, index, read)
+        return number
 
     def _hear(self, timeout: Optional[float]) -> bool:
         """Takes one message, if one comes in time."""
@@ -339,8 +371,11 @@ class Broker:
         elif number == 0:
             self.dropped = refusal(body)
             raise self.dropped
-        else:
+        elif number in self.under_way:
+            self.under_way.remove(number)
             self.replies[number] = (kind, body, descriptors)
+        else:
+            close_all(descriptors)  # The next broker has said it again.
         return True
 
     def _notice(self, body: Body) -> None:

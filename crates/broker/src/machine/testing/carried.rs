@@ -64,7 +64,15 @@ impl World {
                 }
                 self.cards.remove(&card);
             }
-            Work::Share { .. } | Work::Wire { .. } | Work::Silence { .. } => {}
+            Work::Take { ref cards, .. } if outcome.is_ok() => {
+                self.cards.extend(cards.iter().map(|(card, _)| (*card, CardAccount::default())));
+            }
+            Work::Share { .. }
+            | Work::Wire { .. }
+            | Work::Silence { .. }
+            | Work::Look { .. }
+            | Work::Take { .. }
+            | Work::Return { .. } => {}
         }
     }
 

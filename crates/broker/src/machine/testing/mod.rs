@@ -14,7 +14,7 @@ mod replies;
 mod steps;
 mod world;
 
-use super::{CardDescription, Limits, Machine};
+use super::{CardDescription, Limits, Machine, Sighting};
 use crate::protocol::CardId;
 #[cfg(test)]
 pub(crate) use account::Known;
@@ -39,6 +39,8 @@ pub struct Setting {
     pub narrow: bool,
     /// The smallest page of the IOMMU has 64 KiB.
     pub coarse: bool,
+    /// Cards are taken when somebody asks for them.
+    pub on_demand: bool,
 }
 
 impl Setting {
@@ -88,8 +90,19 @@ impl Setting {
             },
             bars: [BarInfo { size: 0x1_0000, mappable: false }; 6],
             space: if self.one_space { 0 } else { number as usize },
-            physical: self.physical && (number == 0 || self.one_space),
+            physical: self.is_physical() && (number == 0 || self.one_space),
         }
+    }
+
+    /// The same as it is seen before it is open.
+    pub(crate) fn sighting(self, number: u32) -> Sighting {
+        let unit = if self.one_space { 0 } else { number };
+        Sighting { identity: self.card(number).identity, unit: format!("unit {unit}") }
+    }
+
+    /// Nothing is taken on demand that sees memory where it lies.
+    const fn is_physical(self) -> bool {
+        self.physical && !self.on_demand
     }
 
     pub(crate) const fn granule(self) -> u64 {
@@ -97,6 +110,12 @@ impl Setting {
     }
 
     pub(crate) fn machine(self, iovas: Allocator) -> Machine {
+        if self.on_demand {
+            let mut machine = Machine::new(1, Vec::new(), iovas, self.limits()).on_demand();
+            let seen: Vec<_> = (0..CARDS).map(|number| self.sighting(number)).collect();
+            machine.sees_cards(&seen, &mut Vec::new());
+            return machine;
+        }
         Machine::new(1, (0..CARDS).map(|number| self.card(number)).collect(), iovas, self.limits())
     }
 }

@@ -19,6 +19,9 @@ impl World {
             Work::Map { space, iova, size, .. } => {
                 let range = iova..iova.checked_add(size).expect("a map ends in the address space");
                 self.check_free(&range);
+                if let (true, Space::One(space)) = (self.setting.on_demand, space) {
+                    assert!(self.is_open(space), "memory where nothing is open");
+                }
                 self.note_memory(
                     space,
                     range,
@@ -66,8 +69,26 @@ impl World {
                 assert_eq!(known.opened.insert(card, false), None, "it is opened twice");
                 known.reached.insert(card, None);
             }
-            Work::Silence { .. } | Work::Close { .. } => {}
+            Work::Take { space, ref cards } => {
+                assert!(!cards.is_empty() && !self.is_open(space), "it is open already");
+                let mut at_work = self.at_work.iter().map(|at_work| at_work.task.work.place());
+                assert!(at_work.all(|place| place != work.place()), "it is taken twice");
+            }
+            Work::Return { space } => {
+                assert!(!self.is_open(space), "it is returned with an open card");
+                let memory = self.memory.iter().find(|memory| memory.space == Space::One(space));
+                assert!(memory.is_none(), "it is returned with {memory:x?}");
+                let mut at_work = self.at_work.iter().map(|at_work| at_work.task.work.place());
+                assert!(at_work.all(|place| place != work.place()), "it is returned while it is at work");
+            }
+            Work::Silence { .. } | Work::Close { .. } | Work::Look { .. } => {}
         }
+    }
+
+    /// Whether a card of this address space is open.
+    fn is_open(&self, space: usize) -> bool {
+        let of = |card: &CardId| self.machine.cards.get(card).map(|card| card.description.space);
+        self.cards.keys().any(|card| of(card) == Some(space))
     }
 
     /// The work is for a request that waits, or it is the turn of that kind in the client's departure.
@@ -246,7 +267,8 @@ impl World {
 
 fn asks_for(request: &Request, work: &Work) -> bool {
     match (request, work) {
-        (Request::Allocate { .. }, Work::Map { .. } | Work::Place { .. }) => true,
+        (Request::Allocate { .. }, Work::Map { .. } | Work::Place { .. })
+        | (Request::Cards { after: None }, Work::Look { .. }) => true,
         (Request::Free { iova: asked }, Work::Unmap { iova, .. })
         | (Request::Share { iova: asked, .. }, Work::Share { iova, .. }) => asked == iova,
         (Request::Open { card: asked }, Work::Grant { card })

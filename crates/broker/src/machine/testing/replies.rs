@@ -249,7 +249,9 @@ impl World {
                 );
             }
             Notice::Gone { card } => assert!(!self.cards.contains_key(card), "it is still there"),
-            Notice::Came { card } => assert!(self.cards.contains_key(&card.id)),
+            Notice::Came { card } => {
+                assert!(self.setting.on_demand || self.cards.contains_key(&card.id));
+            }
             Notice::OfferEnded { offer } => {
                 let ended = self.event.withdrawn.iter_mut().find(|(ended, _)| ended.id.0 == *offer);
                 let (_, to_tell) = ended.expect("an offer that has not ended");
@@ -379,6 +381,7 @@ impl World {
         assert!(self.memory.iter().all(|memory| memory.holders.is_empty() && !memory.waits_for.is_empty()));
         let machine = &self.machine;
         assert!(machine.tasks.is_empty() && machine.strays.is_empty());
+        assert!(self.cards.is_empty() || !self.setting.on_demand, "cards that nobody uses are open");
         assert!(machine.buffers.is_empty() && machine.offers.is_empty() && self.offers.is_empty());
         assert_eq!(machine.iovas.live().count(), self.memory.len(), "addresses that nobody has");
         assert_eq!(machine.iovas.lost().count(), self.lost.len(), "addresses that are lost for nothing");

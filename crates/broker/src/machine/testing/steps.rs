@@ -335,12 +335,15 @@ impl World {
                 self.asks(seat, Request::Silence { card: CardId(card), vector });
             }
             Step::Reset(seat, card) => self.asks(seat, Request::Reset { card: CardId(card) }),
-            Step::Usage(seat) => self.asks(seat, Request::Usage { after: None }),
+            Step::Usage(seat) => {
+                self.asks(seat, Request::Usage { after: None });
+                self.asks(seat, Request::Cards { after: None });
+            }
             Step::Figures(seat) => {
                 self.asks(seat, Request::Tallies);
                 self.asks(seat, Request::Traffic { client: 0 });
             }
-            Step::Noticed(card, notice) => drop(self.feed(Event::Noticed { card: CardId(card), notice })),
+            Step::Noticed(card, notice) => self.card_says(CardId(card), notice),
             Step::Came => self.card_comes(),
             Step::Stop => drop(self.feed(Event::Stop)),
             Step::Finish(which, how) => drop(self.finish(which, how)),

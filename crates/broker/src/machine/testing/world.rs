@@ -4,12 +4,12 @@ use super::account::{AtWork, CardAccount, Current, Gone, Known, Lease, Memory, M
 use super::steps::How;
 use super::{CARDS, Setting};
 use crate::machine::{
-    CardDescription, ClientId, Effect, Event, Limits, Machine, Outcome, Peer, Place, Reminder, Space, Way,
-    Work,
+    CardDescription, ClientId, Effect, Event, Limits, Machine, Outcome, Peer, Place, Reminder, Sighting,
+    Space, Way, Work,
 };
 use crate::protocol::{CardId, Reply, Request};
 use jitney_iova::Allocator;
-use jitney_vfio::{DmaPlace, Error, LeaseId, Mode};
+use jitney_vfio::{BarInfo, DmaPlace, Error, LeaseId, Mode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -33,8 +33,10 @@ pub struct World {
     /// The client in each of a few seats.
     pub(crate) seats: [Option<ClientId>; 4],
     pub(crate) stopping: bool,
+    /// The cards that are there to be seen, of a broker that takes them on demand.
+    pub(crate) visible: Vec<Sighting>,
     pub(crate) event: Current,
-    setting: Setting,
+    pub(crate) setting: Setting,
     next_client: u64,
     next_number: u64,
     ordered: Moment,
@@ -66,7 +68,8 @@ impl World {
 
     /// A world with this machine.
     pub(crate) fn of(setting: Setting, machine: Machine) -> Self {
-        let cards = machine.cards.keys().map(|card| (*card, CardAccount::default())).collect();
+        let cards = machine.cards.keys().filter(|card| machine.has_open(**card));
+        let cards = cards.map(|card| (*card, CardAccount::default())).collect();
         Self {
             limits: machine.limits,
             machine,
@@ -80,6 +83,7 @@ impl World {
             last_card: CARDS - 1,
             seats: [None; 4],
             stopping: false,
+            visible: (0..CARDS).map(|number| setting.sighting(number)).collect(),
             event: Current::default(),
             setting,
             next_client: 0,
@@ -297,6 +301,11 @@ impl World {
         };
         let outcome = match (&task.work, how) {
             (Work::Share { .. }, How::Done) => Ok(Outcome::Shared { token: u128::from(id.0).to_le_bytes() }),
+            (Work::Look { .. }, How::Done) => Ok(Outcome::Seen(self.visible.clone())),
+            (Work::Take { cards, .. }, How::Done) => Ok(Outcome::Taken {
+                bars: vec![[BarInfo { size: 0x1_0000, mappable: false }; 6]; cards.len()],
+                ranges: vec![(0, 0xfedf_ffff), (0xfef0_0000, 0x7f_ffff_ffff)],
+            }),
             (work, how) => how.outcome(work, place),
         };
         self.carried_out(&task, ordered, &outcome);
@@ -332,7 +341,19 @@ impl World {
     /// A card comes.
     pub(crate) fn card_comes(&mut self) {
         self.last_card += 1;
+        if self.setting.on_demand {
+            return self.visible.push(self.setting.sighting(self.last_card));
+        }
         self.feed(Event::Came(self.setting.card(self.last_card)));
+    }
+
+    /// A card has something to say; one that is not open goes without a word.
+    pub(crate) fn card_says(&mut self, card: CardId, notice: jitney_vfio::Notice) {
+        let identity = self.machine.cards.get(&card).map(|card| card.description.identity.clone());
+        if notice == jitney_vfio::Notice::Leaving {
+            self.visible.retain(|sighting| Some(&sighting.identity) != identity.as_ref());
+        }
+        self.feed(Event::Noticed { card, notice });
     }
 
     /// Everybody who is there has all answers once all work has ended.

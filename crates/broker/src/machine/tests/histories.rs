@@ -14,11 +14,12 @@ fn config() -> ProptestConfig {
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
-    (0u8..16).prop_map(|bits| Setting {
+    (0u8..32).prop_map(|bits| Setting {
         physical: bits & 9 == 1,
         one_space: bits & 2 != 0,
         narrow: bits & 4 != 0,
         coarse: bits & 8 != 0,
+        on_demand: bits & 16 != 0,
     })
 }
 

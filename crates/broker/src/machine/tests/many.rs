@@ -29,6 +29,7 @@ impl History {
             one_space: bits & 2 != 0,
             narrow: bits & 4 != 0,
             coarse,
+            on_demand: bits & 0x300 == 0x300,
         };
         let length = if bits & 16 == 0 { 40 } else { 120 };
         let steps = rest.by_ref().take(length).collect();

@@ -10,6 +10,7 @@ mod leases;
 mod leaving;
 mod limits;
 mod many;
+mod on_demand;
 mod quarantine;
 mod sharing;
 mod waiting;

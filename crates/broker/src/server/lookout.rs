@@ -1,0 +1,194 @@
+//! Looks which cards there are, and opens those that somebody asks for: in threads of their own, since both can wait.
+
+use super::worker::{Finished, Order, Report, Worker};
+use crate::machine::{Failure, Outcome, Sighting, Task, TaskId, Work};
+use crate::owner_options::OwnerOptions;
+use crate::protocol::CardId;
+use jitney_vfio::sysfs::Sysfs;
+use jitney_vfio::{
+    CardAddress, Error, ErrorKind, Identity, OpenOptions, OpenedCard, OpenedSpace, Result, open_all_with,
+};
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::slice;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+/// How long a board that did not answer is not asked again: it keeps everybody waiting who asks for the list.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Where a broker that takes cards on demand finds them.
+#[derive(Debug)]
+pub(super) struct Lookout {
+    options: OwnerOptions,
+    /// Boards that did not answer, and when.
+    silent: HashMap<CardAddress, Instant>,
+}
+
+impl Lookout {
+    pub(super) fn new(options: OwnerOptions) -> Self {
+        Self { options, silent: HashMap::new() }
+    }
+
+    /// The cards that there are. A board that is `known` is not asked again who it is.
+    pub(super) fn look(&mut self, known: &[Identity]) -> Result<Vec<Sighting>> {
+        let (addresses, named) = self.options.addresses()?;
+        let sysfs = Sysfs::default();
+        self.silent.retain(|_, since| since.elapsed() < PAUSE);
+        let silent = &self.silent;
+        let see = |address: &CardAddress| match address {
+            CardAddress::Pci(_) => see_function(&sysfs, address),
+            _ if silent.contains_key(address) => Ok(None),
+            _ => see_board(address, known, named).map(Some),
+        };
+        // Those that do not answer keep nobody from being seen.
+        let seen: Vec<_> = std::thread::scope(|scope| {
+            let started: Vec<_> = addresses
+                .iter()
+                .map(|address| match address {
+                    CardAddress::VfioUser(_) => Ok(scope.spawn(|| see(address))),
+                    _ => Err(see(address)),
+                })
+                .collect();
+            let ended = started.into_iter().map(|one| match one {
+                Ok(thread) => thread.join().unwrap_or(Ok(None)),
+                Err(seen) => seen,
+            });
+            ended.collect()
+        });
+        let mut cards = Vec::new();
+        for (address, sighting) in addresses.into_iter().zip(seen) {
+            match sighting {
+                Ok(sighting) => cards.extend(sighting),
+                Err(error) => {
+                    tracing::info!(%error, "card {address} is left out");
+                    if error.kind() == ErrorKind::TimedOut {
+                        self.silent.insert(address, Instant::now());
+                    }
+                }
+            }
+        }
+        Ok(cards)
+    }
+
+    /// How cards are opened.
+    pub(super) fn open_options(&self) -> Result<OpenOptions> {
+        let (_, named) = self.options.addresses()?;
+        Ok(OpenOptions { iommu: self.options.interface()?, isolate: true, refuse_strangers: !named })
+    }
+}
+
+fn see_function(sysfs: &Sysfs, address: &CardAddress) -> Result<Option<Sighting>> {
+    let CardAddress::Pci(place) = address else { return Ok(None) };
+    let function = match sysfs.function(*place) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        function => function?,
+    };
+    let unit = match function.iommu_group {
+        Some(group) => format!("IOMMU group {group}"),
+        None => format!("card {address}"),
+    };
+    Ok(function.bound_to_vfio().then(|| Sighting { identity: function.identity(), unit }))
+}
+
+fn see_board(address: &CardAddress, known: &[Identity], named: bool) -> Result<Sighting> {
+    let text = address.to_string();
+    let identity = match (known.iter().find(|identity| identity.address == text), address) {
+        // That somebody listens is enough.
+        (Some(identity), CardAddress::VfioUser(path)) if UnixStream::connect(path).is_ok() => {
+            identity.clone()
+        }
+        _ => {
+            let options = OpenOptions { refuse_strangers: !named, ..OpenOptions::default() };
+            let spaces = open_all_with(slice::from_ref(address), options)?;
+            let mut cards = spaces.iter().flat_map(|space| &space.cards);
+            cards.next().map(|card| card.identity().clone()).ok_or_else(|| gone(&text))?
+        }
+    };
+    Ok(Sighting { unit: format!("card {text}"), identity })
+}
+
+fn gone(address: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("card {address} is not there any more"))
+}
+
+/// The thread that looks.
+pub(super) fn start(mut lookout: Lookout, report: Report) -> Result<Worker> {
+    Worker::start("lookout".into(), move |orders| look_for_all(&mut lookout, &orders, &report))
+}
+
+fn look_for_all(lookout: &mut Lookout, orders: &Receiver<Order>, report: &Report) {
+    while let Ok(first) = orders.recv() {
+        // All who have asked before it is looked get what is seen then.
+        let orders = std::iter::once(first).chain(orders.try_iter());
+        let mut tasks = Vec::new();
+        let mut known = Vec::new();
+        for order in orders {
+            if let Order::Begin { id, task: Task { work: Work::Look { known: these }, .. }, .. } = order {
+                tasks.push(id);
+                known = these;
+            }
+        }
+        let seen = lookout.look(&known);
+        for task in tasks {
+            let outcome = seen.as_ref().map(|seen| Outcome::Seen(seen.clone()));
+            report.send(Finished::of(task, outcome.map_err(|error| Failure::from(error.clone()))));
+        }
+    }
+}
+
+/// Opens cards in a thread of their own.
+pub(super) fn take(
+    task: TaskId,
+    cards: Arc<[(CardId, Identity)]>,
+    options: OpenOptions,
+    report: Report,
+) -> Result<()> {
+    let take = move || match open(&cards, options) {
+        Ok(opened) => {
+            let bars = opened.cards.iter().map(|card| *card.bars()).collect();
+            let ranges = opened.space.ranges().iter().map(|range| (*range.start(), *range.end())).collect();
+            let outcome = Ok(Outcome::Taken { bars, ranges });
+            report.send(Finished { opened: Some(opened), ..Finished::of(task, outcome) });
+        }
+        Err(failure) => report.send(Finished::of(task, Err(failure))),
+    };
+    std::thread::Builder::new().name("take".into()).spawn(take).map_err(|error| super::io(&error))?;
+    Ok(())
+}
+
+fn open(cards: &[(CardId, Identity)], options: OpenOptions) -> std::result::Result<OpenedSpace, Failure> {
+    let addresses = cards.iter().map(|(_, identity)| identity.address.parse());
+    let addresses = addresses.collect::<Result<Vec<CardAddress>>>()?;
+    let spaces = open_all_with(&addresses, options).map_err(|error| {
+        let lost = error.kind() == ErrorKind::NotFound;
+        Failure { error, lost }
+    })?;
+    let [space]: [OpenedSpace; 1] = spaces.try_into().map_err(|_| {
+        Error::new(ErrorKind::System, "cards that are taken together have several address spaces")
+    })?;
+    if space.space.granule() > page_size() {
+        let what = format!(
+            "the IOMMU of card {} maps pages of {:#x} bytes, and this broker hands out smaller ones",
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            space.space.granule()
+        );
+        let remedy = "start the broker so that it has its cards all the time, without on-demand";
+        return Err(Error::new(ErrorKind::Unsupported, what).with_remedy(remedy).into());
+    }
+    let strange = |(card, (_, identity)): &(&OpenedCard, &(CardId, Identity))| card.identity() != identity;
+    match space.cards.iter().zip(cards).find(strange) {
+        Some((card, (_, identity))) => {
+            let what = format!("where card {identity} was there is {} now", card.identity());
+            let error = Error::new(ErrorKind::NotFound, what);
+            Err(Failure { error: error.with_remedy("ask for the list of cards again"), lost: true })
+        }
+        None => Ok(space),
+    }
+}
+
+/// The smallest page that every card maps, before one is open.
+pub(super) fn page_size() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+}

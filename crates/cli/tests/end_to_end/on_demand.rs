@@ -1,0 +1,148 @@
+//! Cards that a broker takes when somebody asks for them, and gives back when the last has gone.
+
+use crate::support::{Board, Broker, Ground, LIMIT, descriptors, eventually, signal};
+use jitney::Bus;
+use jitney::vfio::{DmaRequest, ErrorKind};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+/// How many connections a board has.
+fn connections(board: &Board) -> usize {
+    let sockets = descriptors(board.process.pid()).into_iter().filter(|(_, it)| it.starts_with("socket:"));
+    // It listens at one.
+    sockets.count() - 1
+}
+
+#[track_caller]
+fn is_free(board: &Board) {
+    eventually("somebody has the board", || match connections(board) {
+        0 => Ok(()),
+        count => Err(format!("{count} connections")),
+    });
+}
+
+fn bus(broker: &Broker) -> Bus {
+    Bus::options().broker(&broker.socket).wait(LIMIT).open_shared().unwrap()
+}
+
+#[test]
+fn a_card_is_taken_for_the_first_and_given_back_by_the_last() {
+    let ground = Ground::new();
+    let (asked, other) = (ground.board("nitefury --memory 16M"), ground.board("nitefury --memory 16M"));
+    let broker = ground.broker_with(&[&asked, &other], "--on-demand");
+    let one = bus(&broker);
+    assert_eq!(one.cards().len(), 2);
+    is_free(&asked);
+    let card = one.card(&asked.address()).unwrap();
+    let two = bus(&broker);
+    let same = two.card(&asked.address()).unwrap();
+    let buffer = card.dma_buffer(DmaRequest::new(4096)).unwrap();
+    drop((card, one, buffer));
+    assert!(connections(&asked) > 0, "it was given back under somebody");
+    // The other one is anybody's all the time.
+    is_free(&other);
+    ground.run(&format!("test ddr --size 256K --passes 1 --card {}", other.address())).exits(0);
+    drop((same, two));
+    is_free(&asked);
+    ground.run(&format!("test ddr --size 256K --passes 1 --card {}", asked.address())).exits(0);
+    // And the broker can have it again.
+    ground.run(&format!("test ddr --size 256K --passes 1 {}", broker.option())).exits(0);
+    is_free(&asked);
+    // Whoever is killed gives it back as well.
+    let mut holder = ground.start(&format!("hold {} {}", asked.address(), broker.option()));
+    holder.wait_for_line("holding ");
+    assert!(connections(&asked) > 0);
+    holder.signal(Signal::KILL);
+    is_free(&asked);
+}
+
+#[test]
+fn cards_that_come_and_go_are_followed() {
+    let ground = Ground::new();
+    let first = ground.board("nitefury --memory 16M");
+    let later = ground.path("later.sock");
+    let options = format!("--on-demand --card vfio-user:{}", later.display());
+    let broker = ground.broker_with(&[&first], &options);
+    let addresses = || bus(&broker).cards().into_iter().map(|card| card.address).collect::<Vec<_>>();
+    assert_eq!(addresses(), [first.address()]);
+    let start = |design: &str| {
+        let mut process =
+            ground.start(&format!("emulate {design} --memory 16M --socket {}", later.display()));
+        process.wait_for_line("serving ");
+        Board { process, socket: later.clone() }
+    };
+    let board = start("nitefury");
+    assert_eq!(addresses(), [first.address(), board.address()]);
+    let before = bus(&broker);
+    ground
+        .run(&format!("test ddr --size 256K --passes 1 --only {} {}", board.address(), broker.option()))
+        .exits(0);
+    is_free(&board);
+    signal(board.process.pid(), Signal::KILL);
+    board.process.wait();
+    assert_eq!(addresses(), [first.address()]);
+    // Another card at the same place: what was allowed for the old one says nothing of it.
+    let board = start("TEF1001_dma_ddr3");
+    let error = before.card(&board.address()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert_eq!(bus(&broker).cards().len(), 2);
+    bus(&broker).card(&board.address()).unwrap();
+}
+
+#[test]
+fn one_card_that_does_not_answer_keeps_nobody_from_another() {
+    let ground = Ground::new();
+    let boards = [ground.board("nitefury --memory 16M"), ground.board("nitefury --memory 16M")];
+    let broker = ground.broker_with(&[&boards[0], &boards[1]], "--on-demand");
+    let (one, other) = (bus(&broker), bus(&broker));
+    signal(boards[0].process.pid(), Signal::STOP);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| one.card(&boards[0].address()).map(drop).unwrap_err());
+        std::thread::sleep(Duration::from_millis(100));
+        let since = Instant::now();
+        other.card(&boards[1].address()).unwrap();
+        assert!(since.elapsed() < Duration::from_secs(3), "it has waited for {:?}", since.elapsed());
+        assert!(!waits.is_finished());
+        assert_eq!(waits.join().unwrap().kind(), ErrorKind::TimedOut);
+    });
+    signal(boards[0].process.pid(), Signal::CONT);
+    other.card(&boards[0].address()).unwrap();
+}
+
+/// Brokers are killed, and replaced, while cards are taken and given back.
+#[test]
+fn cards_are_given_back_by_the_broker_that_comes_next() {
+    let ground = Ground::new();
+    let boards = [ground.board("nitefury --memory 16M"), ground.board("nitefury --memory 16M")];
+    let broker = ground.broker_with(&[&boards[0], &boards[1]], "--keep --on-demand");
+    let steady = bus(&broker);
+    let card = steady.card(&boards[0].address()).unwrap();
+    let buffer = card.dma_buffer(DmaRequest::new(4096)).unwrap();
+    buffer.write(0, b"it stays").unwrap();
+    let pid = || steady.broker().unwrap().cast_signed();
+    for round in 0..10u64 {
+        let line =
+            format!("test ddr --size 256K --passes 1 --only {} {}", boards[1].address(), broker.option());
+        let program = ground.start(&line);
+        std::thread::sleep(Duration::from_millis(round * 37 % 200));
+        let before = Bus::options().broker(&broker.socket).wait(LIMIT).open_shared().unwrap();
+        signal(
+            before.broker().unwrap().cast_signed(),
+            if round % 3 == 2 { Signal::USR2 } else { Signal::KILL },
+        );
+        drop(before);
+        program.wait().exits(0);
+    }
+    is_free(&boards[1]);
+    let mut bytes = [0; 8];
+    buffer.read(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"it stays");
+    card.dma_buffer(DmaRequest::new(4096)).unwrap();
+    signal(pid(), Signal::KILL);
+    drop((buffer, card, steady));
+    is_free(&boards[0]);
+    let mut process = broker.process;
+    assert!(process.runs());
+    process.signal(Signal::TERM);
+    process.wait().exits(0);
+}
