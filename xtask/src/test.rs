@@ -1,12 +1,14 @@
 //! `cargo xtask test`: everything that has to be right.
 
 mod attack;
+mod c;
 mod failures;
 mod lab;
 mod libtest;
 mod parts;
 mod pytest;
 mod python;
+mod scenarios;
 mod tally;
 
 use clap::Args;

@@ -23,10 +23,12 @@ int main(void)
     jitney_stream *stream;
     jitney_block block;
     char data[4096];
+    int inputs[] = {0, 1, 2, 3};
 
     memset(&board, 0, sizeof board);
     board.board = "NiteFury_dma_stream_loopback";
     must(jitney_card_emulate(&board, &card), "emulating a board");
+    must(jitney_card_set_routes(card, inputs, 4), "joining the streams");
     memset(&options, 0, sizeof options);
     options.blocks = 16;
     options.block_size = sizeof data;

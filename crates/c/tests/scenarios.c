@@ -254,11 +254,9 @@ static void in_flight_and_polled(void)
     }
 }
 
-#define LOOPBACK "NiteFury_dma_stream_loopback"
-
 static void cancelled(void)
 {
-    jitney_card *card = emulated(LOOPBACK);
+    jitney_card *card = loopback();
     jitney_channel *c2h;
     jitney_buffer *buffer;
     jitney_transfer *transfer;
@@ -280,7 +278,7 @@ static void cancelled(void)
 
 static void stream_packet(void)
 {
-    jitney_card *card = emulated(LOOPBACK);
+    jitney_card *card = loopback();
     jitney_channel *h2c, *c2h;
     jitney_buffer *buffer;
     jitney_completed done;
@@ -299,7 +297,7 @@ static void stream_packet(void)
 static void capture(void)
 {
     for (uint32_t overrun = JITNEY_OVERRUN_WAIT; overrun <= JITNEY_OVERRUN_OVERWRITE; overrun++) {
-        jitney_card *card = emulated(LOOPBACK);
+        jitney_card *card = loopback();
         jitney_capture_options options;
         jitney_channel *h2c;
         jitney_stream *stream;
@@ -341,7 +339,8 @@ static void ring_read(void)
     jitney_block block;
     FILE *output;
     char data[4096];
-    int outcome;
+    int inputs[8] = {0, 1, 2, 3, 4, 5, 6, 7}, channels = jitney_card_channels(own.card, NULL, 0), outcome;
+    CHECK(jitney_card_set_routes(own.card, inputs, (size_t)channels / 2) == 0);
     CHECK(jitney_card_describe(own.card, &info) == 0);
     const char *arguments[] = {"capture", info.address, "--share=samples", "--block=4096", "--blocks=256", "--packets=50", NULL};
     setenv("JITNEY_BROKER", own.socket, 1);

@@ -35,6 +35,8 @@
 /* That it fails with this errno. */
 #define FAILS(what, number) CHECK((what) == -(number) && jitney_last_error()->code == -(number))
 
+#define LOOPBACK "NiteFury_dma_stream_loopback"
+
 struct test {
     const char *name;
     void (*run)(void);
@@ -48,6 +50,16 @@ static inline jitney_card *emulated(const char *board)
     memset(&options, 0, sizeof options);
     options.board = board;
     CHECK(jitney_card_emulate(&options, &card) == 0);
+    return card;
+}
+
+/* One whose streams to it come back. */
+static inline jitney_card *loopback(void)
+{
+    jitney_card *card = emulated(LOOPBACK);
+    int inputs[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    int channels = jitney_card_channels(card, NULL, 0);
+    CHECK(channels > 0 && jitney_card_set_routes(card, inputs, (size_t)channels / 2) == 0);
     return card;
 }
 
