@@ -555,6 +555,92 @@ typedef struct jitney_flash_info {
   uint64_t page;
 } jitney_flash_info;
 
+/**
+ * What there is to know about a channel.
+ */
+typedef struct jitney_channel_info {
+  /**
+   * `h2c0`, `c2h1`.
+   */
+  char name[16];
+  /**
+   * 1 if it goes to the card, 0 if it comes from it.
+   */
+  uint32_t to_card;
+  /**
+   * Its number, from 0 in each direction.
+   */
+  uint32_t index;
+  /**
+   * 1 if it has a stream on the card's side, not memory.
+   */
+  uint32_t stream;
+} jitney_channel_info;
+
+/**
+ * Some bytes of a buffer, and where they are on the card.
+ */
+typedef struct jitney_piece {
+  /**
+   * The buffer. The transfer keeps its memory until it has ended.
+   */
+  struct jitney_buffer *buffer;
+  /**
+   * The first byte in the buffer.
+   */
+  uint64_t offset;
+  /**
+   * How many bytes; 0 for all up to the end of the buffer.
+   */
+  uint64_t length;
+  /**
+   * Where the first byte is on the card; without a meaning for a stream.
+   */
+  uint64_t card_address;
+} jitney_piece;
+
+/**
+ * What a sensor says.
+ */
+typedef struct jitney_reading {
+  /**
+   * What measures: `xadc`, `sysmon`, `cms`.
+   */
+  char monitor[32];
+  /**
+   * What the sensor is called.
+   */
+  char name[64];
+  /**
+   * `temperature`, `voltage`, `current`, `power` or `speed`.
+   */
+  char quantity[16];
+  /**
+   * The unit of the values.
+   */
+  char unit[8];
+  /**
+   * The value now.
+   */
+  double now;
+  /**
+   * The least value since the monitor was reset; not a number if it keeps none.
+   */
+  double min;
+  /**
+   * The average, likewise.
+   */
+  double average;
+  /**
+   * The greatest value, likewise.
+   */
+  double max;
+  /**
+   * 1 if it is outside of its limits, 0 if not, below 0 if nobody watches it.
+   */
+  int alarm;
+} jitney_reading;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -665,6 +751,14 @@ int jitney_card_board(struct jitney_card *card, struct jitney_board *board);
 int jitney_card_sensors(struct jitney_card *card,
                         struct jitney_reading* readings,
                         size_t capacity);
+
+/**
+ * Sets the routes of the board's stream switch: for each of its `count` outputs the input, below 0 for none. Designs with streams have
+ * the channels' own numbers: `{0, 1}` joins h2c0 with c2h0 and h2c1 with c2h1.
+ */
+int jitney_card_set_routes(struct jitney_card *card,
+                           const int* inputs,
+                           size_t count);
 
 /**
  * Starts an emulated board in this process, for tests, and opens its card, which this process owns alone. The board ends when the card
