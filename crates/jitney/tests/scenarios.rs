@@ -63,7 +63,9 @@ impl Shared {
         .unwrap();
         let board = server.stop_handle();
         let serves = std::thread::spawn(move || server.serve().unwrap());
-        let mut broker = Broker::new(open_all_with(&[CardAddress::VfioUser(socket)], OpenOptions::default()).unwrap()).unwrap();
+        let mut broker =
+            Broker::new(open_all_with(&[CardAddress::VfioUser(socket)], OpenOptions::default()).unwrap())
+                .unwrap();
         broker.listen(&folder.path().join("broker.sock"), 0o600).unwrap();
         let stop = broker.stop_handle();
         let shares = std::thread::spawn(move || broker.run().map(drop).unwrap());
@@ -175,7 +177,8 @@ fn in_flight_and_polled() {
     let card = emulated("nitefury").card();
     let h2c = xdma(&card).h2c(0).unwrap().by_interrupt().unwrap();
     let buffer = card.dma_buffer((4 << 20).into()).unwrap();
-    let pending: Vec<_> = (0..4_u64).map(|i| h2c.submit(&buffer, i << 20..(i + 1) << 20, i << 20).unwrap()).collect();
+    let pending: Vec<_> =
+        (0..4_u64).map(|i| h2c.submit(&buffer, i << 20..(i + 1) << 20, i << 20).unwrap()).collect();
     for own in &pending {
         assert!(own.event().is_some());
         assert_eq!(own.wait_for(SOON).unwrap().unwrap().bytes, 1 << 20);
@@ -253,7 +256,10 @@ fn sensor() {
     let board = identify(&emulated("nitefury").card()).unwrap();
     let monitors = board.monitors().unwrap();
     let all: Vec<_> = monitors.iter().flat_map(|monitor| monitor.readings().unwrap()).collect();
-    assert!(all.iter().any(|reading| reading.quantity.unit() == "°C" && (0.0..120.0).contains(&reading.now)), "{all:?}");
+    assert!(
+        all.iter().any(|reading| reading.quantity.unit() == "°C" && (0.0..120.0).contains(&reading.now)),
+        "{all:?}"
+    );
 }
 
 #[test]
