@@ -14,8 +14,9 @@
 
    Threads
      Every function may be called by every thread at any time, on the same handle, too. A thread that waits does not keep others
-     from using the handle, and when another frees it the wait ends with -EBADF at once. No function calls back, and the
-     library's own threads call nothing of the program's. In a signal's handler no function may be called.
+     from using the handle, and when another frees it the wait ends with -EBADF at once; jitney_channel_run, _read and _write
+     and a jitney_lease_take that waits go on to their own end. No function calls back, and the library's own threads call
+     nothing of the program's. In a signal's handler no function may be called.
 
    Waiting
      Times are in milliseconds as of poll(): 0 only looks, below 0 is as long as it takes. What can be waited for has a descriptor for

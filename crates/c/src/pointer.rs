@@ -102,6 +102,7 @@ impl<T: Copy> Array<T> {
         match (self.0.is_null(), count) {
             (_, 0) => Ok(&[]),
             (true, _) => Err(null("the array")),
+            _ if !self.0.is_aligned() => Err(Failure::invalid("the array is not where one can be")),
             // SAFETY: As the module says, and it is not NULL.
             (false, _) => Ok(unsafe { std::slice::from_raw_parts(self.0, count) }),
         }
