@@ -5,14 +5,14 @@
 use jitney::boards::{Catalogue, identify};
 use jitney::broker::{Broker, Offer, StopHandle};
 use jitney::emulated::EmulatedCard;
-use jitney::emulated::emulator::boards::{Board, PluggedBoard};
+use jitney::emulated::emulator::boards::Board;
 use jitney::emulated::emulator::fault::{Fault, FaultKind};
 use jitney::emulated::emulator::{self, Function, Server};
 use jitney::ring::{End, Next, Reader, Shape, Writer};
 use jitney::vfio::{Card, CardAddress, DmaBuffer, ErrorKind, LeaseRequest, OpenOptions, open_all_with};
 use jitney::xdma::{C2h, Error, H2c, Overrun, Piece, Xdma};
 use jitney::{Bus, boards};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -54,11 +54,8 @@ impl Shared {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("board.sock");
         let model = Board::named(&Catalogue::built_in(), "nitefury").unwrap();
-        let plugged: Mutex<Option<Arc<PluggedBoard>>> = Mutex::new(None);
         let server = Server::bind(&socket, emulator::Options::default(), |host| {
-            let board = Arc::new(model.plug_into(host).unwrap());
-            *plugged.lock().unwrap() = Some(Arc::clone(&board));
-            Ok::<_, emulator::ServerError>(board as Arc<dyn Function>)
+            Ok::<_, emulator::ServerError>(Arc::new(model.plug_into(host).unwrap()) as Arc<dyn Function>)
         })
         .unwrap();
         let board = server.stop_handle();
