@@ -28,7 +28,10 @@ int main(void)
     memset(&board, 0, sizeof board);
     board.board = "NiteFury_dma_stream_loopback";
     must(jitney_card_emulate(&board, &card), "emulating a board");
-    must(jitney_card_set_routes(card, inputs, 4), "joining the streams");
+    /* There are as many channels from the card as to it. */
+    int channels = jitney_card_channels(card, NULL, 0);
+    must(channels, "the channels");
+    must(jitney_card_set_routes(card, inputs, (size_t)channels / 2), "joining the streams");
     memset(&options, 0, sizeof options);
     options.blocks = 16;
     options.block_size = sizeof data;

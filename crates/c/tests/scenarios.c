@@ -614,7 +614,7 @@ static const struct test TESTS[] = {
 
 int main(int argc, char **argv)
 {
-    self = "/proc/self/exe";
+    self = argv[0];
     if (argc == 4 && strcmp(argv[1], "--hold") == 0)
         return hold(argv[2], argv[3]);
     return run_tests(TESTS, sizeof TESTS / sizeof *TESTS, argc, argv);
