@@ -2,9 +2,8 @@
 
 use crate::failure::{Failure, OrRaise};
 use crate::memory::Memory;
-use crate::shared::{SharedBus, SharedCard};
-use crate::slot::Child;
 use jitney::vfio::{self, DmaBuffer, DmaRequest};
+use jitney_faces::{Child, Reach, SharedBus, SharedCard};
 use jitney_memory::PageSize;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -20,14 +19,14 @@ pub(crate) struct Buffer {
 impl Buffer {
     /// Of a card.
     pub(crate) fn of_card(buffer: DmaBuffer, card: &Arc<SharedCard>) -> Self {
-        let memory = Memory::new(buffer, Some(card), card.bus().as_ref());
+        let memory = Memory::new(buffer, Reach::of_card(card));
         card.adopt(&(Arc::clone(&memory) as Arc<dyn Child>));
         Self { memory }
     }
 
     /// Of every card of a bus.
     pub(crate) fn of_bus(buffer: DmaBuffer, bus: &Arc<SharedBus>) -> Self {
-        Self { memory: Memory::new(buffer, None, Some(bus)) }
+        Self { memory: Memory::new(buffer, Reach::of_bus(bus)) }
     }
 
     pub(crate) fn memory(&self) -> &Arc<Memory> {
@@ -81,7 +80,7 @@ impl Buffer {
     /// All of it as a NumPy array, without a copy.
     #[pyo3(signature = (dtype = None))]
     fn array<'py>(slf: &Bound<'py, Self>, dtype: Option<Bound<'py, PyAny>>) -> PyResult<Bound<'py, PyAny>> {
-        slf.get().memory.slot.check()?;
+        slf.get().memory.slot.check().or_raise()?;
         let numpy = PyModule::import(slf.py(), "numpy")?;
         let dtype = dtype.unwrap_or_else(|| pyo3::types::PyString::new(slf.py(), "u1").into_any());
         numpy.call_method1("frombuffer", (slf, dtype))

@@ -2,15 +2,14 @@
 
 use crate::buffer::{self, Buffer};
 use crate::card::Card;
-use crate::failure::{Failure, OrRaise};
+use crate::failure::OrRaise;
 use crate::ring::Ring;
-use crate::shared::{SharedBus, SharedCard};
-use crate::slot::Slot;
 use crate::wait::{aside, seconds};
 use jitney::boards::Catalogue;
-use jitney::broker::{Offer, Offered, Token};
-use jitney::vfio::{self, Identity};
+use jitney::broker::Offer;
+use jitney::vfio::Identity;
 use jitney::{BusOptions, boards};
+use jitney_faces::{SharedBus, SharedCard, Slot, choose, offered};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -143,7 +142,7 @@ pub(crate) fn default(py: Python<'_>) -> PyResult<Arc<SharedBus>> {
 
 /// The cards of a bus.
 pub(crate) fn infos(bus: &SharedBus) -> PyResult<Vec<CardInfo>> {
-    let cards = bus.slot.get()?.cards();
+    let cards = bus.slot.get().or_raise()?.cards();
     let catalogue = Catalogue::load().map_err(boards::Error::from).or_raise()?;
     Ok(cards.into_iter().map(|identity| CardInfo::new(identity, &catalogue)).collect())
 }
@@ -153,58 +152,6 @@ pub(crate) fn card(py: Python<'_>, bus: &Arc<SharedBus>, selector: Option<String
     let shared = Arc::clone(bus);
     let card = aside(py, move || choose(&shared, selector.as_deref()))?;
     Ok(Card::new(SharedCard::new(card, Some(Arc::clone(bus)), None)))
-}
-
-fn choose(bus: &SharedBus, selector: Option<&str>) -> Result<Arc<dyn vfio::Card>, Failure> {
-    let bus = bus.slot.get()?;
-    let cards = bus.cards();
-    let list = || cards.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let Some(selector) = selector else {
-        return match &cards[..] {
-            // That there is none says what can be done about it.
-            [] | [_] => Ok(bus.card("*")?),
-            _ => {
-                let what = format!("there are {} cards: {}", cards.len(), list());
-                Err(Failure::new("NotFoundError", what).remedy("name one by its address or board"))
-            }
-        };
-    };
-    let by_id = cards.iter().any(|card| card.matches(selector));
-    let catalogue = Catalogue::load().map_err(boards::Error::from)?;
-    let meant = |name: &str| name.eq_ignore_ascii_case(selector);
-    let mut fitting = Vec::new();
-    for card in cards.iter().filter(|_| !by_id) {
-        let candidates = catalogue.candidates(boards::ids(card));
-        let named = candidates.filter(|design| meant(&design.board) || design.names().any(meant)).count();
-        if named == 0 {
-            continue;
-        }
-        // Which of those with the same ids it is, the card has to say.
-        let opened = bus.card(&card.address)?;
-        let Ok(board) = boards::identify_in(&catalogue, &opened) else { continue };
-        let design = board.design();
-        if meant(board.name()) || meant(&design.name) || design.aliases.iter().any(|name| meant(name)) {
-            fitting.push(opened);
-        }
-    }
-    match fitting.len() {
-        0 => Ok(bus.card(selector)?),
-        1 => Ok(fitting.remove(0)),
-        count => {
-            let names: Vec<String> = fitting.iter().map(|card| card.identity().to_string()).collect();
-            let what = format!("{selector:?} means {count} cards: {}", names.join(", "));
-            Err(Failure::new("NotFoundError", what).remedy("name one by its address"))
-        }
-    }
-}
-
-/// What a program offers or wants, by a token or a name.
-fn offered(name: Option<&str>, token: Option<&str>) -> PyResult<Offered> {
-    match (name, token) {
-        (Some(name), None) => Ok(name.into()),
-        (None, Some(token)) => Ok((&token.parse::<Token>().or_raise()?).into()),
-        _ => Err(Failure::invalid("a shared buffer has a name or a token; give one of them").into()),
-    }
 }
 
 #[pymethods]
@@ -253,7 +200,7 @@ impl Bus {
         pages: &str,
     ) -> PyResult<Buffer> {
         let request = buffer::request(size, align, below, pages)?;
-        let bus = self.shared.slot.get()?;
+        let bus = self.shared.slot.get().or_raise()?;
         let buffer = buffer::make(py, || bus.dma_buffer(request))?;
         Ok(Buffer::of_bus(buffer, &self.shared))
     }
@@ -266,22 +213,22 @@ impl Bus {
             Some(name) => offer.named(name),
             None => offer,
         };
-        let (bus, memory) = (self.shared.slot.get()?, buffer.memory());
-        let token = bus.share(&*memory.slot.get()?, offer).or_raise()?;
+        let (bus, memory) = (self.shared.slot.get().or_raise()?, buffer.memory());
+        let token = bus.share(&*memory.slot.get().or_raise()?, offer).or_raise()?;
         memory.set_shared();
         Ok(token.to_string())
     }
 
     /// Ends an offer.
     fn unshare(&self, buffer: &Buffer) -> PyResult<()> {
-        self.shared.slot.get()?.unshare(&*buffer.memory().slot.get()?).or_raise()
+        self.shared.slot.get().or_raise()?.unshare(&*buffer.memory().slot.get().or_raise()?).or_raise()
     }
 
     /// A buffer that another process offers to writers.
     #[pyo3(signature = (name = None, *, token = None))]
     fn attach(&self, py: Python<'_>, name: Option<&str>, token: Option<&str>) -> PyResult<Buffer> {
-        let offered = offered(name, token)?;
-        let bus = self.shared.slot.get()?;
+        let offered = offered(name, token).or_raise()?;
+        let bus = self.shared.slot.get().or_raise()?;
         let buffer = buffer::make(py, || bus.attach(offered))?;
         let buffer = Buffer::of_bus(buffer, &self.shared);
         buffer.memory().set_shared();
@@ -291,8 +238,8 @@ impl Bus {
     /// A stream that another process captures into a ring that it offers.
     #[pyo3(signature = (name = None, *, token = None))]
     fn ring(&self, py: Python<'_>, name: Option<&str>, token: Option<&str>) -> PyResult<Ring> {
-        let offered = offered(name, token)?;
-        let bus = self.shared.slot.get()?;
+        let offered = offered(name, token).or_raise()?;
+        let bus = self.shared.slot.get().or_raise()?;
         let view = py.detach(|| bus.view(offered)).or_raise()?;
         Ring::new(view)
     }
@@ -300,12 +247,12 @@ impl Bus {
     /// Process id of the broker that owns the cards; None if this process owns them.
     #[getter]
     fn broker(&self) -> PyResult<Option<u32>> {
-        Ok(self.shared.slot.get()?.broker())
+        Ok(self.shared.slot.get().or_raise()?.broker())
     }
 
     /// Who uses what, as the broker knows.
     fn usage(&self, py: Python<'_>) -> PyResult<Vec<Usage>> {
-        let bus = self.shared.slot.get()?;
+        let bus = self.shared.slot.get().or_raise()?;
         let usage = py.detach(|| bus.usage()).or_raise()?;
         let usage = usage.into_iter().map(|usage| Usage {
             pid: usage.pid,
@@ -321,7 +268,7 @@ impl Bus {
 
     /// Lets go of the bus. Cards and buffers of it stay open.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.shared.slot.check()?;
+        self.shared.slot.check().or_raise()?;
         let bus = self.shared.slot.take();
         py.detach(|| drop(bus));
         Ok(())

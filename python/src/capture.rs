@@ -1,10 +1,10 @@
 //! `jitney.Capture`: a stream that is received without an end.
 
-use crate::failure::Failure;
-use crate::shared::SharedCard;
-use crate::slot::Slot;
+use crate::failure::{Failure, OrRaise};
 use crate::wait::{seconds, wait};
 use jitney::xdma;
+use jitney_faces::SharedCard;
+use jitney_faces::Slot;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,7 +84,7 @@ impl Capture {
     /// How many blocks were overwritten before they were read.
     #[getter]
     fn lost(&self) -> PyResult<u64> {
-        Ok(self.slot.with(|state| lock(state).capture.lost())?)
+        self.slot.with(|state| lock(state).capture.lost()).or_raise()
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -103,7 +103,7 @@ impl Capture {
 
     /// Stops the engine, and gives the channel back.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let capture = self.slot.take();
         py.detach(|| drop(capture));
         Ok(())

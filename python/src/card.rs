@@ -8,12 +8,10 @@ use crate::flash::Flash;
 use crate::interrupt::{Interrupt, UserInterrupt};
 use crate::lease::Lease;
 use crate::registers::Registers;
-use crate::shared::SharedCard;
 use crate::wait::{Patience, aside, seconds};
-use jitney::boards;
-use jitney::boards::designs::names_of;
-use jitney::vfio::{self, LeaseRequest, Mode, Part, Will};
-use jitney::xdma::{Direction, Xdma};
+use jitney::vfio::{LeaseRequest, Mode, Part, Will};
+use jitney::xdma::Direction;
+use jitney_faces::SharedCard;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -40,7 +38,7 @@ impl Card {
 
     /// Ends all that was made of the card; with `strict` not while an array looks at its memory.
     pub(crate) fn shut(&self, py: Python<'_>, strict: bool) -> PyResult<()> {
-        self.shared.slot.check()?;
+        self.shared.slot.check().or_raise()?;
         let views = self.shared.views();
         if strict && views > 0 {
             let arrays = if views == 1 { "array looks" } else { "arrays look" };
@@ -60,56 +58,18 @@ impl Card {
         work: impl FnOnce(Arc<SharedCard>) -> Result<T, E> + Send + 'static,
     ) -> PyResult<T> {
         // Before a thread is started for it.
-        self.shared.slot.with(|_| ())?;
+        self.shared.slot.with(|_| ()).or_raise()?;
         let shared = Arc::clone(&self.shared);
         aside(py, move || work(shared))
-    }
-
-    fn whole_region(&self, region: vfio::Region) -> Registers {
-        let slot = self.shared.made("the registers", region.clone());
-        Registers::new(slot, &region)
     }
 
     /// Each thing that has registers and a name.
     fn named(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
         let all = PyDict::new(py);
-        let card = self.shared.slot.get()?;
-        // A card that nobody knows may still have an XDMA.
-        let board = match self.shared.board() {
-            Ok(board) => Some(board),
-            Err(failure) if failure.is_not_found() => None,
-            Err(failure) => return Err(failure.into()),
-        };
-        if let Some(board) = &board {
-            let peripherals = board.summary().peripherals;
-            for (name, own) in names_of(&peripherals).into_iter().zip(&peripherals) {
-                let region = card.bar(own.bar.into()).or_raise()?;
-                let size = own.size.min(region.size().saturating_sub(own.offset));
-                let part = self.whole_region(region).part(&name, own.offset, size, Vec::new());
-                all.set_item(name, part)?;
-            }
-        }
-        if let Some(xdma) = boards::probe(&card).or_raise()? {
-            let region = card.bar(xdma.bar()).or_raise()?;
-            let size = region.size();
-            let part = self.whole_region(region).part("xdma", 0, size, xdma.registers());
-            all.set_item("xdma", part)?;
+        for (name, window) in self.shared.windows().or_raise()? {
+            all.set_item(name, Registers::new(window))?;
         }
         Ok(all.unbind())
-    }
-}
-
-/// The XDMA of a card: where its board has it, else where one is found.
-fn xdma(shared: &Arc<SharedCard>) -> Result<Xdma, Failure> {
-    match shared.board() {
-        Ok(board) => Ok(board.xdma()?),
-        Err(failure) if failure.is_not_found() => {
-            let card = shared.slot.get()?;
-            boards::probe(&card)?.ok_or_else(|| {
-                Failure::new("NotFoundError", format!("{} has no XDMA that can be found", card.identity()))
-            })
-        }
-        Err(failure) => Err(failure),
     }
 }
 
@@ -118,59 +78,59 @@ impl Card {
     /// Where it was found.
     #[getter]
     fn address(&self) -> PyResult<String> {
-        Ok(self.shared.slot.with(|card| card.identity().address.clone())?)
+        self.shared.slot.with(|card| card.identity().address.clone()).or_raise()
     }
 
     /// PCI vendor id.
     #[getter]
     fn vendor(&self) -> PyResult<u16> {
-        Ok(self.shared.slot.with(|card| card.identity().vendor)?)
+        self.shared.slot.with(|card| card.identity().vendor).or_raise()
     }
 
     /// PCI device id.
     #[getter]
     fn device(&self) -> PyResult<u16> {
-        Ok(self.shared.slot.with(|card| card.identity().device)?)
+        self.shared.slot.with(|card| card.identity().device).or_raise()
     }
 
     /// PCI revision id.
     #[getter]
     fn revision(&self) -> PyResult<u8> {
-        Ok(self.shared.slot.with(|card| card.identity().revision)?)
+        self.shared.slot.with(|card| card.identity().revision).or_raise()
     }
 
     /// Which board it is.
     #[getter]
     fn board(&self, py: Python<'_>) -> PyResult<Board> {
-        let board = py.detach(|| self.shared.board())?;
+        let board = py.detach(|| self.shared.board()).or_raise()?;
         Ok(Board::new(&board))
     }
 
     /// The BARs that it has: number and size in bytes.
     #[getter]
     fn bars(&self) -> PyResult<BTreeMap<usize, u64>> {
-        let bars = self.shared.slot.with(|card| *card.bars())?;
+        let bars = self.shared.slot.with(|card| *card.bars()).or_raise()?;
         let sizes = bars.iter().map(|bar| bar.size).enumerate();
         Ok(sizes.filter(|(_, size)| *size > 0).collect())
     }
 
     /// The registers of a BAR.
     fn bar(&self, index: usize) -> PyResult<Registers> {
-        let region = self.shared.slot.get()?.bar(index).or_raise()?;
-        Ok(self.whole_region(region))
+        let region = self.shared.slot.get().or_raise()?.bar(index).or_raise()?;
+        Ok(Registers::new(self.shared.window(region)))
     }
 
     /// PCI configuration space.
     #[getter]
     fn config(&self) -> PyResult<Registers> {
-        let region = self.shared.slot.get()?.config().or_raise()?;
-        Ok(self.whole_region(region))
+        let region = self.shared.slot.get().or_raise()?.config().or_raise()?;
+        Ok(Registers::new(self.shared.window(region)))
     }
 
     /// The registers of what has a name in the board's design, and of an XDMA.
     #[getter]
     fn registers(&self, py: Python<'_>) -> PyResult<Py<PyDict>> {
-        self.shared.slot.with(|_| ())?;
+        self.shared.slot.with(|_| ()).or_raise()?;
         self.registers.get_or_try_init(py, || self.named(py))?.bind(py).copy().map(Bound::unbind)
     }
 
@@ -185,7 +145,7 @@ impl Card {
         pages: &str,
     ) -> PyResult<Buffer> {
         let request = buffer::request(size, align, below, pages)?;
-        let card = self.shared.slot.get()?;
+        let card = self.shared.slot.get().or_raise()?;
         let buffer = buffer::make(py, || card.dma_buffer(request))?;
         Ok(Buffer::of_card(buffer, &self.shared))
     }
@@ -193,7 +153,7 @@ impl Card {
     /// The DMA channels that it has.
     #[getter]
     fn channels(&self, py: Python<'_>) -> PyResult<Vec<ChannelInfo>> {
-        let xdma = py.detach(|| xdma(&self.shared))?;
+        let xdma = py.detach(|| self.shared.xdma()).or_raise()?;
         let all = Direction::ALL.into_iter().flat_map(|direction| xdma.channels(direction));
         Ok(all.map(ChannelInfo::new).collect())
     }
@@ -213,7 +173,7 @@ impl Card {
     ) -> PyResult<H2c> {
         let options = Options::new(wait, timeout, depth, align, longest)?;
         let channel = self
-            .with(py, move |card| -> Result<_, Failure> { Ok(options.apply(xdma(&card)?.h2c(index)?)?) })?;
+            .with(py, move |card| -> Result<_, Failure> { Ok(options.apply(card.xdma()?.h2c(index)?)?) })?;
         Ok(H2c::new(channel, &self.shared))
     }
 
@@ -232,21 +192,21 @@ impl Card {
     ) -> PyResult<C2h> {
         let options = Options::new(wait, timeout, depth, align, longest)?;
         let channel = self
-            .with(py, move |card| -> Result<_, Failure> { Ok(options.apply(xdma(&card)?.c2h(index)?)?) })?;
+            .with(py, move |card| -> Result<_, Failure> { Ok(options.apply(card.xdma()?.c2h(index)?)?) })?;
         Ok(C2h::new(channel, &self.shared))
     }
 
     /// An interrupt line of the design's own, which is this program's until it is closed.
     fn user_interrupt(&self, py: Python<'_>, line: u8) -> PyResult<UserInterrupt> {
         let interrupt =
-            self.with(py, move |card| -> Result<_, Failure> { Ok(xdma(&card)?.user_interrupt(line)?) })?;
+            self.with(py, move |card| -> Result<_, Failure> { Ok(card.xdma()?.user_interrupt(line)?) })?;
         Ok(UserInterrupt::new(interrupt, &self.shared))
     }
 
     /// How many interrupt vectors it has.
     #[getter]
     fn vectors(&self) -> PyResult<u32> {
-        self.shared.slot.get()?.vectors().or_raise()
+        self.shared.slot.get().or_raise()?.vectors().or_raise()
     }
 
     /// An interrupt vector, which is this program's until it is closed.
@@ -277,15 +237,7 @@ impl Card {
 
     /// What its sensors say.
     fn sensors(&self, py: Python<'_>) -> PyResult<Vec<Reading>> {
-        let readings = self.with(py, move |card| -> Result<_, Failure> {
-            let board = card.board()?;
-            let mut all = Vec::new();
-            for monitor in board.monitors()? {
-                let readings = monitor.readings()?;
-                all.extend(readings.into_iter().map(|reading| (monitor.name().to_owned(), reading)));
-            }
-            Ok(all)
-        })?;
+        let readings = self.with(py, |card| card.readings())?;
         Ok(readings.into_iter().map(|(monitor, reading)| Reading::new(monitor, reading)).collect())
     }
 

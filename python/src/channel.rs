@@ -3,12 +3,11 @@
 use crate::capture::Capture;
 use crate::failure::{Failure, OrRaise};
 use crate::memory::{Array, Bytes};
-use crate::shared::SharedCard;
-use crate::slot::{Child, Slot};
-use crate::transfer::{Completed, Flight, Transfer, finish};
+use crate::transfer::{Completed, Transfer, finish};
 use crate::wait::seconds;
 use jitney::vfio::{DmaBuffer, DmaRequest};
 use jitney::xdma::{self, Channel, Direction, Overrun, Pending};
+use jitney_faces::{Child, Flight, Kind, SharedCard, Slot};
 use pyo3::prelude::*;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -205,7 +204,7 @@ impl<D: 'static> Shared<D> {
     }
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.kept.slot.check()?;
+        self.kept.slot.check().or_raise()?;
         py.detach(|| self.kept.shut());
         Ok(())
     }
@@ -258,7 +257,7 @@ impl H2c {
     /// Writes bytes to the card's memory from address `at` on, and waits until they are there.
     #[pyo3(signature = (data, at = 0))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, at: u64) -> PyResult<Completed> {
-        let open = self.0.kept.slot.get()?;
+        let open = self.0.kept.slot.get().or_raise()?;
         let array = match Bytes::of(data, &self.0.card, false)? {
             Bytes::Dma(buffer, range) => {
                 return self.0.run(py, open.channel.submit(&buffer, range, at)).map(Completed::new);
@@ -290,7 +289,7 @@ impl H2c {
     /// Starts to write DMA memory to the card, and does not wait.
     #[pyo3(signature = (data, at = 0))]
     fn submit(&self, data: &Bound<'_, PyAny>, at: u64) -> PyResult<Transfer> {
-        let open = self.0.kept.slot.get()?;
+        let open = self.0.kept.slot.get().or_raise()?;
         let Bytes::Dma(buffer, range) = Bytes::of(data, &self.0.card, false)? else {
             return Err(needs_dma());
         };
@@ -366,7 +365,7 @@ impl C2h {
     /// Fills `into` with the card's memory from address `at` on, and waits until it is.
     #[pyo3(signature = (into, at = 0))]
     fn read(&self, py: Python<'_>, into: &Bound<'_, PyAny>, at: u64) -> PyResult<Completed> {
-        let open = self.0.kept.slot.get()?;
+        let open = self.0.kept.slot.get().or_raise()?;
         let array = match Bytes::of(into, &self.0.card, true)? {
             Bytes::Dma(buffer, range) => {
                 return self.0.run(py, open.channel.submit(&buffer, range, at)).map(Completed::new);
@@ -399,7 +398,7 @@ impl C2h {
         if !self.0.stream {
             return Err(not_a_stream(&self.0.name));
         }
-        let (open, timeout) = (self.0.kept.slot.get()?, seconds(timeout)?);
+        let (open, timeout) = (self.0.kept.slot.get().or_raise()?, seconds(timeout)?);
         let (buffer, range, array) = match Bytes::of(into, &self.0.card, true)? {
             Bytes::Dma(buffer, range) => (buffer, range, None),
             Bytes::Other(array) => {
@@ -419,7 +418,7 @@ impl C2h {
     /// Starts to fill DMA memory, and does not wait: from the card's address `at` on, or with what comes from a stream.
     #[pyo3(signature = (into, at = 0))]
     fn submit(&self, into: &Bound<'_, PyAny>, at: u64) -> PyResult<Transfer> {
-        let open = self.0.kept.slot.get()?;
+        let open = self.0.kept.slot.get().or_raise()?;
         let Bytes::Dma(buffer, range) = Bytes::of(into, &self.0.card, true)? else { return Err(needs_dma()) };
         let pending = self.start(&open, &buffer, range, at).or_raise()?;
         Ok(self.0.kept.flight(pending, &self.0.name, &self.0.card))
@@ -439,13 +438,13 @@ impl C2h {
         if !self.0.stream {
             return Err(not_a_stream(&self.0.name));
         }
-        self.0.kept.slot.with(|_| ())?;
+        self.0.kept.slot.with(|_| ()).or_raise()?;
         let open = match self.0.kept.slot.take().map(Arc::try_unwrap) {
             Some(Ok(open)) => open,
             Some(Err(used)) => {
                 self.0.kept.slot.put(used);
                 let what = format!("{} is used by another thread", self.0.name);
-                return Err(Failure::new("HeldError", what).into());
+                return Err(Failure::new(Kind::Held, what).into());
             }
             None => return Err(Failure::closed("the channel").into()),
         };
@@ -480,7 +479,7 @@ impl C2h {
 }
 
 fn too_far(name: &str) -> PyErr {
-    Failure::new("OutOfBoundsError", format!("{name}: the transfer would end behind address 2^64")).into()
+    Failure::new(Kind::OutOfBounds, format!("{name}: the transfer would end behind address 2^64")).into()
 }
 
 fn bytes_of(py: Python<'_>, array: &Array, piece: &Range<u64>) -> Vec<u8> {

@@ -2,16 +2,11 @@
 
 use crate::card::Card;
 use crate::failure::{Failure, OrRaise};
-use crate::shared::SharedCard;
-use crate::slot::Slot;
 use crate::wait::aside;
-use jitney::boards::Catalogue;
 use jitney::emulated;
-use jitney::emulated::emulator::boards::{Board, BoardOptions};
-use jitney::emulated::emulator::fault::Fault;
 use jitney::emulated::emulator::xdma::LinkLimit;
+use jitney_faces::{SharedCard, Slot, Wanted, fault};
 use pyo3::prelude::*;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A card of an emulated board.
@@ -27,55 +22,12 @@ pub(crate) enum Link {
     Pcie(String),
 }
 
-/// How the board is to be.
-pub(crate) struct Wanted {
-    pub(crate) board: Option<String>,
-    pub(crate) file: Option<PathBuf>,
-    pub(crate) memory: Option<u64>,
-    pub(crate) channels: Option<u8>,
-    pub(crate) interrupts: Option<String>,
-    pub(crate) link: Option<Link>,
-    pub(crate) flash: Option<PathBuf>,
-    pub(crate) faults: Vec<String>,
-}
-
-fn fault(text: &str) -> Result<Fault, Failure> {
-    text.parse().map_err(|error: emulated::emulator::fault::FaultError| Failure::invalid(error.to_string()))
-}
-
-impl Wanted {
-    fn start(self) -> Result<(emulated::EmulatedCard, Catalogue), Failure> {
-        let interrupts = self.interrupts.as_deref().map(str::parse).transpose();
-        let options = BoardOptions {
-            memory: self.memory,
-            channels: self.channels,
-            interrupts: interrupts.map_err(|error| Failure::invalid(format!("{error}")))?,
-            link: match self.link {
-                None => None,
-                Some(Link::Rate(rate)) => Some(LinkLimit::Rate(rate)),
-                Some(Link::Pcie(text)) => {
-                    Some(text.parse().map_err(|error| Failure::invalid(format!("{error}")))?)
-                }
-            },
-            flash: self.flash,
-            faults: self.faults.iter().map(|text| fault(text)).collect::<Result<_, _>>()?,
-            ..BoardOptions::default()
-        };
-        let wrong = jitney::boards::Error::from;
-        let (board, catalogue) = match (&self.board, &self.file) {
-            (Some(board), None) => {
-                let catalogue = Catalogue::load().map_err(wrong)?;
-                (Board::named(&catalogue, board)?, catalogue)
-            }
-            (board, Some(file)) => {
-                let board = Board::of_file(file, board.as_deref())?;
-                (board, Catalogue::built_in().with_file(file).map_err(wrong)?)
-            }
-            (None, None) => {
-                return Err(Failure::invalid("which board? Give its name, or a boards file"));
-            }
-        };
-        Ok((emulated::EmulatedCard::new(&board.with(options))?, catalogue))
+impl Link {
+    pub(crate) fn limit(self) -> PyResult<LinkLimit> {
+        match self {
+            Self::Rate(rate) => Ok(LinkLimit::Rate(rate)),
+            Self::Pcie(text) => text.parse().map_err(|error| Failure::invalid(format!("{error}")).into()),
+        }
     }
 }
 
@@ -89,7 +41,7 @@ pub(crate) fn emulate(py: Python<'_>, wanted: Wanted) -> PyResult<Py<EmulatedCar
 
 impl EmulatedCard {
     fn shut(slf: &PyRef<'_, Self>, strict: bool) -> PyResult<()> {
-        slf.slot.check()?;
+        slf.slot.check().or_raise()?;
         slf.as_super().shut(slf.py(), strict)?;
         let board = slf.slot.take();
         slf.py().detach(|| drop(board));
@@ -101,7 +53,7 @@ impl EmulatedCard {
 impl EmulatedCard {
     /// Sets the level of an interrupt line of the design's own, as its logic would.
     fn set_user_interrupt(&self, line: u8, level: bool) -> PyResult<()> {
-        let emulated = self.slot.get()?;
+        let emulated = self.slot.get().or_raise()?;
         emulated.board().set_user_interrupt(line, level);
         Ok(())
     }
@@ -109,7 +61,7 @@ impl EmulatedCard {
     /// Has a fault happen, named as by `jitney emulate --fault`.
     fn inject(&self, name: &str) -> PyResult<()> {
         let fault = fault(name).or_raise()?;
-        self.slot.get()?.board().inject(fault);
+        self.slot.get().or_raise()?.board().inject(fault);
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 
 use crate::failure::{Failure, OrRaise};
 use crate::memory::Array;
-use crate::slot::Slot;
 use crate::wait::aside;
 use jitney::boards::{self, flash};
+use jitney_faces::Kind;
+use jitney_faces::Slot;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::sync::Arc;
@@ -105,7 +106,7 @@ impl Flash {
     /// What it is.
     #[getter]
     fn part(&self) -> PyResult<FlashPart> {
-        let flash = self.slot.get()?;
+        let flash = self.slot.get().or_raise()?;
         let part = flash.part();
         Ok(FlashPart {
             name: part.name.map(str::to_owned),
@@ -119,14 +120,14 @@ impl Flash {
 
     /// Reads bytes from `address` on.
     fn read<'py>(&self, py: Python<'py>, address: u64, size: usize) -> PyResult<Bound<'py, PyBytes>> {
-        let flash = self.slot.get()?;
+        let flash = self.slot.get().or_raise()?;
         let end = address.checked_add(size as u64);
         if end.is_none_or(|end| end > flash.part().size) {
             let what = format!(
                 "{size:#x} bytes from {address:#x} on are not all in the flash, which has {:#x}",
                 flash.part().size
             );
-            return Err(Failure::new("OutOfBoundsError", what).into());
+            return Err(Failure::new(Kind::OutOfBounds, what).into());
         }
         let mut data = vec![0; size];
         for (piece, start) in data.chunks_mut(PIECE).zip((address..).step_by(PIECE)) {
@@ -145,7 +146,7 @@ impl Flash {
         offset: u64,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Option<Difference>> {
-        let (flash, image) = (self.slot.get()?, bytes(image)?);
+        let (flash, image) = (self.slot.get().or_raise()?, bytes(image)?);
         let (mut raised, mut done) = (None, 0);
         let go_on = |bytes| {
             done += bytes;
@@ -174,7 +175,7 @@ impl Flash {
         offset: u64,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Written> {
-        let (flash, image) = (self.slot.get()?, bytes(image)?);
+        let (flash, image) = (self.slot.get().or_raise()?, bytes(image)?);
         let (mut raised, mut done) = (None, 0);
         let go_on = |step: flash::Progress| {
             done += step.bytes;
@@ -183,7 +184,7 @@ impl Flash {
         };
         let written = py.detach(|| -> Result<_, Failure> {
             let update = flash::Update::new(&flash, &image, offset)?;
-            Ok(update.run(go_on).map_err(|stopped| Failure::new("FlashError", stopped.to_string())))
+            Ok(update.run(go_on).map_err(|stopped| Failure::new(Kind::Flash, stopped.to_string())))
         });
         match (raised, written.or_raise()?) {
             // With the state of the flash, which matters more than that it was interrupted.
@@ -204,13 +205,13 @@ impl Flash {
     /// The bits of its status register that protect blocks from being written; 0 if none is.
     #[getter]
     fn protection(&self, py: Python<'_>) -> PyResult<u8> {
-        let flash = self.slot.get()?;
+        let flash = self.slot.get().or_raise()?;
         py.detach(|| flash.protection()).or_raise()
     }
 
     /// Takes the protection of all blocks off, for good.
     fn unprotect(&self, py: Python<'_>) -> PyResult<()> {
-        let flash = self.slot.get()?;
+        let flash = self.slot.get().or_raise()?;
         aside(py, move || flash.unprotect())
     }
 
@@ -222,7 +223,7 @@ impl Flash {
 
     /// Gives its bus back.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let flash = self.slot.take();
         py.detach(|| drop(flash));
         Ok(())

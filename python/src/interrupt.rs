@@ -1,10 +1,10 @@
 //! `jitney.UserInterrupt` and `jitney.Interrupt`.
 
 use crate::failure::{Failure, OrRaise};
-use crate::shared::SharedCard;
-use crate::slot::Slot;
 use crate::wait::{seconds, wait};
 use jitney::{vfio, xdma};
+use jitney_faces::SharedCard;
+use jitney_faces::Slot;
 use pyo3::prelude::*;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -57,7 +57,7 @@ impl UserInterrupt {
     /// Whether the logic holds the line up.
     #[getter]
     fn raised(&self, py: Python<'_>) -> PyResult<bool> {
-        let interrupt = self.slot.get()?;
+        let interrupt = self.slot.get().or_raise()?;
         py.detach(|| locked(&interrupt).is_raised()).or_raise()
     }
 
@@ -78,18 +78,18 @@ impl UserInterrupt {
 
     /// For an event loop: what is readable when the line was raised, after `_arm`.
     fn fileno(&self) -> PyResult<i32> {
-        Ok(self.slot.with(|interrupt| locked(interrupt).as_fd().as_raw_fd())?)
+        self.slot.with(|interrupt| locked(interrupt).as_fd().as_raw_fd()).or_raise()
     }
 
     /// Lets the line fire.
     fn _arm(&self) -> PyResult<()> {
-        let interrupt = self.slot.get()?;
+        let interrupt = self.slot.get().or_raise()?;
         locked(&interrupt).arm().or_raise()
     }
 
     /// Whether it has fired; then it does not before it is armed again.
     fn _has_fired(&self) -> PyResult<bool> {
-        let interrupt = self.slot.get()?;
+        let interrupt = self.slot.get().or_raise()?;
         locked(&interrupt).has_fired().or_raise()
     }
 
@@ -101,7 +101,7 @@ impl UserInterrupt {
 
     /// Gives it back.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let interrupt = self.slot.take();
         py.detach(|| drop(interrupt));
         Ok(())
@@ -150,16 +150,16 @@ impl Interrupt {
 
     /// For an event loop: what is readable when the vector has fired.
     fn fileno(&self) -> PyResult<i32> {
-        Ok(self.slot.with(|interrupt| interrupt.as_fd().as_raw_fd())?)
+        self.slot.with(|interrupt| interrupt.as_fd().as_raw_fd()).or_raise()
     }
 
     fn _arm(&self) -> PyResult<()> {
-        let interrupt = self.slot.get()?;
+        let interrupt = self.slot.get().or_raise()?;
         interrupt.rearm().or_raise()
     }
 
     fn _has_fired(&self) -> PyResult<bool> {
-        let interrupt = self.slot.get()?;
+        let interrupt = self.slot.get().or_raise()?;
         interrupt.wait(Some(Duration::ZERO)).or_raise()
     }
 
@@ -171,7 +171,7 @@ impl Interrupt {
 
     /// Gives it back.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let interrupt = self.slot.take();
         py.detach(|| drop(interrupt));
         Ok(())

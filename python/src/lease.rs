@@ -1,7 +1,8 @@
 //! `jitney.Lease`.
 
-use crate::slot::Slot;
+use crate::failure::OrRaise;
 use jitney::vfio;
+use jitney_faces::Slot;
 use pyo3::prelude::*;
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ impl Lease {
 
     /// Gives it back.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let lease = self.slot.take();
         py.detach(|| drop(lease));
         Ok(())

@@ -2,7 +2,7 @@
 //! `package/jitney/_jitney.pyi`.
 //!
 //! What holds for all of it: what can last lets other threads have the interpreter, and ends when Ctrl-C is pressed
-//! ([`wait`]); a Python object has what is the library's in a [`slot`], from which it is given back when it is closed, and
+//! ([`wait`]); a Python object has what is the library's in a [`Slot`](jitney_faces::Slot), from which it is given back when it is closed, and
 //! refuses a process that was forked.
 
 mod board;
@@ -19,11 +19,8 @@ mod lease;
 mod memory;
 mod registers;
 mod ring;
-mod shared;
-mod slot;
 mod transfer;
 mod wait;
-mod waking;
 
 use pyo3::prelude::*;
 
@@ -97,14 +94,23 @@ mod _jitney {
     ) -> PyResult<Py<EmulatedCard>> {
         emulated::emulate(
             py,
-            emulated::Wanted { board, file, memory, channels, interrupts, link, flash, faults },
+            jitney_faces::Wanted {
+                board,
+                file,
+                memory,
+                channels,
+                interrupts,
+                link: link.map(emulated::Link::limit).transpose()?,
+                flash,
+                faults,
+            },
         )
     }
 
     /// Called in each child after a fork.
     #[pyfunction]
     fn _forked() {
-        slot::forked();
+        jitney_faces::forked();
         bus::forked();
     }
 

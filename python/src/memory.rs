@@ -3,9 +3,8 @@
 #![expect(unsafe_code, reason = "the buffer protocol is of pointers")]
 
 use crate::failure::{Failure, OrRaise};
-use crate::shared::{SharedBus, SharedCard};
-use crate::slot::{Child, Slot};
 use jitney::vfio::DmaBuffer;
+use jitney_faces::{Child, Reach, SharedCard, Slot};
 use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::PyBufferError;
 use pyo3::prelude::*;
@@ -22,9 +21,7 @@ pub(crate) struct Memory {
     address: u64,
     pub(crate) size: u64,
     pub(crate) iova: u64,
-    /// The card that it was asked for, if not for all of a bus.
-    card: Option<Weak<SharedCard>>,
-    bus: Option<Weak<SharedBus>>,
+    reach: Reach,
     state: Mutex<State>,
 }
 
@@ -41,20 +38,14 @@ struct State {
 static MEMORY: Mutex<BTreeMap<u64, Weak<Memory>>> = Mutex::new(BTreeMap::new());
 
 impl Memory {
-    /// Of a card, or else of a bus.
-    pub(crate) fn new(
-        buffer: DmaBuffer,
-        card: Option<&Arc<SharedCard>>,
-        bus: Option<&Arc<SharedBus>>,
-    ) -> Arc<Self> {
+    pub(crate) fn new(buffer: DmaBuffer, reach: Reach) -> Arc<Self> {
         let (address, size, iova) = (buffer.view().address(), buffer.size(), buffer.iova());
         let memory = Arc::new(Self {
             slot: Slot::new("the buffer", Arc::new(buffer)),
             address,
             size,
             iova,
-            card: card.map(Arc::downgrade),
-            bus: bus.map(Arc::downgrade),
+            reach,
             state: Mutex::default(),
         });
         MEMORY.lock().unwrap_or_else(PoisonError::into_inner).insert(address, Arc::downgrade(&memory));
@@ -72,17 +63,8 @@ impl Memory {
 
     /// The buffer, if `card` sees it where it says.
     fn for_card(&self, card: &Arc<SharedCard>) -> Result<DmaBuffer, Failure> {
-        let same_card = self.card.as_ref().map(|own| own.ptr_eq(&Arc::downgrade(card)));
-        let bus = card.bus();
-        let same_bus = self.bus.as_ref().zip(bus.as_ref());
-        let same_bus = same_bus.filter(|(own, bus)| own.ptr_eq(&Arc::downgrade(bus)));
-        // A card of an isolated bus sees its own, and what is for all.
-        let seen = same_bus.is_some_and(|(_, bus)| !bus.isolated || same_card.is_none());
-        if same_card == Some(true) || seen {
-            return Ok(self.slot.get()?.as_ref().clone());
-        }
-        let what = "the buffer is of another card or bus, and this card does not see it";
-        Err(Failure::invalid(what).remedy("make it by this card's buffer()"))
+        self.reach.check(card)?;
+        Ok(self.slot.get()?.as_ref().clone())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,7 +77,7 @@ impl Memory {
 
     /// Gives the buffer back, unless an array or a transfer has it.
     pub(crate) fn free(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let shared = {
             let mut state = self.state();
             if state.views > 0 {
@@ -109,27 +91,14 @@ impl Memory {
             state.closing = true;
             state.shared
         };
-        let Some(buffer) = self.slot.take() else { return Ok(()) };
-        // Others have its memory then, so that it cannot be asked whether a transfer has it, too; it goes when that ends.
-        let freed = py.detach(|| match Arc::try_unwrap(buffer) {
-            Ok(buffer) if shared => Ok(buffer.free()),
-            Ok(buffer) => match buffer.into_own() {
-                Ok(own) => Ok(own.into_shared().free()),
-                Err(buffer) => Err(Arc::new(buffer)),
-            },
-            Err(buffer) => Err(buffer),
-        });
-        match freed {
-            Ok(freed) => freed.or_raise(),
-            Err(buffer) => {
-                self.slot.put(buffer);
-                self.state().closing = false;
-                Err(PyBufferError::new_err(format!(
-                    "a transfer still uses the buffer at IOVA {:#x}: wait for it, or cancel it",
-                    self.iova
-                )))
-            }
+        if py.detach(|| jitney_faces::free(&self.slot, shared)).or_raise()? {
+            return Ok(());
         }
+        self.state().closing = false;
+        Err(PyBufferError::new_err(format!(
+            "a transfer still uses the buffer at IOVA {:#x}: wait for it, or cancel it",
+            self.iova
+        )))
     }
 
     /// An array's view of all of it.
@@ -142,7 +111,7 @@ impl Memory {
         view: *mut ffi::Py_buffer,
         flags: c_int,
     ) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let length = isize::try_from(self.size)
             .map_err(|_| PyBufferError::new_err("the buffer is larger than an array can be"))?;
         {

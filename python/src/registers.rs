@@ -1,11 +1,10 @@
 //! `jitney.Registers`: a BAR, configuration space, or the registers of one thing in a BAR.
 
 use crate::failure::{Failure, OrRaise};
-use crate::slot::Slot;
 use jitney::vfio::{self, Region};
+use jitney_faces::{Kind, Window};
 use pyo3::prelude::*;
 use pyo3::types::{PySlice, PyString};
-use std::sync::Arc;
 
 /// Of so many bytes of registers in a row a signal ends the reading.
 const LOOK: u64 = 4096;
@@ -13,26 +12,12 @@ const LOOK: u64 = 4096;
 /// 32-bit registers, by their offset in bytes.
 #[pyclass(module = "jitney", frozen)]
 pub(crate) struct Registers {
-    slot: Arc<Slot<Region>>,
-    name: String,
-    /// Where it begins in the region, in bytes.
-    start: u64,
-    size: u64,
-    /// Name and offset of single registers.
-    names: Vec<(String, u64)>,
-    /// Whether an access takes long: a request to whoever has the card.
-    slow: bool,
+    window: Window,
 }
 
 impl Registers {
-    pub(crate) fn new(slot: Arc<Slot<Region>>, region: &Region) -> Self {
-        let (name, size) = (region.name().to_owned(), region.size());
-        Self { slot, name, start: 0, size, names: Vec::new(), slow: region.registers().is_none() }
-    }
-
-    /// The part of a region that has a name.
-    pub(crate) fn part(self, name: &str, start: u64, size: u64, names: Vec<(String, u64)>) -> Self {
-        Self { name: format!("{name} in {}", self.name), start, size, names, ..self }
+    pub(crate) fn new(window: Window) -> Self {
+        Self { window }
     }
 
     #[inline]
@@ -41,24 +26,19 @@ impl Registers {
         py: Python<'_>,
         access: impl FnOnce(&Region) -> vfio::Result<T> + Send,
     ) -> PyResult<T> {
-        let done = if self.slow {
-            let region = self.slot.get()?;
+        let slot = self.window.region();
+        let done = if self.window.is_slow() {
+            let region = slot.get().or_raise()?;
             py.detach(move || access(&region))
         } else {
-            self.slot.with(|region| access(region))?
+            slot.with(|region| access(region)).or_raise()?
         };
         done.or_raise()
     }
 
-    /// Where the register of this offset is in the region, if all of it is in here.
     #[inline]
-    fn at(&self, offset: u64, bytes: u64) -> Result<u64, Failure> {
-        if offset.checked_add(bytes).is_some_and(|end| end <= self.size) {
-            return Ok(self.start + offset);
-        }
-        let Self { name, size, .. } = self;
-        let what = format!("{bytes} bytes at {offset:#x} are outside of {name}, which has {size:#x} bytes");
-        Err(Failure::new("OutOfBoundsError", what))
+    fn at(&self, offset: u64, bytes: u64) -> PyResult<u64> {
+        self.window.at(offset, bytes).or_raise()
     }
 
     /// The offset that a program means by `key`: a number, or a register's name.
@@ -70,22 +50,15 @@ impl Registers {
         let Ok(name) = key.cast::<PyString>() else {
             // What is no number says so itself; one below 0 or of more than 64 bits is none of a register.
             key.extract::<i128>()?;
-            let what = format!("offset {key} is outside of {}, which has {:#x} bytes", self.name, self.size);
-            return Err(Failure::new("OutOfBoundsError", what).into());
+            let what = format!(
+                "offset {key} is outside of {}, which has {:#x} bytes",
+                self.window.name(),
+                self.window.size()
+            );
+            return Err(Failure::new(Kind::OutOfBounds, what).into());
         };
         let name = name.to_str()?;
-        let found = self.names.iter().find(|(own, _)| own == name);
-        found.map(|(_, offset)| *offset).ok_or_else(|| {
-            let there = match &self.names[..] {
-                [] => "its registers have no names here; use offsets".to_owned(),
-                names => {
-                    let names: Vec<&str> = names.iter().map(|(name, _)| name.as_str()).collect();
-                    format!("there are {}", names.join(", "))
-                }
-            };
-            let what = format!("{} has no register {name:?}: {there}", self.name);
-            Failure::new("NotFoundError", what).into()
-        })
+        self.window.offset_of(name).or_raise()
     }
 }
 
@@ -108,29 +81,29 @@ impl Registers {
     /// Which registers of which card they are.
     #[getter]
     fn name(&self) -> &str {
-        &self.name
+        self.window.name()
     }
 
     /// Bytes.
     #[getter]
     fn size(&self) -> u64 {
-        self.size
+        self.window.size()
     }
 
     fn __len__(&self) -> usize {
-        usize::try_from(self.size).unwrap_or(usize::MAX)
+        usize::try_from(self.window.size()).unwrap_or(usize::MAX)
     }
 
     /// The names of single registers, where they are known.
     #[getter]
     fn names(&self) -> Vec<String> {
-        self.names.iter().map(|(name, _)| name.clone()).collect()
+        self.window.names().map(str::to_owned).collect()
     }
 
     fn __getitem__<'py>(&self, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         let py = key.py();
         if let Ok(slice) = key.cast::<PySlice>() {
-            let length = isize::try_from(self.size).unwrap_or(isize::MAX);
+            let length = isize::try_from(self.window.size()).unwrap_or(isize::MAX);
             let range = slice.indices(length)?;
             let step = if slice.getattr("step")?.is_none() { 4 } else { range.step };
             let offsets = OffsetsOf { next: range.start, stop: range.stop, step };
@@ -185,7 +158,7 @@ impl Registers {
     }
 
     fn __repr__(&self) -> String {
-        format!("<jitney.Registers: {}, {:#x} bytes>", self.name, self.size)
+        format!("<jitney.Registers: {}, {:#x} bytes>", self.window.name(), self.window.size())
     }
 }
 

@@ -2,10 +2,10 @@
 
 use crate::capture::Block;
 use crate::failure::{Failure, OrRaise};
-use crate::slot::Slot;
 use crate::wait::{seconds, wait};
 use jitney::ring::{End, Next, Reader};
 use jitney::vfio::DmaView;
+use jitney_faces::Slot;
 use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -101,7 +101,7 @@ impl Ring {
     /// How it has ended: `closed` by its writer, or `gone` with it; None as long as it goes on.
     #[getter]
     fn ended(&self) -> PyResult<Option<&'static str>> {
-        let ended = self.slot.with(|state| lock(state).ended)?;
+        let ended = self.slot.with(|state| lock(state).ended).or_raise()?;
         Ok(ended.map(|how| match how {
             End::Closed => "closed",
             End::Gone => "gone",
@@ -111,7 +111,7 @@ impl Ring {
     /// How many blocks this reader has lost.
     #[getter]
     fn lost(&self) -> PyResult<u64> {
-        Ok(self.slot.with(|state| lock(state).reader.lost().blocks)?)
+        self.slot.with(|state| lock(state).reader.lost().blocks).or_raise()
     }
 
     fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -124,7 +124,7 @@ impl Ring {
 
     /// Lets go of it.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.slot.check()?;
+        self.slot.check().or_raise()?;
         let reader = self.slot.take();
         py.detach(|| drop(reader));
         Ok(())

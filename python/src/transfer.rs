@@ -1,12 +1,12 @@
 //! `jitney.Transfer`: a transfer under way.
 
 use crate::failure::{Failure, OrRaise};
-use crate::slot::{Child, Slot, is_forked};
 use crate::wait::{seconds, wait};
-use crate::waking::Waking;
 use jitney::xdma::{self, Pending};
+use jitney_faces::{Flight, Kind, is_forked};
 use pyo3::prelude::*;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a transfer did.
@@ -72,88 +72,6 @@ pub(crate) fn finish(
     }
 }
 
-/// A transfer as its handle and its channel have it.
-pub(crate) struct Flight {
-    slot: Slot<Pending>,
-    name: String,
-    /// How it has ended, once that was seen: then the channel's queue is let go of.
-    outcome: Mutex<Option<Result<xdma::Completed, Failure>>>,
-}
-
-impl Flight {
-    pub(crate) fn new(pending: Pending, name: &str) -> Arc<Self> {
-        let slot = Slot::new("the transfer", Arc::new(pending));
-        Arc::new(Self { slot, name: name.to_owned(), outcome: Mutex::new(None) })
-    }
-
-    /// Looks whether it has ended, for `timeout`.
-    fn look(&self, timeout: Duration) -> Result<Option<xdma::Completed>, Failure> {
-        let Some(pending) = self.pending()? else { return self.seen() };
-        match pending.wait_for(timeout) {
-            Ok(None) => Ok(None),
-            outcome => {
-                let ended = outcome.map_err(Failure::from).transpose();
-                if let Some(ended) = ended {
-                    self.end(ended);
-                }
-                self.seen()
-            }
-        }
-    }
-
-    /// The transfer; nothing if it has ended.
-    fn pending(&self) -> Result<Option<Arc<Pending>>, Failure> {
-        self.slot.check()?;
-        match self.slot.get() {
-            Ok(pending) => Ok(Some(pending)),
-            Err(_) if self.ended().is_some() => Ok(None),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    fn ended(&self) -> MutexGuard<'_, Option<Result<xdma::Completed, Failure>>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn seen(&self) -> Result<Option<xdma::Completed>, Failure> {
-        self.ended().clone().transpose()
-    }
-
-    /// Takes note of how it has ended.
-    fn end(&self, outcome: Result<xdma::Completed, Failure>) {
-        self.ended().get_or_insert(outcome);
-        drop(self.slot.take());
-    }
-
-    /// Ends it; whether it was not over by then.
-    fn cancel(&self) -> Result<bool, Failure> {
-        let Some(pending) = self.pending()? else { return Ok(false) };
-        if self.look(Duration::ZERO).is_err() || self.seen()?.is_some() {
-            return Ok(false);
-        }
-        match pending.cancel()? {
-            Some(completed) => {
-                self.end(Ok(completed));
-                Ok(false)
-            }
-            None => {
-                // It says that it was cancelled, and after how much.
-                let _ = self.look(Duration::ZERO);
-                Ok(true)
-            }
-        }
-    }
-}
-
-impl Child for Flight {
-    fn shut(&self) {
-        if self.cancel().is_err() {
-            // Whoever waits for it is told; the driver keeps what memory the engine may have.
-            self.end(Err(Failure::closed("the transfer's channel")));
-        }
-    }
-}
-
 /// A transfer under way, or over.
 #[pyclass(module = "jitney", frozen)]
 pub(crate) struct Transfer {
@@ -173,13 +91,13 @@ impl Transfer {
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Completed> {
         match wait(py, seconds(timeout)?, |slice| self.flight.look(slice))? {
             Some(done) => Ok(Completed::new(done)),
-            None => Err(Failure::timed_out(&format!("the transfer on {}", self.flight.name)).into()),
+            None => Err(Failure::timed_out(&format!("the transfer on {}", self.flight.name())).into()),
         }
     }
 
     /// Whether it has ended, well or not.
     fn done(&self, py: Python<'_>) -> PyResult<bool> {
-        self.flight.pending()?;
+        self.flight.pending().or_raise()?;
         Ok(py.detach(|| !matches!(self.flight.look(Duration::ZERO), Ok(None))))
     }
 
@@ -191,9 +109,9 @@ impl Transfer {
     fn __await__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         if is_forked() {
             let what = "a process that was forked cannot await: what would wake it is its parent's";
-            return Err(Failure::new("ForkedError", what).remedy("use wait()").into());
+            return Err(Failure::new(Kind::Forked, what).remedy("use wait()").into());
         }
-        let waking = match slf.get().flight.pending()? {
+        let waking = match slf.get().flight.pending().or_raise()? {
             Some(pending) => Some(Waking::new(pending)?),
             None => None,
         };
@@ -207,6 +125,29 @@ impl Transfer {
             Ok(Some(done)) => format!("done, {} bytes", done.bytes),
             Err(_) => "failed".to_owned(),
         };
-        format!("<jitney.Transfer on {}, {state}>", self.flight.name)
+        format!("<jitney.Transfer on {}, {state}>", self.flight.name())
+    }
+}
+
+/// The wait for a transfer.
+#[pyclass(module = "jitney", frozen)]
+struct Waking(jitney_faces::Waking);
+
+impl Waking {
+    fn new(pending: Arc<Pending>) -> PyResult<Self> {
+        jitney_faces::Waking::new(pending).map(Self).or_raise()
+    }
+}
+
+#[pymethods]
+impl Waking {
+    /// What is readable when it is to be polled.
+    fn fileno(&self) -> i32 {
+        self.0.event().as_raw_fd()
+    }
+
+    /// Whether the transfer has ended.
+    fn poll(&self) -> PyResult<bool> {
+        self.0.poll().or_raise()
     }
 }

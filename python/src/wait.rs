@@ -1,6 +1,7 @@
 //! Waiting without the interpreter's lock, and so that Ctrl-C ends it.
 
 use crate::failure::{Failure, OrRaise};
+use jitney_faces::Kind;
 use pyo3::Borrowed;
 use pyo3::prelude::*;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -74,7 +75,7 @@ pub(crate) fn aside<T: Send + 'static, E: Into<Failure> + Send + 'static>(
     std::thread::Builder::new()
         .name("jitney-python".into())
         .spawn(worker)
-        .map_err(|error| Failure::new("ExhaustedError", format!("cannot start a thread: {error}")))?;
+        .map_err(|error| Failure::new(Kind::Exhausted, format!("cannot start a thread: {error}")))?;
     loop {
         let looked = py.detach(move || (take.recv_timeout(SLICE), take));
         take = looked.1;
@@ -82,7 +83,7 @@ pub(crate) fn aside<T: Send + 'static, E: Into<Failure> + Send + 'static>(
             Ok(outcome) => return outcome.or_raise(),
             Err(RecvTimeoutError::Timeout) => py.check_signals()?,
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Failure::new("Error", "a thread of the library's has ended by itself").into());
+                return Err(Failure::new(Kind::Other, "a thread of the library's has ended by itself").into());
             }
         }
     }

@@ -8,6 +8,7 @@ import pytest
 import jitney
 
 
+@pytest.mark.scenario("identify_a_board")
 def test_a_card_says_who_it_is(board):
     assert (board.vendor, board.device) == (0x10EE, 0x7011)
     assert board.board.name == "NiteFury"
@@ -18,11 +19,13 @@ def test_a_card_says_who_it_is(board):
     assert "NiteFury" in repr(board.board) and board.address in repr(board.bar(0))
 
 
+@pytest.mark.scenario("emulated_in_process")
 @pytest.mark.board("litefury")
 def test_a_test_gets_the_board_that_it_asks_for(board):
     assert board.board.name == "LiteFury"
 
 
+@pytest.mark.scenario("register_by_name")
 def test_registers_are_read_and_written_by_offset_and_by_name(board):
     bar = board.bar(0)
     assert bar[0] == int.from_bytes(b"NITE", "big") == bar.read(0)
@@ -38,6 +41,7 @@ def test_registers_are_read_and_written_by_offset_and_by_name(board):
     assert set(jitney.boards()[0].peripherals) <= set(board.registers)
 
 
+@pytest.mark.scenario("register_out_of_range")
 @pytest.mark.parametrize("wrong", [-4, 1 << 40, 1 << 70, 0x1FFFE])
 def test_an_offset_that_is_none_is_an_index_error(board, wrong):
     for access in (lambda: board.bar(0)[wrong], lambda: board.bar(0).write(wrong, 1)):
@@ -77,6 +81,7 @@ def test_names_that_are_none_say_what_there_is(board):
         board.h2c(3)
 
 
+@pytest.mark.scenario("sensor")
 def test_sensors_are_read(board):
     readings = {reading.name: reading for reading in board.sensors()}
     temperature = readings["temperature"]
@@ -130,6 +135,7 @@ def test_a_closed_card_refuses_all_that_was_made_of_it():
     assert "closed" in repr(card) + repr(buffer)
 
 
+@pytest.mark.scenario("error_has_errno_and_remedy")
 def test_errors_keep_what_they_know_when_they_are_sent(board):
     with pytest.raises(jitney.Error) as caught:
         jitney.Bus(broker="/nowhere/at/all.sock")

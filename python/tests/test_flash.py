@@ -5,6 +5,7 @@ import pytest
 import jitney
 
 
+@pytest.mark.scenario("flash_info")
 def test_an_image_is_written_verified_and_written_again(board):
     with board.flash() as flash:
         part = flash.part

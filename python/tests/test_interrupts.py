@@ -8,6 +8,7 @@ import pytest
 import jitney
 
 
+@pytest.mark.scenario("interrupt")
 def test_a_line_is_heard(board):
     with board.user_interrupt(0) as line:
         assert not line.wait(timeout=0.01) and not line.raised

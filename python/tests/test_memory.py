@@ -55,6 +55,7 @@ def test_an_exception_is_not_hidden_by_memory_that_is_looked_at(board):
     assert array[0] == 0
 
 
+@pytest.mark.scenario("freed_in_any_order")
 def test_arrays_outlive_the_with_block_of_their_card():
     with jitney.emulate("nitefury") as card:
         array = card.buffer(4096).array("u4")

@@ -20,6 +20,7 @@ HOLDER = """
 """
 
 
+@pytest.mark.scenario("held_names_the_holder", "lease_waited_for", "under_a_broker")
 def test_two_programs_share_a_card_and_hear_who_holds_what(broker, program):
     socket = broker("--emulate", "nitefury")
     other = program(HOLDER, broker=socket)
@@ -266,6 +267,7 @@ FORK = """
 """
 
 
+@pytest.mark.scenario("fork_refused")
 def test_a_forked_child_is_refused_and_its_end_changes_nothing(broker, program):
     other = program(FORK, broker=broker("--emulate", "nitefury"))
     assert other.ends().split() == ["4096", "13", "0x4e495445", "2"]

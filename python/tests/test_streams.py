@@ -21,6 +21,7 @@ def streams():
         yield card
 
 
+@pytest.mark.scenario("stream_packet")
 def test_packets_come_back(streams):
     h2c, c2h = streams.h2c(), streams.c2h()
     assert h2c.stream and c2h.stream
@@ -50,6 +51,7 @@ def test_packets_are_received_without_a_copy_while_they_are_sent(streams):
     assert (source == target).all()
 
 
+@pytest.mark.scenario("capture")
 @pytest.mark.parametrize("overrun", ["wait", "overwrite"])
 def test_a_capture_has_every_block_or_says_what_is_lost(streams, overrun):
     h2c = streams.h2c()
@@ -96,6 +98,7 @@ WRITER = """
 """
 
 
+@pytest.mark.scenario("ring_read")
 def test_a_ring_is_read_until_its_writer_ends(broker, program, command, runtime):
     socket = broker("--emulate", LOOPBACK)
     environment = {**os.environ, "JITNEY_BROKER": str(socket), "XDG_RUNTIME_DIR": str(runtime)}

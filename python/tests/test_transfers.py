@@ -15,6 +15,7 @@ import jitney
 STREAM = pytest.mark.board("NiteFury_dma_stream_loopback")
 
 
+@pytest.mark.scenario("written_and_read_back")
 @pytest.mark.parametrize("wait", ["poll", "interrupt", "adaptive"])
 def test_what_was_written_is_read(board, wait):
     h2c, c2h = board.h2c(wait=wait), board.c2h(wait=wait)
@@ -59,6 +60,7 @@ def test_a_channel_is_one_programs(board):
         h2c.write(b"x")
 
 
+@pytest.mark.scenario("link_down")
 def test_a_transfer_that_fails_says_why_and_the_channel_goes_on(board):
     h2c = board.h2c()
     with pytest.raises(jitney.TransferError, match="nothing answers at that card address"):
@@ -83,6 +85,7 @@ def test_transfers_are_under_way_until_they_are_done(board):
     assert "done" in repr(transfers[0])
 
 
+@pytest.mark.scenario("cancelled")
 @STREAM
 def test_a_wait_can_have_an_end_and_the_transfer_none(board):
     transfer = board.c2h().submit(board.buffer(4096))
@@ -99,6 +102,7 @@ def test_a_wait_can_have_an_end_and_the_transfer_none(board):
             transfer.wait(timeout=wrong)
 
 
+@pytest.mark.scenario("in_flight_and_polled")
 @pytest.mark.parametrize("wait", ["poll", "interrupt", "adaptive"])
 def test_many_transfers_are_awaited(board, wait):
     h2c, c2h = board.h2c(wait=wait), board.c2h(wait=wait)

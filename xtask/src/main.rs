@@ -5,6 +5,7 @@
 
 mod attack;
 mod bench;
+mod c;
 mod coverage;
 mod dist;
 mod fuzz;
@@ -36,6 +37,11 @@ enum Task {
     /// Measure how fast things are, each as a ratio, and compare with the bars.
     #[command(after_help = bench::HELP)]
     Bench(bench::Options),
+    /// Make the header of the C library anew of its source.
+    Header,
+    /// Build the C library and install it.
+    #[command(after_help = c::install::HELP)]
+    InstallC(c::install::Options),
     /// Say which lines the tests run, in all of their processes.
     #[command(after_help = coverage::HELP)]
     Coverage(coverage::Options),
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Task::Test(options) => test::run(&options),
         Task::Attack(options) => attack::run(&options),
         Task::Bench(options) => bench::run(&options),
+        Task::Header => c::header::renew().map(|()| ExitCode::SUCCESS),
+        Task::InstallC(options) => c::install::run(&options),
         Task::Coverage(options) => coverage::run(&options),
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that has to be right.
 
 mod attack;
+mod c;
 mod failures;
 mod lab;
 mod libtest;
@@ -8,9 +9,11 @@ mod packages;
 mod parts;
 mod pytest;
 mod python;
+mod scenarios;
 mod tally;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use failures::failures;
 pub(crate) use parts::Wish;
 use parts::{PARTS, Part, Ran};
@@ -40,6 +43,9 @@ pub(crate) struct Options {
     /// Fail if anything is skipped that needs neither a card nor reserved huge pages.
     #[arg(long)]
     fail_on_skip: bool,
+    /// Only the part of this name.
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PARTS.iter().map(|part| part.name)))]
+    part: Option<String>,
     /// Show what each part says, not only that of those that fail.
     #[arg(long, short)]
     verbose: bool,
@@ -60,7 +66,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let wish =
         Wish { filter: options.filter.as_deref(), echo: options.verbose, kernel: None, instruments: None };
     let chosen = |part: &Part| {
-        (wish.filter.is_none() || part.has_names) && !(options.no_lab && LONG.contains(&part.name))
+        (wish.filter.is_none() || part.has_names)
+            && !(options.no_lab && LONG.contains(&part.name))
+            && options.part.as_ref().is_none_or(|name| name == part.name)
     };
     let success = run_parts(wish, chosen, options.fail_on_skip)?;
     Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })

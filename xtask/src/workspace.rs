@@ -19,6 +19,11 @@ pub(crate) fn python() -> PathBuf {
     root().join("python")
 }
 
+/// The folder of the C library.
+pub(crate) fn c() -> PathBuf {
+    root().join("crates/c")
+}
+
 /// Where cargo builds.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |folder| root().join(folder))

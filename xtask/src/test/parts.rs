@@ -3,7 +3,7 @@
 
 use super::libtest;
 use super::tally::Tally;
-use super::{attack, lab, packages, python};
+use super::{attack, c, lab, packages, python};
 use crate::fuzz::{self, Until};
 use crate::instruments::Instruments;
 use crate::process::{self, Said};
@@ -42,7 +42,7 @@ pub(crate) struct Part {
     pub(crate) run: fn(Wish<'_>) -> anyhow::Result<Ran>,
 }
 
-pub(crate) const PARTS: [Part; 14] = [
+pub(crate) const PARTS: [Part; 15] = [
     Part { name: "formatting", has_names: false, run: formatting },
     Part { name: "lints", has_names: false, run: lints },
     Part { name: "library without the command", has_names: false, run: library_alone },
@@ -53,6 +53,7 @@ pub(crate) const PARTS: [Part; 14] = [
     Part { name: "examples", has_names: false, run: examples },
     Part { name: "tests in documentation", has_names: true, run: doc_tests },
     Part { name: "fuzz targets", has_names: false, run: fuzz_targets },
+    Part { name: c::NAME, has_names: true, run: c::run },
     Part { name: python::NAME, has_names: true, run: python::run },
     Part { name: attack::NAME, has_names: true, run: attack::run },
     Part { name: packages::NAME, has_names: false, run: packages::run },

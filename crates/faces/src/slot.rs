@@ -1,6 +1,6 @@
-//! What a Python object has of the library's, until it is closed, or the process is another one.
+//! What a program has of the library's, until it is closed, or the process is another one.
 //!
-//! A child that was forked has copies of all of its parent's objects, and none of its threads. Whatever it did with them would
+//! A child that was forked has copies of all that its parent had, and none of its threads. Whatever it did with them would
 //! reach the card or the broker in its parent's name: so it is refused, and nothing is given back by the child when its
 //! copies go.
 
@@ -13,17 +13,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 /// Called in each child, before anything else runs there.
-pub(crate) fn forked() {
+pub fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Whether this process was forked by a Python program with this library.
-pub(crate) fn is_forked() -> bool {
+/// Whether this process was forked from one that used the library.
+pub fn is_forked() -> bool {
     GENERATION.load(Ordering::Relaxed) != 0
 }
 
-/// Something that its Python object can give back before it goes itself.
-pub(crate) struct Slot<T: ?Sized + Send + Sync> {
+/// Something that its program can give back at any time.
+pub struct Slot<T: ?Sized + Send + Sync> {
     born: u32,
     /// What it is, for errors: `the card`, `the buffer`.
     what: &'static str,
@@ -31,12 +31,16 @@ pub(crate) struct Slot<T: ?Sized + Send + Sync> {
 }
 
 impl<T: ?Sized + Send + Sync> Slot<T> {
-    pub(crate) fn new(what: &'static str, value: Arc<T>) -> Self {
+    /// A slot with `value`, which errors call `what`.
+    pub fn new(what: &'static str, value: Arc<T>) -> Self {
         Self { born: GENERATION.load(Ordering::Relaxed), what, value: RwLock::new(Some(value)) }
     }
 
     /// Refuses what was made before a fork. First, as a lock may be held by a thread that is not there any more.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// [`Kind::Forked`](crate::Kind::Forked).
+    pub fn check(&self) -> Result<(), Failure> {
         if self.is_mine() { Ok(()) } else { Err(Failure::forked(self.what)) }
     }
 
@@ -45,20 +49,26 @@ impl<T: ?Sized + Send + Sync> Slot<T> {
     }
 
     /// What is in it, for an operation that can last.
-    pub(crate) fn get(&self) -> Result<Arc<T>, Failure> {
+    ///
+    /// # Errors
+    /// [`Kind::Closed`](crate::Kind::Closed) if it was taken out; as [`check`](Self::check).
+    pub fn get(&self) -> Result<Arc<T>, Failure> {
         self.with(Arc::clone)
     }
 
     /// Uses what is in it for an operation that is short.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
     #[inline]
-    pub(crate) fn with<R>(&self, operation: impl FnOnce(&Arc<T>) -> R) -> Result<R, Failure> {
+    pub fn with<R>(&self, operation: impl FnOnce(&Arc<T>) -> R) -> Result<R, Failure> {
         self.check()?;
         let value = self.value.read().unwrap_or_else(PoisonError::into_inner);
         value.as_ref().map(operation).ok_or_else(|| Failure::closed(self.what))
     }
 
     /// Takes it out; nothing if it was, or in a child.
-    pub(crate) fn take(&self) -> Option<Arc<T>> {
+    pub fn take(&self) -> Option<Arc<T>> {
         if !self.is_mine() {
             return None;
         }
@@ -66,11 +76,12 @@ impl<T: ?Sized + Send + Sync> Slot<T> {
     }
 
     /// Puts back what was taken out.
-    pub(crate) fn put(&self, value: Arc<T>) {
+    pub fn put(&self, value: Arc<T>) {
         *self.value.write().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether it was taken out; never in a child.
+    pub fn is_closed(&self) -> bool {
         self.is_mine() && self.value.read().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 }
@@ -90,8 +101,8 @@ impl<T: ?Sized + Send + Sync> fmt::Debug for Slot<T> {
 }
 
 /// What was made of a card, and ends with it.
-pub(crate) trait Child: Send + Sync {
-    /// How many arrays look at it.
+pub trait Child: Send + Sync {
+    /// How many look at its memory, past this library.
     fn views(&self) -> usize {
         0
     }

@@ -1,0 +1,337 @@
+//! The scenarios of crates/faces/scenarios.txt by the Rust library.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
+
+use jitney::boards::{Catalogue, identify};
+use jitney::broker::{Broker, Offer, StopHandle};
+use jitney::emulated::EmulatedCard;
+use jitney::emulated::emulator::boards::Board;
+use jitney::emulated::emulator::fault::{Fault, FaultKind};
+use jitney::emulated::emulator::{self, Function, Server};
+use jitney::ring::{End, Next, Reader, Shape, Writer};
+use jitney::vfio::{Card, CardAddress, DmaBuffer, ErrorKind, LeaseRequest, OpenOptions, open_all_with};
+use jitney::xdma::{C2h, Error, H2c, Overrun, Piece, Xdma};
+use jitney::{Bus, boards};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Generous: the machine may have other things to do.
+const SOON: Duration = Duration::from_secs(60);
+
+fn emulated(name: &str) -> EmulatedCard {
+    EmulatedCard::new(&Board::named(&Catalogue::built_in(), name).unwrap()).unwrap()
+}
+
+fn xdma(card: &Arc<dyn Card>) -> Xdma {
+    identify(card).unwrap().xdma().unwrap()
+}
+
+fn channels(card: &Arc<dyn Card>) -> (H2c, C2h) {
+    let xdma = xdma(card);
+    (xdma.h2c(0).unwrap(), xdma.c2h(0).unwrap())
+}
+
+/// A board whose streams to it come back.
+fn loopback() -> EmulatedCard {
+    let emulated = emulated("NiteFury_dma_stream_loopback");
+    let switch = identify(&emulated.card()).unwrap().stream_switch().unwrap();
+    let routes: Vec<_> = (0..switch.ports()).map(Some).collect();
+    switch.lease().unwrap().set_routes(&routes).unwrap();
+    emulated
+}
+
+/// A broker of an emulated board; both serve by threads of this process.
+struct Shared {
+    folder: tempfile::TempDir,
+    broker: StopHandle,
+    board: emulator::StopHandle,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("board.sock");
+        let model = Board::named(&Catalogue::built_in(), "nitefury").unwrap();
+        let server = Server::bind(&socket, emulator::Options::default(), |host| {
+            Ok::<_, emulator::ServerError>(Arc::new(model.plug_into(host).unwrap()) as Arc<dyn Function>)
+        })
+        .unwrap();
+        let board = server.stop_handle();
+        let serves = std::thread::spawn(move || server.serve().unwrap());
+        let mut broker =
+            Broker::new(open_all_with(&[CardAddress::VfioUser(socket)], OpenOptions::default()).unwrap())
+                .unwrap();
+        broker.listen(&folder.path().join("broker.sock"), 0o600).unwrap();
+        let stop = broker.stop_handle();
+        let shares = std::thread::spawn(move || broker.run().map(drop).unwrap());
+        Self { folder, broker: stop, board, threads: vec![shares, serves] }
+    }
+
+    /// Another client.
+    fn bus(&self) -> Bus {
+        Bus::options().broker(self.folder.path().join("broker.sock")).open().unwrap()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.broker.stop().unwrap();
+        self.board.stop().unwrap();
+        self.threads.drain(..).for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// What all programs do, whoever owns the card.
+fn move_bytes(card: &Arc<dyn Card>) {
+    let (h2c, c2h) = channels(card);
+    let sent: Vec<u8> = (0..1_u32 << 18).flat_map(|word| word.wrapping_mul(77).to_le_bytes()).collect();
+    let buffer = card.dma_buffer((sent.len() as u64).into()).unwrap();
+    buffer.write(0, &sent).unwrap();
+    assert_eq!(h2c.write(&buffer, 0x1000).unwrap().bytes, sent.len() as u64);
+    buffer.write(0, &vec![0; sent.len()]).unwrap();
+    c2h.read(&buffer, 0x1000).unwrap();
+    let mut came = vec![0; sent.len()];
+    buffer.read(0, &mut came).unwrap();
+    assert!(came == sent);
+}
+
+#[test]
+fn every_scenario_of_the_list_has_a_test() {
+    let list = include_str!("../../faces/scenarios.txt");
+    let words = list.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_whitespace());
+    let ours = words.filter_map(|mut words| {
+        let name = words.next()?;
+        let only = words.next()?;
+        (!only.starts_with('[') || only.contains("rust")).then_some(name)
+    });
+    let source = include_str!("scenarios.rs");
+    let missing: Vec<_> = ours.filter(|name| !source.contains(&format!("#[test]\nfn {name}()"))).collect();
+    assert!(missing.is_empty(), "no test of {missing:?}");
+}
+
+#[test]
+fn identify_a_board() {
+    let card = emulated("nitefury").card();
+    let board = identify(&card).unwrap();
+    assert_eq!((board.name(), board.version()), ("NiteFury", Some(2)));
+    assert!(board.memory().unwrap().size > 0 && card.bars()[0].size > 0);
+}
+
+#[test]
+fn register_by_name() {
+    let card = emulated("nitefury").card();
+    let xdma = boards::probe(&card).unwrap().unwrap();
+    let names = xdma.registers();
+    let offset = |wanted: &str| names.iter().find(|(name, _)| name == wanted).unwrap().1;
+    let bar = card.bar(xdma.bar()).unwrap();
+    assert_eq!(bar.read32(offset("h2c0.identifier")).unwrap() >> 20, 0x1fc);
+    bar.write32(offset("irq.user_enable"), 5).unwrap();
+    assert_eq!(bar.read32(offset("irq.user_enable")).unwrap(), 5);
+}
+
+#[test]
+fn register_out_of_range() {
+    let bar = emulated("nitefury").card().bar(0).unwrap();
+    for offset in [bar.size(), bar.size() - 2, u64::MAX - 3] {
+        assert!(bar.read32(offset).is_err() && bar.write32(offset, 0).is_err());
+    }
+    assert_eq!(bar.read32(bar.size()).unwrap_err().kind(), ErrorKind::OutOfBounds);
+}
+
+#[test]
+fn link_down() {
+    let emulated = emulated("nitefury");
+    let (h2c, _c2h) = channels(&emulated.card());
+    emulated.board().inject(Fault::new(FaultKind::LinkDown));
+    assert_eq!(emulated.card().bar(0).unwrap().read32(0).unwrap(), u32::MAX);
+    assert!(matches!(h2c.write_bytes(b"abcd", 0), Err(Error::LinkDown(_))));
+}
+
+#[test]
+fn written_and_read_back() {
+    move_bytes(&emulated("nitefury").card());
+}
+
+#[test]
+fn gather() {
+    let card = emulated("nitefury").card();
+    let (h2c, c2h) = channels(&card);
+    let [first, second]: [DmaBuffer; 2] = [0, 1].map(|_| card.dma_buffer(4096.into()).unwrap());
+    first.write(100, b"one ").unwrap();
+    second.write(0, b"two").unwrap();
+    let pieces = [Piece::new(&first, 100..104, 0), Piece::new(&second, 0..4, 4)];
+    let done = h2c.submit_pieces(pieces).unwrap().wait().unwrap();
+    assert_eq!((done.bytes, done.descriptors), (8, 2));
+    let mut text = [0; 7];
+    c2h.read_bytes(&mut text, 0).unwrap();
+    assert_eq!(&text, b"one two");
+}
+
+#[test]
+fn in_flight_and_polled() {
+    let card = emulated("nitefury").card();
+    let h2c = xdma(&card).h2c(0).unwrap().by_interrupt().unwrap();
+    let buffer = card.dma_buffer((4 << 20).into()).unwrap();
+    let pending: Vec<_> =
+        (0..4_u64).map(|i| h2c.submit(&buffer, i << 20..(i + 1) << 20, i << 20).unwrap()).collect();
+    for own in &pending {
+        assert!(own.event().is_some());
+        assert_eq!(own.wait_for(SOON).unwrap().unwrap().bytes, 1 << 20);
+        assert!(own.poll().unwrap().is_some());
+    }
+}
+
+#[test]
+fn cancelled() {
+    let card = loopback().card();
+    let (_h2c, c2h) = channels(&card);
+    let buffer = card.dma_buffer(4096.into()).unwrap();
+    let pending = c2h.receive(&buffer, 0..4096).unwrap();
+    assert!(pending.wait_for(Duration::from_millis(10)).unwrap().is_none());
+    assert!(pending.cancel().unwrap().is_none());
+    assert!(matches!(pending.poll(), Err(Error::Cancelled { .. })));
+}
+
+#[test]
+fn stream_packet() {
+    let card = loopback().card();
+    let (h2c, c2h) = channels(&card);
+    let buffer = card.dma_buffer(4096.into()).unwrap();
+    h2c.write_bytes(&[b'p'; 192], 0).unwrap();
+    let done = c2h.receive(&buffer, 0..4096).unwrap().wait().unwrap();
+    assert!(done.ends_packet && done.bytes == 192);
+}
+
+#[test]
+fn capture() {
+    for overrun in [Overrun::Wait, Overrun::Overwrite] {
+        let card = loopback().card();
+        let (h2c, c2h) = channels(&card);
+        let mut capture = c2h.capture(16, 4096, overrun).unwrap();
+        let mut block = [0; 4096];
+        for number in 0..20 {
+            h2c.write_bytes(&[number; 4096], 0).unwrap();
+            let captured = capture.read(&mut block, Some(SOON)).unwrap().unwrap();
+            assert_eq!((captured.sequence, captured.lost, block[4095]), (number.into(), 0, number));
+        }
+    }
+}
+
+#[test]
+fn ring_read() {
+    let shared = Shared::new();
+    let (writes, reads) = (shared.bus(), shared.bus());
+    let shape = Shape::new(16, 4096).unwrap();
+    let buffer = writes.dma_buffer(shape.request()).unwrap();
+    let mut writer = Writer::new(&buffer, shape).unwrap();
+    writes.share(&buffer, Offer::to_readers().named("samples")).unwrap();
+    let mut reader = Reader::new(reads.view("samples").unwrap()).unwrap();
+    writer.put(b"a block", true).unwrap();
+    let Next::Block(mut block) = reader.next(SOON).unwrap() else { panic!("there is one") };
+    let mut bytes = [0; 7];
+    block.read(0, &mut bytes).unwrap();
+    assert_eq!(&bytes, b"a block");
+    drop(writer);
+    assert!(matches!(reader.next(SOON).unwrap(), Next::Ended(End::Closed)));
+}
+
+#[test]
+fn interrupt() {
+    let emulated = emulated("nitefury");
+    let mut line = xdma(&emulated.card()).user_interrupt(0).unwrap();
+    assert!(!line.wait(Some(Duration::ZERO)).unwrap());
+    emulated.board().set_user_interrupt(0, true);
+    assert!(line.wait(Some(SOON)).unwrap());
+    emulated.board().set_user_interrupt(0, false);
+    assert!(!line.wait(Some(Duration::ZERO)).unwrap());
+}
+
+#[test]
+fn sensor() {
+    let board = identify(&emulated("nitefury").card()).unwrap();
+    let monitors = board.monitors().unwrap();
+    let all: Vec<_> = monitors.iter().flat_map(|monitor| monitor.readings().unwrap()).collect();
+    assert!(
+        all.iter().any(|reading| reading.quantity.unit() == "°C" && (0.0..120.0).contains(&reading.now)),
+        "{all:?}"
+    );
+}
+
+#[test]
+fn held_names_the_holder() {
+    let shared = Shared::new();
+    let (first, second) = (shared.bus(), shared.bus());
+    let _h2c = xdma(&first.card("*").unwrap()).h2c(0).unwrap();
+    let error = xdma(&second.card("*").unwrap()).h2c(0).unwrap_err().to_string();
+    assert!(error.contains(&format!("is held by pid {} (", std::process::id())), "{error}");
+}
+
+#[test]
+fn lease_waited_for() {
+    let shared = Shared::new();
+    let (first, second) = (shared.bus(), shared.bus());
+    let request = || LeaseRequest::exclusive("filter".parse().unwrap());
+    let held = first.card("*").unwrap().lease(request()).unwrap();
+    let card = second.card("*").unwrap();
+    assert!(card.lease(request().waiting(Duration::from_millis(10))).is_err());
+    let waits = std::thread::spawn(move || card.lease(request().waiting(SOON)).map(drop));
+    std::thread::sleep(Duration::from_millis(50));
+    drop(held);
+    waits.join().unwrap().unwrap();
+}
+
+#[test]
+fn flash_info() {
+    let board = identify(&emulated("nitefury").card()).unwrap();
+    let flash = board.quad_spi().unwrap().lease().unwrap().flash().unwrap();
+    let mut data = [0; 300];
+    flash.read(1, &mut data).unwrap();
+    assert!(data == [0xff; 300] && flash.read(flash.part().size - 1, &mut data).is_err());
+}
+
+#[test]
+fn emulated_in_process() {
+    let (first, second) = (emulated("nitefury"), emulated("nitefury"));
+    move_bytes(&first.card());
+    drop(first);
+    move_bytes(&second.card());
+    assert!(Board::named(&Catalogue::built_in(), "no-such-board").is_err());
+}
+
+#[test]
+fn error_has_errno_and_remedy() {
+    let error = Bus::options().broker("/nowhere/at/all.sock").open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.errno().is_some() && error.remedy().unwrap().contains("jitney broker --socket"));
+}
+
+#[test]
+fn freed_in_any_order() {
+    let shared = Shared::new();
+    let bus = shared.bus();
+    let card = bus.card("*").unwrap();
+    let (h2c, bar) = (xdma(&card).h2c(0).unwrap(), card.bar(0).unwrap());
+    let buffer = card.dma_buffer(4096.into()).unwrap();
+    let pending = h2c.submit(&buffer, 0..4096, 0).unwrap();
+    drop((card, bus, buffer, h2c));
+    assert_eq!(pending.wait_for(SOON).unwrap().unwrap().bytes, 4096);
+    drop(pending);
+    bar.read32(0).unwrap();
+}
+
+#[test]
+fn under_a_broker() {
+    let shared = Shared::new();
+    let (first, second) = (shared.bus(), shared.bus());
+    assert_eq!(first.broker(), Some(std::process::id()));
+    move_bytes(&first.card("*").unwrap());
+    let buffer = first.dma_buffer(4096).unwrap();
+    first.share(&buffer, Offer::to_writers().named("mine")).unwrap();
+    let attached = second.attach("mine").unwrap();
+    buffer.write(0, b"seen").unwrap();
+    let mut seen = [0; 4];
+    attached.read(0, &mut seen).unwrap();
+    assert_eq!((&seen, attached.iova()), (b"seen", buffer.iova()));
+}
