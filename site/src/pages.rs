@@ -8,8 +8,12 @@ use mdbook_preprocessor::{Preprocessor, PreprocessorContext};
 use std::path::Path;
 
 /// Pages that are written where what they are about is: what repositories show links to there, and the site has a page of its own.
-const ELSEWHERE: [(&str, &str); 2] =
-    [("(../lab/README.md", "(lab.md"), ("(../python/README.md", "(python.md")];
+const ELSEWHERE: [(&str, &str); 4] = [
+    ("(../lab/README.md", "(lab.md"),
+    ("(../python/README.md", "(python.md"),
+    ("(../CHANGELOG.md", "(changelog.md"),
+    ("(../docs/", "("),
+];
 
 const CONFIG: &str = r#"
 [book]
