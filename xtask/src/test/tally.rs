@@ -55,7 +55,7 @@ impl Expected {
 }
 
 /// `--fail-on-skip` accepts these and no others.
-const EXPECTED: [Expected; 11] = [
+const EXPECTED: [Expected; 12] = [
     // Reserving them takes root, and memory that the machine may need otherwise.
     Expected { test: "", reason: "huge pages" },
     // The tests with a card are for people who have one.
@@ -72,6 +72,7 @@ const EXPECTED: [Expected; 11] = [
     Expected { test: "lab small-7.3:", reason: "this machine has an IOMMU" },
     Expected { test: "lab debian-", reason: "this machine has an IOMMU" },
     Expected { test: "lab small", reason: "vfio-pci is built in" },
+    Expected { test: "lab small", reason: "this kernel knows no NUMA" },
     // Debian builds its kernels without it.
     Expected { test: "lab debian-", reason: "this kernel has no iommufd" },
 ];
