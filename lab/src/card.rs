@@ -10,7 +10,7 @@ pub enum Card {
     Edu,
     /// QEMU's NVMe, 1b36:0010, with 64 MiB that are zeros when the machine starts. What is written to it is forgotten with the machine.
     Nvme,
-    /// QEMU's edu on a bus of its own that belongs to the second NUMA node, of a machine that has [two](crate::suites::Suite::nodes).
+    /// QEMU's edu on a bus of its own that belongs to the second NUMA node, of a machine that has two.
     EduOnSecondNode,
     /// QEMU's device for tests of accesses, 1b36:0005: BAR 0 is memory, BAR 1 are I/O ports.
     Ports,

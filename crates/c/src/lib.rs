@@ -1,9 +1,9 @@
 //! The library of jitney for C: what a user reads is `include/jitney.h`, which is made of what is exported here, and docs/c.md.
 //!
-//! What holds for all of it: a function has a body of safe code in [`boundary::run`], which no panic leaves, and which keeps what
-//! went wrong for `jitney_last_error`. A handle is a number that is looked up ([`handle`]) and no address, so that a wrong one
-//! is refused. What a program gives the library as an address is looked at in [`pointer`] and nowhere else; other unsafe code there is
-//! to hear of forks ([`handle`]) and to hand out the thread's error ([`error`]).
+//! What holds for all of it: a function has a body of safe code in `boundary::run`, which no panic leaves, and which keeps what
+//! went wrong for `jitney_last_error`. A handle is a number that is looked up (`handle`) and no address, so that a wrong one
+//! is refused. What a program gives the library as an address is looked at in `pointer` and nowhere else; other unsafe code there is
+//! to hear of forks (`handle`) and to hand out the thread's error (`error`).
 
 #![expect(
     unsafe_code,

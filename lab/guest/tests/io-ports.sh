@@ -17,7 +17,7 @@ for interface in $(interfaces); do
     await 10 grep -q hold /run/holder.log
     says "" jitney write "$address" 1:0 0 --broker /run/broker.sock
     says "$name" jitney read "$address" 1:16 --broker /run/broker.sock
-    refuses 1 "" jitney read "$address" 1:0x10000 --broker /run/broker.sock
+    refuses 2 "BAR 1, which ends at 0x100" jitney read "$address" 1:0x10000 --broker /run/broker.sock
     kill "$holder"
     end_broker
 done

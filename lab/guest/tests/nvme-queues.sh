@@ -7,13 +7,13 @@ address=$(card $nvme) || fail "$address"
 for interface in $(interfaces); do
     hand_over $nvme
     broker --iommu "$interface" --card "$address"
-    text="written by way of $interface"
-    says "20 were killed in the middle of I/O" nvme_queues /run/broker.sock kill 20 "$text"
+    wrote="written by way of $interface"
+    says "20 were killed in the middle of I/O" nvme_queues /run/broker.sock kill 20 "$wrote"
     echo "$interface: $said"
     says "No program uses it" jitney status --broker /run/broker.sock
     end_broker
     bind "$address" nvme
     await 10 [ -b /dev/nvme0n1 ]
     found=$(dd if=/dev/nvme0n1 bs=512 skip=100000 count=1 2>/dev/null | tr -d '\0')
-    [ "$found" = "$text" ] || fail "the kernel's driver reads '$found'"
+    [ "$found" = "$wrote" ] || fail "the kernel's driver reads '$found'"
 done

@@ -4,8 +4,9 @@ use crate::process;
 use crate::workspace;
 use std::process::ExitCode;
 
-/// What is for this repository alone, as their manifests say, too.
-const OURS: [&str; 4] = ["jitney-attack", "jitney-bench", "jitney-lab", "xtask"];
+/// What is for this repository alone, or no library of Rust's, as their manifests say, too.
+const OURS: [&str; 7] =
+    ["jitney-attack", "jitney-bench", "jitney-c", "jitney-faces", "jitney-lab", "jitney-site", "xtask"];
 
 /// What cargo is told to leave out.
 pub(crate) fn not_published() -> impl Iterator<Item = &'static str> {
