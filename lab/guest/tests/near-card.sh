@@ -5,8 +5,8 @@ has_iommu || skip "this machine has no IOMMU"
 address=$(card $edu) || fail "$address"
 [ -e /sys/devices/system/node/node1 ] || skip "this kernel knows no NUMA"
 [ "$(cat "/sys/bus/pci/devices/$address/numa_node")" = 1 ] || fail "the card is not on the second node"
-says "node 1" jitney info --config --card "$address"
 hand_over $edu
+says "NUMA node 1" jitney info "$address"
 for interface in $(interfaces); do
     echo "$interface"
     JITNEY_IOMMU=$interface says "0x600000: {1: " taskset 1 near_card 1
