@@ -40,7 +40,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    process::must(&mut build(true))?;
+    builds(true).iter_mut().try_for_each(process::must)?;
     let mut attack = program(true);
     for (flag, is_set) in [
         ("--json", options.json),
@@ -59,11 +59,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     process::hand_over(&mut attack)
 }
 
-/// What builds the attack, and the broker and boards that are attacked: those of the release, or those that tests use.
-pub(crate) fn build(release: bool) -> Command {
-    let mut build = workspace::cargo(["build", "--package=jitney-cli", "--package=jitney-attack"]);
-    build.args(release.then_some("--release"));
-    build
+/// What builds the attack, and the broker and boards that are attacked: those of the release, or those that tests use. Each by itself:
+/// together they would have other features than the command has elsewhere, and be built again.
+pub(crate) fn builds(release: bool) -> [Command; 2] {
+    ["--package=jitney-cli", "--package=jitney-attack"].map(|package| {
+        let mut build = workspace::cargo(["build", package]);
+        build.args(release.then_some("--release"));
+        build
+    })
 }
 
 /// The program itself.

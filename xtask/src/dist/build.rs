@@ -46,7 +46,8 @@ pub(super) fn build(folder: &Path, profile: &str, time: u32) -> anyhow::Result<B
     must(&mut workspace::cargo(alone))?;
     let alone = keep(&from.join("jitney"), "jitney-static")?;
     must_be_static(&alone)?;
-    must(&mut workspace::cargo(["build", &profile, "--package=jitney-cli", "--package=jitney-xdma-compat"]))?;
+    must(&mut workspace::cargo(["build", &profile, "--package=jitney-cli"]))?;
+    must(&mut workspace::cargo(["build", &profile, "--package=jitney-xdma-compat"]))?;
     let command = keep(&from.join("jitney"), "jitney")?;
     let library = keep(&from.join(LIBRARY), LIBRARY)?;
 

@@ -14,9 +14,11 @@ pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
         let why = "counting lines changes how long requests take";
         return Ok(Ran { tally: Tally::skip(NAME, why), text: String::new() });
     }
-    let Said { success, text } = process::run(&mut attack::build(false), wish.echo)?;
-    if !success {
-        return Ok(Ran { tally: Tally { failed: 1, ..Tally::default() }, text });
+    for mut build in attack::builds(false) {
+        let Said { success, text } = process::run(&mut build, wish.echo)?;
+        if !success {
+            return Ok(Ran { tally: Tally { failed: 1, ..Tally::default() }, text });
+        }
     }
     let mut program = attack::program(false);
     // How long requests took is judged by `cargo xtask attack`: here other things may be at work.

@@ -86,7 +86,8 @@ fn library_alone(wish: Wish<'_>) -> anyhow::Result<Ran> {
 }
 
 fn examples(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    checks([workspace::cargo(["build", "--workspace", "--examples"])], wish)
+    // With the features of the tests, for which most of it is built by now.
+    checks([workspace::cargo(["build", "--workspace", "--all-features", "--examples"])], wish)
 }
 
 fn documentation(wish: Wish<'_>) -> anyhow::Result<Ran> {
