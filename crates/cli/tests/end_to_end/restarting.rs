@@ -300,9 +300,17 @@ fn newcomers_wait_for_a_keeper_that_hangs() {
     let broker = scene.broker();
     scene.keeper.process.signal(Signal::STOP);
     let goes_on = AtomicBool::new(false);
+    // Those who wait end also if this test fails.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     std::thread::scope(|scope| {
-        // More than its queue has room for.
-        let programs: Vec<_> = (0..300)
+        let over = Over(&goes_on);
+        // More than its queue has room for, and no more than a user may have.
+        let programs: Vec<_> = (0..200)
             .map(|_| {
                 let (scene, goes_on) = (&scene, &goes_on);
                 scope.spawn(move || {
@@ -318,7 +326,7 @@ fn newcomers_wait_for_a_keeper_that_hangs() {
         signal(broker, Signal::KILL);
         scene.keeper.process.signal(Signal::CONT);
         while scene.broker() == broker {}
-        goes_on.store(true, Ordering::Relaxed);
+        drop(over);
         programs.into_iter().for_each(|program| program.join().unwrap());
     });
     scene.assert_nothing_left();
