@@ -5,7 +5,7 @@ use crate::support::{self, Ground, LIMIT, Process, descriptors, eventually, sign
 use jitney::Bus;
 use jitney::boards::{Board, identify};
 use jitney::broker::{Offer, Usage};
-use jitney::vfio::{DmaBuffer, DmaRequest, LeaseRequest, Mode};
+use jitney::vfio::{DmaBuffer, DmaRequest, ErrorKind, LeaseRequest, Mode};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -293,7 +293,8 @@ fn a_broker_whose_keeper_is_gone_stays() {
     });
 }
 
-/// Whoever comes while the keeper hangs waits, and is nobody that could be lost.
+/// Whoever comes while the keeper hangs waits, and is nobody that could be lost; but for the few that were being let in as it began to
+/// hang, as docs/operating.md says.
 #[test]
 fn newcomers_wait_for_a_keeper_that_hangs() {
     let scene = Scene::new();
@@ -318,7 +319,7 @@ fn newcomers_wait_for_a_keeper_that_hangs() {
                     while !goes_on.load(Ordering::Relaxed) {
                         std::thread::sleep(Duration::from_millis(20));
                     }
-                    bus.usage().unwrap();
+                    bus.usage().map(drop)
                 })
             })
             .collect();
@@ -327,7 +328,9 @@ fn newcomers_wait_for_a_keeper_that_hangs() {
         scene.keeper.process.signal(Signal::CONT);
         while scene.broker() == broker {}
         drop(over);
-        programs.into_iter().for_each(|program| program.join().unwrap());
+        let lost: Vec<_> = programs.into_iter().filter_map(|program| program.join().unwrap().err()).collect();
+        assert!(lost.iter().all(|error| error.kind() == ErrorKind::Disconnected), "{lost:?}");
+        assert!(lost.len() <= 5, "{} were lost", lost.len());
     });
     scene.assert_nothing_left();
     scene.end();
