@@ -113,7 +113,7 @@ const EVENTS: &[(&str, Printed)] = &[
 
 /// Commands that print no JSON of this form: `schema` prints a schema, `top` draws.
 #[cfg(test)]
-const OTHERS: &[&str] = &["schema", "top"];
+const OTHERS: &[&str] = &["completions", "schema", "top"];
 
 pub(crate) fn schema(args: &Schema) -> anyhow::Result<Status> {
     let wanted = args.command.join(" ");

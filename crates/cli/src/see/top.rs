@@ -154,7 +154,7 @@ impl View {
         frame.render_widget(self.head(), head);
         let widths = [
             Constraint::Fill(3),
-            Constraint::Fill(2),
+            Constraint::Length(17),
             Constraint::Length(6),
             Constraint::Length(9),
             Constraint::Fill(3),
