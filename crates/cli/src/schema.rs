@@ -111,7 +111,7 @@ const EVENTS: &[(&str, Printed)] = &[
     ("xdma-compat", of::<xdma_compat::Event<'_>>),
 ];
 
-/// Commands that print no JSON of this form: `schema` prints a schema, `top` draws.
+/// Commands that print no JSON of this form: `completions` prints a script, `schema` a schema, and `top` draws.
 #[cfg(test)]
 const OTHERS: &[&str] = &["completions", "schema", "top"];
 
