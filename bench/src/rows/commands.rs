@@ -213,7 +213,8 @@ fn list(folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let said = String::from_utf8_lossy(&first.stdout);
     let counted = said.matches("10ee:7011").count();
     if !first.status.success() || counted < (FUNCTIONS * RUNS) as usize {
-        println!(
+        // What is printed on standard output is for programs.
+        eprintln!(
             "no list of {FUNCTIONS} functions: this machine gives no namespace for it, or too few were listed ({counted}): {}",
             String::from_utf8_lossy(&first.stderr)
         );
