@@ -86,15 +86,20 @@ impl Keeping {
         self.store.forget(name);
     }
 
-    /// A client has come.
-    pub(super) fn came(&mut self, client: ClientId, socket: BorrowedFd<'_>, process: Option<BorrowedFd<'_>>) {
+    /// A client has come; whether it can be let in. It cannot while the manager takes nothing, as it would be lost with this process.
+    pub(super) fn came(
+        &mut self,
+        client: ClientId,
+        socket: BorrowedFd<'_>,
+        process: Option<BorrowedFd<'_>>,
+    ) -> bool {
         let [socket_name, process_name, _] = names_of(client);
         self.store.keep(&socket_name, socket);
         if let Some(process) = process {
             self.store.keep(&process_name, process);
         }
         // Before it is written down that there is such a client: who is killed before the manager has it would lose it.
-        self.store.settle();
+        self.store.settle() || !self.is_patient()
     }
 
     /// What a piece of work of a broker before this one has brought about is being said again.

@@ -520,7 +520,12 @@ impl Broker {
                         if let (Some(keeping), Some(connection)) =
                             (&mut self.keeping, self.clients.get(&client))
                         {
-                            keeping.came(client, connection.socket(), connection.process());
+                            let can_be_kept = keeping.came(client, connection.socket(), connection.process());
+                            // Hung up on before it is welcomed, it comes again, and waits outside.
+                            if way == Way::Listener && !can_be_kept {
+                                self.carry_out(vec![Effect::Disconnect { client }], Vec::new());
+                                return;
+                            }
                         }
                         self.feed(Event::Joined { client, peer });
                     }

@@ -5,7 +5,7 @@ use crate::support::{self, Ground, LIMIT, Process, descriptors, eventually, sign
 use jitney::Bus;
 use jitney::boards::{Board, identify};
 use jitney::broker::{Offer, Usage};
-use jitney::vfio::{DmaBuffer, DmaRequest, ErrorKind, LeaseRequest, Mode};
+use jitney::vfio::{DmaBuffer, DmaRequest, LeaseRequest, Mode};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -293,8 +293,7 @@ fn a_broker_whose_keeper_is_gone_stays() {
     });
 }
 
-/// Whoever comes while the keeper hangs waits, and is nobody that could be lost; but for the few that were being let in as it began to
-/// hang, as docs/operating.md says.
+/// Whoever comes while the keeper hangs waits, and is nobody that could be lost.
 #[test]
 fn newcomers_wait_for_a_keeper_that_hangs() {
     let scene = Scene::new();
@@ -319,7 +318,7 @@ fn newcomers_wait_for_a_keeper_that_hangs() {
                     while !goes_on.load(Ordering::Relaxed) {
                         std::thread::sleep(Duration::from_millis(20));
                     }
-                    bus.usage().map(drop)
+                    bus.usage().unwrap();
                 })
             })
             .collect();
@@ -328,9 +327,7 @@ fn newcomers_wait_for_a_keeper_that_hangs() {
         scene.keeper.process.signal(Signal::CONT);
         while scene.broker() == broker {}
         drop(over);
-        let lost: Vec<_> = programs.into_iter().filter_map(|program| program.join().unwrap().err()).collect();
-        assert!(lost.iter().all(|error| error.kind() == ErrorKind::Disconnected), "{lost:?}");
-        assert!(lost.len() <= 5, "{} were lost", lost.len());
+        programs.into_iter().for_each(|program| program.join().unwrap());
     });
     scene.assert_nothing_left();
     scene.end();
