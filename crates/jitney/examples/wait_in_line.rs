@@ -4,18 +4,19 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
-use jitney::vfio::LeaseRequest;
+use jitney::vfio::{LeaseRequest, Part};
 use std::time::{Duration, Instant};
 
 fn main() -> anyhow::Result<()> {
     let first = jitney::Bus::open()?;
-    let part = || LeaseRequest::exclusive("my-filter".parse().unwrap_or_else(|_| unreachable!()));
-    let held = first.card("*")?.lease(part())?;
+    // Any name will do that all who want the same thing agree upon.
+    let part: Part = "my-filter".parse()?;
+    let held = first.card("*")?.lease(LeaseRequest::exclusive(part.clone()))?;
 
     // Another connection to the broker is another program to it.
     let second = jitney::Bus::open()?;
     let card = second.card("*")?;
-    if let Err(error) = card.lease(part()) {
+    if let Err(error) = card.lease(LeaseRequest::exclusive(part.clone())) {
         println!("refused at once: {error}");
     }
     let release = std::thread::spawn(move || {
@@ -23,7 +24,7 @@ fn main() -> anyhow::Result<()> {
         drop(held);
     });
     let since = Instant::now();
-    let _lease = card.lease(part().waiting(Duration::from_secs(10)))?;
+    let _lease = card.lease(LeaseRequest::exclusive(part).waiting(Duration::from_secs(10)))?;
     println!("granted after {:?}", since.elapsed());
     anyhow::ensure!(release.join().is_ok(), "the other thread panicked");
     Ok(())
