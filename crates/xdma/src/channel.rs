@@ -322,7 +322,8 @@ impl<D> Channel<D> {
     }
 
     fn pending(&self, queue: &Queue, ticket: u64) -> Pending {
-        Pending { shared: Arc::clone(&self.shared), ticket, interrupt: queue.engine.interrupt().cloned() }
+        let interrupt = queue.engine.interrupt().cloned();
+        Pending { shared: Arc::clone(&self.shared), ticket, interrupt, is_forgotten: false }
     }
 
     /// Gives up every transfer of the channel that has not ended, as [`Pending::cancel`] does one.

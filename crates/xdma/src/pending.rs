@@ -95,6 +95,9 @@ impl Drop for Locked<'_> {
     }
 }
 
+/// Looks whether the transfer with a ticket is over.
+type Look = fn(&mut Queue, u64) -> Option<Result<Completed, Error>>;
+
 /// A transfer under way, or over. It has a place in its channel's queue and keeps the channel's lease.
 ///
 /// Dropping it lets the transfer go on; the channel keeps its memory until the engine is done with it. To end it, there is
@@ -105,6 +108,8 @@ pub struct Pending {
     pub(crate) interrupt: Option<Arc<ChannelInterrupt>>,
     pub(crate) ticket: u64,
     pub(crate) shared: Arc<Shared>,
+    /// Its outcome was taken, and the queue knows that nobody asks again.
+    pub(crate) is_forgotten: bool,
 }
 
 impl Pending {
@@ -133,9 +138,12 @@ impl Pending {
     ///
     /// # Errors
     /// As [`poll`](Self::poll).
-    pub fn wait(self) -> Result<Completed, Error> {
-        match self.look_until(None)? {
-            Some(completed) => Ok(completed),
+    pub fn wait(mut self) -> Result<Completed, Error> {
+        match self.look_until(None, Queue::take)? {
+            Some(completed) => {
+                self.is_forgotten = true;
+                Ok(completed)
+            }
             None => unreachable!("it waits without an end"),
         }
     }
@@ -145,7 +153,7 @@ impl Pending {
     /// # Errors
     /// As [`poll`](Self::poll).
     pub fn wait_for(&self, timeout: Duration) -> Result<Option<Completed>, Error> {
-        self.look_until(now().checked_add(timeout))
+        self.look_until(now().checked_add(timeout), Queue::poll)
     }
 
     /// Ends the transfer, and says what it did if it was over by then.
@@ -183,11 +191,11 @@ impl Pending {
         self.interrupt.is_some() && !(self.shared.lock().engine.is_adaptive() && backoff.is_short())
     }
 
-    /// Looks until the transfer is over, or until `end`.
-    fn look_until(&self, end: Option<Instant>) -> Result<Option<Completed>, Error> {
+    /// Looks by `look` until the transfer is over, or until `end`.
+    fn look_until(&self, end: Option<Instant>, look: Look) -> Result<Option<Completed>, Error> {
         let mut queue = self.shared.lock();
         // A short one may be over by now, and then no clock was asked.
-        if let Some(outcome) = queue.poll(self.ticket) {
+        if let Some(outcome) = look(&mut queue, self.ticket) {
             return outcome.map(Some);
         }
         let backoff = Backoff::new();
@@ -199,7 +207,7 @@ impl Pending {
                 backoff.pause();
                 queue = self.shared.lock();
             }
-            if let Some(outcome) = queue.poll(self.ticket) {
+            if let Some(outcome) = look(&mut queue, self.ticket) {
                 return outcome.map(Some);
             }
             if end.is_some_and(|end| now() >= end) {
@@ -247,7 +255,9 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.shared.lock().forget(self.ticket);
+        if !self.is_forgotten {
+            self.shared.lock().forget(self.ticket);
+        }
     }
 }
 

@@ -190,6 +190,13 @@ impl Queue {
         self.outcome(ticket)
     }
 
+    /// [`poll`](Self::poll), and if there is an outcome nobody asks for it again.
+    pub(crate) fn take(&mut self, ticket: u64) -> Option<Result<Completed, Error>> {
+        let outcome = self.poll(ticket)?;
+        self.forget(ticket);
+        Some(outcome)
+    }
+
     /// Takes note of what the engine has done since, and gives it more.
     pub(crate) fn turn(&mut self) {
         if let Err(error) = self.take_note().and_then(|()| self.feed()) {
