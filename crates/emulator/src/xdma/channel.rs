@@ -49,6 +49,8 @@ struct Inner {
     begun: u64,
     /// Write-backs that are done.
     ended: u64,
+    /// How many threads wait for one: waking nobody costs a system call, too.
+    waiting: usize,
 }
 
 /// How long a register access waits for a write-back that is on the way.
@@ -73,7 +75,7 @@ impl Channel {
             direction,
             index,
             irq_bit,
-            inner: Mutex::new(Inner { state, line: false, begun: 0, ended: 0 }),
+            inner: Mutex::new(Inner { state, line: false, begun: 0, ended: 0, waiting: 0 }),
             work: Condvar::new(),
             written_back: Condvar::new(),
             resets: AtomicU64::new(0),
@@ -119,10 +121,12 @@ impl Channel {
         if inner.ended < inner.begun {
             // This one only: in a busy ring there is always another.
             let until = inner.begun;
+            inner.waiting += 1;
             (inner, _) = self
                 .written_back
                 .wait_timeout_while(inner, WRITE_BACK_PATIENCE, |inner| inner.ended < until)
                 .unwrap_or_else(PoisonError::into_inner);
+            inner.waiting -= 1;
         }
         let result = change(&mut inner.state);
         let stops = inner.state.stops();
@@ -209,7 +213,9 @@ impl Channel {
             self.write_back(writeback, &|| !is_reset());
             inner = self.inner();
             inner.ended += 1;
-            self.written_back.notify_all();
+            if inner.waiting > 0 {
+                self.written_back.notify_all();
+            }
         }
         self.pass_on_request(&mut inner);
         inner
