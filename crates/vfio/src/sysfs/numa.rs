@@ -42,7 +42,7 @@ impl Directory<'_> {
         let Some(text) = self.text_if_any("numa_node")? else { return Ok(None) };
         match text.parse::<i32>() {
             Ok(number) => Ok(u32::try_from(number).ok()),
-            Err(_) => Err(misread(&self.0.join("numa_node"), &text)),
+            Err(_) => Err(misread(&self.path.join("numa_node"), &text)),
         }
     }
 }

@@ -15,7 +15,7 @@ impl PciFunction {
     /// Whether it is bound to a driver of VFIO: `vfio-pci`, or a vendor's variant of it such as `mlx5_vfio_pci`.
     #[must_use]
     pub fn bound_to_vfio(&self) -> bool {
-        self.driver.as_deref().is_some_and(|driver| driver.replace('_', "-").ends_with("vfio-pci"))
+        self.driver.as_deref().is_some_and(is_of_vfio)
     }
 
     /// What it is to who opens it.
@@ -39,9 +39,7 @@ impl Sysfs {
     /// # Errors
     /// As [`functions`](Self::functions).
     pub fn bound_to_vfio(&self) -> Result<Vec<PciFunction>> {
-        let mut functions = self.functions()?;
-        functions.retain(PciFunction::bound_to_vfio);
-        Ok(functions)
+        self.functions_if(|function| Ok(function.link_name("driver")?.as_deref().is_some_and(is_of_vfio)))
     }
 
     /// The functions of an IOMMU group, in the order of their addresses. Devices that are not on PCI are left out.
@@ -66,7 +64,8 @@ impl Sysfs {
     /// A file that cannot be read; that it is not there is no error.
     pub fn is_unsafe(&self, group: u32) -> Result<bool> {
         let folder = self.root.join(format!("kernel/iommu_groups/{group}"));
-        Ok(Directory(&folder).text_if_any("name")?.as_deref() == Some("vfio-noiommu"))
+        let Some(folder) = Directory::open(&folder)? else { return Ok(false) };
+        Ok(folder.text_if_any("name")?.as_deref() == Some("vfio-noiommu"))
     }
 
     /// The functions of an IOMMU group that keep it from being used: those that another driver than VFIO's has.
@@ -98,6 +97,11 @@ impl Sysfs {
         let numbered = directory.join(&name).join("dev").exists();
         Ok(numbered.then(|| Path::new("/dev/vfio/devices").join(name)))
     }
+}
+
+/// Whether a driver of that name is one of VFIO's.
+fn is_of_vfio(driver: &str) -> bool {
+    driver.replace('_', "-").ends_with("vfio-pci")
 }
 
 fn names(directory: &Path) -> Result<Vec<String>> {
