@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::error::{Error, Result};
 use crate::hugetlb::page_size_of;
@@ -56,7 +57,8 @@ impl Memfd {
     /// are taken as they are touched.
     ///
     /// # Errors
-    /// A size that is no multiple, huge pages that are not free, or what `memfd_create` and `ftruncate` answer.
+    /// A size that is no multiple or beyond this process's limit on sizes of files (`ulimit -f`), huge pages that are not free, or
+    /// what `memfd_create` and `ftruncate` answer.
     pub fn create(name: &str, size: u64, pages: PageSize) -> Result<Self> {
         if size == 0 || !size.is_multiple_of(pages.bytes()) {
             return Err(Error::Size {
@@ -68,6 +70,11 @@ impl Memfd {
         let failed = |operation, errno| {
             Error::system(operation, format!("of memory '{name}', {size:#x} bytes"), errno)
         };
+        // The kernel would not refuse it but kill this process (SIGXFSZ), for memory that somebody else may have asked for.
+        if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|&limit| size > limit) {
+            let what = format!("of memory '{name}', {size:#x} bytes, with a limit (ulimit -f) of {limit:#x}");
+            return Err(Error::system("ftruncate", what, Errno::FBIG));
+        }
 
         let file = match (open(name, pages), pages) {
             (Ok(file), _) => file,
