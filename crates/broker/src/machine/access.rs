@@ -57,8 +57,12 @@ impl Machine {
     fn no_card(&self, client: ClientId, id: CardId) -> Error {
         let seen = self.cards.iter().filter(|(_, card)| self.sees(client, card));
         let ids: Vec<String> = seen.map(|(CardId(id), _)| id.to_string()).collect();
-        let there = if ids.is_empty() { "none".into() } else { ids.join(", ") };
-        let what = format!("there is no card of id {}; this broker has {there} for this user", id.0);
+        let there = match ids.len() {
+            0 => "there is none for this user".into(),
+            1 => format!("this user's only one is {}", ids[0]),
+            _ => format!("this user's are {}", ids.join(", ")),
+        };
+        let what = format!("there is no card of id {}; {there}", id.0);
         let remedy = "ask for the list of cards again: it may have been unplugged";
         Error::new(ErrorKind::NotFound, what).with_remedy(remedy)
     }

@@ -9,6 +9,7 @@ mod closer;
 mod connection;
 pub(crate) mod door;
 mod entrances;
+mod headroom;
 mod keeping;
 mod listener;
 mod lookout;
@@ -30,6 +31,7 @@ use closer::{Closer, Source};
 use connection::{Connection, Health, Incoming};
 pub use door::Door;
 use entrances::Entrances;
+use headroom::Headroom;
 use jitney_iova::Allocator;
 use jitney_memory::{EventFd, Memfd, PageSize};
 use jitney_vfio::{
@@ -74,6 +76,7 @@ pub struct Broker {
     crowded: BTreeSet<ClientId>,
     /// When who stands in line did not want to wait longer, and when who has a lease has had it for long enough.
     reminders: Reminders,
+    headroom: Headroom,
     supervision: Supervision,
     idleness: Option<Idleness>,
     /// What clients count.
@@ -215,6 +218,7 @@ impl Broker {
             next_client: 0,
             crowded: BTreeSet::new(),
             reminders: Reminders::default(),
+            headroom: Headroom::new(),
             supervision,
             idleness: None,
             tallies: HashMap::new(),
@@ -326,7 +330,7 @@ impl Broker {
             // With the policy and the limits of now.
             keeping.renew(&self.machine);
         }
-        self.supervision.began(self.machine.cards().count())?;
+        self.supervision.began(self.machine.cards().count(), self.clients.len())?;
         let mut events = Vec::with_capacity(64);
         loop {
             if let Some(since) = stopping {
@@ -515,7 +519,7 @@ impl Broker {
                     Way::Door => Source::Door,
                 };
                 self.clients.insert(client, connection);
-                match self.closer.check(source) {
+                match self.headroom.check().and_then(|()| self.closer.check(source)) {
                     Ok(()) => {
                         if let (Some(keeping), Some(connection)) =
                             (&mut self.keeping, self.clients.get(&client))
@@ -554,6 +558,13 @@ impl Broker {
             Incoming::Nonsense(error) => self.feed(Event::Nonsense { client, error }),
             Incoming::Unreadable(number, error) => self.feed(Event::Unreadable { client, number, error }),
             Incoming::Request { number, request, descriptor } => {
+                if !Headroom::frees(&request)
+                    && let Err(error) = self.headroom.check()
+                {
+                    let event = Event::Unreadable { client, number, error };
+                    self.feed_with(event, descriptor.into_iter().collect());
+                    return;
+                }
                 let event = Event::Request { client, number, request, descriptor: descriptor.is_some() };
                 self.feed_with(event, descriptor.into_iter().collect());
             }

@@ -2,6 +2,7 @@
 
 use super::closer::Closer;
 use super::connection::Connection;
+use super::headroom::Headroom;
 use super::keeping::{self, Keeping};
 use super::lookout::Lookout;
 use super::reminders::Reminders;
@@ -135,6 +136,7 @@ impl Broker {
             next_client,
             crowded: BTreeSet::new(),
             reminders,
+            headroom: Headroom::new(),
             supervision,
             idleness: None,
             tallies: HashMap::new(),
@@ -149,7 +151,7 @@ impl Broker {
             broker.feed(Event::Left { client });
         }
         broker.forget(std::mem::take(kept));
-        tracing::info!(clients = broker.clients.len(), "the broker goes on where another one has stopped");
+        tracing::debug!(clients = broker.clients.len(), "taken over from the broker before");
         Ok(Some(broker))
     }
 

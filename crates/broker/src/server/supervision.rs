@@ -20,11 +20,11 @@ impl Supervision {
         Self { manager, ping: None, said: None }
     }
 
-    pub(super) fn began(&mut self, cards: usize) -> Result<()> {
+    pub(super) fn began(&mut self, cards: usize, clients: usize) -> Result<()> {
         let now = Instant::now();
         self.ping = self.manager.ping_period().map(|period| (period, now));
-        self.said = Some(((cards, 0), now));
-        self.manager.ready(&status(cards, 0))
+        self.said = Some(((cards, clients), now));
+        self.manager.ready(&status(cards, clients))
     }
 
     /// Says what is due. Returns when something is due again.

@@ -310,6 +310,9 @@ fn serve(
             print(&contract::event(&Event::Listening { socket, pid: std::process::id(), cards })?);
         }
     } else {
+        if resumed {
+            print("the broker goes on where another one has stopped");
+        }
         identities.iter().for_each(|identity| print(&format!("card {identity}")));
         places.iter().for_each(|socket| print(&format!("listening at {}", socket.display())));
     }

@@ -43,7 +43,7 @@ fn what_a_client_may_not_open_is_not_there() {
         error.replace(&format!("id {}", card.0), "id N")
     };
     assert_eq!(words(&mut world, OTHER), words(&mut world, CardId(77)));
-    assert!(words(&mut world, OTHER).contains("this broker has 0 for this user"));
+    assert!(words(&mut world, OTHER).contains("this user's only one is 0"));
     for request in [
         Request::Close { card: OTHER },
         Request::Wire { card: OTHER, vector: 0 },

@@ -21,7 +21,7 @@ fn a_card_that_is_not_there_is_not_found() {
     let mut world = world();
     let client = world.join(0);
     let error = refused(&mut world, client, Request::Open { card: CardId(7) }, ErrorKind::NotFound);
-    assert!(error.to_string().contains("no card of id 7; this broker has 0, 1"), "{error}");
+    assert!(error.to_string().contains("no card of id 7; this user's are 0, 1"), "{error}");
 }
 
 #[test]
