@@ -14,15 +14,15 @@ use std::time::{Duration, Instant};
 const SIZE: u64 = 64 << 10;
 
 /// An emulated board, and a broker that is kept.
-struct Scene {
+pub(crate) struct Scene {
     board: support::Board,
     /// The keeper's process, and the broker's socket.
-    keeper: support::Broker,
-    ground: Swept,
+    pub(crate) keeper: support::Broker,
+    pub(crate) ground: Swept,
 }
 
 /// Surroundings of which nothing goes on: a broker does without its keeper.
-struct Swept(Ground);
+pub(crate) struct Swept(pub(crate) Ground);
 
 impl Drop for Swept {
     fn drop(&mut self) {
@@ -33,19 +33,19 @@ impl Drop for Swept {
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let ground = Ground::new();
         let board = ground.board("nitefury --memory 64M");
         let keeper = ground.broker_with(&[&board], "--keep");
         Self { board, keeper, ground: Swept(ground) }
     }
 
-    fn bus(&self) -> Bus {
+    pub(crate) fn bus(&self) -> Bus {
         Bus::options().broker(&self.keeper.socket).wait(LIMIT).open_shared().unwrap()
     }
 
     /// Nobody has left anything behind, with the broker or with the board.
-    fn assert_nothing_left(&self) {
+    pub(crate) fn assert_nothing_left(&self) {
         let bus = self.bus();
         eventually("something is left", || {
             let usage = bus.usage().unwrap();
@@ -59,7 +59,7 @@ impl Scene {
     }
 
     /// Ends the broker as somebody would who needs it no more.
-    fn end(self) {
+    pub(crate) fn end(self) {
         let Self { board: _board, keeper: support::Broker { process, socket }, ground: _ground } = self;
         process.signal(Signal::TERM);
         process.wait().exits(0);
@@ -72,7 +72,7 @@ impl Scene {
     }
 
     /// Ends the broker, and waits until there is another.
-    fn end_broker(&self, by: Signal) {
+    pub(crate) fn end_broker(&self, by: Signal) {
         let before = self.broker();
         signal(before, by);
         let since = Instant::now();
@@ -102,17 +102,17 @@ fn content(buffer: &DmaBuffer) -> Vec<u8> {
     bytes
 }
 
-/// What one program does over and over: buffers, leases, transfers, sharing, all of it checked.
-fn work(scene: &Scene, number: u64, rounds: &AtomicU64, ends: &AtomicBool) {
-    let bus = scene.bus();
+/// What one program does over and over, until `did` says after a round that it was enough: buffers, leases, transfers, sharing,
+/// all of it checked.
+pub(crate) fn work(open: impl Fn() -> Bus, number: u64, did: impl Fn() -> bool) {
+    let bus = open();
     let board = board(&bus);
     // Mapped all the time, and never made anew.
     let old = bus.dma_buffer(DmaRequest::new(SIZE)).unwrap();
     fill(&old, number);
     let counter = LeaseRequest { mode: Mode::Shared, ..LeaseRequest::exclusive("counter".parse().unwrap()) };
     let own = number * SIZE * 2;
-    let mut round = 0;
-    while !ends.load(Ordering::Relaxed) {
+    for round in 0_u64.. {
         let fresh = board.card().dma_buffer(DmaRequest::new(SIZE)).unwrap();
         let xdma = board.xdma().unwrap();
         let h2c = xdma.h2c(0).unwrap();
@@ -124,24 +124,25 @@ fn work(scene: &Scene, number: u64, rounds: &AtomicU64, ends: &AtomicBool) {
         assert_eq!(content(&fresh), content(&old), "program {number}, round {round}");
         let name = format!("of-{number}");
         let token = bus.share(&fresh, Offer::to_writers().named(&name)).unwrap();
-        let other = scene.bus();
+        let other = open();
         let attached = other.attach(&token).unwrap();
         assert_eq!(content(&attached), content(&old), "program {number}, round {round}, shared");
         bus.unshare(&fresh).unwrap();
         drop((attached, other));
         let shared = board.card().lease(counter.clone()).unwrap();
         drop(shared);
-        rounds.fetch_add(1, Ordering::Relaxed);
-        round += 1;
+        if did() {
+            break;
+        }
     }
 }
 
-fn rounds_from_environment(default: u32) -> u32 {
+pub(crate) fn rounds_from_environment(default: u32) -> u32 {
     std::env::var("JITNEY_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// A small generator, so that moments differ from run to run and are known from its seed.
-fn moment(seed: &AtomicU32) -> Duration {
+pub(crate) fn moment(seed: &AtomicU32) -> Duration {
     let next = seed.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
     seed.store(next, Ordering::Relaxed);
     Duration::from_micros(u64::from(next >> 16) % 20_000)
@@ -157,7 +158,11 @@ fn programs_notice_nothing_but_a_pause() {
         let programs: Vec<_> = (0..4)
             .map(|number| {
                 let (scene, rounds, ends) = (&scene, &rounds, &ends);
-                scope.spawn(move || work(scene, number, rounds, ends))
+                let did = || {
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                    ends.load(Ordering::Relaxed)
+                };
+                scope.spawn(move || work(|| scene.bus(), number, did))
             })
             .collect();
         for restart in 0..rounds_from_environment(30) {
@@ -221,7 +226,7 @@ fn hundreds_of_programs_go_on() {
 }
 
 /// The same command as the arguments of a shell's script.
-fn in_shell(command: &Command, script: &str) -> Command {
+pub(crate) fn in_shell(command: &Command, script: &str) -> Command {
     let mut shell = Command::new("sh");
     shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
