@@ -63,6 +63,20 @@ impl Figures {
         }
     }
 
+    /// How much there is of each, so far.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.0.iter().map(|(&key, times)| (key, times.len())).collect())
+    }
+
+    /// What has come since.
+    pub(crate) fn since(&self, mark: &Mark) -> Self {
+        let behind = |(&key, times): (&(Place, Act), &Vec<Duration>)| {
+            let old = mark.0.get(&key).copied().unwrap_or(0);
+            (key, times.get(old..).unwrap_or_default().to_vec())
+        };
+        Self(self.0.iter().map(behind).collect())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.values().map(Vec::len).sum()
     }
@@ -76,6 +90,10 @@ impl Figures {
     }
 }
 
+/// A moment.
+#[derive(Debug)]
+pub(crate) struct Mark(BTreeMap<(Place, Act), usize>);
+
 /// The time that one in a hundred takes longer than.
 pub(crate) fn p99(times: &[Duration]) -> Option<Duration> {
     let mut times = times.to_vec();
@@ -86,6 +104,20 @@ pub(crate) fn p99(times: &[Duration]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_since_a_moment_is_known() {
+        let mut figures = Figures::default();
+        let second = |figures: &mut Figures, act| figures.add(Place::Same, act, Duration::from_secs(1));
+        second(&mut figures, Act::Lease);
+        let mark = figures.mark();
+        second(&mut figures, Act::Cards);
+        second(&mut figures, Act::Lease);
+        second(&mut figures, Act::Lease);
+        let since = figures.since(&mark);
+        assert_eq!((since.len(), figures.len()), (3, 4));
+        assert_eq!(figures.since(&figures.mark()).len(), 0);
+    }
 
     #[test]
     fn one_in_a_hundred_is_slower_than_p99() {

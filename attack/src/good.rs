@@ -177,6 +177,13 @@ impl GoodClients {
         Ok(pause)
     }
 
+    /// What is measured in the `time` from now on. It counts with the rest all the same.
+    pub(crate) fn watch(&self, time: Duration) -> Figures {
+        let mark = self.board.lock().figures.mark();
+        std::thread::sleep(time);
+        self.board.lock().figures.since(&mark)
+    }
+
     /// What was measured since the last time, how many rounds there were, and what went wrong.
     pub(crate) fn take(&self) -> (Figures, u64, Vec<Trouble>) {
         let mut shared = self.board.lock();

@@ -14,6 +14,9 @@ pub(crate) fn line(outcome: &Outcome) -> String {
         _ => "FAIL",
     };
     let mut text = format!("  {mark}  {} ({:.1} s)", outcome.row, outcome.seconds);
+    for note in &outcome.notes {
+        text += &format!("\n        {note}");
+    }
     for broken in &outcome.broken {
         text += &format!("\n        {}", broken.replace('\n', "\n          "));
     }

@@ -1,6 +1,7 @@
 //! What a row of the table works with: the arena, and what it found out.
 
 use crate::arena::Arena;
+use crate::figures::Figures;
 use crate::villain::{NOBODY, Role, Told, Villain};
 use rustix::process::Signal;
 use std::cell::RefCell;
@@ -15,7 +16,18 @@ pub(crate) struct Round<'a> {
     pub(crate) arena: &'a Arena,
     pub(crate) long: bool,
     pub(crate) seed: u64,
-    told: RefCell<Told>,
+    pub(crate) alone: &'a Figures,
+    findings: RefCell<Findings>,
+}
+
+/// What a row has found out.
+#[derive(Debug, Default)]
+pub(crate) struct Findings {
+    pub(crate) told: Told,
+    /// What took too long, which is held against the broker if it happens again and again.
+    pub(crate) slow: Vec<String>,
+    /// Figures that are worth a line.
+    pub(crate) notes: Vec<String>,
 }
 
 /// How a villain ends.
@@ -32,8 +44,8 @@ pub(crate) enum End {
 }
 
 impl<'a> Round<'a> {
-    pub(crate) fn new(arena: &'a Arena, long: bool, seed: u64) -> Self {
-        Self { arena, long, seed, told: RefCell::default() }
+    pub(crate) fn new(arena: &'a Arena, long: bool, seed: u64, alone: &'a Figures) -> Self {
+        Self { arena, long, seed, alone, findings: RefCell::default() }
     }
 
     /// One of two figures: for the short form and for the long one.
@@ -66,23 +78,31 @@ impl<'a> Round<'a> {
                 villain.kill()
             }),
         };
-        self.told.borrow_mut().add(std::mem::take(&mut villain.told));
+        self.findings.borrow_mut().told.add(std::mem::take(&mut villain.told));
         outcome
     }
 
     pub(crate) fn did(&self, count: u64) {
-        self.told.borrow_mut().did += count;
+        self.findings.borrow_mut().told.did += count;
     }
 
     pub(crate) fn broken(&self, what: impl Into<String>) {
-        self.told.borrow_mut().broken.push(what.into());
+        self.findings.borrow_mut().told.broken.push(what.into());
     }
 
     pub(crate) fn skip(&self, why: impl Into<String>) {
-        self.told.borrow_mut().skipped = Some(why.into());
+        self.findings.borrow_mut().told.skipped = Some(why.into());
     }
 
-    pub(crate) fn told(self) -> Told {
-        self.told.into_inner()
+    pub(crate) fn slow(&self, what: impl Into<String>) {
+        self.findings.borrow_mut().slow.push(what.into());
+    }
+
+    pub(crate) fn note(&self, what: impl Into<String>) {
+        self.findings.borrow_mut().notes.push(what.into());
+    }
+
+    pub(crate) fn findings(self) -> Findings {
+        self.findings.into_inner()
     }
 }

@@ -3,7 +3,7 @@
 use crate::arena::{Arena, Options};
 use crate::figures::{Act, Figures, Place, p99};
 use crate::probe::Probe;
-use crate::round::Round;
+use crate::round::{Findings, Round};
 use crate::rows::{Excuse, Row};
 use crate::villain::Told;
 use anyhow::Context;
@@ -69,6 +69,8 @@ pub(crate) struct Outcome {
     /// What is wrong; nothing if the row has passed.
     pub(crate) broken: Vec<String>,
     pub(crate) skipped: Option<String>,
+    /// Figures that are worth a line.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Outcome {
@@ -121,6 +123,7 @@ impl Trials {
             trials: 1,
             broken: Vec::new(),
             skipped: None,
+            notes: Vec::new(),
         };
         let slow = self.attempt(row, &mut outcome).unwrap_or_else(|error| {
             outcome.broken.push(format!("{error:#}"));
@@ -137,7 +140,8 @@ impl Trials {
     }
 
     fn attempt(&mut self, row: &Row, outcome: &mut Outcome) -> anyhow::Result<Vec<String>> {
-        let arena = match &mut self.arena {
+        let Self { arena, alone, .. } = self;
+        let arena = match arena {
             Some(arena) => arena,
             none => none.insert(Arena::start(Options::default())?),
         };
@@ -145,10 +149,10 @@ impl Trials {
         let probe = Probe::start()?;
         arena.good.take();
         probe.take();
-        let round = Round::new(arena, self.long, self.seed);
+        let round = Round::new(arena, self.long, self.seed, &alone.0);
         let ran = (row.run)(&round);
-        let Told { did, broken, skipped } = round.told();
-        (outcome.rounds, outcome.skipped) = (did, skipped);
+        let Findings { told: Told { did, broken, skipped }, mut slow, notes } = round.findings();
+        (outcome.rounds, outcome.skipped, outcome.notes) = (did, skipped, notes);
         outcome.broken.extend(broken);
         if let Err(error) = ran {
             outcome.broken.push(format!("{error:#}"));
@@ -175,7 +179,8 @@ impl Trials {
         let worst_message = machine.iter().max().copied().unwrap_or_default();
         outcome.machine = worst_message.as_secs_f64();
         outcome.slowest = self.slowest(&figures);
-        Ok(if self.timed { too_slow(&outcome.slowest, row.excuse, worst_message) } else { Vec::new() })
+        slow.extend(too_slow(&outcome.slowest, row.excuse, worst_message));
+        Ok(if self.timed { slow } else { Vec::new() })
     }
 
     fn slowest(&self, figures: &Figures) -> Vec<Slowest> {

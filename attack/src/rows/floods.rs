@@ -2,6 +2,7 @@
 
 use super::Play;
 use crate::client::{Client, is_refused};
+use crate::figures::{Act, Place};
 use crate::protocol::{Heard, Kind, Request};
 use crate::round::{End, PLAY_LIMIT, Round};
 use crate::stage::Stage;
@@ -75,6 +76,9 @@ fn play_opens(stage: &Stage) -> anyhow::Result<()> {
 /// Resident memory of the broker that a client with a card and a buffer may cost, in KiB.
 const MOST_EACH: u64 = 32;
 
+/// Beside so many clients that do nothing, the p99 of a small request may be so many times what it is alone.
+const MOST_BESIDE: f64 = 3.0;
+
 /// Four users, a thousand clients, each with the card and a buffer.
 pub(super) fn crowd(round: &Round<'_>) -> anyhow::Result<()> {
     const FIRST: u32 = 61_240;
@@ -93,11 +97,26 @@ pub(super) fn crowd(round: &Round<'_>) -> anyhow::Result<()> {
         round.did(250);
     }
     let each = round.arena.broker.census()?.resident.saturating_sub(before) / 1000;
+    round.note(format!("{each} KiB of the broker's memory for each of a thousand clients"));
     if each > MOST_EACH {
         round.broken(format!("the broker has {each} KiB for each of a thousand clients"));
     }
     // The good clients go on beside them.
-    std::thread::sleep(Duration::from_millis(u64::from(round.figure(500, 5000))));
+    let mut worst: f64 = 0.0;
+    let beside = round.arena.good.watch(Duration::from_millis(round.figure(1500, 10_000).into()));
+    for place in [Place::Same, Place::Other] {
+        for act in [Act::Cards, Act::Lease, Act::Allocate, Act::Wire] {
+            let [beside, alone] = [&beside, round.alone].map(|figures| figures.p99(place, act));
+            let Some((beside, alone)) = beside.zip(alone) else { continue };
+            let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+            if ratio > MOST_BESIDE {
+                let (act, place) = (act.name(), place.name());
+                round.slow(format!("beside a thousand clients the p99 of {act} on the {place} is {beside:?}, and {alone:?} alone"));
+            }
+            worst = worst.max(ratio);
+        }
+    }
+    round.note(format!("p99 beside a thousand clients ÷ alone: {worst:.1} at most"));
     villains.into_iter().try_for_each(|villain| round.end(villain, End::Killed))
 }
 

@@ -16,7 +16,7 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
     while write(&writer, &[b'.'; 4096]) != Err(Errno::AGAIN) {}
     fcntl_setfl(&writer, OFlags::empty())?;
     let arena = Arena::start(Options { stderr: Some(writer), ..Options::default() })?;
-    let inner = Round::new(&arena, round.long, round.seed);
+    let inner = Round::new(&arena, round.long, round.seed, round.alone);
     arena.good.take();
     for play in ["garbage", "unreadable", "unread"] {
         inner.play(&inner.role(play, round.figure(20, 200)), End::Itself)?;
@@ -25,7 +25,7 @@ pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
         inner.play(&inner.role("dma", 1), End::Killed)?;
     }
     let (figures, rounds, troubles) = arena.good.take();
-    let told = inner.told();
+    let told = inner.findings().told;
     round.did(told.did);
     told.broken.into_iter().for_each(|what| round.broken(what));
     for trouble in troubles.iter().take(3) {

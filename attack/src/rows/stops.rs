@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 pub(super) fn row(round: &Round<'_>) -> anyhow::Result<()> {
     for _ in 0..round.figure(1, 20) {
         let mut arena = Arena::start(Options::default())?;
-        let inner = Round::new(&arena, round.long, round.seed);
+        let inner = Round::new(&arena, round.long, round.seed, round.alone);
         let mut villains = Vec::new();
         if rustix::process::getuid().is_root() && std::path::Path::new("/dev/fuse").exists() {
             // The kernel keeps a process whose file is being closed until the file's server answers (docs/limits.md): not for long here.

@@ -10,7 +10,8 @@ use jitney_broker::Bus;
 use jitney_vfio::Card;
 use jitney_xdma::Overrun;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::ErrorKind::NotFound;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -42,7 +43,8 @@ fn rate(result: &serde_json::Value) -> anyhow::Result<f64> {
     bytes.zip(seconds).map(|(bytes, seconds)| bytes / seconds).with_context(|| format!("no rate in {result}"))
 }
 
-/// A capture to nowhere beside the driver's, and one to a file beside `dd` from nowhere to there.
+/// A capture to nowhere beside the driver's, and one to a file beside `dd` from nowhere to there, both from start to end and
+/// until the disk has it.
 fn capture(wish: Wish, folder: &Path) -> anyhow::Result<Vec<Figure>> {
     const BLOCK: u64 = 1 << 20;
     let size = if wish.quick { GIB / 4 } else { GIB };
@@ -68,11 +70,12 @@ fn capture(wish: Wish, folder: &Path) -> anyhow::Result<Vec<Figure>> {
         said["seconds"].as_f64().map(Duration::from_secs_f64).with_context(|| format!("no time in {said}"))
     };
     let place = file.to_string_lossy().into_owned();
+    let to_disk = || timed(|| to(&place).map(drop));
     let dd = || -> anyhow::Result<Duration> {
         let (of, count) = (format!("of={place}"), format!("count={}", size / BLOCK));
         timed(|| {
             let status = Command::new("dd")
-                .args(["if=/dev/zero", &of, "bs=1M", &count, "status=none"])
+                .args(["if=/dev/zero", &of, "bs=1M", &count, "conv=fdatasync", "status=none"])
                 .status()
                 .context("dd")?;
             ensure!(status.success(), "dd ended with {status}");
@@ -82,7 +85,7 @@ fn capture(wish: Wish, folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let rounds = Rounds::measure(
         "captures",
         wish.rounds(5),
-        [&mut || to("/dev/null"), &mut || own(), &mut || to(&place), &mut || dd()],
+        [&mut || to("/dev/null"), &mut || own(), &mut || to_disk(), &mut || dd()],
     )?;
     fs::remove_file(&file).context("the captured file")?;
     #[expect(clippy::cast_precision_loss, reason = "sizes are far below 2^53")]
@@ -113,7 +116,15 @@ fn files(wish: Wish, folder: &Path) -> anyhow::Result<Vec<Figure>> {
     let (mut ratios, mut details) = ([f64::MIN; 2], [String::new(), String::new()]);
     for _ in 0..wish.rounds(3) {
         let read = timed(|| File::open(&there)?.read_to_end(&mut Vec::with_capacity(0)).map(drop))?;
-        let written = timed(|| fs::write(&back, fs::read(&there)?))?.saturating_sub(read);
+        let contents = fs::read(&there)?;
+        // As the command does: a new file, until the disk has it.
+        fs::remove_file(&back).or_else(|error| if error.kind() == NotFound { Ok(()) } else { Err(error) })?;
+        let written = timed(|| {
+            let mut file = File::create_new(&back)?;
+            file.write_all(&contents)?;
+            file.sync_data()
+        })?;
+        drop(contents);
         let dma = transfers(&board, size)?;
         let loaded = result(&["load", &address, "0", &there_text, "--card", &address])?;
         let saved = result(&["save", &address, "0", &size_text, &back_text, "--card", &address, "--force"])?;
