@@ -45,7 +45,7 @@ mod unpacked;
 
 pub use browser::Browser;
 pub use card::Card;
-pub use empty_system::{SUITES, empty_system};
+pub use empty_system::{Contents, SUITES, empty_system};
 pub use error::Error;
 pub use llvm::Llvm;
 pub use programs::Target;

@@ -12,6 +12,8 @@ mod deb;
 mod libraries;
 mod package;
 mod rpm;
+mod service;
+mod system;
 mod tarball;
 mod third_party;
 

@@ -1,35 +1,20 @@
 //! Packages in systems in which nothing else is: installed, used, upgraded, removed, and then nothing is left.
 //!
-//! Each system is unpacked from the lab's cache into a folder of its own, and its programs run there by `chroot`, with processes and
-//! mounts that the machine does not see. There is no systemd in it; a stand-in tells what it was asked for.
+//! There is no systemd in these; a stand-in tells what it was asked for. What is one is in [`service`].
 
 use super::build::Built;
-use super::{contents, deb};
+use super::system::System;
+use super::{contents, deb, service};
 use crate::process::{self, Said};
-use anyhow::{Context, bail, ensure};
-use jitney_lab::{SUITES, empty_system};
-use std::collections::BTreeMap;
+use anyhow::{Context, ensure};
+use jitney_lab::{Contents, SUITES};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Command, ExitCode};
-use tempfile::TempDir;
 
 /// The version that is there before the upgrade.
 const EARLIER: &str = "0.0.1";
-
-/// What changes without being the package's: logs, dpkg's own books, copies that the tools for accounts make.
-const OTHERS: [&str; 9] = [
-    "/proc",
-    "/tmp",
-    "/var/lib/dpkg",
-    "/var/log",
-    "/var/cache",
-    "/etc/group-",
-    "/etc/gshadow-",
-    "/etc/.pwd.lock",
-    "/etc/subgid-",
-];
 
 /// Stands in for systemd: says that it runs and that the broker is active, and writes down what it is asked for.
 const SYSTEMCTL: &str = "#!/bin/sh\necho \"$*\" >> /tmp/systemctl.log\n";
@@ -44,10 +29,15 @@ pub(super) fn run(built: &Built, folder: &Path, suites: &[String], time: u32) ->
     let all = SUITES.map(str::to_owned);
     let suites = if suites.is_empty() { &all } else { suites };
     for suite in suites {
-        let system = System::unpack(suite)?;
-        system.write("tmp/jitney.deb", &package)?;
-        system.write("tmp/earlier.deb", &earlier)?;
-        try_on(&system).with_context(|| format!("Debian {suite}"))?;
+        let system = |contents| {
+            let system = System::unpack(suite, contents)?;
+            system.write("root/jitney.deb", &package)?;
+            system.write("root/earlier.deb", &earlier)?;
+            anyhow::Ok(system)
+        };
+        try_on(&system(Contents::Nothing)?).with_context(|| format!("Debian {suite}"))?;
+        service::serve(&system(Contents::Services)?, built)
+            .with_context(|| format!("Debian {suite} with systemd"))?;
     }
     with_rpm(&folder.join(format!("jitney-{version}-1.x86_64.rpm")))?;
     Ok(ExitCode::SUCCESS)
@@ -56,9 +46,9 @@ pub(super) fn run(built: &Built, folder: &Path, suites: &[String], time: u32) ->
 fn try_on(system: &System) -> anyhow::Result<()> {
     let before = system.files()?;
     // The version before, to which an administrator has done what administrators do.
-    system.must("dpkg --install /tmp/earlier.deb")?;
+    system.must("dpkg --install /root/earlier.deb")?;
     system.must("echo 'exit-when-idle = \"10m\"' >> /etc/jitney/config.toml")?;
-    system.must("dpkg --force-confold --install /tmp/jitney.deb")?;
+    system.must("dpkg --force-confold --install /root/jitney.deb")?;
     ensure!(
         system.must("cat /etc/jitney/config.toml")?.contains("exit-when-idle"),
         "an upgrade changed the settings"
@@ -86,7 +76,8 @@ fn try_on(system: &System) -> anyhow::Result<()> {
     // An upgrade, and a removal, where systemd runs: the broker is replaced, not ended, and ended when it goes.
     system.write("usr/local/bin/systemctl", SYSTEMCTL.as_bytes())?;
     system.write("usr/local/bin/systemd-tmpfiles", SYSTEMCTL.as_bytes())?;
-    system.must("chmod +x /usr/local/bin/*; mkdir -p /run/systemd/system; dpkg --install /tmp/jitney.deb")?;
+    system
+        .must("chmod +x /usr/local/bin/*; mkdir -p /run/systemd/system; dpkg --install /root/jitney.deb")?;
     let asked = system.must("cat /tmp/systemctl.log; : > /tmp/systemctl.log")?;
     ensure!(
         asked.contains("daemon-reload") && asked.contains("is-active jitney.service"),
@@ -167,89 +158,5 @@ fn with_rpm(package: &Path) -> anyhow::Result<()> {
         ensure!(!folder.path().join(own).exists(), "/{own} is left");
     }
     println!("rpm: installed, verified, removed; nothing is left");
-    Ok(())
-}
-
-/// A system in a folder.
-struct System {
-    suite: String,
-    root: TempDir,
-}
-
-impl System {
-    fn unpack(suite: &str) -> anyhow::Result<Self> {
-        let archive = empty_system(suite)?;
-        let root = tempfile::Builder::new().prefix("jitney-dist-").tempdir()?;
-        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755))?;
-        process::must(
-            Command::new("tar").args(["--numeric-owner", "-xpf"]).arg(archive).arg("-C").arg(root.path()),
-        )?;
-        Ok(Self { suite: suite.to_owned(), root })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn exists(&self, name: &str) -> bool {
-        self.path(name).exists()
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-        fs::write(&path, bytes).with_context(|| path.display().to_string())
-    }
-
-    /// Runs a line of shell as root of the system, which has to succeed.
-    fn must(&self, line: &str) -> anyhow::Result<String> {
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec"]);
-        command
-            .arg("mount -t proc proc \"$0/proc\"; exec chroot \"$0\" sh -ec \"$1\"")
-            .arg(self.root.path())
-            .arg(line);
-        command.env_clear().envs([
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-            ("LC_ALL", "C.UTF-8"),
-            ("DEBIAN_FRONTEND", "noninteractive"),
-            ("HOME", "/root"),
-        ]);
-        let Said { success, text } = process::run(&mut command, false)?;
-        if !success {
-            bail!("{line}: {text}");
-        }
-        Ok(text)
-    }
-
-    /// Every file with what there is to tell of it.
-    fn files(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let mut files = BTreeMap::new();
-        collect(self.root.path(), self.root.path(), &mut files)?;
-        Ok(files)
-    }
-}
-
-fn collect(root: &Path, folder: &Path, into: &mut BTreeMap<String, String>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        let name = format!("/{}", path.strip_prefix(root)?.display());
-        if OTHERS
-            .iter()
-            .any(|other| name == *other || name.strip_prefix(other).is_some_and(|rest| rest.starts_with('/')))
-        {
-            continue;
-        }
-        let about = fs::symlink_metadata(&path)?;
-        let mut what = format!("{:o} {}:{}", about.mode(), about.uid(), about.gid());
-        if about.is_dir() {
-            collect(root, &path, into)?;
-        } else if about.is_file() && name.starts_with("/etc/") {
-            what += &String::from_utf8_lossy(&fs::read(&path)?);
-        } else if about.is_file() {
-            what += &format!(" {}", about.len());
-        }
-        into.insert(name, what);
-    }
     Ok(())
 }

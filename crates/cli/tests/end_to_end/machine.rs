@@ -22,7 +22,7 @@ echo ready
 exec sleep infinity";
 
 /// Hands over a socket as systemd does, starts the broker when somebody connects, and says what it hears of it.
-pub(crate) const MANAGER: &str = r#"
+const MANAGER: &str = r#"
 import fcntl, os, select, socket, sys, threading, time
 program, gid, watchdog = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 os.makedirs("/run/jitney", 0o755, exist_ok=True)

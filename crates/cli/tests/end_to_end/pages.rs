@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::Command;
 
 /// The commands of a page, in its order.
-pub(crate) fn commands(page: &str) -> Vec<&str> {
+fn commands(page: &str) -> Vec<&str> {
     let mut inside = false;
     let mut found = Vec::new();
     for line in page.lines() {
