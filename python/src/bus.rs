@@ -2,13 +2,14 @@
 
 use crate::buffer::{self, Buffer};
 use crate::card::Card;
-use crate::failure::OrRaise;
+use crate::failure::{Failure, OrRaise};
 use crate::ring::Ring;
 use crate::wait::{aside, seconds};
 use jitney::boards::Catalogue;
+use jitney::boards::dna::DnaNumber;
 use jitney::broker::Offer;
-use jitney::vfio::Identity;
-use jitney::{BusOptions, boards};
+use jitney::vfio::{Identity, SerialNumber};
+use jitney::{BusOptions, Find, boards};
 use jitney_faces::{SharedBus, SharedCard, Slot, choose, offered};
 use pyo3::prelude::*;
 use std::path::PathBuf;
@@ -147,11 +148,73 @@ pub(crate) fn infos(bus: &SharedBus) -> PyResult<Vec<CardInfo>> {
     Ok(cards.into_iter().map(|identity| CardInfo::new(identity, &catalogue)).collect())
 }
 
-/// Opens the card that `selector` means, or the only one.
-pub(crate) fn card(py: Python<'_>, bus: &Arc<SharedBus>, selector: Option<String>) -> PyResult<Card> {
+/// Which card a program wants: all that is said has to be true.
+pub(crate) struct Wish {
+    pub(crate) selector: Option<String>,
+    pub(crate) board: Option<String>,
+    pub(crate) serial: Option<Serial>,
+    pub(crate) dna: Option<String>,
+    /// Is given each card that may be it.
+    pub(crate) condition: Option<Py<PyAny>>,
+}
+
+/// A serial number.
+#[derive(FromPyObject)]
+pub(crate) enum Serial {
+    Number(u64),
+    Text(String),
+}
+
+/// Opens the card that a program wants; without a wish the only one.
+pub(crate) fn card(py: Python<'_>, bus: &Arc<SharedBus>, wish: Wish) -> PyResult<Card> {
+    let Wish { selector, board, serial, dna, condition } = wish;
+    let invalid = |error: &dyn std::fmt::Display| PyErr::from(Failure::invalid(error.to_string()));
+    let serial = match serial {
+        Some(Serial::Text(text)) => Some(text.parse().map_err(|error| invalid(&error))?),
+        Some(Serial::Number(number)) => Some(SerialNumber(number)),
+        None => None,
+    };
+    let dna: Option<DnaNumber> = dna.map(|text| text.parse()).transpose().map_err(|error| invalid(&error))?;
+    let raised: Arc<Mutex<Option<PyErr>>> = Arc::default();
+    let condition = condition.map(|condition| is_true(condition, bus, &raised));
     let shared = Arc::clone(bus);
-    let card = aside(py, move || choose(&shared, selector.as_deref()))?;
-    Ok(Card::new(SharedCard::new(card, Some(Arc::clone(bus)), None)))
+    let found = aside(py, move || {
+        choose(&shared, |mut find| {
+            find = selector.into_iter().fold(find, Find::named);
+            find = board.into_iter().fold(find, Find::board);
+            find = serial.into_iter().fold(find, Find::serial);
+            find = dna.into_iter().fold(find, Find::dna);
+            condition.into_iter().fold(find, Find::matching)
+        })
+    });
+    // What the program's own code has raised is the reason of whatever came of it.
+    if let Some(error) = raised.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return Err(error);
+    }
+    Ok(Card::new(SharedCard::new(found?, Some(Arc::clone(bus)), None)))
+}
+
+/// A function of Python's that is asked of each card. After one that has raised an error no other is asked.
+fn is_true(
+    condition: Py<PyAny>,
+    bus: &Arc<SharedBus>,
+    raised: &Arc<Mutex<Option<PyErr>>>,
+) -> impl Fn(&Arc<dyn jitney::vfio::Card>) -> bool + Send + 'static {
+    let (bus, raised) = (Arc::clone(bus), Arc::clone(raised));
+    move |card| {
+        let has_raised = || raised.lock().unwrap_or_else(PoisonError::into_inner);
+        if has_raised().is_some() {
+            return false;
+        }
+        let asked = Python::attach(|py| {
+            let card = Card::new(SharedCard::new(Arc::clone(card), Some(Arc::clone(&bus)), None));
+            condition.call1(py, (card,))?.is_truthy(py)
+        });
+        asked.unwrap_or_else(|error| {
+            *has_raised() = Some(error);
+            false
+        })
+    }
 }
 
 #[pymethods]
@@ -183,10 +246,19 @@ impl Bus {
         infos(&self.shared)
     }
 
-    /// Opens a card: by its address, `vendor:device`, or board; the only one without a name.
-    #[pyo3(signature = (selector = None))]
-    fn open(&self, py: Python<'_>, selector: Option<String>) -> PyResult<Card> {
-        card(py, &self.shared, selector)
+    /// Opens the card for which all is true that is said; the only one if nothing is.
+    #[pyo3(signature = (selector = None, *, board = None, serial = None, dna = None, r#where = None))]
+    #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
+    fn open(
+        &self,
+        py: Python<'_>,
+        selector: Option<String>,
+        board: Option<String>,
+        serial: Option<Serial>,
+        dna: Option<String>,
+        r#where: Option<Py<PyAny>>,
+    ) -> PyResult<Card> {
+        card(py, &self.shared, Wish { selector, board, serial, dna, condition: r#where })
     }
 
     /// Memory that every card of the bus sees.

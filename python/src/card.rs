@@ -99,6 +99,20 @@ impl Card {
         self.shared.slot.with(|card| card.identity().revision).or_raise()
     }
 
+    /// Its device serial number.
+    #[getter]
+    fn serial(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        let number = self.with(py, |card| card.slot.get()?.serial_number().map_err(Failure::from))?;
+        Ok(number.map(|number| number.to_string()))
+    }
+
+    /// The numbers of its FPGA.
+    #[getter]
+    fn dna(&self, py: Python<'_>) -> PyResult<Vec<String>> {
+        let numbers = self.with(py, |card| card.board()?.dna_numbers().map_err(Failure::from))?;
+        Ok(numbers.iter().map(ToString::to_string).collect())
+    }
+
     /// Which board it is.
     #[getter]
     fn board(&self, py: Python<'_>) -> PyResult<Board> {

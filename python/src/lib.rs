@@ -56,11 +56,19 @@ mod _jitney {
     #[pymodule_export]
     use super::transfer::{Completed, Transfer};
 
-    /// Opens a card: by its address, `vendor:device`, or board; the only one without a name.
+    /// Opens the card for which all is true that is said; the only one if nothing is.
     #[pyfunction]
-    #[pyo3(signature = (selector = None))]
-    fn open(py: Python<'_>, selector: Option<String>) -> PyResult<Card> {
-        bus::card(py, &bus::default(py)?, selector)
+    #[pyo3(signature = (selector = None, *, board = None, serial = None, dna = None, r#where = None))]
+    fn open(
+        py: Python<'_>,
+        selector: Option<String>,
+        board: Option<String>,
+        serial: Option<bus::Serial>,
+        dna: Option<String>,
+        r#where: Option<Py<PyAny>>,
+    ) -> PyResult<Card> {
+        let wish = bus::Wish { selector, board, serial, dna, condition: r#where };
+        bus::card(py, &bus::default(py)?, wish)
     }
 
     /// The cards that can be used.

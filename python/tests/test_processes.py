@@ -20,6 +20,39 @@ HOLDER = """
 """
 
 
+@pytest.mark.scenario("card_chosen")
+def test_a_card_is_chosen_by_what_it_says(broker):
+    with_dna = "XCKU5P_SINGLE_QSFP_dma_ddr4"
+    socket = broker("--emulate", "nitefury", "--emulate", "litefury", "--emulate", with_dna)
+    with jitney.Bus(broker=socket) as bus:
+        with bus.open(board="LITEFURY") as card:
+            assert card.board.name == "LiteFury"
+            address, serial = card.address, card.serial
+        assert serial == "00-00-00-01-01-00-0a-35"
+        for number in (serial, 0x1_0100_0A35):
+            with bus.open("litefury", serial=number) as card:
+                assert (card.address, card.dna) == (address, [])
+        with bus.open(with_dna) as card:
+            (dna,) = card.dna
+            assert card.serial is None
+        for card in (bus.open(dna=dna), bus.open(f"dna:{dna}"), bus.open(where=lambda card: len(card.dna) == 1)):
+            with card:
+                assert card.board.design == with_dna
+        with pytest.raises(jitney.NotFoundError, match=f"2 cards fit serial number {serial}: .*{address}") as several:
+            bus.open(serial=serial)
+        assert several.value.remedy == "name one by its address"
+        with pytest.raises(jitney.NotFoundError, match="there are 3 cards"):
+            bus.open()
+        for nobody in ({"board": "no-such"}, {"serial": 7}, {"dna": "0" * 24}, {"where": lambda _: False}):
+            with pytest.raises(jitney.NotFoundError, match=f"no card fits .*{address}"):
+                bus.open(**nobody)
+        for wrong in ({"serial": "7"}, {"dna": "4002"}, {"selector": "serial:7"}):
+            with pytest.raises(jitney.InvalidError):
+                bus.open(**wrong)
+        with pytest.raises(ZeroDivisionError):
+            bus.open(where=lambda _: 1 / 0)
+
+
 @pytest.mark.scenario("held_names_the_holder", "lease_waited_for", "under_a_broker")
 def test_two_programs_share_a_card_and_hear_who_holds_what(broker, program):
     socket = broker("--emulate", "nitefury")

@@ -4,7 +4,7 @@ use crate::axi_gpio::AxiGpio;
 use crate::cmac::Cmac;
 use crate::cms::Cms;
 use crate::ddr_status::DdrStatus;
-use crate::dna::Dna;
+use crate::dna::{Dna, DnaNumber};
 use crate::error::{Error, Result};
 use crate::frame::Frame;
 use crate::iic::Iic;
@@ -25,6 +25,8 @@ pub struct Board {
     pub(crate) card: Arc<dyn Card>,
     pub(crate) design: Arc<Design>,
     pub(crate) name: String,
+    /// What its design calls cards like this one, if it has several.
+    pub(crate) variant: Option<String>,
     pub(crate) version: Option<u32>,
     pub(crate) memories: Vec<Memory>,
     pub(crate) fpga: Vec<String>,
@@ -35,6 +37,22 @@ impl Board {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is meant by `name`, in upper or lower case: the board's, its design's, an alias of that, or its variant's.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        let design = [&self.name, &self.design.name].into_iter().chain(&self.design.aliases);
+        design.chain(&self.variant).any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// The numbers of its FPGA, or of each part of it that has one of its own; none if its design does not show them.
+    ///
+    /// # Errors
+    /// As [`Dna::number`].
+    pub fn dna_numbers(&self) -> Result<Vec<DnaNumber>> {
+        let count = self.present().filter(|peripheral| peripheral.kind == Kind::Dna).count();
+        (0..count).map(|index| self.dna(index)?.number()).collect()
     }
 
     /// What the catalogue says about its design.

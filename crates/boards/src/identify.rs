@@ -59,6 +59,7 @@ pub fn identify_in(catalogue: &Catalogue, card: &Arc<dyn Card>) -> Result<Board>
         return Ok(Board {
             card: Arc::clone(card),
             name: design.board_of(variant).to_owned(),
+            variant: variant.and_then(|variant| variant.name.clone()),
             version: version_offset.map(|(bar, at)| register(card, bar, at)).transpose()?,
             memories: design.memory_of(variant).to_vec(),
             fpga: design.fpga_of(variant).to_vec(),

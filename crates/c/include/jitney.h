@@ -336,6 +336,10 @@ typedef struct jitney_card_info {
    * How many interrupt vectors it has; 0 where the card is not open.
    */
   uint32_t vectors;
+  /**
+   * Its device serial number; 0 if it has none, and where the card is not open.
+   */
+  uint64_t serial;
 } jitney_card_info;
 
 /**
@@ -710,7 +714,8 @@ int jitney_bus_share(struct jitney_bus *bus,
 int jitney_bus_attach(struct jitney_bus *bus, const char* name, struct jitney_buffer **buffer);
 
 /**
- * Opens a card of a bus: by its address, `vendor:device` in hexadecimal, or the name of its board; NULL for the only one there is.
+ * Opens a card of a bus: by its address, `vendor:device` in hexadecimal, the name of its board, `serial:00-00-00-01-01-00-0a-35` or
+ * `dna:4002000000000001000000ab`; NULL for the only one there is. `-ENOENT` if there is none or more than one, which the error names.
  *
  * It stays open until it and all that was made of it is freed, in any order; the bus may be freed before.
  */

@@ -56,6 +56,8 @@ pub struct CardInfo {
     pub bars: [u64; 6],
     /// How many interrupt vectors it has; 0 where the card is not open.
     pub vectors: u32,
+    /// Its device serial number; 0 if it has none, and where the card is not open.
+    pub serial: u64,
 }
 
 impl CardInfo {
@@ -69,6 +71,7 @@ impl CardInfo {
             revision: identity.revision,
             bars: [0; 6],
             vectors: 0,
+            serial: 0,
         }
     }
 }

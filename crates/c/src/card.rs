@@ -33,7 +33,8 @@ impl Card {
     }
 }
 
-/// Opens a card of a bus: by its address, `vendor:device` in hexadecimal, or the name of its board; NULL for the only one there is.
+/// Opens a card of a bus: by its address, `vendor:device` in hexadecimal, the name of its board, `serial:00-00-00-01-01-00-0a-35` or
+/// `dna:4002000000000001000000ab`; NULL for the only one there is. `-ENOENT` if there is none or more than one, which the error names.
 ///
 /// It stays open until it and all that was made of it is freed, in any order; the bus may be freed before.
 #[unsafe(no_mangle)]
@@ -44,7 +45,9 @@ pub extern "C" fn jitney_card_open(
 ) -> c_int {
     run(|| {
         let bus = handle::get(bus)?;
-        let opened = choose(&bus.shared, selector.get("the selector")?)?;
+        let selector = selector.get("the selector")?;
+        let opened =
+            choose(&bus.shared, |find| selector.into_iter().fold(find, |find, text| find.named(text)))?;
         let shared = SharedCard::new(opened, Some(Arc::clone(&bus.shared)), None);
         give(card, handle::make(Card::new(shared, None))?);
         DONE
@@ -65,6 +68,7 @@ pub extern "C" fn jitney_card_describe(card: *mut Card, info: Option<&mut MaybeU
         let mut found = CardInfo::new(card.identity());
         found.bars = card.bars().map(|bar| bar.size);
         found.vectors = card.vectors()?;
+        found.serial = card.serial_number()?.map_or(0, |serial| serial.0);
         give(info, found);
         DONE
     })

@@ -59,7 +59,8 @@ static const char *command(void)
     return found;
 }
 
-static struct broker begin(const char *board)
+/* One of two boards, of which no card is open yet. */
+static struct broker begin_two(const char *board, const char *second)
 {
     struct broker own;
     jitney_bus_options options;
@@ -67,12 +68,18 @@ static struct broker begin(const char *board)
     strcpy(own.folder, "/tmp/jitney-c-XXXXXX");
     CHECK(mkdtemp(own.folder));
     snprintf(own.socket, sizeof own.socket, "%s/b.sock", own.folder);
-    const char *arguments[] = {"broker", "--socket", own.socket, "--emulate", board, NULL};
+    const char *arguments[] = {"broker", "--socket", own.socket, "--emulate", board, second ? "--emulate" : NULL, second, NULL};
     own.pid = start(&own.output, command(), arguments);
     await_line(own.output, "listening");
     memset(&options, 0, sizeof options);
     options.broker = own.socket;
     CHECK(jitney_bus_open(&options, &own.bus) == 0);
+    return own;
+}
+
+static struct broker begin(const char *board)
+{
+    struct broker own = begin_two(board, NULL);
     CHECK(jitney_card_open(own.bus, NULL, &own.card) == 0);
     return own;
 }
@@ -114,6 +121,34 @@ static void identify_a_board(void)
     CHECK(info.vendor == 0x10ee && info.device == 0x7011 && info.bars[0] > 0 && info.vectors > 0);
     CHECK(jitney_card_channels(card, NULL, 0) > 0);
     CHECK(jitney_card_free(card) == 0);
+}
+
+static void card_chosen(void)
+{
+    struct broker own = begin_two("nitefury", "litefury");
+    jitney_card_info infos[2], info;
+    jitney_card *card;
+    jitney_board board;
+    char selector[300];
+    CHECK(jitney_bus_cards(own.bus, infos, 2) == 2 && infos[0].serial == 0);
+    CHECK(jitney_card_open(own.bus, "LiteFury", &card) == 0);
+    CHECK(jitney_card_board(card, &board) == 0 && strcmp(board.name, "LiteFury") == 0);
+    CHECK(jitney_card_describe(card, &info) == 0 && info.serial == 0x101000a35);
+    CHECK(jitney_card_free(card) == 0);
+    /* Both have this number; NULL is for the only one. */
+    snprintf(selector, sizeof selector, "serial:00-00-00-01-01-00-0a-35");
+    for (int i = 0; i < 2; i++) {
+        FAILS(jitney_card_open(own.bus, i ? NULL : selector, &card), ENOENT);
+        for (int j = 0; j < 2; j++)
+            CHECK(strstr(jitney_last_error()->what, infos[j].address));
+        CHECK(strstr(jitney_last_error()->remedy, "by its address"));
+    }
+    FAILS(jitney_card_open(own.bus, "serial:00-00-00-00-00-00-00-07", &card), ENOENT);
+    CHECK(strstr(jitney_last_error()->what, infos[0].address));
+    FAILS(jitney_card_open(own.bus, "serial:7", &card), EINVAL);
+    FAILS(jitney_card_open(own.bus, "no-such-board", &card), ENOENT);
+    CHECK(jitney_card_open(own.bus, infos[1].address, &own.card) == 0);
+    finish(&own);
 }
 
 static void register_by_name(void)
@@ -590,6 +625,7 @@ static void under_a_broker(void)
 
 static const struct test TESTS[] = {
     {"identify_a_board", identify_a_board},
+    {"card_chosen", card_chosen},
     {"register_by_name", register_by_name},
     {"register_out_of_range", register_out_of_range},
     {"link_down", link_down},

@@ -48,7 +48,7 @@ pub(crate) struct ItsBroker {
 /// The one card that a command is about, and where it comes from.
 #[derive(Debug, Args, Clone)]
 pub(crate) struct OneCard {
-    /// Which card: its address, or VENDOR:DEVICE.
+    /// Which card: its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER.
     #[arg(value_name = "CARD")]
     pub(crate) named: String,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(crate) struct Selection {
     pub(crate) source: Source,
     #[command(flatten)]
     pub(crate) broker: Client,
-    /// Use only this one of the cards: its address, or VENDOR:DEVICE.
+    /// Use only this one of the cards: its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER.
     #[arg(long, value_name = "CARD")]
     pub(crate) only: Option<String>,
 }

@@ -1,11 +1,12 @@
 //! The bus that a command uses, and the boards that it started for it.
 
 use super::args::{Client, ItsBroker, OneCard, Selection, Source};
+use super::boards::named_files;
 use super::emulated::EmulatedBoards;
 use super::held::holders_of;
 use jitney_boards::{Board, Catalogue, identify_in};
 use jitney_broker::{Bus, BusOptions, is_out_of_reach};
-use jitney_vfio::{Card, CardAddress, Error, ErrorKind};
+use jitney_vfio::{Card, CardAddress, Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(crate) struct Session {
     // In this order: cards are closed before their boards end.
     pub(crate) bus: Bus,
     _boards: EmulatedBoards,
+    /// With the boards files that were named, if any were.
+    catalogue: Option<Catalogue>,
 }
 
 impl Session {
@@ -22,14 +25,15 @@ impl Session {
     pub(crate) fn open(selection: &Selection) -> anyhow::Result<Self> {
         if let Some(path) = &selection.broker.socket {
             let bus = waiting(&selection.broker, Bus::options().broker(path)).open()?;
-            return Ok(Self { bus, _boards: EmulatedBoards::default() });
+            return Ok(Self { bus, _boards: EmulatedBoards::default(), catalogue: None });
         }
         let boards = EmulatedBoards::start(&selection.source.emulate)?;
         let addresses = named(&selection.source, &boards);
         let options = addresses.into_iter().fold(Bus::options(), BusOptions::card);
         let options = selection.source.iommu.into_iter().fold(options, BusOptions::iommu);
         let options = waiting(&selection.broker, options.isolate(selection.source.isolate));
-        Ok(Self { bus: options.open()?, _boards: boards })
+        let catalogue = named_files(&selection.source.emulate)?;
+        Ok(Self { bus: options.open()?, _boards: boards, catalogue })
     }
 
     /// Opens the bus of the broker that `broker` names or that is found, on which leases are waited for.
@@ -54,16 +58,18 @@ impl Session {
     ) -> anyhow::Result<(Self, Vec<Arc<dyn Card>>)> {
         let (source, broker) = (source.clone(), broker.clone());
         let session = Self::open(&Selection { source, broker, only: None })?;
-        let card = |selector: &String| session.bus.card(selector).map_err(|error| not_found(error, selector));
-        let cards = named.iter().map(card).collect::<Result<_, _>>()?;
+        let cards = named.iter().map(|selector| session.card(selector)).collect::<Result<_>>()?;
         Ok((session, cards))
+    }
+
+    fn card(&self, selector: &str) -> Result<Arc<dyn Card>> {
+        card_of(&self.bus, self.catalogue.as_ref(), selector)
     }
 
     /// The cards to use: the one that is named, or all.
     pub(crate) fn cards(&self, only: Option<&str>) -> anyhow::Result<Cards> {
         if let Some(selector) = only {
-            let card = self.bus.card(selector).map_err(|error| not_found(error, selector))?;
-            return Ok(Cards { there: vec![card], gone: Vec::new() });
+            return Ok(Cards { there: vec![self.card(selector)?], gone: Vec::new() });
         }
         let mut cards = Cards::default();
         for identity in self.bus.cards() {
@@ -76,6 +82,13 @@ impl Session {
         }
         Ok(cards)
     }
+}
+
+/// The card that a person means by `selector`, see [`jitney::Find::named`].
+pub(crate) fn card_of(bus: &Bus, catalogue: Option<&Catalogue>, selector: &str) -> Result<Arc<dyn Card>> {
+    let wanted = jitney::find(bus).named(selector);
+    let wanted = catalogue.into_iter().fold(wanted, jitney::Find::catalogue);
+    wanted.one().map_err(|error| not_found(error, selector))
 }
 
 /// `options` with what `client` says of waiting.

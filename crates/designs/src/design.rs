@@ -98,6 +98,15 @@ impl Design {
         std::iter::once(&self.name).chain(&self.aliases).chain(variants).map(String::as_str)
     }
 
+    /// Whether a card with this design may be meant by `name`, in upper or lower case: the design's name, an alias, or the name or
+    /// board of one of its variants. Which of these a card is, it has to say itself.
+    #[must_use]
+    pub fn may_be_called(&self, name: &str) -> bool {
+        let variants = self.variants.iter().filter_map(|variant| variant.board.as_deref());
+        let mut names = self.names().chain(variants).chain([self.board.as_str()]);
+        names.any(|own| own.eq_ignore_ascii_case(name))
+    }
+
     /// The variant that a card is of which this is known; the first that applies.
     #[must_use]
     pub fn variant(&self, facts: &Facts) -> Option<&Variant> {

@@ -35,12 +35,14 @@
 
 #[cfg(feature = "emulator")]
 pub mod emulated;
+mod find;
 
 /// The code on a page of docs/ is tested with the documentation's.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/program.md")]
 mod page {}
 
+pub use find::{Find, find};
 pub use jitney_boards as boards;
 pub use jitney_broker as broker;
 pub use jitney_broker::{Bus, BusOptions};

@@ -11,7 +11,7 @@ use jitney::emulated::emulator::{self, Function, Server};
 use jitney::ring::{End, Next, Reader, Shape, Writer};
 use jitney::vfio::{Card, CardAddress, DmaBuffer, ErrorKind, LeaseRequest, OpenOptions, open_all_with};
 use jitney::xdma::{C2h, Error, H2c, Overrun, Piece, Xdma};
-use jitney::{Bus, boards};
+use jitney::{Bus, Find, boards, find};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,32 +41,43 @@ fn loopback() -> EmulatedCard {
     emulated
 }
 
-/// A broker of an emulated board; both serve by threads of this process.
+/// A broker of emulated boards; all serve by threads of this process.
 struct Shared {
     folder: tempfile::TempDir,
     broker: StopHandle,
-    board: emulator::StopHandle,
+    boards: Vec<emulator::StopHandle>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Shared {
     fn new() -> Self {
+        Self::of(&["nitefury"])
+    }
+
+    /// Of these boards, whose sockets are called as they are.
+    fn of(names: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("board.sock");
-        let model = Board::named(&Catalogue::built_in(), "nitefury").unwrap();
-        let server = Server::bind(&socket, emulator::Options::default(), |host| {
-            Ok::<_, emulator::ServerError>(Arc::new(model.plug_into(host).unwrap()) as Arc<dyn Function>)
-        })
-        .unwrap();
-        let board = server.stop_handle();
-        let serves = std::thread::spawn(move || server.serve().unwrap());
-        let mut broker =
-            Broker::new(open_all_with(&[CardAddress::VfioUser(socket)], OpenOptions::default()).unwrap())
-                .unwrap();
+        let (mut boards, mut threads, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
+        for name in names {
+            let socket = folder.path().join(format!("{name}.sock"));
+            let model = Board::named(&Catalogue::built_in(), name).unwrap();
+            let server = Server::bind(&socket, emulator::Options::default(), |host| {
+                Ok::<_, emulator::ServerError>(Arc::new(model.plug_into(host).unwrap()) as Arc<dyn Function>)
+            })
+            .unwrap();
+            boards.push(server.stop_handle());
+            threads.push(std::thread::spawn(move || server.serve().unwrap()));
+            addresses.push(CardAddress::VfioUser(socket));
+        }
+        let mut broker = Broker::new(open_all_with(&addresses, OpenOptions::default()).unwrap()).unwrap();
         broker.listen(&folder.path().join("broker.sock"), 0o600).unwrap();
         let stop = broker.stop_handle();
-        let shares = std::thread::spawn(move || broker.run().map(drop).unwrap());
-        Self { folder, broker: stop, board, threads: vec![shares, serves] }
+        threads.insert(0, std::thread::spawn(move || broker.run().map(drop).unwrap()));
+        Self { folder, broker: stop, boards, threads }
+    }
+
+    fn address(&self, name: &str) -> String {
+        format!("vfio-user:{}/{name}.sock", self.folder.path().display())
     }
 
     /// Another client.
@@ -78,7 +89,7 @@ impl Shared {
 impl Drop for Shared {
     fn drop(&mut self) {
         self.broker.stop().unwrap();
-        self.board.stop().unwrap();
+        self.boards.iter().for_each(|board| board.stop().unwrap());
         self.threads.drain(..).for_each(|thread| thread.join().unwrap());
     }
 }
@@ -117,6 +128,54 @@ fn identify_a_board() {
     let board = identify(&card).unwrap();
     assert_eq!((board.name(), board.version()), ("NiteFury", Some(2)));
     assert!(board.memory().unwrap().size > 0 && card.bars()[0].size > 0);
+}
+
+#[test]
+fn card_chosen() {
+    const WITH_DNA: &str = "XCKU5P_SINGLE_QSFP_dma_ddr4";
+    let shared = Shared::of(&["nitefury", "litefury", WITH_DNA]);
+    let bus = shared.bus();
+    let address = |found: jitney::vfio::Result<Arc<dyn Card>>| found.unwrap().identity().address.clone();
+    assert_eq!(address(find(&bus).board("NITEFURY").one()), shared.address("nitefury"));
+    let with_dna = find(&bus).board(WITH_DNA).one().unwrap();
+    let (serial, dna) =
+        (with_dna.serial_number().unwrap(), identify(&with_dna).unwrap().dna_numbers().unwrap());
+    let of_litefury = bus.card(&shared.address("litefury")).unwrap().serial_number().unwrap().unwrap();
+    assert_eq!(of_litefury.to_string(), "00-00-00-01-01-00-0a-35");
+    assert_eq!((serial, dna.len()), (None, 1));
+    assert_eq!(address(find(&bus).dna(dna[0]).one()), shared.address(WITH_DNA));
+    assert_eq!(address(find(&bus).serial(of_litefury).board("litefury").one()), shared.address("litefury"));
+    let wide = |card: &Arc<dyn Card>| identify(card).unwrap().memories().iter().any(|own| own.size > 1 << 30);
+    assert_eq!(address(find(&bus).matching(wide).one()), shared.address(WITH_DNA));
+    // As on the command line.
+    for text in [&format!("dna:{}", dna[0]), "board:xcku5p_single_qsfp_dma_ddr4", &shared.address(WITH_DNA)] {
+        assert_eq!(address(find(&bus).named(text).one()), shared.address(WITH_DNA), "{text}");
+    }
+    assert_eq!(find(&bus).named(format!("serial:{of_litefury}")).all().unwrap().len(), 2);
+    assert_eq!(find(&bus).named("*").all().unwrap().len(), 3);
+
+    let error = |found: Find<'_>| found.one().unwrap_err();
+    let several = error(find(&bus).serial(of_litefury));
+    let words = several.to_string();
+    assert!(
+        words.contains(&shared.address("nitefury")) && words.contains(&shared.address("litefury")),
+        "{words}"
+    );
+    assert!(words.contains("2 cards fit serial number 00-00-00-01-01-00-0a-35"), "{words}");
+    assert_eq!(several.remedy(), Some("name one by its address"));
+    for nobody in [
+        find(&bus).board("no-such-board"),
+        find(&bus).serial(7),
+        find(&bus).dna("000000000000000000000000".parse().unwrap()),
+        find(&bus).matching(|_| false),
+        find(&bus).board("nitefury").serial(7),
+    ] {
+        let none = error(nobody);
+        assert!(none.kind() == ErrorKind::NotFound && none.to_string().contains("nitefury.sock"), "{none}");
+    }
+    for wrong in ["serial:7", "dna:4002"] {
+        assert_eq!(error(find(&bus).named(wrong)).kind(), ErrorKind::Invalid, "{wrong}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! | [`header`] | the type 0 header | PCI 3.0, section 6.1 |
 //! | [`bar`] | base address registers | PCI 3.0, section 6.2.5 |
 //! | [`capability`] | the two lists of capabilities, walked without trust | PCI 3.0, section 6.7; PCIe 5.0, section 7.6 |
-//! | [`power`], [`msi`], [`msix`], [`express`] | the capabilities themselves | PCIe 5.0, sections 7.5.2, 7.7.1, 7.7.2, 7.5.3 |
+//! | [`power`], [`msi`], [`msix`], [`express`], [`serial`] | the capabilities themselves | PCIe 5.0, sections 7.5.2, 7.7.1, 7.7.2, 7.5.3, 7.9.3 |
 //!
 //! Offsets are in bytes: in [`header`] from the start of configuration space, in a capability's module from the start
 //! of that capability. All values are little endian.
@@ -37,9 +37,11 @@ pub mod header;
 pub mod msi;
 pub mod msix;
 pub mod power;
+pub mod serial;
 
 pub use address::{Address, Id, ParseError};
 pub use bar::{Bar, BarKind};
 pub use capability::{Capability, CapabilityError, ExtendedCapability};
 pub use config::ConfigRead;
 pub use express::Link;
+pub use serial::SerialNumber;

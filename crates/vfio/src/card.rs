@@ -8,8 +8,10 @@ use crate::lease::{LeaseRequest, Part};
 use crate::leased::Lease;
 use crate::notices::Notices;
 use crate::region::Region;
+use crate::serial;
 use crate::shared_interrupt::SharedInterrupt;
 use crate::tally::Tally;
+use jitney_pci::SerialNumber;
 use std::fmt;
 
 /// A card as a driver needs it: who it is, its BARs, memory to share with it, interrupts, leases and reset.
@@ -33,6 +35,16 @@ pub trait Card: fmt::Debug + Send + Sync {
 
     /// Access to PCI configuration space.
     fn config(&self) -> Result<Region>;
+
+    /// Its device serial number, as its configuration space has it; `None` if it has none. Cards of the same FPGA design mostly
+    /// have the same.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LinkDown`](crate::ErrorKind::LinkDown) if configuration space reads as all-ones,
+    /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) if its capabilities lead nowhere; what reading it says.
+    fn serial_number(&self) -> Result<Option<SerialNumber>> {
+        serial::read(self.identity(), &self.config()?)
+    }
 
     /// Memory that this process and every card of the address space see.
     ///

@@ -20,9 +20,20 @@ _Bytes: TypeAlias = _HasBuffer | npt.NDArray[Any]
 
 __version__: Final[str]
 
-def open(selector: str | None = None) -> Card:
-    """Opens a card: by its address (``0000:2e:00.0``), ``vendor:device`` (``10ee:7011``), or board (``NiteFury``); without a name
-    the only one there is.
+def open(
+    selector: str | None = None,
+    *,
+    board: str | None = None,
+    serial: int | str | None = None,
+    dna: str | None = None,
+    where: Callable[[Card], object] | None = None,
+) -> Card:
+    """Opens the card for which all is true that is said; if nothing is, the only one there is.
+
+    ``selector`` is what the command takes as ``CARD``: an address (``0000:2e:00.0``), ``vendor:device`` (``10ee:7011``), the name of
+    a board or design (``NiteFury``), ``serial:NUMBER`` or ``dna:NUMBER``. ``serial`` is as :attr:`Card.serial`, ``dna`` one of
+    :attr:`Card.dna`. ``where`` is given each card that may be it, open for that moment, and says by what it returns whether it is.
+    :class:`NotFoundError` if no card fits or several do: it names them.
 
     By the broker that this program was started under or that runs for its user, else this process owns the cards that it can have,
     for as long as one of them is open. To say which, there is :class:`Bus`.
@@ -71,8 +82,16 @@ class Bus:
     def cards(self) -> list[CardInfo]:
         """The cards that can be opened."""
 
-    def open(self, selector: str | None = None) -> Card:
-        """Opens a card, named as for :func:`jitney.open`."""
+    def open(
+        self,
+        selector: str | None = None,
+        *,
+        board: str | None = None,
+        serial: int | str | None = None,
+        dna: str | None = None,
+        where: Callable[[Card], object] | None = None,
+    ) -> Card:
+        """Opens a card, chosen as by :func:`jitney.open`."""
 
     def buffer(
         self,
@@ -135,6 +154,15 @@ class Card:
     @property
     def revision(self) -> int:
         """PCI revision id."""
+
+    @property
+    def serial(self) -> str | None:
+        """Its device serial number, as ``00-00-00-01-01-00-0a-35``; None if it has none. Cards with the same FPGA design mostly
+        share it."""
+
+    @property
+    def dna(self) -> list[str]:
+        """The numbers of its FPGA, 24 hexadecimal digits each, that no other has; empty if its design does not show them."""
 
     @property
     def board(self) -> Board:

@@ -73,10 +73,22 @@ pub(crate) fn boards(boards: Option<&Boards>, json: bool) -> anyhow::Result<Stat
 /// The catalogue with the files of boards that were named to be emulated, after a word on standard error about each boards
 /// file that cannot be used.
 pub(crate) fn catalogue(emulated: &[Choice]) -> anyhow::Result<Catalogue> {
-    let mut catalogue = Catalogue::load()?;
+    let catalogue = Catalogue::load()?;
     for bad in catalogue.bad_files() {
         eprintln!("jitney: warning: not used: {}", bad.error());
     }
+    with_files(catalogue, emulated)
+}
+
+/// The same without a word, if boards of files were named.
+pub(crate) fn named_files(emulated: &[Choice]) -> anyhow::Result<Option<Catalogue>> {
+    match emulated.iter().any(|choice| choice.file().is_some()) {
+        true => with_files(Catalogue::load()?, emulated).map(Some),
+        false => Ok(None),
+    }
+}
+
+fn with_files(mut catalogue: Catalogue, emulated: &[Choice]) -> anyhow::Result<Catalogue> {
     for file in emulated.iter().filter_map(Choice::file) {
         let own = file.canonicalize().ok();
         let is_own = |known: &Known| known.file.as_ref().is_some_and(|file| file.canonicalize().ok() == own);

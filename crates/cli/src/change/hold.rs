@@ -31,7 +31,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Hold {
-    /// Which cards: each by its address, or VENDOR:DEVICE.
+    /// Which cards: each by its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER.
     #[arg(value_name = "CARD", required = true)]
     cards: Vec<String>,
     #[command(flatten)]

@@ -29,7 +29,7 @@ Ctrl-C ends it with status 0. A dash is what the board does not keep or watch. T
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Sensors {
-    /// Which card: its address, or VENDOR:DEVICE. All that can be had if nothing is said.
+    /// Which card: its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER. All that can be had if nothing is said.
     #[arg(value_name = "CARD")]
     named: Option<String>,
     #[command(flatten)]

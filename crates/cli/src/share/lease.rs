@@ -2,7 +2,7 @@
 
 use super::programs::{End, Ended};
 use crate::args::ItsBroker;
-use crate::cards::Session;
+use crate::cards::{Session, card_of};
 use crate::contract::CardName;
 use crate::errno::explained;
 use crate::report::{print_event, print_result};
@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(250);
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct LeaseArgs {
-    /// Which card: its address, or VENDOR:DEVICE.
+    /// Which card: its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER.
     #[arg(value_name = "CARD")]
     card: String,
     /// Which parts of it.
@@ -85,7 +85,7 @@ pub(crate) fn lease(args: &LeaseArgs, json: bool) -> anyhow::Result<Status> {
         }
     }
     let bus = Session::of_broker(&args.broker, args.wait)?;
-    let card = bus.card(&args.card)?;
+    let card = card_of(&bus, None, &args.card)?;
     let mode = if args.shared { Mode::Shared } else { Mode::Exclusive };
     let request = |part: &Part| LeaseRequest { mode, ..LeaseRequest::exclusive(part.clone()) };
     let leases: Vec<Lease> =

@@ -35,7 +35,7 @@ one page with everything in it, for people; JUnit's format is for what collects 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Validate {
-    /// Which card: its address, or VENDOR:DEVICE. All that can be had if nothing is said.
+    /// Which card: its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER. All that can be had if nothing is said.
     #[arg(value_name = "CARD")]
     named: Option<String>,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use super::config::{Capability, named, read16, read32};
 use jitney_pci::capability::{self, ExtendedCapability};
-use jitney_pci::{express, msi, msix, power};
+use jitney_pci::{SerialNumber, express, msi, msix, power};
 
 /// A capability of the first 256 bytes.
 pub(super) fn ordinary(config: &[u8], own: capability::Capability) -> Capability {
@@ -111,11 +111,8 @@ pub(super) fn beyond(config: &[u8], own: ExtendedCapability) -> Capability {
         _ => "unknown",
     };
     let says = if own.id == capability::SERIAL_NUMBER {
-        let (low, high) = (read32(config, own.offset + 4), read32(config, own.offset + 8));
-        let [a, b, c, d] = high.to_be_bytes();
-        let [e, f, g, h] = low.to_be_bytes();
-        let bytes = [a, b, c, d, e, f, g, h].map(|byte| format!("{byte:02x}"));
-        vec![bytes.join("-")]
+        let Ok(number) = SerialNumber::read_at(config, own.offset);
+        vec![number.to_string()]
     } else {
         Vec::new()
     };

@@ -17,7 +17,7 @@ use clap::Args;
 use config::{ConfigFacts, Essentials};
 use contents::Contents;
 use jitney_boards::{Board, Catalogue, Summary};
-use jitney_vfio::{BarInfo, Card};
+use jitney_vfio::{BarInfo, Card, SerialNumber};
 use jitney_xdma::{ChannelInfo, Direction, Xdma};
 use jitney_xdma_spec::Identifier;
 use machine::Machine;
@@ -40,7 +40,7 @@ and modules, unless another program has it.";
 pub(crate) struct Info {
     #[command(flatten)]
     pub(crate) selection: Selection,
-    /// Which card: its address, or VENDOR:DEVICE.
+    /// Which card: its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER.
     #[arg(value_name = "CARD", conflicts_with = "only")]
     pub(crate) named: Option<String>,
     /// Print its configuration space, too: header, BARs, capabilities, and all of it in hexadecimal.
@@ -87,6 +87,8 @@ pub(crate) struct CardFacts {
     revision: u8,
     /// Base class, sub-class and programming interface, as `058000`.
     class: String,
+    /// Its device serial number, as `00-00-00-01-01-00-0a-35`, if it has one.
+    serial_number: Option<String>,
     /// What the boards file says of it.
     board: Option<Value>,
     bars: Vec<BarFacts>,
@@ -199,6 +201,12 @@ impl<'a> Facts<'a> {
         Interrupts { vectors: self.vectors, msix_vectors: msix, msi_vectors: msi, line, enabled, user }
     }
 
+    fn serial_number(&self) -> Option<String> {
+        // A list that is malformed is told where configuration space is asked for.
+        let number = SerialNumber::read(&self.config[..]).ok().flatten();
+        number.map(|number| number.to_string())
+    }
+
     fn link(&self) -> Option<LinkFacts> {
         let [now, best] = self.essentials.link?;
         let is_degraded = now.speed < best.speed || now.width < best.width;
@@ -220,6 +228,7 @@ impl<'a> Facts<'a> {
             subsystem: format!("{:04x}:{:04x}", identity.subsystem_vendor, identity.subsystem_device),
             revision: identity.revision,
             class: format!("{:06x}", identity.class),
+            serial_number: self.serial_number(),
             board: self.board.as_ref().map(|board| json!(board.summary())),
             bars: bars.collect(),
             xdma: self.xdma.as_ref().map(|xdma| XdmaFacts {
@@ -247,6 +256,9 @@ impl<'a> Facts<'a> {
             print_line(&format!("  BAR {index}: {} ({:#x}), {how}", human(bar.size), bar.size));
         }
         self.print_pcie();
+        if let Some(number) = self.serial_number() {
+            print_line(&format!("  serial number: {number}"));
+        }
         match &self.board {
             Some(board) => print_board(&board.summary()),
             None => print_line("  board: unknown; a file in ~/.config/jitney/boards/ can describe it"),

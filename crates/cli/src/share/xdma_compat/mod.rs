@@ -7,7 +7,7 @@ use super::broker::open;
 use super::programs::{End, Ended};
 use crate::args::{self, Client, Source};
 use crate::boards;
-use crate::cards::is_gone;
+use crate::cards::{card_of, is_gone};
 use crate::contract::CardName;
 use crate::emulated::EmulatedBoards;
 use crate::errno::explained;
@@ -16,6 +16,7 @@ use crate::signals;
 use crate::status::{Misuse, Status};
 use anyhow::Context;
 use clap::Args;
+use jitney_boards::Catalogue;
 use jitney_broker::{Broker, Bus, BusOptions, RuntimeFolder, StopHandle};
 use jitney_vfio::{Card, Error, ErrorKind, OpenedSpace};
 use jitney_xdma::{Direction, Xdma};
@@ -47,7 +48,7 @@ pub(crate) struct XdmaCompat {
     source: Source,
     #[command(flatten)]
     broker: Client,
-    /// This card is /dev/xdma0, the next one that is named so /dev/xdma1: its address, or VENDOR:DEVICE. Without it those with an
+    /// This card is /dev/xdma0, the next one that is named so /dev/xdma1: its address, VENDOR:DEVICE, the name of its board, serial:NUMBER or dna:NUMBER. Without it those with an
     /// XDMA are numbered as they come.
     #[arg(long, value_name = "CARD")]
     xdma: Vec<String>,
@@ -128,7 +129,8 @@ pub(crate) fn xdma_compat(args: &XdmaCompat, json: bool) -> anyhow::Result<Statu
         return Ok(Status::NothingTested);
     };
     // As long as the program runs, or several one after the other: the card is not reset in between, as it is not with a driver.
-    let cards = numbered(&owner.bus, &args.xdma)?;
+    let catalogue = boards::named_files(&args.source.emulate)?;
+    let cards = numbered(&owner.bus, catalogue.as_ref(), &args.xdma)?;
     if cards.is_empty() {
         let what = "no card of the broker's has an XDMA";
         return Err(Error::new(ErrorKind::NotFound, what).with_remedy("jitney list shows the cards").into());
@@ -173,7 +175,11 @@ pub(crate) fn xdma_compat(args: &XdmaCompat, json: bool) -> anyhow::Result<Statu
 }
 
 /// The cards that were named, in that order; else those that have an XDMA.
-fn numbered(bus: &Bus, named: &[String]) -> anyhow::Result<Vec<(Arc<dyn Card>, Xdma)>> {
+fn numbered(
+    bus: &Bus,
+    catalogue: Option<&Catalogue>,
+    named: &[String],
+) -> anyhow::Result<Vec<(Arc<dyn Card>, Xdma)>> {
     let identify = |card: Arc<dyn Card>| -> anyhow::Result<Option<(Arc<dyn Card>, Xdma)>> {
         let Some(bar) = Xdma::find(&*card)? else { return Ok(None) };
         let xdma = Xdma::identify(Arc::clone(&card), bar)?;
@@ -192,7 +198,7 @@ fn numbered(bus: &Bus, named: &[String]) -> anyhow::Result<Vec<(Arc<dyn Card>, X
         return Ok(cards);
     }
     for selector in named {
-        let card = bus.card(selector)?;
+        let card = card_of(bus, catalogue, selector)?;
         let name = card.identity().to_string();
         if cards.iter().any(|(other, _): &(Arc<dyn Card>, Xdma)| other.identity() == card.identity()) {
             return Err(Misuse(format!("--xdma {selector}: {name} has a number already")).into());
