@@ -3,10 +3,11 @@
 use crate::capture::Capture;
 use crate::failure::{Failure, OrRaise};
 use crate::memory::{Array, Bytes};
+use crate::pieces::{Data, single, start, too_far};
 use crate::transfer::{Completed, Transfer, finish};
 use crate::wait::seconds;
 use jitney::vfio::{DmaBuffer, DmaRequest};
-use jitney::xdma::{self, Channel, Direction, Overrun, Pending};
+use jitney::xdma::{self, Channel, Direction, Overrun, Pending, Piece};
 use jitney_faces::{Child, Flight, Kind, SharedCard, Slot};
 use pyo3::prelude::*;
 use std::ops::Range;
@@ -219,12 +220,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What is not in DMA memory cannot be moved while the program goes on.
-fn needs_dma() -> PyErr {
-    let what = "only DMA memory is moved while the program goes on, and this is none";
-    Failure::invalid(what).remedy("use a buffer of the card's buffer(), or an array of one").into()
-}
-
 fn not_a_stream(name: &str) -> PyErr {
     let what = format!("{name} is memory-mapped: it has no packets");
     Failure::invalid(what).remedy("use read(), or write() with an address").into()
@@ -258,11 +253,11 @@ impl H2c {
     #[pyo3(signature = (data, at = 0))]
     fn write(&self, py: Python<'_>, data: &Bound<'_, PyAny>, at: u64) -> PyResult<Completed> {
         let open = self.0.kept.slot.get().or_raise()?;
-        let array = match Bytes::of(data, &self.0.card, false)? {
-            Bytes::Dma(buffer, range) => {
-                return self.0.run(py, open.channel.submit(&buffer, range, at)).map(Completed::new);
+        let array = match Data::of(data, &self.0.card, at, false)? {
+            Data::Pieces(pieces) => {
+                return self.0.run(py, start(&open.channel, pieces)).map(Completed::new);
             }
-            Bytes::Other(array) => array,
+            Data::Other(array) => array,
         };
         let mut all = Completed::none();
         let staging = self.0.staging(&open, self.0.piece(array.len())?)?;
@@ -290,10 +285,8 @@ impl H2c {
     #[pyo3(signature = (data, at = 0))]
     fn submit(&self, data: &Bound<'_, PyAny>, at: u64) -> PyResult<Transfer> {
         let open = self.0.kept.slot.get().or_raise()?;
-        let Bytes::Dma(buffer, range) = Bytes::of(data, &self.0.card, false)? else {
-            return Err(needs_dma());
-        };
-        let pending = open.channel.submit(&buffer, range, at).or_raise()?;
+        let pieces = Data::of(data, &self.0.card, at, false)?.in_place()?;
+        let pending = start(&open.channel, pieces).or_raise()?;
         Ok(self.0.kept.flight(pending, &self.0.name, &self.0.card))
     }
 
@@ -333,17 +326,12 @@ impl C2h {
     }
 
     /// Starts a transfer into DMA memory, by what the channel has on the card's side.
-    fn start(
-        &self,
-        open: &Open<xdma::FromCard>,
-        buffer: &DmaBuffer,
-        range: Range<u64>,
-        at: u64,
-    ) -> Result<Pending, xdma::Error> {
+    fn start(&self, open: &Open<xdma::FromCard>, pieces: Vec<Piece>) -> PyResult<Pending> {
         if self.0.stream {
-            open.channel.receive(buffer, range)
+            let own = single(pieces, &self.0.name)?;
+            open.channel.receive(&own.buffer, own.range).or_raise()
         } else {
-            open.channel.submit(buffer, range, at)
+            start(&open.channel, pieces).or_raise()
         }
     }
 }
@@ -366,11 +354,11 @@ impl C2h {
     #[pyo3(signature = (into, at = 0))]
     fn read(&self, py: Python<'_>, into: &Bound<'_, PyAny>, at: u64) -> PyResult<Completed> {
         let open = self.0.kept.slot.get().or_raise()?;
-        let array = match Bytes::of(into, &self.0.card, true)? {
-            Bytes::Dma(buffer, range) => {
-                return self.0.run(py, open.channel.submit(&buffer, range, at)).map(Completed::new);
+        let array = match Data::of(into, &self.0.card, at, true)? {
+            Data::Pieces(pieces) => {
+                return self.0.run(py, start(&open.channel, pieces)).map(Completed::new);
             }
-            Bytes::Other(array) => array,
+            Data::Other(array) => array,
         };
         let mut all = Completed::none();
         let staging = self.0.staging(&open, self.0.piece(array.len())?)?;
@@ -419,8 +407,8 @@ impl C2h {
     #[pyo3(signature = (into, at = 0))]
     fn submit(&self, into: &Bound<'_, PyAny>, at: u64) -> PyResult<Transfer> {
         let open = self.0.kept.slot.get().or_raise()?;
-        let Bytes::Dma(buffer, range) = Bytes::of(into, &self.0.card, true)? else { return Err(needs_dma()) };
-        let pending = self.start(&open, &buffer, range, at).or_raise()?;
+        let pieces = Data::of(into, &self.0.card, at, true)?.in_place()?;
+        let pending = self.start(&open, pieces)?;
         Ok(self.0.kept.flight(pending, &self.0.name, &self.0.card))
     }
 
@@ -476,10 +464,6 @@ impl C2h {
     fn __repr__(&self) -> String {
         self.0.repr("C2h")
     }
-}
-
-fn too_far(name: &str) -> PyErr {
-    Failure::new(Kind::OutOfBounds, format!("{name}: the transfer would end behind address 2^64")).into()
 }
 
 fn bytes_of(py: Python<'_>, array: &Array, piece: &Range<u64>) -> Vec<u8> {

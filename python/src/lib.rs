@@ -17,6 +17,7 @@ mod flash;
 mod interrupt;
 mod lease;
 mod memory;
+mod pieces;
 mod registers;
 mod ring;
 mod transfer;

@@ -60,6 +60,38 @@ def test_a_channel_is_one_programs(board):
         h2c.write(b"x")
 
 
+@pytest.mark.scenario("gather")
+def test_pieces_of_buffers_are_one_transfer():
+    with jitney.emulate("nitefury", memory=1 << 20) as card, card.h2c() as h2c, card.c2h() as c2h:
+        head, body = card.buffer(4096), card.buffer(8192)
+        head.array()[:64] = 1
+        body.array()[:] = np.arange(8192, dtype="u4").astype("u1")
+        # One behind the other.
+        done = h2c.write([head.array()[:64], body], at=0x1000)
+        assert (done.bytes, done.descriptors >= 2) == (64 + 8192, True)
+        flat = bytearray(64 + 8192)
+        c2h.read(flat, at=0x1000)
+        assert flat == bytes(head.array()[:64]) + bytes(body.array())
+        # Each where it belongs, and while the program goes on.
+        back = card.buffer(4096).array()
+        h2c.submit([(body.array()[:256], 0x8000), head.array()[:64], (body.array()[256:512], 0x9000)]).wait()
+
+        async def scatter():
+            return await c2h.submit([(back[512:768], 0x9000), (back[:256], 0x8000), back[256:320]])
+
+        assert asyncio.run(scatter()).bytes == 576
+        assert bytes(back[:256]) == bytes(body.array()[:256]) and set(back[256:320]) == {1}
+        assert bytes(back[512:768]) == bytes(body.array()[256:512])
+        for nothing in ([], [b"no DMA memory"], [(head, 0), b"none"]):
+            with pytest.raises(jitney.InvalidError):
+                h2c.write(nothing)
+        for wrong in ([1], [(head,)], [(head, 0, 0)], [(head, -1)]):
+            with pytest.raises((TypeError, ValueError, OverflowError, BufferError)):
+                h2c.submit(wrong)
+        with pytest.raises(jitney.OutOfBoundsError):
+            h2c.submit([(head, 2**64 - 4096), body])
+
+
 @pytest.mark.scenario("link_down")
 def test_a_transfer_that_fails_says_why_and_the_channel_goes_on(board):
     h2c = board.h2c()

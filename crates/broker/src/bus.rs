@@ -1,13 +1,14 @@
 //! `Bus`: the one door that programs use, alone or under a broker.
 
 use crate::environment::{self, BROKER_VARIABLE};
-use crate::link::Link;
+use crate::link::{Link, lock};
 use crate::offer::{Offer, Token};
 use crate::owner_options::OwnerOptions;
 use crate::protocol::{CardEntry, Offered};
 use crate::runtime::RuntimeFolder;
 use crate::socket;
 use crate::usage::{Traffic, Usage};
+use crate::watch::Watch;
 use jitney_memory::inherited_socket;
 use jitney_vfio::{
     Card, CardAddress, DmaBuffer, DmaRequest, DmaView, Error, ErrorKind, Identity, IommuInterface, OwnedCard,
@@ -16,7 +17,7 @@ use jitney_vfio::{
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a broker that hung up on a newcomer may take to be there again.
@@ -35,11 +36,16 @@ pub struct Bus {
 
 #[derive(Debug)]
 enum Inner {
-    /// `None` if there is no card.
-    Alone(Option<Owner>),
+    Alone {
+        /// `None` if there is no card.
+        owner: Option<Owner>,
+        /// Which cards it wanted; `None` if it wanted none.
+        options: Option<OwnerOptions>,
+    },
     Client {
         link: Arc<Link>,
-        cards: Vec<CardEntry>,
+        /// As they were when the bus was opened, until somebody watches.
+        cards: Arc<Mutex<Vec<CardEntry>>>,
     },
 }
 
@@ -196,7 +202,7 @@ impl Bus {
     /// What opening one of them says; then none stays open.
     pub fn alone(cards: &[CardAddress]) -> Result<Self> {
         match cards {
-            [] => Ok(Self { inner: Inner::Alone(None) }),
+            [] => Ok(Self { inner: Inner::Alone { owner: None, options: None } }),
             cards => Self::own(&OwnerOptions { cards: cards.to_vec(), ..OwnerOptions::default() }),
         }
     }
@@ -204,15 +210,32 @@ impl Bus {
     fn own(options: &OwnerOptions) -> Result<Self> {
         let spaces = options.open()?;
         let owner = if spaces.is_empty() { None } else { Some(Owner::of(spaces)?) };
-        Ok(Self { inner: Inner::Alone(owner) })
+        Ok(Self { inner: Inner::Alone { owner, options: Some(options.clone()) } })
     }
 
-    /// The cards that can be used.
+    /// The cards that can be used: those that there were when the bus was opened, and of a broker, as long as somebody
+    /// [watches](Self::watch), those that there are.
     #[must_use]
     pub fn cards(&self) -> Vec<Identity> {
         match &self.inner {
-            Inner::Alone(owner) => owned(owner).iter().map(|card| card.identity().clone()).collect(),
-            Inner::Client { cards, .. } => cards.iter().map(|card| card.identity.clone()).collect(),
+            Inner::Alone { owner, .. } => owned(owner).iter().map(|card| card.identity().clone()).collect(),
+            Inner::Client { cards, .. } => lock(cards).iter().map(|card| card.identity.clone()).collect(),
+        }
+    }
+
+    /// Hears of cards that arrive and leave from now on, and first of what has changed since the bus was opened.
+    ///
+    /// Under a broker it is the broker that tells, also of cards that it takes only when somebody wants them; it looks for those once a
+    /// second while somebody watches. [`card`](Self::card) then opens what has arrived. Alone, this process looks for cards that are bound to
+    /// vfio-pci when the kernel says that something has happened, and for emulated boards once a second; its bus keeps the cards that it was opened
+    /// with, and one that has arrived is opened by a bus of its own: `Bus::options().card(…)`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disconnected`] if the broker is gone; what the system says.
+    pub fn watch(&self) -> Result<Watch> {
+        match &self.inner {
+            Inner::Alone { options, .. } => Watch::alone(options.clone(), self.cards()),
+            Inner::Client { link, cards } => Watch::of_broker(link, cards),
         }
     }
 
@@ -227,7 +250,7 @@ impl Bus {
             of.map(ToString::to_string).collect::<Vec<_>>().join(", ")
         };
         match matching[..] {
-            [index] => self.open_card(index),
+            [index] => self.open_card(&cards[index]),
             [] if cards.is_empty() => Err(no_card(format!("no card {selector:?}"))),
             [] => Err(Error::new(
                 ErrorKind::NotFound,
@@ -250,13 +273,20 @@ impl Bus {
     /// # Errors
     /// What opening one of them says.
     pub fn open_cards(&self) -> Result<Vec<Arc<dyn Card>>> {
-        (0..self.cards().len()).map(|index| self.open_card(index)).collect()
+        self.cards().iter().map(|card| self.open_card(card)).collect()
     }
 
-    fn open_card(&self, index: usize) -> Result<Arc<dyn Card>> {
+    fn open_card(&self, wanted: &Identity) -> Result<Arc<dyn Card>> {
+        let gone = || Error::new(ErrorKind::NotFound, format!("card {wanted} is not there any more"));
         match &self.inner {
-            Inner::Alone(owner) => Ok(Arc::clone(&owned(owner)[index]) as _),
-            Inner::Client { link, cards } => Ok(Arc::new(link.open(&cards[index])?)),
+            Inner::Alone { owner, .. } => {
+                let card = owned(owner).iter().find(|card| card.identity() == wanted);
+                Ok(Arc::clone(card.ok_or_else(gone)?) as _)
+            }
+            Inner::Client { link, cards } => {
+                let entry = lock(cards).iter().find(|card| card.identity == *wanted).cloned();
+                Ok(Arc::new(link.open(&entry.ok_or_else(gone)?)?))
+            }
         }
     }
 
@@ -267,8 +297,8 @@ impl Bus {
     /// As [`Card::dma_buffer`]; [`ErrorKind::NotFound`] if there is no card, or none is open.
     pub fn dma_buffer(&self, request: impl Into<DmaRequest>) -> Result<DmaBuffer> {
         match &self.inner {
-            Inner::Alone(Some(owner)) => owner.dma_buffer(request),
-            Inner::Alone(None) => Err(no_card("a DMA buffer")),
+            Inner::Alone { owner: Some(owner), .. } => owner.dma_buffer(request),
+            Inner::Alone { owner: None, .. } => Err(no_card("a DMA buffer")),
             Inner::Client { link, .. } => link.dma_buffer(None, request.into()),
         }
     }
@@ -316,7 +346,7 @@ impl Bus {
     fn link(&self, what: &str) -> Result<&Arc<Link>> {
         match &self.inner {
             Inner::Client { link, .. } => Ok(link),
-            Inner::Alone(_) => {
+            Inner::Alone { .. } => {
                 let what = format!("{what}: this process owns its cards, and no other can reach them");
                 Err(Error::new(ErrorKind::Unsupported, what)
                     .with_remedy("start jitney broker, or start the programs with jitney run"))
@@ -328,7 +358,7 @@ impl Bus {
     #[must_use]
     pub fn broker(&self) -> Option<u32> {
         match &self.inner {
-            Inner::Alone(_) => None,
+            Inner::Alone { .. } => None,
             Inner::Client { link, .. } => Some(link.broker()),
         }
     }
@@ -339,8 +369,9 @@ impl Bus {
     /// [`ErrorKind::Disconnected`] if the broker is gone.
     pub fn usage(&self) -> Result<Vec<Usage>> {
         match &self.inner {
-            Inner::Alone(_) => Ok(Vec::new()),
+            Inner::Alone { .. } => Ok(Vec::new()),
             Inner::Client { link, cards } => {
+                let cards = &lock(cards).clone();
                 Ok(link.usage()?.into_iter().map(|client| Usage::new(client, cards)).collect())
             }
         }
@@ -354,14 +385,17 @@ impl Bus {
     pub fn traffic(&self, program: &Usage) -> Result<Vec<Traffic>> {
         let Inner::Client { link, cards } = &self.inner else { return Ok(Vec::new()) };
         match link.traffic(program.client) {
-            Ok(moved) => Ok(moved.into_iter().map(|moved| Traffic::new(moved, cards)).collect()),
+            Ok(moved) => {
+                let cards = &lock(cards).clone();
+                Ok(moved.into_iter().map(|moved| Traffic::new(moved, cards)).collect())
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
     }
 
     fn client(link: Link) -> Result<Self> {
-        let cards = link.cards()?;
+        let cards = Arc::new(Mutex::new(link.cards()?));
         Ok(Self { inner: Inner::Client { link: Arc::new(link), cards } })
     }
 

@@ -35,6 +35,7 @@ mod seldom;
 mod server;
 mod socket;
 mod usage;
+mod watch;
 
 pub use bus::{Bus, BusOptions};
 pub use client::ClientCard;
@@ -53,3 +54,4 @@ pub use protocol::{CardId, Offered};
 pub use runtime::RuntimeFolder;
 pub use server::{Broker, Door, End, StopHandle};
 pub use usage::{Traffic, Usage};
+pub use watch::{Change, Watch};

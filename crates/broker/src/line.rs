@@ -159,6 +159,11 @@ impl Line {
         Ok(())
     }
 
+    /// Whether the reply to such a request, for which nobody waits, has not come yet.
+    pub(crate) fn is_posted(&self, request: &Request) -> bool {
+        self.state().posted.values().any(|posted| posted == request)
+    }
+
     /// Takes in what has come, without waiting.
     pub(crate) fn take_in(&self) -> Result<()> {
         let mut state = self.state();

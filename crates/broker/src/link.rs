@@ -5,6 +5,7 @@ use crate::line::Line;
 use crate::offer::{Offer, Token};
 use crate::protocol::{CardEntry, CardId, ClientUsage, Notice, Offered, Reply, Request};
 use crate::server::door;
+use crate::watch::Ears;
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
     DmaBuffer, DmaPlace, DmaRequest, DmaView, Error, ErrorKind, Grant, Handed, Identity, Keeper, Moved,
@@ -58,6 +59,8 @@ struct Signals {
     cards: Mutex<HashMap<CardId, Signal>>,
     /// Offers that have ended of memory that this process attached to.
     withdrawn: Mutex<HashSet<u64>>,
+    /// Who watches for cards.
+    watching: Mutex<Vec<Weak<Ears>>>,
 }
 
 struct Signal {
@@ -117,6 +120,16 @@ impl Link {
             Reply::Traffic(moved) => Ok(moved),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// Has somebody told of cards that come and go, as long as they are there.
+    pub(crate) fn listen(&self, ears: &Arc<Ears>) {
+        lock(&self.signals.watching).push(Arc::downgrade(ears));
+    }
+
+    /// The line to the broker.
+    pub(crate) const fn line(&self) -> &Line {
+        &self.line
     }
 
     /// How long to stand in line, where nobody says otherwise.
@@ -349,8 +362,11 @@ impl Signals {
                 tracing::info!(target: WAITING, place, "waiting in line: {behind}");
                 None
             }
-            // The list of cards is what it was when the bus was opened.
-            Notice::Gone { .. } | Notice::Came { .. } => None,
+            Notice::Gone { .. } | Notice::Came { .. } => {
+                lock(&self.watching)
+                    .retain(|ears| ears.upgrade().inspect(|ears| ears.hear(notice)).is_some());
+                None
+            }
             Notice::OfferEnded { offer } => {
                 lock(&self.withdrawn).insert(*offer);
                 None

@@ -45,7 +45,7 @@ mod page {}
 pub use find::{Find, find};
 pub use jitney_boards as boards;
 pub use jitney_broker as broker;
-pub use jitney_broker::{Bus, BusOptions};
+pub use jitney_broker::{Bus, BusOptions, Change, Watch};
 pub use jitney_nvme as nvme;
 pub use jitney_ring as ring;
 pub use jitney_vfio as vfio;

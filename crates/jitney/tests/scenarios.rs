@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests, where a panic is the failure")]
 
 use jitney::boards::{Catalogue, identify};
-use jitney::broker::{Broker, Offer, StopHandle};
+use jitney::broker::{Broker, Offer, OwnerOptions, ServiceManager, StopHandle};
 use jitney::emulated::EmulatedCard;
 use jitney::emulated::emulator::boards::Board;
 use jitney::emulated::emulator::fault::{Fault, FaultKind};
@@ -11,7 +11,8 @@ use jitney::emulated::emulator::{self, Function, Server};
 use jitney::ring::{End, Next, Reader, Shape, Writer};
 use jitney::vfio::{Card, CardAddress, DmaBuffer, ErrorKind, LeaseRequest, OpenOptions, open_all_with};
 use jitney::xdma::{C2h, Error, H2c, Overrun, Piece, Xdma};
-use jitney::{Bus, Find, boards, find};
+use jitney::{Bus, Change, Find, boards, find};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -41,6 +42,16 @@ fn loopback() -> EmulatedCard {
     emulated
 }
 
+/// A board that a thread of this process serves.
+fn serve(name: &str, socket: &Path) -> (emulator::StopHandle, JoinHandle<()>) {
+    let model = Board::named(&Catalogue::built_in(), name).unwrap();
+    let server = Server::bind(socket, emulator::Options::default(), |host| {
+        Ok::<_, emulator::ServerError>(Arc::new(model.plug_into(host).unwrap()) as Arc<dyn Function>)
+    });
+    let server = server.unwrap();
+    (server.stop_handle(), std::thread::spawn(move || server.serve().unwrap()))
+}
+
 /// A broker of emulated boards; all serve by threads of this process.
 struct Shared {
     folder: tempfile::TempDir,
@@ -60,13 +71,9 @@ impl Shared {
         let (mut boards, mut threads, mut addresses) = (Vec::new(), Vec::new(), Vec::new());
         for name in names {
             let socket = folder.path().join(format!("{name}.sock"));
-            let model = Board::named(&Catalogue::built_in(), name).unwrap();
-            let server = Server::bind(&socket, emulator::Options::default(), |host| {
-                Ok::<_, emulator::ServerError>(Arc::new(model.plug_into(host).unwrap()) as Arc<dyn Function>)
-            })
-            .unwrap();
-            boards.push(server.stop_handle());
-            threads.push(std::thread::spawn(move || server.serve().unwrap()));
+            let (board, thread) = serve(name, &socket);
+            boards.push(board);
+            threads.push(thread);
             addresses.push(CardAddress::VfioUser(socket));
         }
         let mut broker = Broker::new(open_all_with(&addresses, OpenOptions::default()).unwrap()).unwrap();
@@ -92,6 +99,10 @@ impl Drop for Shared {
         self.boards.iter().for_each(|board| board.stop().unwrap());
         self.threads.drain(..).for_each(|thread| thread.join().unwrap());
     }
+}
+
+fn address(found: jitney::vfio::Result<Arc<dyn Card>>) -> String {
+    found.unwrap().identity().address.clone()
 }
 
 /// What all programs do, whoever owns the card.
@@ -135,7 +146,6 @@ fn card_chosen() {
     const WITH_DNA: &str = "XCKU5P_SINGLE_QSFP_dma_ddr4";
     let shared = Shared::of(&["nitefury", "litefury", WITH_DNA]);
     let bus = shared.bus();
-    let address = |found: jitney::vfio::Result<Arc<dyn Card>>| found.unwrap().identity().address.clone();
     assert_eq!(address(find(&bus).board("NITEFURY").one()), shared.address("nitefury"));
     let with_dna = find(&bus).board(WITH_DNA).one().unwrap();
     let (serial, dna) =
@@ -176,6 +186,79 @@ fn card_chosen() {
     for wrong in ["serial:7", "dna:4002"] {
         assert_eq!(error(find(&bus).named(wrong)).kind(), ErrorKind::Invalid, "{wrong}");
     }
+}
+
+#[test]
+fn cards_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, later] = ["first.sock", "later.sock"].map(|name| folder.path().join(name));
+    let named = |cards: &[&PathBuf]| {
+        let cards = cards.iter().map(|path| CardAddress::VfioUser((*path).clone())).collect();
+        OwnerOptions { cards, ..OwnerOptions::default() }
+    };
+    let (stop_first, serves_first) = serve("nitefury", &first);
+    let mut broker = Broker::on_demand(ServiceManager::default(), named(&[&first, &later])).unwrap();
+    let socket = folder.path().join("broker.sock");
+    broker.listen(&socket, 0o600).unwrap();
+    let (stop, shares) = (broker.stop_handle(), std::thread::spawn(move || broker.run().map(drop).unwrap()));
+    let bus = Bus::options().broker(&socket).open().unwrap();
+    let watch = bus.watch().unwrap();
+    assert_eq!((bus.cards().len(), watch.poll().unwrap()), (1, None));
+    assert_eq!(watch.wait(Some(Duration::ZERO)).unwrap(), None);
+    for _ in 0..2 {
+        let (stop_later, serves_later) = serve("litefury", &later);
+        let Some(Change::Arrived(card)) = watch.wait(Some(SOON)).unwrap() else { panic!("none arrived") };
+        assert_eq!(card.address, format!("vfio-user:{}", later.display()));
+        // The bus has it now.
+        assert_eq!(identify(&bus.card(&card.address).unwrap()).unwrap().name(), "LiteFury");
+        assert_eq!(address(find(&bus).board("litefury").one()), card.address);
+        // A watch that begins later hears of what comes later.
+        let second = bus.watch().unwrap();
+        assert_eq!(second.poll().unwrap(), None);
+        stop_later.stop().unwrap();
+        serves_later.join().unwrap();
+        for watch in [&watch, &second] {
+            assert_eq!(watch.wait(Some(SOON)).unwrap(), Some(Change::Left(card.clone())));
+            assert_eq!(watch.poll().unwrap(), None, "said twice");
+        }
+        assert_eq!(
+            (bus.cards().len(), bus.card(&card.address).unwrap_err().kind()),
+            (1, ErrorKind::NotFound)
+        );
+    }
+    // What has changed between the bus and the watch is said, too.
+    let (stop_later, serves_later) = serve("litefury", &later);
+    let late = bus.watch().unwrap();
+    assert!(matches!(late.poll().unwrap(), Some(Change::Arrived(_))));
+    stop_later.stop().unwrap();
+    serves_later.join().unwrap();
+
+    stop.stop().unwrap();
+    shares.join().unwrap();
+    let gone = loop {
+        match watch.wait(Some(SOON)) {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the broker's end was not heard"),
+            Err(error) => break error.kind(),
+        }
+    };
+    assert_eq!(gone, ErrorKind::Disconnected);
+
+    // Alone.
+    let bus = Bus::options().card(CardAddress::VfioUser(first.clone())).open().unwrap();
+    let watch = bus.watch().unwrap();
+    assert_eq!(watch.poll().unwrap(), None);
+    stop_first.stop().unwrap();
+    serves_first.join().unwrap();
+    let left = watch.wait(Some(SOON)).unwrap();
+    assert!(matches!(&left, Some(Change::Left(card)) if *card == bus.cards()[0]), "{left:?}");
+    let (stop_first, serves_first) = serve("nitefury", &first);
+    let back = watch.wait(Some(SOON)).unwrap().unwrap();
+    assert_eq!(back.to_string(), format!("vfio-user:{} (10ee:7011) has arrived", first.display()));
+    drop((watch, bus));
+    assert_eq!(Bus::alone(&[]).unwrap().watch().unwrap().poll().unwrap(), None);
+    stop_first.stop().unwrap();
+    serves_first.join().unwrap();
 }
 
 #[test]

@@ -155,4 +155,6 @@ pub use shared_interrupt::{Fired, Requests, SharedInterrupt, SharedVectors};
 pub use tally::{Moved, Tally, TallyPage, TallyReader};
 pub use transport::{InterruptKind, MapError, Mapper, PhysicalMemory, Pinning, RegionInfo, Transport};
 pub use trust::refuse_strangers;
+#[cfg(feature = "async")]
+pub use watched::Watched;
 pub use will::{Will, WillStep};

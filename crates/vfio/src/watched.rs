@@ -8,11 +8,14 @@ use std::sync::OnceLock;
 
 /// A second descriptor of something that can be polled, registered with the reactor when the first task waits for it.
 #[derive(Debug, Default)]
-pub(crate) struct Watched(OnceLock<Async<OwnedFd>>);
+pub struct Watched(OnceLock<Async<OwnedFd>>);
 
 impl Watched {
     /// Waits until `source`, which is always the same, is readable.
-    pub(crate) async fn readable(&self, source: impl AsFd) -> Result<()> {
+    ///
+    /// # Errors
+    /// What the reactor says.
+    pub async fn readable(&self, source: impl AsFd) -> Result<()> {
         self.registered(source).map_err(failed)?.readable().await.map_err(failed)
     }
 

@@ -17,6 +17,8 @@ from typing_extensions import Buffer as _HasBuffer, disjoint_base
 
 # Arrays have the buffer protocol for type checkers only from Python 3.12 on.
 _Bytes: TypeAlias = _HasBuffer | npt.NDArray[Any]
+# One piece, or several of DMA memory.
+_Data: TypeAlias = "Buffer | _Bytes | Sequence[Buffer | _Bytes | tuple[Buffer | _Bytes, int]]"
 
 __version__: Final[str]
 
@@ -352,6 +354,9 @@ class H2c:
 
     What is moved is a :class:`Buffer`, an array that looks at one, or a part of it: then nothing is copied. Anything else with the
     buffer protocol (``bytes``, other arrays) is copied through memory of the channel's own.
+
+    A list of such pieces of DMA memory is one transfer. In the card's memory they lie one behind the other, from ``at`` on; a pair
+    ``(piece, address)`` has an address of its own. To a stream they are one packet.
     """
 
     @property
@@ -362,13 +367,13 @@ class H2c:
     def stream(self) -> bool:
         """Whether it has a stream on the card's side, not memory."""
 
-    def write(self, data: Buffer | _Bytes, at: int = 0) -> Completed:
+    def write(self, data: _Data, at: int = 0) -> Completed:
         """Writes to the card's memory from address ``at`` on, and waits until it is done; cancelled by Ctrl-C."""
 
-    def send(self, packet: Buffer | _Bytes) -> Completed:
+    def send(self, packet: _Data) -> Completed:
         """Sends a packet of a stream, and waits until the card has taken it."""
 
-    def submit(self, data: Buffer | _Bytes, at: int = 0) -> Transfer:
+    def submit(self, data: _Data, at: int = 0) -> Transfer:
         """Starts to move DMA memory, and does not wait. Transfers of a channel are carried out in order."""
 
     @property
@@ -395,14 +400,14 @@ class C2h:
     def stream(self) -> bool:
         """Whether it has a stream on the card's side, not memory."""
 
-    def read(self, into: Buffer | _Bytes, at: int = 0) -> Completed:
+    def read(self, into: _Data, at: int = 0) -> Completed:
         """Fills ``into`` with the card's memory from address ``at`` on, and waits until it is done; cancelled by Ctrl-C."""
 
     def receive(self, into: Buffer | _Bytes, timeout: float | None = None) -> Completed | None:
         """Receives a packet of a stream, or as much of it as there is room for. None if nothing came in time."""
 
-    def submit(self, into: Buffer | _Bytes, at: int = 0) -> Transfer:
-        """Starts to fill DMA memory, and does not wait. Of a stream it receives a packet."""
+    def submit(self, into: _Data, at: int = 0) -> Transfer:
+        """Starts to fill DMA memory, and does not wait. Of a stream it receives a packet, into one piece."""
 
     def capture(
         self, blocks: int = 64, block_size: int = 65536, *, overrun: Literal["wait", "overwrite"] = "wait"

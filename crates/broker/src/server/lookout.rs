@@ -18,21 +18,21 @@ use std::time::{Duration, Instant};
 /// How long a board that did not answer is not asked again: it keeps everybody waiting who asks for the list.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Where a broker that takes cards on demand finds them.
+/// Where cards are found by a broker that takes them on demand, and by a program that watches for them.
 #[derive(Debug)]
-pub(super) struct Lookout {
+pub(crate) struct Lookout {
     options: OwnerOptions,
     /// Boards that did not answer, and when.
     silent: HashMap<CardAddress, Instant>,
 }
 
 impl Lookout {
-    pub(super) fn new(options: OwnerOptions) -> Self {
+    pub(crate) fn new(options: OwnerOptions) -> Self {
         Self { options, silent: HashMap::new() }
     }
 
     /// The cards that there are. A board that is `known` is not asked again who it is.
-    pub(super) fn look(&mut self, known: &[Identity]) -> Result<Vec<Sighting>> {
+    pub(crate) fn look(&mut self, known: &[Identity]) -> Result<Vec<Sighting>> {
         let (addresses, named) = self.options.addresses()?;
         let sysfs = Sysfs::default();
         self.silent.retain(|_, since| since.elapsed() < PAUSE);

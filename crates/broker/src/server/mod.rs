@@ -40,7 +40,7 @@ use jitney_vfio::{
 };
 use keeping::Keeping;
 pub(crate) use keeping::LEDGER;
-use lookout::Lookout;
+pub(crate) use lookout::Lookout;
 use reminders::Reminders;
 use rustix::event::{Timespec, epoll};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
