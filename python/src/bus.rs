@@ -5,6 +5,7 @@ use crate::card::Card;
 use crate::failure::{Failure, OrRaise};
 use crate::ring::Ring;
 use crate::wait::{aside, seconds};
+use crate::watch::Watch;
 use jitney::boards::Catalogue;
 use jitney::boards::dna::DnaNumber;
 use jitney::broker::Offer;
@@ -47,7 +48,11 @@ impl CardInfo {
 }
 
 impl CardInfo {
-    fn new(identity: Identity, catalogue: &Catalogue) -> Self {
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn new(identity: Identity, catalogue: &Catalogue) -> Self {
         let designs =
             catalogue.candidates(boards::ids(&identity)).map(|design| design.name.clone()).collect();
         Self {
@@ -314,6 +319,12 @@ impl Bus {
         let bus = self.shared.slot.get().or_raise()?;
         let view = py.detach(|| bus.view(offered)).or_raise()?;
         Ring::new(view)
+    }
+
+    /// Hears of cards that arrive and leave.
+    fn watch(&self, py: Python<'_>) -> PyResult<Watch> {
+        let bus = self.shared.slot.get().or_raise()?;
+        Ok(Watch::new(aside(py, move || bus.watch())?))
     }
 
     /// Process id of the broker that owns the cards; None if this process owns them.

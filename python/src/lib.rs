@@ -22,6 +22,7 @@ mod registers;
 mod ring;
 mod transfer;
 mod wait;
+mod watch;
 
 use pyo3::prelude::*;
 
@@ -56,6 +57,8 @@ mod _jitney {
     use super::ring::Ring;
     #[pymodule_export]
     use super::transfer::{Completed, Transfer};
+    #[pymodule_export]
+    use super::watch::{Change, Watch};
 
     /// Opens the card for which all is true that is said; the only one if nothing is.
     #[pyfunction]

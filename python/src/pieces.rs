@@ -1,6 +1,6 @@
 //! What a transfer moves: DMA memory in one piece, or in several.
 
-use crate::failure::{Failure, OrRaise};
+use crate::failure::Failure;
 use crate::memory::{Array, Bytes};
 use jitney::xdma::{self, Channel, Pending, Piece};
 use jitney_faces::{Kind, SharedCard};

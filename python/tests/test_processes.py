@@ -1,11 +1,13 @@
 """Several processes: a shared broker, Ctrl-C, forks, and programs that are killed."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import time
 
 import pytest
+from conftest import SOON
 
 import jitney
 
@@ -51,6 +53,64 @@ def test_a_card_is_chosen_by_what_it_says(broker):
                 bus.open(**wrong)
         with pytest.raises(ZeroDivisionError):
             bus.open(where=lambda _: 1 / 0)
+
+
+@pytest.mark.scenario("cards_come_and_go")
+def test_cards_that_arrive_and_leave_are_heard_of(command, broker, runtime):
+    place = runtime / "later.sock"
+    socket = broker("--on-demand", "--card", f"vfio-user:{place}")
+
+    def board():
+        own = subprocess.Popen([command, "emulate", "litefury", "--socket", str(place)], stdout=subprocess.PIPE, text=True)
+        assert own.stdout.readline().startswith("serving")
+        return own
+
+    def end(own):
+        own.terminate()
+        own.communicate(timeout=SOON)
+
+    with jitney.Bus(broker=socket) as bus, bus.watch() as watch:
+        assert bus.cards() == [] and watch.poll() is None and watch.wait(0) is None
+        own = board()
+        change = watch.wait(SOON)
+        assert change.arrived and change.card.address == f"vfio-user:{place}"
+        with bus.open("litefury") as card:
+            assert card.address == change.card.address
+        end(own)
+        change = next(iter(watch))
+        assert not change.arrived and change.card.address == f"vfio-user:{place}" and bus.cards() == []
+
+        async def both():
+            own, heard = board(), []
+            async for change in watch:
+                heard.append(change.arrived)
+                if len(heard) == 2:
+                    return heard
+                end(own)
+
+        assert asyncio.run(asyncio.wait_for(both(), SOON)) == [True, False]
+        assert watch.fileno() >= 0
+    with pytest.raises(jitney.ClosedError):
+        watch.poll()
+
+
+def test_ctrl_c_ends_the_wait_for_a_card(broker, program):
+    waiting = program(
+        """
+        import jitney
+        with jitney.Bus() as bus, bus.watch() as watch:
+            print("watches")
+            try:
+                for change in watch:
+                    print(change)
+            except KeyboardInterrupt:
+                print("interrupted")
+        """,
+        broker=broker("--on-demand"),
+    )
+    assert waiting.hears() == "watches"
+    waiting.interrupt()
+    assert waiting.ends() == "interrupted"
 
 
 @pytest.mark.scenario("held_names_the_holder", "lease_waited_for", "under_a_broker")

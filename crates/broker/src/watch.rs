@@ -73,8 +73,12 @@ enum Source {
         /// For as long as this is there, what the broker says is heard.
         _ears: Arc<Ears>,
     },
-    /// Ends the thread that looks.
-    Alone(EventFd),
+    Alone {
+        /// Ends the thread that looks.
+        end: EventFd,
+        /// The process that has the thread. One that was forked from it leaves it alone.
+        process: u32,
+    },
 }
 
 /// What was heard and not told yet.
@@ -192,7 +196,7 @@ impl Watch {
                 .map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
         }
         let poll = watching([queue.event.as_fd()])?;
-        Ok(Self::new(poll, queue, Source::Alone(end)))
+        Ok(Self::new(poll, queue, Source::Alone { end, process: std::process::id() }))
     }
 
     fn new(poll: OwnedFd, queue: Arc<Queue>, source: Source) -> Self {
@@ -273,7 +277,8 @@ impl AsFd for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Source::Alone(end) = &self.source
+        if let Source::Alone { end, process } = &self.source
+            && *process == std::process::id()
             && let Err(error) = end.signal()
         {
             tracing::error!(%error, "the thread that looks for cards goes on");

@@ -222,6 +222,11 @@ typedef struct jitney_stream jitney_stream;
 typedef struct jitney_transfer jitney_transfer;
 
 /**
+ * Hears of cards that arrive and leave.
+ */
+typedef struct jitney_watch jitney_watch;
+
+/**
  * What went wrong: all texts are the thread's, and stay until its next failure. Those that are not known are NULL.
  */
 typedef struct jitney_error {
@@ -1071,6 +1076,29 @@ int jitney_flash_read(struct jitney_flash *flash, uint64_t address, void* data, 
  * Frees a flash, and its bus is others'; NULL is none.
  */
 int jitney_flash_free(struct jitney_flash *flash);
+
+/**
+ * Hears of cards that arrive and leave from now on, and first of what has changed since the bus was opened. A bus of a broker has what
+ * has arrived; alone, a bus keeps the cards that it was opened with, and `jitney_bus_options.cards` names the other for a bus of its own.
+ */
+int jitney_watch_open(struct jitney_bus *bus, struct jitney_watch **watch);
+
+/**
+ * Waits for the next change, for `timeout_ms` milliseconds at most: 0 only looks, below 0 is as long as it takes. Returns 1 if the card
+ * has arrived, 2 if it has left, and 0 if there was no change.
+ */
+int jitney_watch_next(struct jitney_watch *watch, struct jitney_card_info *card, int timeout_ms);
+
+/**
+ * A descriptor for `poll`: readable when there may be a change, by `jitney_watch_next` with 0. It is the library's, until the watch is
+ * freed.
+ */
+int jitney_watch_fd(struct jitney_watch *watch);
+
+/**
+ * Frees a watch; NULL is none.
+ */
+int jitney_watch_free(struct jitney_watch *watch);
 
 #ifdef __cplusplus
 }  // extern "C"

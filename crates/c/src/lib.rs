@@ -44,6 +44,8 @@ mod lease;
 
 mod flash;
 
+mod watch;
+
 pub use board::*;
 pub use buffer::*;
 pub use bus::*;
@@ -57,6 +59,7 @@ pub use lease::*;
 pub use registers::*;
 pub use stream::*;
 pub use transfer::*;
+pub use watch::*;
 
 use std::ffi::{CStr, c_char};
 

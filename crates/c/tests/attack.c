@@ -74,6 +74,10 @@ static void all_refuse(void *handle, int null_is_none)
     REFUSED(jitney_flash_open((jitney_card *)handle, (jitney_flash **)&out.pointer));
     REFUSED(jitney_flash_describe((jitney_flash *)handle, &out.flash));
     REFUSED(jitney_flash_read((jitney_flash *)handle, 0, room, 1));
+    REFUSED(jitney_watch_open((jitney_bus *)handle, (jitney_watch **)&out.pointer));
+    REFUSED(jitney_watch_next((jitney_watch *)handle, &out.card, -1));
+    REFUSED(jitney_watch_fd((jitney_watch *)handle));
+    CHECK((jitney_watch_free((jitney_watch *)handle) == 0) == null_is_none);
     CHECK((jitney_bus_free((jitney_bus *)handle) == 0) == null_is_none);
     CHECK((jitney_card_free((jitney_card *)handle) == 0) == null_is_none);
     CHECK((jitney_registers_free((jitney_registers *)handle) == 0) == null_is_none);

@@ -151,6 +151,49 @@ static void card_chosen(void)
     finish(&own);
 }
 
+static void cards_come_and_go(void)
+{
+    struct broker own;
+    jitney_bus_options options;
+    jitney_bus *bus;
+    jitney_watch *watch;
+    jitney_card_info info;
+    jitney_card *card;
+    char place[100], address[120];
+    memset(&own, 0, sizeof own);
+    strcpy(own.folder, "/tmp/jitney-c-XXXXXX");
+    CHECK(mkdtemp(own.folder));
+    snprintf(own.socket, sizeof own.socket, "%s/b.sock", own.folder);
+    snprintf(place, sizeof place, "%s/later.sock", own.folder);
+    snprintf(address, sizeof address, "vfio-user:%s", place);
+    const char *broker[] = {"broker", "--socket", own.socket, "--on-demand", "--card", address, NULL};
+    own.pid = start(&own.output, command(), broker);
+    await_line(own.output, "listening");
+    memset(&options, 0, sizeof options);
+    options.broker = own.socket;
+    CHECK(jitney_bus_open(&options, &bus) == 0 && jitney_bus_cards(bus, NULL, 0) == 0);
+    CHECK(jitney_watch_open(bus, &watch) == 0 && jitney_watch_next(watch, &info, 0) == 0);
+    struct pollfd readable = {jitney_watch_fd(watch), POLLIN, 0};
+    const char *board[] = {"emulate", "nitefury", "--socket", place, NULL};
+    FILE *output;
+    pid_t pid = start(&output, command(), board);
+    await_line(output, "serving");
+    int found;
+    do
+        CHECK(poll(&readable, 1, SOON) == 1);
+    while ((found = jitney_watch_next(watch, &info, 0)) == 0);
+    CHECK(found == 1 && strcmp(info.address, address) == 0 && info.device == 0x7011);
+    CHECK(jitney_card_open(bus, "nitefury", &card) == 0 && jitney_card_free(card) == 0);
+    end(pid, output);
+    CHECK(jitney_watch_next(watch, &info, SOON) == 2 && strcmp(info.address, address) == 0);
+    CHECK(jitney_bus_cards(bus, NULL, 0) == 0);
+    CHECK(jitney_watch_free(watch) == 0 && jitney_bus_free(bus) == 0);
+    FAILS(jitney_watch_next(watch, &info, 0), EBADF);
+    end(own.pid, own.output);
+    unlink(own.socket);
+    rmdir(own.folder);
+}
+
 static void register_by_name(void)
 {
     jitney_card *card = emulated("nitefury");
@@ -626,6 +669,7 @@ static void under_a_broker(void)
 static const struct test TESTS[] = {
     {"identify_a_board", identify_a_board},
     {"card_chosen", card_chosen},
+    {"cards_come_and_go", cards_come_and_go},
     {"register_by_name", register_by_name},
     {"register_out_of_range", register_out_of_range},
     {"link_down", link_down},

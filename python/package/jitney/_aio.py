@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from ._jitney import Completed, Interrupt, Transfer, UserInterrupt
+from ._jitney import Change, Completed, Interrupt, Transfer, UserInterrupt, Watch
 
 # So often is looked without having been woken, in case that waking failed.
 _LOOK = 0.25
@@ -48,3 +48,10 @@ async def fired(interrupt: Interrupt | UserInterrupt) -> None:
     interrupt._arm()
     while not interrupt._has_fired():
         await _readable(interrupt)
+
+
+async def changed(watch: Watch) -> Change:
+    """Waits for a card that arrives or leaves."""
+    while (change := watch.poll()) is None:
+        await _readable(watch)
+    return change

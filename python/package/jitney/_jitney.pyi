@@ -118,6 +118,10 @@ class Bus:
     def ring(self, name: str | None = None, *, token: str | None = None) -> Ring:
         """A stream that another program captures into a ring that it offers (``jitney capture --share NAME``)."""
 
+    def watch(self) -> Watch:
+        """Hears of cards that arrive and leave from now on, and first of what has changed since the bus was opened. A bus of a broker
+        has what has arrived; alone, a bus keeps the cards that it was opened with: ``jitney.Bus(cards=[address])`` opens the other."""
+
     @property
     def broker(self) -> int | None:
         """Process id of the broker that owns the cards; None if this process does."""
@@ -764,6 +768,50 @@ class CardInfo:
     @property
     def designs(self) -> list[str]:
         """Designs of the catalogue that have its ids; which of them it is, :attr:`Card.board` asks the card."""
+
+@final
+class Change:
+    """A card has arrived, or has left."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it has arrived; else it has left."""
+
+    @property
+    def card(self) -> CardInfo:
+        """Which card."""
+
+@final
+class Watch:
+    """Hears of cards that arrive and leave: ``for change in watch``, ``async for change in watch``, or one after the other.
+
+    It has no end of its own. :class:`DisconnectedError` when the broker is gone.
+    """
+
+    def wait(self, timeout: float | None = None) -> Change | None:
+        """The next change; None if there is none in time."""
+
+    def poll(self) -> Change | None:
+        """The next change, if there is one by now."""
+
+    def fileno(self) -> int:
+        """For a poll loop of one's own: readable when there may be something to :meth:`poll` for."""
+
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Change: ...
+    def __aiter__(self) -> Self: ...
+    def __anext__(self) -> Awaitable[Change]: ...
+    @property
+    def closed(self) -> bool:
+        """Whether it was given back."""
+
+    def close(self) -> None:
+        """Hears no more."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 @final
 class ChannelInfo:
