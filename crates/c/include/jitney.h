@@ -1081,13 +1081,16 @@ int jitney_flash_free(struct jitney_flash *flash);
  * Hears of cards that arrive and leave from now on, and first of what has changed since the bus was opened. A bus of a broker has what
  * has arrived; alone, a bus keeps the cards that it was opened with, and `jitney_bus_options.cards` names the other for a bus of its own.
  */
-int jitney_watch_open(struct jitney_bus *bus, struct jitney_watch **watch);
+int jitney_watch_open(struct jitney_bus *bus,
+                      struct jitney_watch **watch);
 
 /**
  * Waits for the next change, for `timeout_ms` milliseconds at most: 0 only looks, below 0 is as long as it takes. Returns 1 if the card
  * has arrived, 2 if it has left, and 0 if there was no change.
  */
-int jitney_watch_next(struct jitney_watch *watch, struct jitney_card_info *card, int timeout_ms);
+int jitney_watch_next(struct jitney_watch *watch,
+                      struct jitney_card_info *card,
+                      int timeout_ms);
 
 /**
  * A descriptor for `poll`: readable when there may be a change, by `jitney_watch_next` with 0. It is the library's, until the watch is

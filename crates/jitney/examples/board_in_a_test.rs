@@ -7,12 +7,13 @@
 use jitney::boards::Catalogue;
 use jitney::emulated::EmulatedCard;
 use jitney::emulated::emulator::boards::Board;
+use jitney::prelude::*;
 
 fn main() -> anyhow::Result<()> {
     let board = Board::named(&Catalogue::built_in(), "nitefury")?;
     let emulated = EmulatedCard::new(&board)?;
     let card = emulated.card();
-    let xdma = jitney::boards::identify(&card)?.xdma()?;
+    let xdma = identify(&card)?.xdma()?;
     xdma.h2c(0)?.write_bytes(b"through the whole stack", 0x1000)?;
     let mut text = [0; 23];
     xdma.c2h(0)?.read_bytes(&mut text, 0x1000)?;

@@ -9,10 +9,12 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
+use jitney::prelude::*;
+
 fn main() -> anyhow::Result<()> {
-    let bus = jitney::Bus::open()?; // alone, or under a broker: same code
+    let bus = Bus::open()?; // alone, or under a broker: same code
     let card = bus.card("10ee:7011")?; // by vendor:device, or by address
-    let board = jitney::boards::identify(&card)?;
+    let board = identify(&card)?;
     println!("{} at {}", board.name(), card.identity());
 
     let xdma = board.xdma()?;

@@ -4,11 +4,11 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
-use jitney::xdma::Piece;
+use jitney::prelude::*;
 
 fn main() -> anyhow::Result<()> {
-    let bus = jitney::Bus::open()?;
-    let xdma = jitney::boards::identify(&bus.card("*")?)?.xdma()?;
+    let bus = Bus::open()?;
+    let xdma = identify(&bus.card("*")?)?.xdma()?;
     let (h2c, c2h) = (xdma.h2c(0)?, xdma.c2h(0)?);
     let (head, body) = (bus.dma_buffer(4096)?, bus.dma_buffer(1 << 20)?);
     head.write(0, b"head")?;

@@ -5,14 +5,15 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
+use jitney::prelude::*;
 use std::time::Instant;
 
 const PAGE: u64 = 4096;
 const TRANSFERS: u64 = 1024;
 
 fn main() -> anyhow::Result<()> {
-    let bus = jitney::Bus::open()?;
-    let board = jitney::boards::identify(&bus.card("*")?)?;
+    let bus = Bus::open()?;
+    let board = identify(&bus.card("*")?)?;
     let h2c = board.xdma()?.h2c(0)?;
     let buffer = bus.dma_buffer(TRANSFERS * PAGE)?;
 

@@ -7,10 +7,9 @@
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
 use anyhow::{Context, bail, ensure};
-use jitney::Bus;
 use jitney::broker::{Offer, Token};
+use jitney::prelude::*;
 use jitney::ring::{Next, Reader, Receiving, Shape};
-use jitney::xdma::H2c;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -34,7 +33,7 @@ fn main() -> anyhow::Result<()> {
 fn capture(readers: usize, blocks: u64, stop_one: bool) -> anyhow::Result<()> {
     let bus = Bus::open()?;
     let card = bus.open_cards()?.into_iter().next().context("there is no card")?;
-    let board = jitney::boards::identify(&card)?;
+    let board = identify(&card)?;
     if let Ok(switch) = board.stream_switch() {
         let routes: Vec<_> = (0..switch.ports()).map(Some).collect();
         switch.lease()?.set_routes(&routes)?;

@@ -4,10 +4,12 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
+use jitney::prelude::*;
+
 fn main() -> anyhow::Result<()> {
-    let bus = jitney::Bus::open()?;
+    let bus = Bus::open()?;
     for card in bus.open_cards()? {
-        let board = jitney::boards::identify(&card)?;
+        let board = identify(&card)?;
         for monitor in board.monitors()? {
             for reading in monitor.readings()? {
                 println!("{} {}: {} {}", board.name(), monitor.name(), reading.name, reading.now);

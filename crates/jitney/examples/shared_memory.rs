@@ -6,6 +6,7 @@
 
 use anyhow::Context;
 use jitney::broker::{Offer, Token};
+use jitney::prelude::*;
 use std::process::Command;
 
 fn main() -> anyhow::Result<()> {
@@ -16,8 +17,8 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn maker() -> anyhow::Result<()> {
-    let bus = jitney::Bus::open()?;
-    let c2h = jitney::boards::identify(&bus.card("*")?)?.xdma()?.c2h(0)?;
+    let bus = Bus::open()?;
+    let c2h = identify(&bus.card("*")?)?.xdma()?.c2h(0)?;
     let buffer = bus.dma_buffer(1 << 20)?;
     let token = bus.share(&buffer, Offer::to_readers())?;
     // The card writes into it, and the other program, which has no channel, reads it.
@@ -29,7 +30,7 @@ fn maker() -> anyhow::Result<()> {
 }
 
 fn other(token: Token) -> anyhow::Result<()> {
-    let view = jitney::Bus::open()?.view(&token)?;
+    let view = Bus::open()?.view(&token)?;
     let mut text = [0; 14];
     view.read(0, &mut text)?;
     println!("{} bytes shared: {}", view.size(), String::from_utf8_lossy(&text));

@@ -10,8 +10,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it tells what it does")]
 
-use jitney::Bus;
 use jitney::nvme::Controller;
+use jitney::prelude::*;
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -5,11 +5,12 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
+use jitney::prelude::*;
 use std::time::Duration;
 
 fn main() -> anyhow::Result<()> {
-    let bus = jitney::Bus::open()?;
-    let xdma = jitney::boards::identify(&bus.card("*")?)?.xdma()?;
+    let bus = Bus::open()?;
+    let xdma = identify(&bus.card("*")?)?.xdma()?;
     let mut interrupt = xdma.user_interrupt(0)?; // leases line 0 and its vector
     for number in 1..=3 {
         anyhow::ensure!(interrupt.wait(Some(Duration::from_secs(5)))?, "no interrupt within 5 s");

@@ -4,17 +4,17 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program")]
 
-use jitney::vfio::{LeaseRequest, Part};
+use jitney::prelude::*;
 use std::time::{Duration, Instant};
 
 fn main() -> anyhow::Result<()> {
-    let first = jitney::Bus::open()?;
+    let first = Bus::open()?;
     // Any name will do that all who want the same thing agree upon.
     let part: Part = "my-filter".parse()?;
     let held = first.card("*")?.lease(LeaseRequest::exclusive(part.clone()))?;
 
     // Another connection to the broker is another program to it.
-    let second = jitney::Bus::open()?;
+    let second = Bus::open()?;
     let card = second.card("*")?;
     if let Err(error) = card.lease(LeaseRequest::exclusive(part.clone())) {
         println!("refused at once: {error}");

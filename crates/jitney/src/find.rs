@@ -88,8 +88,8 @@ impl<'a> Find<'a> {
     }
 
     /// With this [serial number](Card::serial_number). Cards with the same FPGA design mostly share it.
-    pub fn serial(mut self, serial: impl Into<SerialNumber>) -> Self {
-        self.serial = Some(serial.into());
+    pub fn serial(mut self, serial: SerialNumber) -> Self {
+        self.serial = Some(serial);
         self
     }
 

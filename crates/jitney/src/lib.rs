@@ -16,7 +16,9 @@
 //! ```
 //!
 //! # What is where
-//! - [`Bus`]: cards and DMA memory, whoever owns them.
+//! - [`prelude`]: the names that most programs need.
+//! - [`Bus`]: cards and DMA memory, whoever owns them; [`find`]: the card that a program means, by its board, its serial number or what it
+//!   says; [`Watch`]: cards that arrive and leave.
 //! - [`vfio`]: what a card is to a driver ([`vfio::Card`]), BARs, DMA buffers, leases, interrupts; an in-process fake
 //!   card for tests of your own driver.
 //! - [`xdma`]: the driver for AMD/Xilinx XDMA.
@@ -36,6 +38,7 @@
 #[cfg(feature = "emulator")]
 pub mod emulated;
 mod find;
+pub mod prelude;
 
 /// The code on a page of docs/ is tested with the documentation's.
 #[cfg(doctest)]

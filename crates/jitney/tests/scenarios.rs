@@ -9,7 +9,9 @@ use jitney::emulated::emulator::boards::Board;
 use jitney::emulated::emulator::fault::{Fault, FaultKind};
 use jitney::emulated::emulator::{self, Function, Server};
 use jitney::ring::{End, Next, Reader, Shape, Writer};
-use jitney::vfio::{Card, CardAddress, DmaBuffer, ErrorKind, LeaseRequest, OpenOptions, open_all_with};
+use jitney::vfio::{
+    Card, CardAddress, DmaBuffer, ErrorKind, LeaseRequest, OpenOptions, SerialNumber, open_all_with,
+};
 use jitney::xdma::{C2h, Error, H2c, Overrun, Piece, Xdma};
 use jitney::{Bus, Change, Find, boards, find};
 use std::path::{Path, PathBuf};
@@ -175,10 +177,10 @@ fn card_chosen() {
     assert_eq!(several.remedy(), Some("name one by its address"));
     for nobody in [
         find(&bus).board("no-such-board"),
-        find(&bus).serial(7),
+        find(&bus).serial(SerialNumber(7)),
         find(&bus).dna("000000000000000000000000".parse().unwrap()),
         find(&bus).matching(|_| false),
-        find(&bus).board("nitefury").serial(7),
+        find(&bus).board("nitefury").serial(SerialNumber(7)),
     ] {
         let none = error(nobody);
         assert!(none.kind() == ErrorKind::NotFound && none.to_string().contains("nitefury.sock"), "{none}");
