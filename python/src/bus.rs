@@ -253,7 +253,6 @@ impl Bus {
 
     /// Opens the card for which all is true that is said; the only one if nothing is.
     #[pyo3(signature = (selector = None, *, board = None, serial = None, dna = None, r#where = None))]
-    #[expect(clippy::too_many_arguments, reason = "they have names in Python")]
     fn open(
         &self,
         py: Python<'_>,

@@ -94,6 +94,30 @@ def test_cards_that_arrive_and_leave_are_heard_of(command, broker, runtime):
         watch.poll()
 
 
+def test_a_program_that_is_alone_sees_this_users_boards_come_and_go(command, program, runtime):
+    waiting = program(
+        """
+        import jitney
+        with jitney.Bus() as bus, bus.watch() as watch:
+            print("watches", len(bus.cards()))
+            for change in watch:
+                print(change)
+                if not change.arrived:
+                    break
+                with jitney.Bus(cards=[change.card.address]) as own, own.open("nitefury") as card:
+                    print(card.board.name)
+        """
+    )
+    assert waiting.hears() == "watches 0"
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
+    own = subprocess.Popen([command, "emulate", "nitefury"], env=environment, stdout=subprocess.PIPE, text=True)
+    assert waiting.hears().endswith("has arrived>")
+    assert waiting.hears() == "NiteFury"
+    own.terminate()
+    own.communicate(timeout=SOON)
+    assert waiting.ends().endswith("has left>")
+
+
 def test_ctrl_c_ends_the_wait_for_a_card(broker, program):
     waiting = program(
         """

@@ -211,7 +211,7 @@ impl<'a> Find<'a> {
             identities.retain(|card| {
                 let is_possible =
                     |name: &&str| catalogue.candidates(ids(card)).any(|design| design.may_be_called(name));
-                boards.iter().all(|name| is_possible(name))
+                boards.iter().all(is_possible)
             });
         }
         Ok(Wanted { identities, boards, serials, numbers, conditions: &self.conditions, catalogue })

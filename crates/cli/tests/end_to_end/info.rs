@@ -28,6 +28,36 @@ fn link_interrupts_and_versions_are_told() {
 }
 
 #[test]
+fn a_card_is_named_by_its_board_and_its_numbers() {
+    let ground = Ground::new();
+    let boards = "--emulate nitefury --emulate XCKU5P_SINGLE_QSFP_dma_ddr4";
+    for (name, board) in [
+        ("NiteFury", "NiteFury"),
+        ("serial:00-00-00-01-01-00-0a-35", "NiteFury"),
+        ("dna:400200000000000000000001", "XCKU5P"),
+        ("board:xcku5p_single_qsfp_dma_ddr4", "XCKU5P"),
+    ] {
+        ground.run(&format!("info {name} {boards}")).exits(0).says(&format!("board: {board}"));
+        ground.run(&format!("test memory --size 64K --only {name} {boards}")).exits(0);
+    }
+    ground.run(&format!("info {boards}")).exits(0).says("serial number: 00-00-00-01-01-00-0a-35\n");
+    let json = ground.run("info --emulate nitefury --json").exits(0).json();
+    assert_eq!(json[0]["serial_number"], "00-00-00-01-01-00-0a-35");
+    ground.run(&format!("info litefury {boards}")).exits(1).complains("no card fits \"litefury\"; there is ");
+    let two = "--emulate nitefury --emulate litefury";
+    let outcome = ground.run(&format!("reset serial:00-00-00-01-01-00-0a-35 {two}")).exits(1);
+    outcome.complains("2 cards fit").complains("-litefury.sock").complains("name one by its address");
+    ground.run(&format!("info serial:7 {two}")).complains("write eight bytes in hexadecimal");
+    // As a boards file of one's own calls it.
+    let file = ground.path("mine.toml");
+    let text = "[[design]]\nname = \"mine\"\nboard = \"My Board\"\npci = [\"10ee:7024\"]\nsubsystem = \"1234:0001\"\n\
+                dma = { ip = \"xdma\", bar = 2, h2c = 1, c2h = 1, interface = \"memory-mapped\", width = 128 }\n\
+                memory = { kind = \"block-ram\", base = 0, size = 0x4_0000 }\n";
+    std::fs::write(&file, text).unwrap();
+    ground.run(&format!("info mine --emulate {}", file.display())).exits(0).says("board: My Board");
+}
+
+#[test]
 fn a_link_is_told_and_an_emulated_one_is_not_trained() {
     let ground = Ground::new();
     let board = ground.board("nitefury --lanes 1");
