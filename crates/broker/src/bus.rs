@@ -227,7 +227,7 @@ impl Bus {
     ///
     /// Under a broker it is the broker that tells, also of cards that it takes only when somebody wants them; it looks for those once a
     /// second while somebody watches. [`card`](Self::card) then opens what has arrived. Alone, this process looks for cards that are bound to
-    /// vfio-pci when the kernel says that something has happened, and for emulated boards once a second; its bus keeps the cards that it was opened
+    /// vfio-pci when the kernel says that something has happened, and for all once a second; its bus keeps the cards that it was opened
     /// with, and one that has arrived is opened by a bus of its own: `Bus::options().card(…)`.
     ///
     /// # Errors
