@@ -36,7 +36,6 @@ done
 ln -s /proc/self/fd dev/fd
 mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
-hostname jitney-service
 exec chroot . env -i container=jitney PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --log-target=journal";
 
 /// Puts what follows into a cgroup of its own, `$1`, before it has a view of its own on them.
@@ -81,6 +80,7 @@ pub(super) fn serve(system: &System, built: &Built) -> anyhow::Result<()> {
         copy(system, &file)?;
     }
     ["config.toml", "policy.toml"].iter().try_for_each(|file| copy(system, file))?;
+    system.write("etc/hostname", b"jitney-service\n")?;
     system.must("chmod 0755 /root/repository/target/release/jitney")?;
     let running = Running::start(system)?;
     running.must(SCENE)?;
