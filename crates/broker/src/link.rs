@@ -8,7 +8,7 @@ use crate::server::door;
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
     DmaBuffer, DmaPlace, DmaRequest, DmaView, Error, ErrorKind, Grant, Handed, Identity, Keeper, Moved,
-    NoticeSource, Notices, Part, Result, Tally, TallyPage,
+    NoticeSource, Notices, Part, Result, StillUsed, Tally, TallyPage,
 };
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -273,6 +273,7 @@ impl Link {
             notices,
             slot: Arc::clone(&slot),
             opened: opening.opened,
+            still_used: StillUsed::default(),
         });
         opening.open = Arc::downgrade(&open);
         Ok(ClientCard(open))
