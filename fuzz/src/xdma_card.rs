@@ -2,7 +2,7 @@
 
 use jitney_vfio::{
     BarInfo, Card, DmaBuffer, DmaRequest, Error, ErrorKind, FakeBar, FakeCard, FakeHost, Identity, Interrupt,
-    Lease, LeaseRequest, Notices, Region, Result, SharedInterrupt, Trap,
+    Lease, LeaseRequest, Notices, Region, Result, SharedInterrupt, StillUsed, Trap,
 };
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -62,6 +62,10 @@ impl Card for Fuzzed {
 
     fn notices(&self) -> Result<Notices> {
         self.fake.notices()
+    }
+
+    fn still_used(&self) -> &StillUsed {
+        self.fake.still_used()
     }
 
     fn reset(&self) -> Result<()> {

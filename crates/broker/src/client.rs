@@ -6,7 +6,8 @@ use crate::protocol::{CardId, Reply, Request};
 use jitney_memory::EventFd;
 use jitney_vfio::{
     BarInfo, Card, Device, DmaBuffer, DmaRequest, ErrorKind, Handed, Identity, Interrupt, InterruptKind,
-    Keeper, Lease, LeaseRequest, Notices, Part, Region, Result, SharedInterrupt, SharedVectors, Tally,
+    Keeper, Lease, LeaseRequest, Notices, Part, Region, Result, SharedInterrupt, SharedVectors, StillUsed,
+    Tally,
 };
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
@@ -26,6 +27,7 @@ pub(crate) struct OpenCard {
     pub(crate) shared: SharedVectors,
     pub(crate) slot: Arc<Mutex<Slot>>,
     pub(crate) opened: u64,
+    pub(crate) still_used: StillUsed,
 }
 
 impl Card for ClientCard {
@@ -58,6 +60,7 @@ impl Card for ClientCard {
     }
 
     fn lease(&self, request: LeaseRequest) -> Result<Lease> {
+        self.0.still_used.look_again();
         let LeaseRequest { part, mode, will, wait } = request;
         let wait = milliseconds(wait.or(self.0.link.patience()).unwrap_or_default());
         let request = Request::Lease { card: self.0.card, part: part.to_string(), mode, will, wait };
@@ -93,8 +96,18 @@ impl Card for ClientCard {
         Ok(self.0.notices.clone())
     }
 
+    fn still_used(&self) -> &StillUsed {
+        &self.0.still_used
+    }
+
     fn reset(&self) -> Result<()> {
-        self.0.link.done(&Request::Reset { card: self.0.card }, None)
+        // What an engine is given from here on is not known to be unused after the reset.
+        let still_used = self.0.still_used.take();
+        let outcome = self.0.link.done(&Request::Reset { card: self.0.card }, None);
+        if outcome.is_err() {
+            self.0.still_used.put_back(still_used);
+        }
+        outcome
     }
 }
 

@@ -9,7 +9,7 @@ use crate::watch::Ears;
 use jitney_memory::{EventFd, Memfd};
 use jitney_vfio::{
     DmaBuffer, DmaPlace, DmaRequest, DmaView, Error, ErrorKind, Grant, Handed, Identity, Keeper, Moved,
-    NoticeSource, Notices, Part, Result, Tally, TallyPage,
+    NoticeSource, Notices, Part, Result, StillUsed, Tally, TallyPage,
 };
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -286,6 +286,7 @@ impl Link {
             notices,
             slot: Arc::clone(&slot),
             opened: opening.opened,
+            still_used: StillUsed::default(),
         });
         opening.open = Arc::downgrade(&open);
         Ok(ClientCard(open))

@@ -11,6 +11,7 @@ use jitney::vfio::Card;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const DESIGN: &str = r#"
 [[design]]
@@ -138,4 +139,32 @@ fn faults_happen_when_they_are_asked_for() {
     assert_eq!(emulated.card().bar(2).unwrap().read32(0x1000).unwrap(), u32::MAX);
     let board = identify_in(&Catalogue::of_text("x", DESIGN).unwrap(), &emulated.card()).unwrap();
     assert!(matches!(board.xdma(), Err(Error::Xdma(_))), "no XDMA answers");
+}
+
+/// Nobody takes what is sent into a stream, so its engine does not stop: a reset ends it, and all that it had goes back.
+#[test]
+fn a_stalled_stream_is_ended_by_a_reset() {
+    let board = Board::named(&Catalogue::built_in(), "TEF1001_dma_stream_loopback").unwrap();
+    for before in [true, false] {
+        let emulated = EmulatedCard::new(&board).unwrap();
+        let card = emulated.card();
+        let identified = jitney::boards::identify(&card).unwrap();
+        let open =
+            || identified.xdma().unwrap().h2c(0).map(|h2c| h2c.with_timeout(Duration::from_millis(100)));
+        let (channel, buffer) = (open().unwrap(), card.dma_buffer((1 << 20).into()).unwrap());
+        let error = channel.write(&buffer, 0).unwrap_err();
+        assert!(error.to_string().contains("reset the card if it stays so"), "{error}");
+        if before {
+            card.reset().unwrap();
+            drop(channel);
+        } else {
+            drop(channel);
+            let error = open().unwrap_err();
+            assert!(error.to_string().contains("reset the card if it stays so"), "{error}");
+            card.reset().unwrap();
+        }
+        buffer.free().unwrap();
+        let (h2c, buffer) = (open().unwrap(), card.dma_buffer(4096.into()).unwrap());
+        h2c.write(&buffer, 0).unwrap();
+    }
 }

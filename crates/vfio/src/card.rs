@@ -10,6 +10,7 @@ use crate::notices::Notices;
 use crate::region::Region;
 use crate::serial;
 use crate::shared_interrupt::SharedInterrupt;
+use crate::still_used::StillUsed;
 use crate::tally::Tally;
 use jitney_pci::SerialNumber;
 use std::fmt;
@@ -115,7 +116,11 @@ pub trait Card: fmt::Debug + Send + Sync {
     /// What the system says.
     fn notices(&self) -> Result<Notices>;
 
+    /// Where drivers keep what an engine that was not seen to stop may still use, until it is seen idle or the card was reset.
+    fn still_used(&self) -> &StillUsed;
+
     /// Resets the card. Takes an exclusive lease on the whole card for as long as it lasts, so it is refused while
-    /// anybody else uses a part of it.
+    /// anybody else uses a part of it. What is [still used](Self::still_used) by engines of this process does not stand in the
+    /// way: a reset ends them, and all of it goes back then.
     fn reset(&self) -> Result<()>;
 }

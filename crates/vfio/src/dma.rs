@@ -3,6 +3,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::keeper::{Handed, Keeper};
 use crate::own_buffer::OwnBuffer;
+use crate::still_used::StillUsed;
 use jitney_memory::{Access, Mapping, Memfd, PageSize};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -175,6 +176,9 @@ impl DmaBuffer {
     /// # Errors
     /// The buffer itself.
     pub fn into_own(mut self) -> std::result::Result<OwnBuffer, Self> {
+        if Arc::strong_count(&self.inner) > 1 {
+            StillUsed::look_everywhere();
+        }
         let only = Arc::get_mut(&mut self.inner).is_some_and(|inner| !*inner.handed_out.get_mut());
         if only { Ok(OwnBuffer::new(self)) } else { Err(self) }
     }
@@ -200,6 +204,9 @@ impl DmaBuffer {
     /// # Errors
     /// [`ErrorKind::Held`] if another clone is alive; then nothing was done to the memory and that clone stays valid.
     pub fn free(self) -> Result<()> {
+        if Arc::strong_count(&self.inner) > 1 {
+            StillUsed::look_everywhere();
+        }
         match Arc::try_unwrap(self.inner) {
             Ok(mut inner) => match inner.keeper.take() {
                 Some(keeper) => keeper.take_back(Handed::Buffer { iova: inner.place.iova }),

@@ -168,8 +168,20 @@ impl<H: Clone + PartialEq> LeaseTable<H> {
         holder: H,
         request: LeaseRequest,
     ) -> std::result::Result<(), &Granted<H>> {
+        self.grant_beside(id, holder, request, |_| false)
+    }
+
+    /// The same, with leases that do not stand in the way by what `may_be` says of them.
+    pub fn grant_beside(
+        &mut self,
+        id: LeaseId,
+        holder: H,
+        request: LeaseRequest,
+        may_be: impl Fn(&Granted<H>) -> bool,
+    ) -> std::result::Result<(), &Granted<H>> {
         let clash = self.leases.iter().position(|lease| {
-            lease.request.part.overlaps(&request.part)
+            !may_be(lease)
+                && lease.request.part.overlaps(&request.part)
                 && (lease.request.mode == Mode::Exclusive || request.mode == Mode::Exclusive)
         });
         match clash {

@@ -14,6 +14,7 @@ use crate::opened::OpenedCard;
 use crate::region::Region;
 use crate::running_will::RunningWill;
 use crate::shared_interrupt::{SharedInterrupt, SharedVectors};
+use crate::still_used::StillUsed;
 use crate::will::Will;
 use jitney_memory::EventFd;
 use std::os::fd::AsFd;
@@ -27,6 +28,7 @@ pub struct OwnedCard {
     desk: Arc<Desk>,
     buffers: Arc<Buffers>,
     shared: SharedVectors,
+    still_used: StillUsed,
 }
 
 /// The card and who has which part of it. All holders are parts of this process, so they need no name.
@@ -49,12 +51,36 @@ impl OwnedCard {
             desk: Arc::new(Desk { card, leases: Mutex::default() }),
             buffers,
             shared: SharedVectors::default(),
+            still_used: StillUsed::default(),
         }
     }
 
     /// The card without arbitration: its device, vectors.
     fn opened(&self) -> &OpenedCard {
         &self.desk.card
+    }
+
+    /// A lease, also if this process has leases on the parts `but_for`.
+    fn lease_beside(&self, request: LeaseRequest, but_for: &[Part]) -> Result<Lease> {
+        let card = self.identity();
+        request.will.check(self.bars(), card)?;
+        let part = request.part.clone();
+        let mut leases = self.desk.leases();
+        leases.last += 1;
+        let id = LeaseId(leases.last);
+        leases
+            .table
+            .grant_beside(id, (), request, |other| but_for.contains(&other.request.part))
+            .map_err(|other| held(card, &part, other))?;
+        Ok(Lease::new(part, id, Arc::clone(&self.desk) as _))
+    }
+
+    /// Ends engines that did not stop, since nobody has the card any more who could: then all that they may have used goes back.
+    fn end_engines(&self) -> Result<()> {
+        // Somebody's lease has outlived the card's handle.
+        self.lease_beside(LeaseRequest::exclusive(Part::whole()), &self.still_used.parts())?;
+        self.opened().set_bus_master(false)?;
+        self.opened().reset()
     }
 
     /// The live leases, oldest first.
@@ -86,14 +112,8 @@ impl Card for OwnedCard {
     }
 
     fn lease(&self, request: LeaseRequest) -> Result<Lease> {
-        let card = self.identity();
-        request.will.check(self.bars(), card)?;
-        let part = request.part.clone();
-        let mut leases = self.desk.leases();
-        leases.last += 1;
-        let id = LeaseId(leases.last);
-        leases.table.grant(id, (), request).map_err(|other| held(card, &part, other))?;
-        Ok(Lease::new(part, id, Arc::clone(&self.desk) as _))
+        self.still_used.look_again();
+        self.lease_beside(request, &[])
     }
 
     fn vectors(&self) -> Result<u32> {
@@ -116,11 +136,43 @@ impl Card for OwnedCard {
         Ok(self.opened().notices().clone())
     }
 
+    fn still_used(&self) -> &StillUsed {
+        &self.still_used
+    }
+
     fn reset(&self) -> Result<()> {
-        let _whole = self.lease(LeaseRequest::exclusive(Part::whole()))?;
-        self.opened().reset()?;
+        let _whole = self.lease_beside(LeaseRequest::exclusive(Part::whole()), &self.still_used.parts())?;
+        // What an engine is given from here on is not known to be unused after the reset.
+        let still_used = self.still_used.take();
+        if let Err(error) = self.opened().reset() {
+            self.still_used.put_back(still_used);
+            return Err(error);
+        }
+        drop(still_used);
         // A driver that could not reach its engine may have switched it off; nothing runs any more now.
         self.opened().set_bus_master(true)
+    }
+}
+
+impl Drop for OwnedCard {
+    fn drop(&mut self) {
+        self.still_used.look_again();
+        if self.still_used.parts().is_empty() {
+            return;
+        }
+        let outcome = self.end_engines();
+        let still_used = self.still_used.take();
+        match outcome {
+            Ok(()) => {}
+            // A card that is gone reaches no memory.
+            Err(error) if error.kind() == ErrorKind::LinkDown => {}
+            Err(error) => {
+                let card = self.identity();
+                tracing::warn!(%card, %error, "memory stays that an engine may still use: the card could not be reset");
+                // With it the card stays open, and the memory mapped.
+                std::mem::forget(still_used);
+            }
+        }
     }
 }
 

@@ -9,15 +9,13 @@ use crate::interrupt::{self, ChannelInterrupt, Vector};
 use crate::plan::{Chunk, Limits};
 use crate::ring::{DEFAULT_DEPTH, Flags, Ring};
 use jitney_registers::Block;
-use jitney_vfio::{Card, DmaBuffer, Lease, LeaseRequest, Notices, Part, Region, Tally, Will, WillStep};
+use jitney_vfio::{Card, Lease, LeaseRequest, Notices, Part, Region, Tally, Will, WillStep};
 use jitney_xdma_spec::descriptor::{MAX_LENGTH, block_of};
 use jitney_xdma_spec::{
     ChannelControl, ChannelSet, ChannelStatus, InterruptEnable, Submodule, block, channel, config, sgdma,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-#[cfg(fuzzing)]
-pub use stop::let_go_of_what_is_kept;
 use stop::{HALT, stop_time};
 
 /// How often the notices about the card are looked at: at once for a person, and no system call for each small transfer.
@@ -74,6 +72,8 @@ pub(crate) struct Engine {
     pub(crate) info: ChannelInfo,
     /// Which channel of which card, for errors.
     pub(crate) name: String,
+    /// What it has the lease of.
+    part: Part,
     channel: Block<Region>,
     sgdma: Block<Region>,
     /// What holds one bit for every channel.
@@ -92,8 +92,6 @@ pub(crate) struct Engine {
     longest: u32,
     /// The registers may not hold what [`Engine::set_up`] wrote.
     unsettled: bool,
-    /// Buffers that an engine which was not seen to stop may still use.
-    held: Vec<DmaBuffer>,
     notices: Notices,
     /// When they were looked at last.
     heeded: Option<Instant>,
@@ -117,10 +115,13 @@ impl Engine {
         let channel = registers(info.direction.channel_block());
         let part: Part = info.to_string().parse()?;
         let tally = card.tally(&part);
-        let lease = card.lease(LeaseRequest::exclusive(part).with_will(will(bar, channel.base(), &info)))?;
+        Self::end_what_is_left_behind(&**card, &part, &info, &channel)?;
+        let lease =
+            card.lease(LeaseRequest::exclusive(part.clone()).with_will(will(bar, channel.base(), &info)))?;
         let mut engine = Self {
             info,
             name: format!("{info} of {}", card.identity()),
+            part,
             channel,
             sgdma: registers(info.direction.sgdma_block()),
             common: Block::new(region.clone(), block::offset(Submodule::SgdmaCommon, 0)),
@@ -132,7 +133,6 @@ impl Engine {
             state: State::Foreign,
             longest: MAX_LENGTH,
             unsettled: true,
-            held: Vec::new(),
             notices: card.notices()?,
             heeded: None,
             lease: Some(lease),

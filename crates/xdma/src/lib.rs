@@ -76,12 +76,14 @@
 //! # Memory that an engine may still use
 //! A channel keeps the buffers of its transfers until the engine is done with them, whatever becomes of their handles; dropping
 //! the channel and all handles stops the engine first. Memory goes back only when the engine was seen
-//! idle, when the card is gone, or when its bus mastering is off: otherwise the address might be given to somebody else
+//! idle, when the card was reset or is gone, or when its bus mastering is off: otherwise the address might be given to somebody else
 //! while the card still writes to it.
 //!
-//! - An engine that is **still busy** after the time for its longest descriptor keeps the buffer in the channel, until it is
-//!   idle or the channel is dropped; then memory and lease stay taken for the life of the process. The lease's will, with which
-//!   the owner of the card stops the engine and waits for it, therefore stays in force.
+//! - An engine that is **still busy** after the time for its longest descriptor keeps the buffer, as does a stream into which
+//!   nobody takes what is sent. If the channel is dropped its lease is kept, too, and with it the will by which the owner of the card
+//!   stops the engine and waits for it. Both go back when the engine is seen idle, which is looked at when this process asks for a
+//!   lease of the card, opens the channel or frees a buffer, and when **this process resets the card**: what is so kept does not stand
+//!   in the way of that ([`Card::still_used`](jitney_vfio::Card::still_used)). A card that this process owns is reset when its last handle goes.
 //! - **Registers that do not answer** (all-ones, an errno, a time-out) are asked again for 60 ms, which is more than a link takes to
 //!   be trained anew; if they answer then, the engine is stopped as ever. Else configuration space is asked. If nobody
 //!   answers there either the card is gone. Otherwise, **as the last resort, the card's bus mastering is switched off**, which stops all
@@ -120,8 +122,6 @@ pub use awaited::Awaited;
 pub use capture::{Capture, Captured, Overrun};
 pub use channel::{C2h, Channel, FromCard, H2c, ToCard};
 pub use channel_info::ChannelInfo;
-#[cfg(fuzzing)]
-pub use engine::let_go_of_what_is_kept;
 pub use error::{Error, Failure};
 pub use identify::Xdma;
 pub use jitney_xdma_spec::descriptor::MAX_LENGTH as LONGEST_DESCRIPTOR;

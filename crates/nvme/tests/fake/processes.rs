@@ -2,7 +2,8 @@
 
 use jitney_vfio::{
     BarInfo, Card, DmaBuffer, DmaRequest, Error, ErrorKind, FakeCard, Handed, Identity, Interrupt, Keeper,
-    Lease, LeaseId, LeaseRequest, LeaseTable, Mode, Notices, Region, Result, SharedInterrupt, WillStep,
+    Lease, LeaseId, LeaseRequest, LeaseTable, Mode, Notices, Region, Result, SharedInterrupt, StillUsed,
+    WillStep,
 };
 use std::collections::HashMap;
 use std::fmt;
@@ -118,6 +119,9 @@ impl Card for Process {
     }
     fn notices(&self) -> Result<Notices> {
         self.machine.card.notices()
+    }
+    fn still_used(&self) -> &StillUsed {
+        self.machine.card.still_used()
     }
     fn reset(&self) -> Result<()> {
         self.machine.card.reset()

@@ -18,6 +18,7 @@ use crate::owned::OwnedCard;
 use crate::owner::Owner;
 use crate::region::Region;
 use crate::shared_interrupt::SharedInterrupt;
+use crate::still_used::StillUsed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A card made of a register model. All but the registers is the same code that owns real cards.
@@ -176,6 +177,10 @@ impl Card for FakeCard {
 
     fn notices(&self) -> Result<Notices> {
         self.card.notices()
+    }
+
+    fn still_used(&self) -> &StillUsed {
+        self.card.still_used()
     }
 
     fn reset(&self) -> Result<()> {

@@ -1,16 +1,17 @@
 //! Stopping an engine, and what becomes of the memory that it may be using.
 //!
-//! Memory goes back when the engine was seen idle, when its card is gone, or when the card's bus mastering is off: never
-//! because a register could not be read. The link of a card that is being trained anew, a completion that comes too late and
+//! Memory goes back when the engine was seen idle, when its card was reset or is gone, or when the card's bus mastering is off:
+//! never because a register could not be read. The link of a card that is being trained anew, a completion that comes too late and
 //! an error that the machine contains all read as all-ones, and the engine goes on behind them.
 
 use super::last_resort::{self, NoDma};
 use super::{Engine, State};
+use crate::channel_info::ChannelInfo;
 use crate::error::Error;
 use crate::wait::Backoff;
-use jitney_vfio::{DmaBuffer, Lease, Notice};
+use jitney_registers::Block;
+use jitney_vfio::{Card, DmaBuffer, IsIdle, Notice, Part, Region};
 use jitney_xdma_spec::{ChannelControl, ChannelStatus, channel};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long an engine may take to become idle that has nothing to finish: not long, but its card may be a process that others
@@ -42,7 +43,7 @@ impl Engine {
         let error = match self.halt() {
             Ok(status) => {
                 self.state = State::Idle;
-                self.held.clear();
+                self.give_back();
                 self.logged = status.with_busy(false);
                 return Ok(self.channel.write(channel::STATUS, status)?);
             }
@@ -59,12 +60,12 @@ impl Engine {
         match last_resort::end_dma(&*self.card) {
             Ok(NoDma::Gone) => {
                 self.state = State::Idle;
-                self.held.clear();
+                self.give_back();
                 Err(error)
             }
             Ok(NoDma::BusMasterOff) if self.is_wanted_back() => {
                 self.state = State::Idle;
-                self.held.clear();
+                self.give_back();
                 Err(Notice::Leaving.explain(self.card.identity()).into())
             }
             Ok(NoDma::BusMasterOff) => {
@@ -139,12 +140,56 @@ impl Engine {
         outcome
     }
 
-    /// Keeps `buffers` that the engine was given if it was not seen to stop.
+    /// Keeps `buffers` that the engine was given if it was not seen to stop, until it is, or the card was reset.
     pub(crate) fn keep(&mut self, buffers: impl Iterator<Item = DmaBuffer>) {
         if matches!(self.state, State::Stuck | State::CutOff) {
-            self.held.extend(buffers);
+            let is_idle = is_idle(&self.channel);
+            self.card.still_used().keep(&self.part, buffers.collect(), None, is_idle);
         }
     }
+
+    /// Gives back what was kept: the engine cannot use it any more.
+    fn give_back(&self) {
+        self.card.still_used().give_back(&self.part);
+    }
+
+    /// Looks again at an engine that another channel of this process has left behind, since it did not stop: it is told to once
+    /// more, as it may not have heard, and what it kept goes back if it is idle.
+    ///
+    /// # Errors
+    /// [`Error::StillBusy`]; [`Error::LinkDown`] if it does not answer, or what the access says.
+    pub(super) fn end_what_is_left_behind(
+        card: &dyn Card,
+        part: &Part,
+        info: &ChannelInfo,
+        channel: &Block<Region>,
+    ) -> Result<(), Error> {
+        if !card.still_used().is_left_behind(part) {
+            return Ok(());
+        }
+        channel.write(channel::CONTROL_CLEAR, HALT)?;
+        card.still_used().look_again();
+        if !card.still_used().is_left_behind(part) {
+            return Ok(());
+        }
+        let status = channel.read(channel::STATUS)?;
+        let name = format!("{info} of {}", card.identity());
+        if status.into_bits() == u32::MAX {
+            return Err(Error::all_ones(format_args!("the status of {name}")));
+        }
+        Err(Error::StillBusy { channel: name, direction: info.direction, status, after: Duration::ZERO })
+    }
+}
+
+/// A look at the engine of `channel` that changes nothing: whether it was told to stop, and has.
+fn is_idle(channel: &Block<Region>) -> IsIdle {
+    let channel = channel.clone();
+    Box::new(move || {
+        let (control, status) = (channel.read(channel::CONTROL), channel.read(channel::STATUS));
+        let (Ok(control), Ok(status)) = (control, status) else { return false };
+        let answers = control.into_bits() != u32::MAX && status.into_bits() != u32::MAX;
+        answers && !control.run() && !status.busy()
+    })
 }
 
 impl Drop for Engine {
@@ -158,29 +203,13 @@ impl Drop for Engine {
         }
         // A card that was cut off may be given its bus mastering back for another program's sake.
         if matches!(self.state, State::Stuck | State::CutOff) {
-            // Kept for the life of the process: if the memory went back, its IOVA would soon be another buffer's. With it the
-            // lease, whose will stops the engine and waits for it when this process has ended.
-            let mut memory = std::mem::take(&mut self.held);
-            memory.push(self.ring.memory().clone());
-            let kept = Kept { _memory: memory, _lease: self.lease.take() };
-            KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+            // Until it is seen idle or the card was reset: if the memory went back, its IOVA would soon be another buffer's. With it
+            // the lease, whose will stops the engine and waits for it when this process has ended.
+            let memory = vec![self.ring.memory().clone()];
+            let is_idle = is_idle(&self.channel);
+            self.card.still_used().keep(&self.part, memory, self.lease.take(), is_idle);
         }
     }
-}
-
-/// What engines that were not seen to stop may still use.
-struct Kept {
-    _memory: Vec<DmaBuffer>,
-    _lease: Option<Lease>,
-}
-
-/// Nothing is ever taken out of it.
-static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
-
-/// For a fuzz target, whose process outlives many cards: lets go of what is kept.
-#[cfg(fuzzing)]
-pub fn let_go_of_what_is_kept() {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
 
 #[cfg(test)]

@@ -296,6 +296,7 @@ impl FakeBar for Model {
             0x0000 | 0x1000 | 0x2000 | 0x3000 | 0x4000 | 0x5000 | 0x6000 => {
                 0x1fc0_0006 | u32::try_from(offset >> 12).unwrap() << 16
             }
+            0x0004 | 0x1004 => state.channels[channel].control,
             0x0040 | 0x1040 => {
                 let own = &mut state.channels[channel];
                 if own.busy_until.take_if(|until| Instant::now() >= *until).is_some() {
@@ -343,6 +344,11 @@ impl FakeBar for Model {
             0x2004..0x2100 => state.irq.read(offset),
             _ => 0,
         }
+    }
+
+    fn reset(&self) {
+        self.unstick();
+        Self::reset(self);
     }
 
     fn write32(&self, offset: u64, value: u32) {

@@ -3,7 +3,7 @@
 use crate::model::{Bench, Fault};
 use crate::transfers::{SHORT, h2c, patterned, works};
 use crate::wrapped::{Config, Wrapped};
-use jitney_vfio::{Card, ErrorKind, Notice};
+use jitney_vfio::{Card, ErrorKind, LeaseRequest, Notice};
 use jitney_xdma::{Error, Xdma};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -151,6 +151,86 @@ fn an_engine_that_does_not_stop_keeps_its_memory() {
         "nor does the lease go back: its will stops the engine when the process has ended"
     );
     assert!(leases[0].part.name() == "h2c0" && leases[0].will.waits());
+}
+
+#[test]
+fn a_reset_gives_back_what_an_engine_that_did_not_stop_may_have_used() {
+    for is_dropped in [true, false] {
+        let bench = Bench::new();
+        let h2c = h2c(&bench);
+        let buffer = patterned(&bench, 4096);
+        let iova = buffer.iova();
+        let mapped = |iova| bench.host.mapped().iter().any(|place| place.iova == iova);
+        bench.model.set(Fault::Stuck);
+        h2c.write(&buffer, 0).unwrap_err();
+        drop(buffer);
+        let channel = (!is_dropped).then_some(h2c);
+        assert!(mapped(iova) && bench.fake.leases().len() == 1);
+        // A lease of something else still stands in the way, and a reset that was not changes nothing.
+        let other = bench.fake.lease(LeaseRequest::exclusive("c2h0".parse().unwrap())).unwrap();
+        assert_eq!(bench.fake.reset().unwrap_err().kind(), ErrorKind::Held);
+        assert!(mapped(iova) && bench.fake.leases().len() == 2);
+        drop(other);
+        bench.fake.reset().unwrap();
+        assert!(!mapped(iova), "the reset has ended the engine");
+        match channel {
+            Some(channel) => works(&bench, &channel),
+            None => assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty()),
+        }
+        works(&bench, &crate::transfers::h2c(&bench));
+    }
+}
+
+#[test]
+fn a_channel_left_behind_can_be_had_again_when_its_engine_is_idle_at_last() {
+    let bench = Bench::new();
+    let channel = h2c(&bench);
+    let buffer = patterned(&bench, 4096);
+    bench.model.set(Fault::Stuck);
+    channel.write(&buffer, 0).unwrap_err();
+    drop(channel);
+    let error = Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap_err();
+    assert!(matches!(&error, Error::StillBusy { .. }), "{error:?}");
+    assert!(error.to_string().contains("reset the card if it stays so"), "{error}");
+    assert_eq!(bench.host.mapped().len(), 2, "the buffer and the descriptors");
+    let Err(buffer) = buffer.into_own() else { panic!("the engine may be using it") };
+
+    bench.model.unstick();
+    let own = buffer.into_own().expect("idle by now, so that nothing is kept");
+    assert!(bench.fake.leases().is_empty());
+    drop(own);
+    assert!(bench.host.mapped().is_empty());
+    works(&bench, &h2c(&bench));
+
+    // One that has not heard that it is to stop is told again.
+    let channel = h2c(&bench);
+    bench.model.set(Fault::Dark { accesses: u32::MAX });
+    drop(channel.submit(&patterned(&bench, 4096), 0..4096, 0).unwrap());
+    drop(channel);
+    assert_eq!(bench.fake.leases().len(), 1);
+    bench.model.set(Fault::None);
+    bench.model.state().dark = 0;
+    assert_eq!(bench.model.state().channels[0].control & 1, 1);
+    bench.fake.still_used().look_again();
+    assert_eq!(bench.fake.leases().len(), 1, "it runs");
+    let channel = Xdma::identify(bench.card(), 2).unwrap().h2c(0).unwrap();
+    assert_eq!(bench.model.state().channels[0].control & 1, 0, "it was told again");
+    drop(channel);
+    assert!(bench.fake.leases().is_empty() && bench.host.mapped().is_empty());
+}
+
+#[test]
+fn a_card_that_nobody_has_any_more_is_reset_if_its_engine_did_not_stop() {
+    let Bench { host, model, fake } = Bench::new();
+    let card: Arc<dyn Card> = Arc::clone(&fake) as _;
+    let channel = Xdma::identify(card, 2).unwrap().h2c(0).unwrap();
+    let buffer = fake.dma_buffer(4096.into()).unwrap();
+    model.set(Fault::Stuck);
+    drop(channel.submit(&buffer, 0..4096, 0).unwrap());
+    drop((buffer, fake));
+    assert_eq!((host.mapped().len(), host.resets()), (2, 0), "the channel has the card");
+    drop(channel);
+    assert_eq!((host.mapped().len(), host.resets()), (0, 1));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use jitney_vfio::{
     BarInfo, Card, DmaBuffer, DmaRequest, Error, ErrorKind, FakeCard, Identity, Interrupt, Lease,
-    LeaseRequest, Notices, Region, Result, SharedInterrupt, Trap,
+    LeaseRequest, Notices, Region, Result, SharedInterrupt, StillUsed, Trap,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
@@ -102,6 +102,10 @@ impl Card for Wrapped {
 
     fn notices(&self) -> Result<Notices> {
         self.card.notices()
+    }
+
+    fn still_used(&self) -> &StillUsed {
+        self.card.still_used()
     }
 
     fn reset(&self) -> Result<()> {
