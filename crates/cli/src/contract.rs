@@ -3,6 +3,7 @@
 use super::errno::FileError;
 use super::report::print_line;
 use super::status::Misuse;
+use crate::say::say;
 use jitney_vfio::{Card, ErrorKind};
 use rustix::io::Errno;
 use schemars::JsonSchema;
@@ -27,9 +28,9 @@ pub(crate) fn stdout_is_data() {
 /// Tells programs why there is no result.
 pub(crate) fn tell(failure: &Failure) {
     match document(Said::Error(failure)) {
-        Ok(line) if STDOUT_IS_DATA.load(Ordering::Relaxed) => eprintln!("{line}"),
+        Ok(line) if STDOUT_IS_DATA.load(Ordering::Relaxed) => say!("{line}"),
         Ok(line) => print_line(&line),
-        Err(error) => eprintln!("jitney: {error:#}"),
+        Err(error) => say!("jitney: {error:#}"),
     }
 }
 

@@ -3,6 +3,7 @@
 //! A client can provoke lines, and whoever started the process may have given it a pipe that nobody reads. So lines are
 //! queued, a thread of its own writes them, and those that find the queue full are left out and counted.
 
+use crate::say::say;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -66,7 +67,7 @@ pub(crate) fn is_for_journal() -> bool {
 pub(crate) fn complain(priority: Priority, what: &str) {
     let mark = priority.mark();
     // Each line is one of the journal's.
-    eprintln!("{mark}jitney: {}", what.replace('\n', &format!("\n{mark}")));
+    say!("{mark}jitney: {}", what.replace('\n', &format!("\n{mark}")));
 }
 
 /// How a line of the log looks.

@@ -1,7 +1,6 @@
 //! The `jitney` command: what it says to people and to programs, and how it ends.
 
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stderr, reason = "this is what a person sees")]
 
 mod args;
 mod boards;
@@ -28,6 +27,7 @@ mod progress;
 mod rates;
 mod registers;
 mod report;
+mod say;
 mod schema;
 mod see;
 mod setup;
@@ -45,8 +45,10 @@ use log::{Lines, Log, Priority, complain};
 use options::{Color, Command, Options};
 use registers::{dump, read, write};
 use see::{blink, info, list, sensors};
-use share::{broker, demo, emulate, lease, run, xdma_compat};
+use share::{broker, demo, emulate, lease, run, witness, xdma_compat};
 use status::{Misuse, Status};
+use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use transfer::{capture, load, play, save, tap};
 
@@ -78,7 +80,7 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_ansi(console::colors_enabled_stderr() && !log::is_for_journal())
         .event_format(Lines::default());
-    let log = match serves_others(&options.command).then(|| Log::start(std::io::stderr())).transpose() {
+    let log = match serves_others(&options.command).then(|| Log::start(say::Stderr)).transpose() {
         Ok(log) => log,
         Err(error) => {
             complain(Priority::Error, &format!("a thread for the log could not be started: {error}"));
@@ -87,7 +89,7 @@ fn main() -> ExitCode {
     };
     match log.clone() {
         Some(log) => subscriber.with_writer(move || log.clone()).init(),
-        None => subscriber.with_writer(std::io::stderr).init(),
+        None => subscriber.with_writer(|| say::Stderr).init(),
     }
 
     let json = options.json;
@@ -112,6 +114,7 @@ fn main() -> ExitCode {
         Command::Top(args) => see::top::top(&args, json),
         Command::Metrics(args) => see::metrics::metrics(&args, json),
         Command::Status(args) => see::status::status(&args, json),
+        Command::Witness => witness::witness(),
         Command::WithParent(args) => lease::with_parent(&args),
         Command::Hold(hold) => hold::hold(&hold, json),
         Command::Reset(reset) => reset::reset(&reset, json),
@@ -164,14 +167,53 @@ fn path(matches: &ArgMatches) -> String {
 /// Ends with what is wrong with the arguments, or with the help that was asked for.
 fn refuse(error: &clap::Error) -> ! {
     if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+        // Unless it is known already.
+        contract::set_command(named(std::env::args_os().skip(1)));
         let text = error.to_string();
         let text = text.split("\n\nUsage:").next().unwrap_or_default();
         contract::tell(&Failure::misuse(text.trim_start_matches("error: ").trim()));
     }
-    error.exit()
+    let told = error.print().and_then(|()| std::io::stdout().flush());
+    match told {
+        Err(unread) if !error.use_stderr() => report::end_unread(&unread),
+        #[expect(clippy::exit, reason = "as clap ends it, which does not look whether help was written")]
+        _ => std::process::exit(error.exit_code()),
+    }
+}
+
+/// The command that arguments name which make no sense as a whole.
+fn named(words: impl Iterator<Item = OsString>) -> String {
+    let all = help::command();
+    let mut at = &all;
+    let mut names = Vec::new();
+    let mut is_value = false;
+    for word in words {
+        // Of the options that stand before a command one has a value.
+        if std::mem::replace(&mut is_value, word == "--color") || word.as_encoded_bytes().starts_with(b"-") {
+            continue;
+        }
+        let Some(below) = at.find_subcommand(&word) else { break };
+        names.push(below.get_name());
+        at = below;
+    }
+    names.join(" ")
 }
 
 /// Whether programs depend on this process, so that no log that nobody reads may hold it up.
 const fn serves_others(command: &Command) -> bool {
     matches!(command, Command::Broker(_) | Command::Run(_) | Command::Demo(_) | Command::Emulate(_))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_make_no_sense_name_their_command() {
+        let named = |line: &str| named(line.split_whitespace().map(OsString::from));
+        assert_eq!(named("--json test ddr --pases 3"), "test ddr");
+        assert_eq!(named("--color always load --json here"), "load");
+        assert_eq!(named("run --emulate no true"), "run");
+        assert_eq!(named("--json tset"), "");
+    }
 }

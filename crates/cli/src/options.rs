@@ -65,6 +65,8 @@ pub(crate) enum Command {
     XdmaCompat(xdma_compat::XdmaCompat),
     #[command(hide = true)]
     WithParent(lease::WithParent),
+    #[command(hide = true)]
+    Witness,
     /// What a broker's programs have, hold and wait for.
     Status(status::StatusArgs),
     /// The same to be left open, with what each channel moves in a second.

@@ -2,11 +2,13 @@
 //! for a bar, a line now and then says how far it is.
 
 use super::contract;
+use super::errno::explained;
+use super::say::{say, to_stdout};
 use super::size::human;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::cell::Cell;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// How often a line says how far it is.
@@ -104,10 +106,7 @@ impl Report {
         {
             told.set(Instant::now());
             let length = self.bar.length();
-            eprintln!(
-                "jitney: {}",
-                so_far(&self.bar.message(), self.bar.position(), length, self.counts_bytes)
-            );
+            say!("jitney: {}", so_far(&self.bar.message(), self.bar.position(), length, self.counts_bytes));
         }
     }
 
@@ -120,7 +119,7 @@ impl Report {
 
     /// What went wrong, on standard error.
     pub(crate) fn complain(&self, text: impl AsRef<str>) {
-        self.bar.suspend(|| eprintln!("jitney: {}", text.as_ref()));
+        self.bar.suspend(|| say!("jitney: {}", text.as_ref()));
     }
 
     /// The result for programs. Ends the progress bar.
@@ -133,7 +132,7 @@ impl Report {
     }
 
     fn print(&self, line: &str) {
-        if self.beside { eprintln!("{line}") } else { print_line(line) }
+        if self.beside { say!("{line}") } else { print_line(line) }
     }
 }
 
@@ -166,18 +165,30 @@ pub(crate) fn print_event(event: &impl Serialize) -> anyhow::Result<()> {
 
 /// Prints a line. If nobody reads any more, as in `jitney list | head -1`, the command ends there.
 pub(crate) fn print_line(line: &str) {
-    let mut out = std::io::stdout().lock();
-    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-        #[expect(clippy::exit, reason = "there is nobody left to tell")]
-        std::process::exit(super::status::Status::Failed.number().into());
+    print_bytes(format!("{line}\n").as_bytes());
+}
+
+/// The same of what need not be one line.
+pub(crate) fn print_bytes(bytes: &[u8]) {
+    if let Err(error) = to_stdout(bytes) {
+        end_unread(&error);
     }
 }
 
-/// The same for a program that goes on also if nobody reads any more.
+/// Ends the command, whose standard output cannot be written.
+pub(crate) fn end_unread(error: &std::io::Error) -> ! {
+    // That a reader has had enough is no news to whoever started it.
+    if error.kind() != std::io::ErrorKind::BrokenPipe {
+        say!("jitney: standard output: {}", explained(error));
+    }
+    #[expect(clippy::exit, reason = "there is nobody left to tell")]
+    std::process::exit(super::status::Status::Failed.number().into());
+}
+
+/// Prints a line for a program that goes on also if nobody reads any more.
 pub(crate) fn print_if_read(line: &str) {
-    let mut out = std::io::stdout().lock();
     // There is nobody left to tell.
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    let _ = to_stdout(format!("{line}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -2,23 +2,50 @@
 
 use anyhow::Context;
 use jitney_host::{Caller, Root};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
-use std::io::IsTerminal;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// What comes within this time is one wish: timeout(1) tells a process and then its group.
+const TOGETHER: Duration = Duration::from_millis(20);
 
 /// Calls `told` with each SIGINT, SIGTERM and SIGHUP, on a thread of its own, for the life of the process.
 ///
 /// SIGINT and SIGHUP are left alone if whoever started this process had them ignored: a script's shell, for what it
 /// starts in the background, and `nohup`. Neither Ctrl-C nor the end of the session is meant for it then.
 pub(crate) fn on_stop(mut told: impl FnMut(i32) + Send + 'static) -> anyhow::Result<()> {
+    on_stop_at(move |signal, _| told(signal))
+}
+
+/// The same with when the signal came.
+pub(crate) fn on_stop_at(mut told: impl FnMut(i32, Instant) + Send + 'static) -> anyhow::Result<()> {
     let own = Caller::of(&Root::default()).context("which signals this process ignores")?;
     let is_heeded = |signal: &i32| *signal == SIGTERM || !own.ignores(*signal);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(is_heeded))?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            told(signal);
+        loop {
+            let mut heard: BTreeSet<i32> = signals.wait().collect();
+            let at = Instant::now();
+            if heard.is_empty() {
+                continue;
+            }
+            std::thread::sleep(TOGETHER);
+            heard.extend(signals.pending());
+            heard.into_iter().for_each(|signal| told(signal, at));
+        }
+    })?;
+    Ok(())
+}
+
+/// Calls `told` each time that this process goes on after it was stopped.
+pub(crate) fn on_continue(told: impl Fn() + Send + 'static) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGCONT])?;
+    std::thread::Builder::new().name("continued".into()).spawn(move || {
+        for _ in signals.forever() {
+            told();
         }
     })?;
     Ok(())
@@ -61,9 +88,4 @@ impl StopFlag {
 /// `SIGKILL`, or the number of a signal that has no name here.
 pub(crate) fn name(signal: i32) -> String {
     signal_hook::low_level::signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
-}
-
-/// Whether a program that has this process's terminal has heard `signal`, too: a Ctrl-C reaches all who have it.
-pub(crate) fn is_known_to_foreground(signal: i32) -> bool {
-    signal != SIGTERM && std::io::stdin().is_terminal()
 }

@@ -7,6 +7,7 @@ use super::contract::{CardName, Failure};
 use super::held::held_cards;
 use super::report::{Report, print_result};
 use super::status::Status;
+use crate::say::say;
 use jitney_boards::{Board, DmaIp, Error, Memory, identify_in};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -102,7 +103,7 @@ pub(crate) fn find(
         }
     }
     for error in &gone {
-        eprintln!("jitney: passed over: {error}");
+        say!("jitney: passed over: {error}");
     }
     Ok(Targets { boards, card_is_gone: !gone.is_empty() })
 }
@@ -126,10 +127,10 @@ pub(crate) fn block_ram(board: &Board) -> Option<Memory> {
 /// What is said when there was nothing to test.
 pub(crate) fn nothing_tested(what: &str, json: bool) -> anyhow::Result<Status> {
     match held_cards() {
-        Some(held) => eprintln!(
+        Some(held) => say!(
             "jitney: nothing tested: there is no {what} among the cards that can be had, but {held}; `jitney list` shows all"
         ),
-        None => eprintln!("jitney: nothing tested: there is no {what}; `jitney list` shows what there is"),
+        None => say!("jitney: nothing tested: there is no {what}; `jitney list` shows what there is"),
     }
     if json {
         let none: [(); 0] = [];

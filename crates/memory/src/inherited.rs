@@ -5,6 +5,7 @@
 use crate::error::{Error, Result};
 use rustix::fs::FileType;
 use rustix::io::{Errno, FdFlags};
+use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 /// A copy, closed on exec, of the socket that this process was started with under `number`. The original stays open for
@@ -67,17 +68,22 @@ pub fn take_inherited(number: i32) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// The descriptors from 3 on that this process was started with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inherited(BTreeSet<i32>);
+
 /// Marks every descriptor from 3 on that this process was started with as closed on exec, so that the programs that it
 /// starts get only what they are handed. For the start of a process that has something to hand on: what it opens itself
-/// is closed on exec anyway.
+/// is closed on exec anyway. Returns those that were not marked.
 ///
 /// # Errors
 /// What reading /proc/self/fd or marking a descriptor says.
-pub fn keep_from_children() -> Result<()> {
+pub fn keep_from_children() -> Result<Inherited> {
     let failed = |error: std::io::Error| {
         let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
         Error::system("readdir", "/proc/self/fd", errno)
     };
+    let mut inherited = Inherited::default();
     for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let Some(number) =
@@ -85,16 +91,43 @@ pub fn keep_from_children() -> Result<()> {
         else {
             continue;
         };
-        // SAFETY: the number is not -1, and the borrow lasts for one call that sets a flag which takes nothing from an
-        // owner: what one of this process opened has it already. If nothing is open there, it says EBADF.
-        let inherited = unsafe { BorrowedFd::borrow_raw(number) };
-        match rustix::io::fcntl_setfd(inherited, FdFlags::CLOEXEC) {
-            // The folder's own is closed by now, or another thread's.
-            Ok(()) | Err(Errno::BADF) => {}
-            Err(errno) => return Err(Error::system("fcntl", format!("of descriptor {number}"), errno)),
+        if mark(number, FdFlags::CLOEXEC)? == Some(FdFlags::empty()) {
+            inherited.0.insert(number);
         }
     }
-    Ok(())
+    Ok(inherited)
+}
+
+impl Inherited {
+    /// Has the programs that this process starts from now on inherit them after all. Nothing of this process may have closed one
+    /// of them.
+    ///
+    /// # Errors
+    /// What marking a descriptor says.
+    pub fn hand_on(&self) -> Result<()> {
+        self.0.iter().try_for_each(|number| mark(*number, FdFlags::empty()).map(drop))
+    }
+
+    /// The lowest number from 3 on that none of them has.
+    #[must_use]
+    pub fn free_number(&self) -> i32 {
+        (3..).find(|number| !self.0.contains(number)).unwrap_or(i32::MAX)
+    }
+}
+
+/// Sets a descriptor's flags, and returns those that it had; none if nothing is open there.
+fn mark(number: i32, flags: FdFlags) -> Result<Option<FdFlags>> {
+    // SAFETY: the number is not -1, and the borrow lasts for two calls that read and set a flag which takes nothing from an
+    // owner: what this process opened itself has CLOEXEC already, and only what had not is ever given another.
+    let inherited = unsafe { BorrowedFd::borrow_raw(number) };
+    let outcome = rustix::io::fcntl_getfd(inherited)
+        .and_then(|before| rustix::io::fcntl_setfd(inherited, flags).map(|()| before));
+    match outcome {
+        Ok(before) => Ok(Some(before)),
+        // The folder's own is closed by now, or another thread's.
+        Err(Errno::BADF) => Ok(None),
+        Err(errno) => Err(Error::system("fcntl", format!("of descriptor {number}"), errno)),
+    }
 }
 
 #[cfg(test)]
@@ -107,8 +140,14 @@ mod tests {
     fn what_was_inherited_is_kept_from_children() {
         let file = std::fs::File::open("/proc/self/status").unwrap();
         rustix::io::fcntl_setfd(&file, FdFlags::empty()).unwrap();
-        keep_from_children().unwrap();
+        let inherited = keep_from_children().unwrap();
         assert_eq!(rustix::io::fcntl_getfd(&file), Ok(FdFlags::CLOEXEC));
+        assert!(inherited.0.contains(&file.as_raw_fd()) && !inherited.0.contains(&inherited.free_number()));
+        Inherited([file.as_raw_fd()].into()).hand_on().unwrap();
+        assert_eq!(rustix::io::fcntl_getfd(&file), Ok(FdFlags::empty()));
+        Inherited([1_000_000].into()).hand_on().unwrap();
+        let none = Inherited::default().free_number();
+        assert_eq!((none, Inherited([3, 4, 6].into()).free_number()), (3, 5));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub use errno::{Explained, errno_name};
 pub use error::{AccessError, Error, Result};
 pub use event::{EventFd, is_event};
 pub use hugetlb::page_size_of;
-pub use inherited::{inherited_socket, keep_from_children, take_inherited};
+pub use inherited::{Inherited, inherited_socket, keep_from_children, take_inherited};
 pub use mapped::{Access, Cell32};
 pub use mapping::Mapping;
 pub use memfd::{Memfd, MemoryId, for_others};

@@ -12,7 +12,7 @@ use std::io::IoSlice;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 
-/// The number that the socket has in a child.
+/// The number that the socket has in a child that inherits nothing else.
 const CHILD_DESCRIPTOR: i32 = 3;
 /// What is sent through the door, so that a message is not empty.
 const KNOCK: u8 = b'j';
@@ -34,12 +34,21 @@ impl Door {
     /// # Errors
     /// What the system says.
     pub fn hand_to(&self, command: &mut Command) -> Result<()> {
+        self.hand_to_as(command, CHILD_DESCRIPTOR)
+    }
+
+    /// The same, where the program inherits other descriptors, too: the socket has `number`, which has to be free among
+    /// them.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn hand_to_as(&self, command: &mut Command, number: i32) -> Result<()> {
         use command_fds::{CommandFdExt, FdMapping};
         let parent_fd = self.0.try_clone().map_err(|error| super::io(&error))?;
         command
-            .fd_mappings(vec![FdMapping { parent_fd, child_fd: CHILD_DESCRIPTOR }])
+            .fd_mappings(vec![FdMapping { parent_fd, child_fd: number }])
             .map_err(|error| Error::new(jitney_vfio::ErrorKind::Invalid, error.to_string()))?;
-        command.env(crate::BROKER_VARIABLE, format!("fd:{CHILD_DESCRIPTOR}"));
+        command.env(crate::BROKER_VARIABLE, format!("fd:{number}"));
         Ok(())
     }
 }

@@ -4,6 +4,7 @@ mod choice;
 
 use super::report::{print_line, print_result};
 use super::status::Status;
+use crate::say::say;
 use anyhow::Context;
 pub(crate) use choice::Choice;
 use clap::Subcommand;
@@ -75,7 +76,7 @@ pub(crate) fn boards(boards: Option<&Boards>, json: bool) -> anyhow::Result<Stat
 pub(crate) fn catalogue(emulated: &[Choice]) -> anyhow::Result<Catalogue> {
     let catalogue = Catalogue::load()?;
     for bad in catalogue.bad_files() {
-        eprintln!("jitney: warning: not used: {}", bad.error());
+        say!("jitney: warning: not used: {}", bad.error());
     }
     with_files(catalogue, emulated)
 }
@@ -159,7 +160,7 @@ fn check(files: &[PathBuf], json: bool) -> anyhow::Result<Status> {
     for one in checked.iter().filter(|_| !json) {
         match &one.error {
             None => print_line(&format!("{}: right, {}", one.file.display(), one.designs.join(", "))),
-            Some(error) => eprintln!("jitney: {error}"),
+            Some(error) => say!("jitney: {error}"),
         }
     }
     if json {

@@ -4,6 +4,7 @@ use crate::args::{Client, Source};
 use crate::cards::Session;
 use crate::contract::CardName;
 use crate::report::{print_event, print_line};
+use crate::say::say;
 use crate::signals;
 use crate::status::Status;
 use clap::Args;
@@ -62,7 +63,7 @@ pub(crate) fn hold(args: &Hold, json: bool) -> anyhow::Result<Status> {
         cards.iter().for_each(|card| print_line(&format!("holding {}", card.identity())));
     }
     if alone {
-        eprintln!(
+        say!(
             "jitney: no broker has them, so no other program can use them while they are held: start `jitney broker` first"
         );
     }
@@ -80,7 +81,7 @@ pub(crate) fn hold(args: &Hold, json: bool) -> anyhow::Result<Status> {
             }
             _ => true,
         });
-        gone.iter().for_each(|error| eprintln!("jitney: {error}"));
+        gone.iter().for_each(|error| say!("jitney: {error}"));
         // Where no broker has them, they are open for as long as this process.
         if held.is_empty() || (alone && !gone.is_empty()) {
             return Ok(Status::Failed);

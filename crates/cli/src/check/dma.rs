@@ -6,6 +6,7 @@ use super::verdict::{Check, Checks, Verdict};
 use crate::args::{Dma, Selection};
 use crate::cards::Session;
 use crate::report::Report;
+use crate::say::say;
 use crate::status::Status;
 use crate::targets::{self, nothing_tested};
 use clap::Args;
@@ -60,7 +61,7 @@ pub(crate) fn dma(args: &DmaArgs, json: bool) -> anyhow::Result<Status> {
     report.finish(&outcomes)?;
     let tested = |one: &targets::OnBoard<Outcome>| one.failed(|outcome| !outcome.nothing);
     if !outcomes.iter().any(tested) {
-        eprintln!("jitney: nothing tested: nothing of it fits the design");
+        say!("jitney: nothing tested: nothing of it fits the design");
         return Ok(Status::NothingTested);
     }
     Ok(targets.status(outcomes.iter().any(|one| one.failed(|outcome| outcome.failed))))

@@ -7,12 +7,12 @@ mod bash;
 mod candidates;
 
 use crate::help;
+use crate::report::print_bytes;
 use crate::status::Status;
 use bash::Bash;
 use clap::{Args, ValueEnum};
 use clap_complete::CompleteEnv;
 use clap_complete::env::{EnvCompleter, Fish, Shells, Zsh};
-use std::io::Write;
 
 /// What the scripts set to the name of their shell.
 const VARIABLE: &str = "JITNEY_COMPLETE";
@@ -56,7 +56,7 @@ pub(crate) fn completions(args: &Completions) -> anyhow::Result<Status> {
     if args.shell == Shell::Zsh {
         script.extend(ZSH_FIRST_TIME.bytes());
     }
-    std::io::stdout().write_all(&script)?;
+    print_bytes(&script);
     Ok(Status::Passed)
 }
 

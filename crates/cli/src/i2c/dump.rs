@@ -5,6 +5,7 @@ use super::read::{hex, read_all};
 use super::{OneBus, OpenBus, words};
 use crate::contract::CardName;
 use crate::report::Report;
+use crate::say::say;
 use crate::size::human;
 use crate::status::{Misuse, Status};
 use clap::Args;
@@ -116,7 +117,7 @@ pub(crate) fn dump(args: &Dump, json: bool) -> anyhow::Result<Status> {
     for device in &devices {
         device.lines.iter().for_each(|line| report.line(line));
         if let Some(error) = &device.error {
-            eprintln!("jitney: {:#04x} ({}): {error}", device.address, device.device);
+            say!("jitney: {:#04x} ({}): {error}", device.address, device.device);
         }
     }
     let failed = devices.iter().any(|device| device.error.is_some());
@@ -124,9 +125,7 @@ pub(crate) fn dump(args: &Dump, json: bool) -> anyhow::Result<Status> {
     report.finish(&Dumped { card: open.card.clone(), bus: args.bus.bus, devices })?;
     Ok(match (none, failed) {
         (true, _) => {
-            eprintln!(
-                "jitney: the boards file names no device on this bus; `jitney i2c scan` looks for some"
-            );
+            say!("jitney: the boards file names no device on this bus; `jitney i2c scan` looks for some");
             Status::NothingTested
         }
         (_, true) => Status::Failed,

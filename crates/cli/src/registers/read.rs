@@ -5,6 +5,7 @@ use crate::args::OneCard;
 use crate::cards::Session;
 use crate::contract::CardName;
 use crate::report::{print_line, print_result};
+use crate::say::say;
 use crate::status::{Misuse, Status};
 use clap::Args;
 use schemars::JsonSchema;
@@ -63,7 +64,7 @@ pub(crate) fn read(args: &Read, json: bool) -> anyhow::Result<Status> {
     }
     if let Some((offset, _)) = span.registers().zip(values).find(|(_, value)| *value == u32::MAX) {
         must_answer(&*card, &region, offset)?;
-        eprintln!(
+        say!(
             "jitney: all-ones, but the card is there: the register holds that, or there is none at {offset:#x}"
         );
     }

@@ -6,6 +6,7 @@ use crate::cards::Session;
 use crate::fit::fit;
 use crate::held::holders_of;
 use crate::report::{print_line, print_result};
+use crate::say::say;
 use crate::status::Status;
 use clap::Args;
 use jitney_boards::{Catalogue, identify_in, ids};
@@ -114,7 +115,7 @@ fn open(source: &Source) -> anyhow::Result<Option<Session>> {
         || [BROKER_VARIABLE, CARDS_VARIABLE].into_iter().any(|name| std::env::var_os(name).is_some());
     match Session::open(&Selection { source: source.clone(), ..Selection::default() }) {
         Err(error) if !named && unavailable(&error) => {
-            eprintln!("jitney: {error:#}");
+            say!("jitney: {error:#}");
             Ok(None)
         }
         session => session.map(Some),

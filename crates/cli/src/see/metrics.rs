@@ -6,6 +6,7 @@ use crate::args::ItsBroker;
 use crate::boards::catalogue;
 use crate::cards::Session;
 use crate::report::{print_event, print_line};
+use crate::say::say;
 use crate::status::{Misuse, Status};
 use anyhow::{Context, anyhow};
 use clap::Args;
@@ -118,7 +119,7 @@ fn serve(bus: &Bus, address: SocketAddr, json: bool) -> anyhow::Result<()> {
             request.respond(Response::from_string("see /metrics\n").with_status_code(404))
         };
         if let Err(error) = answered {
-            eprintln!("jitney: who asked for figures does not read them: {error}");
+            say!("jitney: who asked for figures does not read them: {error}");
         }
     }
     Ok(())

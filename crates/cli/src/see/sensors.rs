@@ -4,6 +4,7 @@ use crate::args::{Client, Selection, Source, seconds};
 use crate::cards::Session;
 use crate::contract::CardName;
 use crate::report::{Report, print_event};
+use crate::say::say;
 use crate::signals::on_stop;
 use crate::status::Status;
 use crate::targets::{self, nothing_tested};
@@ -220,7 +221,7 @@ fn watch(boards: &[Watched<'_>], args: &Sensors, report: &Report, json: bool) ->
 fn say_errors(found: &[BoardReadings]) {
     for board in found {
         for error in &board.errors {
-            eprintln!("jitney: {} at {}: {error}", board.board, board.card.card);
+            say!("jitney: {} at {}: {error}", board.board, board.card.card);
         }
     }
 }

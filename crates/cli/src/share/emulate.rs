@@ -4,6 +4,7 @@ use crate::boards::Choice;
 use crate::contract;
 use crate::emulated::READY;
 use crate::report::print_line;
+use crate::say::say;
 use crate::signals;
 use crate::size;
 use crate::status::{Misuse, Status};
@@ -170,7 +171,7 @@ pub(crate) fn emulate(args: &Emulate, json: bool) -> anyhow::Result<Status> {
 
 fn stop_or_complain(stop: &jitney_emulator::StopHandle) {
     if let Err(error) = stop.stop() {
-        eprintln!("jitney: the board cannot be stopped: {error}");
+        say!("jitney: the board cannot be stopped: {error}");
     }
 }
 

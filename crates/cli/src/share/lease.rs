@@ -1,20 +1,24 @@
 //! `jitney lease`: a program runs while parts of a card are leased for it.
 
-use super::programs::{End, Ended};
+use super::in_place::InPlace;
+use super::programs::{End, Ended, spoken};
+use super::witness::Witness;
 use crate::args::ItsBroker;
 use crate::cards::{Session, card_of};
 use crate::contract::CardName;
 use crate::errno::explained;
 use crate::report::{print_event, print_result};
+use crate::say::say;
 use crate::signals;
 use crate::status::{Misuse, Status};
 use anyhow::Context;
 use clap::Args;
 use jitney_broker::Bus;
 use jitney_vfio::{Lease, LeaseRequest, Mode, Part};
-use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -28,7 +32,7 @@ Examples:
 
 The broker keeps other programs from these parts for as long as the program runs. A program that asks the broker itself is another \
 program to it, and is kept from them as well. Parts are what drivers agree upon: `whole` excludes all others, an XDMA's channels are \
-h2c0 to h2c3 and c2h0 to c2h3, interrupts irq0 and so on. The exit status is the program's. If the leases end before it does \
+h2c0 to h2c3 and c2h0 to c2h3, interrupts irq0 and so on. The program has this command's files and terminal and gets each signal once; the exit status is the program's. If the leases end before it does \
 (its broker is gone, or a policy's lease-time is over) it is told to end (SIGTERM), and the status is 1.";
 
 /// How often it is asked whether the leases are still there.
@@ -53,7 +57,7 @@ pub(crate) struct LeaseArgs {
     wait: Option<Duration>,
     /// The program and its arguments; without one they are leased until Ctrl-C.
     #[arg(last = true, value_name = "PROGRAM ARGS")]
-    program: Vec<String>,
+    program: Vec<OsString>,
 }
 
 /// Starts a program in its own place that ends when this process's parent does.
@@ -61,7 +65,7 @@ pub(crate) struct LeaseArgs {
 pub(crate) struct WithParent {
     parent: i32,
     #[arg(last = true, required = true)]
-    program: Vec<String>,
+    program: Vec<OsString>,
 }
 
 /// What happens while it runs.
@@ -94,7 +98,7 @@ pub(crate) fn lease(args: &LeaseArgs, json: bool) -> anyhow::Result<Status> {
     if json {
         print_event(&Event::Leased { card: CardName::of(&*card), parts })?;
     } else {
-        eprintln!("jitney: {} of {} leased", parts.join(", "), card.identity());
+        say!("jitney: {} of {} leased", parts.join(", "), card.identity());
     }
     let (ended, status) = match args.program.first() {
         Some(_) => run(&args.program, &bus).map(|(ended, status)| (Some(ended), status))?,
@@ -117,7 +121,7 @@ pub(crate) fn lease(args: &LeaseArgs, json: bool) -> anyhow::Result<Status> {
 }
 
 /// Runs a program to its end, with this process's files. It does not outlive this process, whose end is that of the leases.
-fn run(words: &[String], bus: &Bus) -> anyhow::Result<(Ended, Status)> {
+fn run(words: &[OsString], bus: &Bus) -> anyhow::Result<(Ended, Status)> {
     let own = std::env::current_exe().context("this program's own path")?;
     let mut command = Command::new(own);
     command
@@ -127,47 +131,38 @@ fn run(words: &[String], bus: &Bus) -> anyhow::Result<(Ended, Status)> {
         .args(words)
         .stdin(Stdio::inherit());
     let began = Instant::now();
-    let mut child = command.spawn().context("the program could not be started")?;
-    let group = Pid::from_raw(child.id().cast_signed());
-    signals::on_stop(move |signal| {
-        let heard = signals::is_known_to_foreground(signal);
-        if let Some((pid, signal)) = group.zip(Signal::from_named_raw(signal)).filter(|_| !heard)
-            && let Err(errno) = kill_process(pid, signal)
-        {
-            eprintln!("jitney: the program got no signal: {errno}");
-        }
-    })?;
+    let started = InPlace::start(&mut command, Witness::start()?);
+    let (program, mut child) = started.context("the program could not be started")?;
+    program.pass_signals_on()?;
     let pid = child.id();
     // Others may have the parts from that moment on, and nobody else can tell the program.
     let (waited, lost) = std::thread::scope(|scope| {
         let (over, ended) = channel();
-        let watch = scope.spawn(move || watch_leases(bus, group, &ended));
-        let waited = child.wait();
+        let told = &program;
+        let watch = scope.spawn(move || watch_leases(bus, told, &ended));
+        let waited = program.wait(&mut child);
         // Who watches may have seen enough.
         let _ = over.send(());
         (waited, watch.join().unwrap_or(false))
     });
     let status = waited.context("the program cannot be waited for")?;
     if lost {
-        let ended = Ended::named(words.join(" "), Some(pid), began.elapsed(), End::of(status));
+        let ended = Ended::named(spoken(words), Some(pid), began.elapsed(), End::of(status));
         return Ok((ended, Status::Failed));
     }
     let end = End::of(status);
     let status = end.of_program();
-    Ok((Ended::named(words.join(" "), Some(pid), began.elapsed(), end), status))
+    Ok((Ended::named(spoken(words), Some(pid), began.elapsed(), end), status))
 }
 
 /// Asks the broker now and then whether the leases are still held; if not, tells the program to end. Returns whether they were lost
 /// before it ended.
-fn watch_leases(bus: &Bus, program: Option<Pid>, ended: &Receiver<()>) -> bool {
+fn watch_leases(bus: &Bus, program: &InPlace, ended: &Receiver<()>) -> bool {
     while matches!(ended.recv_timeout(LOOK), Err(RecvTimeoutError::Timeout)) {
         let Err(error) = bus.usage() else { continue };
-        eprintln!("jitney: the leases have ended, so the program is told to end, too: {error}");
-        if let Some(program) = program
-            && let Err(errno) = kill_process(program, Signal::TERM)
-        {
-            eprintln!("jitney: the program got no signal: {errno}");
-        }
+        // Before anything is said: who reads that may not do so.
+        program.tell(Signal::TERM);
+        say!("jitney: the leases have ended, so the program is told to end, too: {error}");
         return true;
     }
     false
@@ -181,7 +176,7 @@ pub(crate) fn with_parent(args: &WithParent) -> anyhow::Result<Status> {
         return Err(Misuse("this is for `jitney lease`, which has ended".into()).into());
     }
     let error = Command::new(&args.program[0]).args(&args.program[1..]).exec();
-    eprintln!("jitney: {}: {}", args.program[0], explained(&error));
+    say!("jitney: {}: {}", args.program[0].display(), explained(&error));
     // As shells say it.
     Ok(Status::OfProgram(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }))
 }

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use std::time::Duration;
 pub(crate) struct Program {
     /// What its lines are marked with: the shortest name that tells it from the others.
     pub(crate) mark: String,
-    words: Vec<String>,
+    words: Vec<OsString>,
     /// Its `JITNEY_BOARDS`, if that is not this process's.
     boards: Option<OsString>,
     /// Its `JITNEY_WAIT`, if that is not this process's.
@@ -57,16 +58,18 @@ impl Program {
     /// `boards` is the `JITNEY_BOARDS` that they get, if not this process's own.
     pub(crate) fn parse_all(lines: &[String], boards: Option<&OsStr>) -> anyhow::Result<Vec<Self>> {
         let split = |line: &String| {
-            shlex::split(line).ok_or_else(|| Misuse(format!("a quote is not closed in: {line}")))
+            let words =
+                shlex::split(line).ok_or_else(|| Misuse(format!("a quote is not closed in: {line}")))?;
+            Ok::<_, Misuse>(words.into_iter().map(OsString::from).collect())
         };
         Self::of_words(lines.iter().map(split).collect::<Result<_, _>>()?, boards)
     }
 
     /// The same of command lines that are taken apart already.
-    pub(crate) fn of_words(lines: Vec<Vec<String>>, boards: Option<&OsStr>) -> anyhow::Result<Vec<Self>> {
+    pub(crate) fn of_words(lines: Vec<Vec<OsString>>, boards: Option<&OsStr>) -> anyhow::Result<Vec<Self>> {
         let mut programs: Vec<Self> = Vec::new();
         for words in lines {
-            if words.first().is_none_or(String::is_empty) {
+            if words.first().is_none_or(|name| name.is_empty()) {
                 return Err(Misuse("an empty program name was given".into()).into());
             }
             let name = short_name(&words);
@@ -84,9 +87,10 @@ impl Program {
 
     /// The command that starts it; `jitney` is this very program, wherever it was found.
     pub(crate) fn command(&self) -> anyhow::Result<Command> {
-        let mut command = match self.words[0].as_str() {
-            "jitney" => Command::new(std::env::current_exe().context("this program's own path")?),
-            other => Command::new(other),
+        let mut command = if self.words[0] == "jitney" {
+            Command::new(std::env::current_exe().context("this program's own path")?)
+        } else {
+            Command::new(&self.words[0])
         };
         command.args(&self.words[1..]);
         if let Some(boards) = &self.boards {
@@ -100,7 +104,7 @@ impl Program {
 
     /// Why it could not be started, with what the user may have meant.
     pub(crate) fn not_started(&self, error: &std::io::Error) -> End {
-        let name = &self.words[0];
+        let name = &*self.words[0].to_string_lossy();
         let what = format!("{name}: {}", explained(error));
         let tests = ["general", "ddr", "blkram"];
         if name.contains(' ') && error.kind() == std::io::ErrorKind::NotFound {
@@ -119,13 +123,16 @@ impl Program {
 }
 
 /// `ddr` for `jitney test ddr --passes 2`, else the program's file name.
-fn short_name(words: &[String]) -> String {
-    let own = words[0] == "jitney" && words.len() > 2 && ["test", "time"].contains(&words[1].as_str());
-    if own {
-        return words[2].clone();
-    }
-    let name = std::path::Path::new(&words[0]).file_name();
-    name.map_or_else(|| words[0].clone(), |name| name.to_string_lossy().into_owned())
+fn short_name(words: &[OsString]) -> String {
+    let own = words[0] == "jitney" && words.len() > 2 && (words[1] == "test" || words[1] == "time");
+    let name = if own { &words[2] } else { Path::new(&words[0]).file_name().unwrap_or(&words[0]) };
+    name.to_string_lossy().into_owned()
+}
+
+/// A command line to be read by people: what is no UTF-8 is replaced.
+pub(crate) fn spoken(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
 }
 
 impl End {

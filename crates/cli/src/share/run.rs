@@ -9,6 +9,7 @@ use crate::boards;
 use crate::contract::CardName;
 use crate::emulated::EmulatedBoards;
 use crate::report::{print_event, print_line, print_result};
+use crate::say::say;
 use crate::status::Status;
 use anyhow::Context;
 use clap::Args;
@@ -17,6 +18,7 @@ use jitney_broker::Broker;
 use jitney_vfio::OpenedCard;
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::thread;
 
 const HELP: &str = "\
@@ -27,8 +29,9 @@ Examples:
   jitney run --emulate nitefury -- bash                              # a shell in which all commands have the board
   jitney run --emulate nitefury --wait 1m \"jitney test ddr\" \"jitney test ddr\"   # one after the other
 
-One program behind -- has this command's terminal, input and output, and its exit status is the command's. Of several, each line of \
-output is marked with its program, and they have no input.";
+One program behind -- runs as if it had been started instead of this command: it has its terminal, input, output and other \
+descriptors, it gets each signal once, whether that was for the command or for the whole process group, when it stops the command \
+does, and its exit status is the command's. Of several, each line of output is marked with its program, and they have no input.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -49,7 +52,7 @@ pub(crate) struct Run {
     pub(crate) program: Vec<String>,
     /// One program, and its arguments as they are, with this command's input and output.
     #[arg(last = true, value_name = "PROGRAM ARGS", conflicts_with_all = ["programs", "program"])]
-    pub(crate) command: Vec<String>,
+    pub(crate) command: Vec<OsString>,
 }
 
 const COLORS: [Color; 6] =
@@ -95,7 +98,7 @@ impl How {
 
     fn say(self, line: &str) {
         match self {
-            Self::Alone => eprintln!("{line}"),
+            Self::Alone => say!("{line}"),
             _ => print_line(line),
         }
     }
@@ -131,13 +134,13 @@ pub(crate) fn run_programs(
     all_descriptors: bool,
     how: How,
 ) -> anyhow::Result<(Status, Vec<Ended>)> {
-    jitney_memory::keep_from_children()?;
+    let inherited = jitney_memory::keep_from_children()?;
     let running = Running::default();
     running.pass_signals_on()?;
     let boards = EmulatedBoards::start(&source.emulate)?;
     let spaces = open(source, &boards)?;
     if spaces.is_empty() {
-        eprintln!("jitney: nothing tested: there is no card to own; name one with --card or --emulate");
+        say!("jitney: nothing tested: there is no card to own; name one with --card or --emulate");
         if how.is_json() {
             summarize(&[], how)?;
         }
@@ -159,7 +162,7 @@ pub(crate) fn run_programs(
     for ((program, door), color) in programs.iter().zip(doors).zip(COLORS.into_iter().cycle()) {
         let style = Style::new().fg(color);
         let files = match how {
-            How::Alone => Files::Own,
+            How::Alone => Files::Own(&inherited),
             How::Marked => Files::Marked { style: &style, width },
             How::Events => Files::Events,
         };
@@ -215,7 +218,7 @@ fn summarize(ended: &[Ended], how: How) -> anyhow::Result<()> {
         How::Alone => {
             for Ended { program, end, .. } in ended {
                 if matches!(end, End::NotStarted { .. } | End::Killed { .. }) {
-                    eprintln!("jitney: {program}: {end}");
+                    say!("jitney: {program}: {end}");
                 }
             }
             return Ok(());

@@ -1,12 +1,16 @@
 //! Starts programs at once, shows what they print as it happens, passes signals on, and waits for all.
 
+use super::in_place::InPlace;
 use super::programs::{End, Ended, Program};
 use super::run::Event;
+use super::witness::Witness;
 use crate::report::{print_event, print_line};
+use crate::say::say;
 use crate::signals;
 use console::Style;
 use jitney_broker::Door;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use jitney_memory::{Explained, Inherited};
+use rustix::process::{Pid, Signal, kill_process_group};
 use schemars::JsonSchema;
 use serde::Serialize;
 use signal_hook::consts::SIGHUP;
@@ -27,8 +31,8 @@ pub(crate) struct Running(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     groups: Vec<Pid>,
-    /// A program that has this process's terminal.
-    foreground: Option<Pid>,
+    /// A program that runs in this process's place.
+    alone: Option<InPlace>,
     /// How often the user has asked to stop.
     asked: u32,
 }
@@ -37,7 +41,8 @@ struct State {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Files<'a> {
     /// They are this process's: the program is alone, and runs as if it had been started in this one's place.
-    Own,
+    /// It inherits these descriptors, too.
+    Own(&'a Inherited),
     /// No input; each line of output is shown with a mark of that style and width.
     Marked { style: &'a Style, width: usize },
     /// No input; each line of output is an event.
@@ -49,6 +54,7 @@ pub(crate) enum Files<'a> {
 pub(crate) struct Started {
     program: Program,
     child: Child,
+    alone: Option<InPlace>,
     since: Instant,
     shown: Vec<JoinHandle<()>>,
 }
@@ -57,7 +63,7 @@ impl Running {
     /// Passes SIGINT, SIGTERM and SIGHUP on to every program; from the third time on it is SIGKILL.
     pub(crate) fn pass_signals_on(&self) -> anyhow::Result<()> {
         let running = self.clone();
-        signals::on_stop(move |signal| running.signal(signal))
+        signals::on_stop_at(move |signal, at| running.signal(signal, at))
     }
 
     /// Whether the user has asked to stop.
@@ -65,9 +71,9 @@ impl Running {
         self.state().asked > 0
     }
 
-    fn signal(&self, number: i32) {
+    fn signal(&self, number: i32, at: Instant) {
         let mut state = self.state();
-        if state.foreground.is_some() && signals::is_known_to_foreground(number) {
+        if state.alone.as_ref().is_some_and(|program| program.has_got(number, at)) {
             return;
         }
         state.asked += 1;
@@ -80,8 +86,8 @@ impl Running {
         for group in &state.groups {
             send(*group, signal);
         }
-        if let Some(program) = state.foreground {
-            to_program(program, signal);
+        if let Some(program) = &state.alone {
+            program.tell(signal);
         }
     }
 
@@ -93,22 +99,29 @@ impl Running {
     pub(crate) fn start(&self, program: &Program, door: &Door, files: Files<'_>) -> Result<Started, End> {
         let fail = |error: &dyn std::fmt::Display| End::NotStarted { why: error.to_string() };
         let mut command = program.command().map_err(|error| fail(&error))?;
-        door.hand_to(&mut command).map_err(|error| fail(&error))?;
-        if !matches!(files, Files::Own) {
+        let place = if let Files::Own(inherited) = files {
+            let witness = Witness::start().map_err(|error| fail(&format!("{error:#}")))?;
+            door.hand_to_as(&mut command, inherited.free_number()).map_err(|error| fail(&error))?;
+            inherited.hand_on().map_err(|error| fail(&error))?;
+            Some(witness)
+        } else {
+            door.hand_to(&mut command).map_err(|error| fail(&error))?;
             // A group of its own: a Ctrl-C reaches it once, through us, and so do its children.
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        }
+            None
+        };
         let mut state = self.state();
         if state.asked > 0 {
             return Err(End::NotStarted { why: "the user asked to stop".into() });
         }
-        let mut child = command.spawn().map_err(|error| program.not_started(&error))?;
+        let (alone, mut child) = match place {
+            Some(witness) => InPlace::start(&mut command, witness).map(|(own, child)| (Some(own), child)),
+            None => command.spawn().map(|child| (None, child)),
+        }
+        .map_err(|error| program.not_started(&error))?;
         let pid = Pid::from_raw(child.id().cast_signed());
         let mark = match files {
-            Files::Own => {
-                state.foreground = pid;
-                None
-            }
+            Files::Own(_) => None,
             Files::Marked { style, width } => {
                 state.groups.extend(pid);
                 Some(style.apply_to(format!("{:width$} |", program.mark)).to_string())
@@ -118,6 +131,7 @@ impl Running {
                 None
             }
         };
+        state.alone.clone_from(&alone);
         drop(state);
         let name = program.mark.clone();
         let shown = [
@@ -125,13 +139,17 @@ impl Running {
             child.stderr.take().map(|err| show(err, mark, name, Stream::Stderr)),
         ];
         let shown = shown.into_iter().flatten().collect();
-        Ok(Started { program: program.clone(), child, since: Instant::now(), shown })
+        Ok(Started { program: program.clone(), child, alone, since: Instant::now(), shown })
     }
 
     /// Waits until a program has ended and everything that it printed is shown.
     pub(crate) fn wait(&self, mut started: Started) -> Ended {
         let pid = started.child.id();
-        let end = match started.child.wait() {
+        let waited = match &started.alone {
+            Some(program) => program.wait(&mut started.child),
+            None => started.child.wait(),
+        };
+        let end = match waited {
             Ok(status) => End::of(status),
             Err(error) => End::NotStarted { why: format!("cannot be waited for: {error}") },
         };
@@ -139,7 +157,7 @@ impl Running {
         let mut state = self.state();
         let group = Pid::from_raw(pid.cast_signed()).filter(|pid| state.groups.contains(pid));
         state.groups.retain(|other| Some(*other) != group);
-        state.foreground = None;
+        state.alone = None;
         drop(state);
         if let Some(group) = group {
             // What it left behind would keep its output open.
@@ -174,14 +192,9 @@ impl Started {
 fn send(group: Pid, signal: Signal) {
     match kill_process_group(group, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-        Err(errno) => eprintln!("jitney: process group {} got no signal: {errno}", group.as_raw_nonzero()),
-    }
-}
-
-fn to_program(program: Pid, signal: Signal) {
-    match kill_process(program, signal) {
-        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-        Err(errno) => eprintln!("jitney: the program got no signal: {errno}"),
+        Err(errno) => {
+            say!("jitney: process group {} got no signal: {}", group.as_raw_nonzero(), Explained(errno))
+        }
     }
 }
 
@@ -211,7 +224,7 @@ fn show(
                 None => {
                     let event = Event::Output { program: &program, stream, text };
                     if let Err(error) = print_event(&event) {
-                        eprintln!("jitney: a line of {program}: {error:#}");
+                        say!("jitney: a line of {program}: {error:#}");
                     }
                 }
             }

@@ -10,6 +10,7 @@ use crate::boards::catalogue;
 use crate::cards::{Session, known_board};
 use crate::contract::CardName;
 use crate::report::{Report, print_line};
+use crate::say::say;
 use crate::size::human;
 use crate::status::Status;
 use crate::targets::nothing_tested;
@@ -54,7 +55,7 @@ pub(crate) fn info(args: &Info, json: bool) -> anyhow::Result<Status> {
     let session = Session::open(&selection)?;
     let cards = session.cards(selection.only.as_deref())?;
     for error in &cards.gone {
-        eprintln!("jitney: passed over: {error}");
+        say!("jitney: passed over: {error}");
     }
     if cards.there.is_empty() && cards.gone.is_empty() {
         return nothing_tested("card", json);
@@ -70,7 +71,7 @@ pub(crate) fn info(args: &Info, json: bool) -> anyhow::Result<Status> {
         facts.push(own.told(args.config));
     }
     for error in facts.iter().flat_map(|own| own.contents.iter().flat_map(|own| &own.errors)) {
-        eprintln!("jitney: {error}");
+        say!("jitney: {error}");
     }
     let failed = facts.iter().any(|own| own.contents.as_ref().is_some_and(|own| !own.errors.is_empty()));
     report.finish(&facts)?;

@@ -4,7 +4,9 @@ mod library;
 mod program;
 
 use super::broker::open;
-use super::programs::{End, Ended};
+use super::in_place::InPlace;
+use super::programs::{End, Ended, spoken};
+use super::witness::Witness;
 use crate::args::{self, Client, Source};
 use crate::boards;
 use crate::cards::{card_of, is_gone};
@@ -12,7 +14,7 @@ use crate::contract::CardName;
 use crate::emulated::EmulatedBoards;
 use crate::errno::explained;
 use crate::report::{print_event, print_line, print_result};
-use crate::signals;
+use crate::say::say;
 use crate::status::{Misuse, Status};
 use anyhow::Context;
 use clap::Args;
@@ -20,9 +22,9 @@ use jitney_boards::Catalogue;
 use jitney_broker::{Broker, Bus, BusOptions, RuntimeFolder, StopHandle};
 use jitney_vfio::{Card, Error, ErrorKind, OpenedSpace};
 use jitney_xdma::{Direction, Xdma};
-use rustix::process::{Pid, Signal, kill_process};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -63,7 +65,7 @@ pub(crate) struct XdmaCompat {
     library: Option<PathBuf>,
     /// The program and its arguments; without one it is said which devices there are.
     #[arg(last = true, value_name = "PROGRAM ARGS")]
-    program: Vec<String>,
+    program: Vec<OsString>,
 }
 
 /// How long a transfer may be without progress; none for ever.
@@ -122,7 +124,7 @@ pub(crate) fn xdma_compat(args: &XdmaCompat, json: bool) -> anyhow::Result<Statu
         return Err(Misuse(why).into());
     }
     let Some(owner) = Owner::join_or_start(args)? else {
-        eprintln!("jitney: there is no card to use; name one with --card or --emulate");
+        say!("jitney: there is no card to use; name one with --card or --emulate");
         if json {
             print_result(&Outcome { ended: None, cards: Vec::new() })?;
         }
@@ -165,7 +167,7 @@ pub(crate) fn xdma_compat(args: &XdmaCompat, json: bool) -> anyhow::Result<Statu
     if let Some(files) = boards::variable(&args.source.emulate)? {
         command.env(boards::VARIABLE, files);
     }
-    let (ended, status) = run(command, args.program.join(" "))?;
+    let (ended, status) = run(command, spoken(&args.program))?;
     drop(cards);
     owner.stop()?;
     if json {
@@ -191,7 +193,7 @@ fn numbered(
             match bus.card(&card.address).map_err(anyhow::Error::from).and_then(&identify) {
                 Ok(found) => cards.extend(found),
                 // One that is dead does not keep anybody from using the others.
-                Err(error) if is_dead(&error) => eprintln!("jitney: card {card} is left out: {error:#}"),
+                Err(error) if is_dead(&error) => say!("jitney: card {card} is left out: {error:#}"),
                 Err(error) => return Err(error),
             }
         }
@@ -317,11 +319,11 @@ fn make_private(folder: &Path) -> anyhow::Result<()> {
 /// Runs a program to its end, with this process's files.
 fn run(mut command: Command, words: String) -> anyhow::Result<(Ended, Status)> {
     let began = Instant::now();
-    let mut child = match command.spawn() {
-        Ok(child) => child,
+    let (program, mut child) = match InPlace::start(&mut command, Witness::start()?) {
+        Ok(started) => started,
         Err(error) => {
             let why = format!("{}: {}", command.get_program().display(), explained(&error));
-            eprintln!("jitney: {why}");
+            say!("jitney: {why}");
             // As shells say it.
             let status = if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 };
             let ended = Ended::named(words, None, began.elapsed(), End::NotStarted { why });
@@ -329,16 +331,8 @@ fn run(mut command: Command, words: String) -> anyhow::Result<(Ended, Status)> {
         }
     };
     let pid = child.id();
-    let group = Pid::from_raw(pid.cast_signed());
-    signals::on_stop(move |signal| {
-        let heard = signals::is_known_to_foreground(signal);
-        if let Some((pid, signal)) = group.zip(Signal::from_named_raw(signal)).filter(|_| !heard)
-            && let Err(errno) = kill_process(pid, signal)
-        {
-            eprintln!("jitney: the program got no signal: {errno}");
-        }
-    })?;
-    let status = child.wait().context("the program cannot be waited for")?;
+    program.pass_signals_on()?;
+    let status = program.wait(&mut child).context("the program cannot be waited for")?;
     let end = End::of(status);
     let status = end.of_program();
     Ok((Ended::named(words, Some(pid), began.elapsed(), end), status))

@@ -1,20 +1,21 @@
 //! Whether a library can be loaded into a program: whether it is one that the loader of glibc starts, with this user's rights.
 
 use rustix::io::Errno;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Why not, in words. A program that is not there, or that cannot be read, is let through: starting it says more.
-pub(super) fn can_be_preloaded(name: &str) -> Result<(), String> {
+pub(super) fn can_be_preloaded(name: &OsStr) -> Result<(), String> {
     let Some(path) = find(name) else { return Ok(()) };
     check(&path, 0)
 }
 
 /// Where the program is that a shell would start.
-fn find(name: &str) -> Option<PathBuf> {
-    if name.contains('/') {
+fn find(name: &OsStr) -> Option<PathBuf> {
+    if name.as_encoded_bytes().contains(&b'/') {
         return Some(PathBuf::from(name));
     }
     let paths = std::env::var_os("PATH")?;
@@ -139,23 +140,23 @@ mod tests {
 
     #[test]
     fn what_the_loader_starts_can_be_preloaded_and_scripts_by_who_starts_them() {
-        can_be_preloaded("sh").unwrap();
-        can_be_preloaded("/no/such/program").unwrap();
+        can_be_preloaded("sh".as_ref()).unwrap();
+        can_be_preloaded("/no/such/program".as_ref()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("script");
         std::fs::write(&path, "#!/bin/sh -e\ntrue\n").unwrap();
-        can_be_preloaded(path.to_str().unwrap()).unwrap();
+        can_be_preloaded(path.as_os_str()).unwrap();
         // A header that promises what is not there.
         let mut elf = vec![0x7f, b'E', b'L', b'F', 2, 1, 1];
         elf.resize(64, 0);
         std::fs::write(&path, &elf).unwrap();
-        let error = can_be_preloaded(path.to_str().unwrap()).unwrap_err();
+        let error = can_be_preloaded(path.as_os_str()).unwrap_err();
         assert!(error.contains("statically linked"), "{error}");
         (elf[33], elf[56]) = (1, 9);
         std::fs::write(&path, &elf).unwrap();
-        can_be_preloaded(path.to_str().unwrap()).unwrap();
+        can_be_preloaded(path.as_os_str()).unwrap();
         elf[4] = 1;
         std::fs::write(&path, &elf).unwrap();
-        assert!(can_be_preloaded(path.to_str().unwrap()).unwrap_err().contains("32 bits"));
+        assert!(can_be_preloaded(path.as_os_str()).unwrap_err().contains("32 bits"));
     }
 }
