@@ -186,6 +186,12 @@ impl OpenedCard {
         Ok(self.device.config()?.read32(REVISION_AND_CLASS)? != u32::MAX)
     }
 
+    /// Whether the card is out of reach for good, as was found when something was asked of it: only an emulated board ends so.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.device.transport().has_ended()
+    }
+
     /// Whether the card may start DMA and message-signalled interrupts. All-ones, from a card whose link is down, count as
     /// yes.
     ///

@@ -69,6 +69,12 @@ pub trait Transport: fmt::Debug + Send + Sync {
         Err(Error::new(ErrorKind::Unsupported, format!("{self:?} cannot be shared with another process")))
     }
 
+    /// Whether the card is out of reach for good, as was found when something was asked of it: the process that emulates it has
+    /// ended or did not answer. A card that can come back has not ended.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// What another process needs to go on with the card when this one is gone; none if no other can.
     fn kept(&self) -> Option<KeptCard<'_>> {
         None

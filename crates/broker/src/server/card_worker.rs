@@ -18,7 +18,8 @@ const WATCH: Duration = Duration::from_secs(5);
 pub(super) fn start(id: CardId, card: OpenedCard, report: Report) -> Result<Worker> {
     let name = format!("card {}", card.identity().address);
     Worker::start(name, move |orders| {
-        CardWorker { id, card: Some(card), used: false, odd: false, wills: Vec::new(), report }.run(&orders);
+        CardWorker { id, card: Some(card), used: false, odd: false, gone: false, wills: Vec::new(), report }
+            .run(&orders);
     })
 }
 
@@ -30,6 +31,8 @@ struct CardWorker {
     used: bool,
     /// Whether something about it was found odd, and said.
     odd: bool,
+    /// Whether it was said that the board is gone.
+    gone: bool,
     wills: Vec<(TaskId, RunningWill)>,
     report: Report,
 }
@@ -49,7 +52,16 @@ impl CardWorker {
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(LOOK),
             }
             self.go_on_with_wills();
+            self.say_if_gone();
         }
+    }
+
+    /// Says once that the connection to an emulated board has ended: it is another one that may listen there now.
+    fn say_if_gone(&mut self) {
+        let Some(card) = self.card.as_ref().filter(|card| !self.gone && card.has_ended()) else { return };
+        tracing::warn!(card = %card.identity(), "the board does not answer any more");
+        self.gone = true;
+        self.report.gone(self.id);
     }
 
     fn begin(&mut self, id: TaskId, task: Task, descriptor: Option<OwnedFd>) {

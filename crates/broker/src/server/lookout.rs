@@ -12,64 +12,84 @@ use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::slice;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-/// How long a board that did not answer is not asked again: it keeps everybody waiting who asks for the list.
+/// How long a board that did not answer is not asked again.
 const PAUSE: Duration = Duration::from_secs(10);
+
+/// How long who asks for the list waits for boards that are asked for the first time who they are. One that takes longer is in the
+/// list once it has answered.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where cards are found by a broker that takes them on demand, and by a program that watches for them.
 #[derive(Debug)]
 pub(crate) struct Lookout {
     options: OwnerOptions,
-    /// Boards that did not answer, and when.
-    silent: HashMap<CardAddress, Instant>,
+    /// Boards that are asked who they are, or did not answer.
+    asked: HashMap<CardAddress, Asked>,
+}
+
+/// A board that is asked who it is.
+#[derive(Debug)]
+enum Asked {
+    /// It has not answered yet.
+    Still(Receiver<Result<Sighting>>),
+    /// It has not answered, so long ago: nobody waits for it any more.
+    Silent(Instant),
 }
 
 impl Lookout {
     pub(crate) fn new(options: OwnerOptions) -> Self {
-        Self { options, silent: HashMap::new() }
+        Self { options, asked: HashMap::new() }
     }
 
     /// The cards that there are. A board that is `known` is not asked again who it is.
     pub(crate) fn look(&mut self, known: &[Identity]) -> Result<Vec<Sighting>> {
         let (addresses, named) = self.options.addresses()?;
         let sysfs = Sysfs::default();
-        self.silent.retain(|_, since| since.elapsed() < PAUSE);
-        let silent = &self.silent;
-        let see = |address: &CardAddress| match address {
-            CardAddress::Pci(_) => see_function(&sysfs, address),
-            _ if silent.contains_key(address) => Ok(None),
-            _ => see_board(address, known, named).map(Some),
-        };
-        // Those that do not answer keep nobody from being seen.
-        let seen: Vec<_> = std::thread::scope(|scope| {
-            let started: Vec<_> = addresses
-                .iter()
-                .map(|address| match address {
-                    CardAddress::VfioUser(_) => Ok(scope.spawn(|| see(address))),
-                    _ => Err(see(address)),
-                })
-                .collect();
-            let ended = started.into_iter().map(|one| match one {
-                Ok(thread) => thread.join().unwrap_or(Ok(None)),
-                Err(seen) => seen,
-            });
-            ended.collect()
-        });
-        let mut cards = Vec::new();
-        for (address, sighting) in addresses.into_iter().zip(seen) {
-            match sighting {
-                Ok(sighting) => cards.extend(sighting),
-                Err(error) => {
-                    tracing::info!(%error, "card {address} is left out");
-                    if error.kind() == ErrorKind::TimedOut {
-                        self.silent.insert(address, Instant::now());
-                    }
+        self.asked.retain(|address, _| addresses.contains(address));
+        let mut patience = Duration::ZERO;
+        for address in addresses.iter().filter(|address| !matches!(address, CardAddress::Pci(_))) {
+            match self.asked.get(address) {
+                Some(Asked::Still(_)) => {}
+                Some(Asked::Silent(since)) if since.elapsed() < PAUSE => {}
+                before => {
+                    patience = if before.is_none() { PATIENCE } else { patience };
+                    let answer = ask(address.clone(), known, named)?;
+                    self.asked.insert(address.clone(), Asked::Still(answer));
                 }
             }
         }
+        let until = Instant::now() + patience;
+        let mut cards = Vec::new();
+        for address in addresses {
+            let sighting = match &address {
+                CardAddress::Pci(_) => see_function(&sysfs, &address),
+                _ => self.answer(&address, until),
+            };
+            match sighting {
+                Ok(sighting) => cards.extend(sighting),
+                Err(error) => tracing::info!(%error, "card {address} is left out"),
+            }
+        }
         Ok(cards)
+    }
+
+    /// Who a board is that was asked, if it has said so by `until`.
+    fn answer(&mut self, address: &CardAddress, until: Instant) -> Result<Option<Sighting>> {
+        let Some(Asked::Still(answer)) = self.asked.get(address) else { return Ok(None) };
+        match answer.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Ok(Err(error)) if error.kind() == ErrorKind::TimedOut => {
+                self.asked.insert(address.clone(), Asked::Silent(Instant::now()));
+                Err(error)
+            }
+            ended => {
+                self.asked.remove(address);
+                ended.unwrap_or_else(|_| Err(gone(&address.to_string()))).map(Some)
+            }
+        }
     }
 
     /// How cards are opened.
@@ -90,6 +110,18 @@ fn see_function(sysfs: &Sysfs, address: &CardAddress) -> Result<Option<Sighting>
         None => format!("card {address}"),
     };
     Ok(function.bound_to_vfio().then(|| Sighting { identity: function.identity(), unit }))
+}
+
+/// Asks a board who it is, in a thread of its own, since it may not answer.
+fn ask(address: CardAddress, known: &[Identity], named: bool) -> Result<Receiver<Result<Sighting>>> {
+    let (answer, answers) = channel();
+    let known = known.to_vec();
+    let ask = move || {
+        // Nobody waits any more for a board whose socket has gone meanwhile.
+        let _ = answer.send(see_board(&address, &known, named));
+    };
+    std::thread::Builder::new().name("look".into()).spawn(ask).map_err(|error| super::io(&error))?;
+    Ok(answers)
 }
 
 fn see_board(address: &CardAddress, known: &[Identity], named: bool) -> Result<Sighting> {

@@ -35,8 +35,8 @@ use headroom::Headroom;
 use jitney_iova::Allocator;
 use jitney_memory::{EventFd, Memfd, PageSize};
 use jitney_vfio::{
-    AddressSpace, Error, ErrorKind, Identity, IommuInterface, OpenedSpace, Result, SpaceRecord, TallyPage,
-    TallyReader,
+    AddressSpace, Error, ErrorKind, Identity, IommuInterface, Notice, OpenedSpace, Result, SpaceRecord,
+    TallyPage, TallyReader,
 };
 use keeping::Keeping;
 pub(crate) use keeping::LEDGER;
@@ -419,6 +419,7 @@ impl Broker {
             Token::Stop => {}
             Token::Finished => {
                 self.take_finished()?;
+                self.take_gone();
             }
             Token::Card(card) => {
                 for notice in self.workers.notices(card) {
@@ -459,6 +460,16 @@ impl Broker {
             }
         }
         Ok(())
+    }
+
+    /// Has those who use a board that is gone let go of it, so that the next one at its place can be had: if cards are taken on
+    /// demand, since else there is no next one.
+    fn take_gone(&mut self) {
+        for card in self.workers.gone() {
+            if self.machine.is_on_demand() {
+                self.feed(Event::Noticed { card, notice: Notice::Leaving });
+            }
+        }
     }
 
     /// Takes in cards that were opened because somebody has asked for them: whoever goes on after this broker has to have them, too.

@@ -45,6 +45,8 @@ impl Finished {
 #[derive(Clone)]
 pub(super) struct Report {
     pub(super) finished: mpsc::Sender<Finished>,
+    /// Cards that do not answer any more.
+    pub(super) gone: mpsc::Sender<CardId>,
     /// What the server's thread waits for.
     pub(super) wake: Arc<EventFd>,
 }
@@ -52,9 +54,16 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn send(&self, finished: Finished) {
         // The broker may have stopped meanwhile; then nobody waits for this.
-        if self.finished.send(finished).is_ok()
-            && let Err(error) = self.wake.signal()
-        {
+        self.wake_if(self.finished.send(finished).is_ok());
+    }
+
+    /// Says that a card does not answer any more, and never will.
+    pub(super) fn gone(&self, card: CardId) {
+        self.wake_if(self.gone.send(card).is_ok());
+    }
+
+    fn wake_if(&self, sent: bool) {
+        if sent && let Err(error) = self.wake.signal() {
             tracing::error!(%error, "the broker could not be told that something is done");
         }
     }

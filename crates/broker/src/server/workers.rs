@@ -26,6 +26,7 @@ pub(super) struct Workers {
     epoll: Arc<OwnedFd>,
     report: Report,
     finished: mpsc::Receiver<Finished>,
+    gone: mpsc::Receiver<CardId>,
     /// Workers of cards that were closed.
     ending: Vec<Ending>,
 }
@@ -106,10 +107,11 @@ impl Workers {
 
     fn none(all: AddressSpace, epoll: &Arc<OwnedFd>) -> Result<Self> {
         let (sender, finished) = mpsc::channel();
-        let report = Report { finished: sender, wake: Arc::new(EventFd::new()?) };
+        let (say_gone, gone) = mpsc::channel();
+        let report = Report { finished: sender, gone: say_gone, wake: Arc::new(EventFd::new()?) };
         watch(epoll, &report.wake, Token::Finished)?;
         let (cards, spaces, epoll) = (BTreeMap::new(), BTreeMap::new(), Arc::clone(epoll));
-        Ok(Self { cards, spaces, all, on_demand: None, epoll, report, finished, ending: Vec::new() })
+        Ok(Self { cards, spaces, all, on_demand: None, epoll, report, finished, gone, ending: Vec::new() })
     }
 
     fn look_out(&mut self, lookout: Lookout) -> Result<()> {
@@ -261,6 +263,11 @@ impl Workers {
     pub(super) fn finished(&self) -> Result<Vec<Finished>> {
         self.report.wake.take()?;
         Ok(self.finished.try_iter().collect())
+    }
+
+    /// The cards that were found not to answer any more since the last call.
+    pub(super) fn gone(&self) -> Vec<CardId> {
+        self.gone.try_iter().collect()
     }
 
     /// The notices about a card that have come.

@@ -89,6 +89,49 @@ fn cards_that_come_and_go_are_followed() {
     bus(&broker).card(&board.address()).unwrap();
 }
 
+/// Who holds a board that dies lets go of it, and the next one at its place is a card that has come.
+#[test]
+fn a_board_that_is_started_again_is_there_for_all_although_somebody_held_the_one_before() {
+    for ends in [Signal::KILL, Signal::STOP] {
+        let ground = Ground::new();
+        let mut board = ground.board("nitefury --memory 16M");
+        let broker = ground.broker_with(&[&board], "--on-demand");
+        let mut holder = ground.start(&format!("hold {} {}", board.address(), broker.option()));
+        holder.wait_for_line("holding ");
+        signal(board.process.pid(), ends);
+        // The broker looks after a card in use every 5 s, and a board has 5 s to answer.
+        holder.wait_at_most(Duration::from_secs(15)).exits(1).complains("this program lets go of it");
+        signal(board.process.pid(), Signal::KILL);
+        board.process.wait();
+        let _ = std::fs::remove_file(&board.socket);
+        let socket = board.socket.display();
+        let mut again = ground.start(&format!("emulate nitefury --memory 16M --socket {socket}"));
+        again.wait_for_line("serving ");
+        ground
+            .run(&format!("test ddr --size 256K --passes 1 --only {} {}", board.address(), broker.option()))
+            .exits(0);
+    }
+}
+
+#[test]
+fn a_new_board_that_does_not_answer_keeps_nobody_from_the_list() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 16M");
+    let mute = ground.path("mute.sock");
+    let options = format!("--on-demand --card vfio-user:{}", mute.display());
+    let broker = ground.broker_with(&[&board], &options);
+    let _mute = std::os::unix::net::UnixListener::bind(&mute).unwrap();
+    for patience in [Duration::from_millis(3000), Duration::from_millis(900), Duration::from_millis(900)] {
+        let since = Instant::now();
+        bus(&broker).card(&board.address()).unwrap();
+        assert!(since.elapsed() < patience, "{:?}", since.elapsed());
+    }
+    std::thread::sleep(Duration::from_secs(5));
+    let since = Instant::now();
+    assert_eq!(bus(&broker).cards().len(), 1);
+    assert!(since.elapsed() < Duration::from_millis(900), "{:?}", since.elapsed());
+}
+
 #[test]
 fn one_card_that_does_not_answer_keeps_nobody_from_another() {
     let ground = Ground::new();

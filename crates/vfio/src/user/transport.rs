@@ -120,6 +120,10 @@ impl Transport for Connection {
         self.call(&Request::DeviceReset, &[], 0, |_, _| Ok(()))
     }
 
+    fn has_ended(&self) -> bool {
+        self.has_failed()
+    }
+
     /// A fresh connection to the server, for the receiver to begin.
     fn grant(&self) -> Result<Grant> {
         match self.path() {
