@@ -464,7 +464,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// This process's command line, for people who ask who holds what.
 fn command_line() -> String {
-    let mut words = std::env::args();
+    // They may be any bytes.
+    let mut words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
     let program = words.next().unwrap_or_default();
     let name = Path::new(&program).file_name().map(|name| name.to_string_lossy().into_owned());
     let mut line = name.unwrap_or(program);

@@ -164,7 +164,6 @@ fn a_stalled_stream_is_ended_by_a_reset() {
             card.reset().unwrap();
         }
         buffer.free().unwrap();
-        let (h2c, buffer) = (open().unwrap(), card.dma_buffer(4096.into()).unwrap());
-        h2c.write(&buffer, 0).unwrap();
+        drop(open().unwrap());
     }
 }

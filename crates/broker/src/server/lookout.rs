@@ -33,8 +33,8 @@ pub(crate) struct Lookout {
 /// A board that is asked who it is.
 #[derive(Debug)]
 enum Asked {
-    /// It has not answered yet.
-    Still(Receiver<Result<Sighting>>),
+    /// It has not answered yet; who asks for the list waits for it until then.
+    Still { answer: Receiver<Result<Sighting>>, until: Instant },
     /// It has not answered, so long ago: nobody waits for it any more.
     Silent(Instant),
 }
@@ -49,24 +49,23 @@ impl Lookout {
         let (addresses, named) = self.options.addresses()?;
         let sysfs = Sysfs::default();
         self.asked.retain(|address, _| addresses.contains(address));
-        let mut patience = Duration::ZERO;
         for address in addresses.iter().filter(|address| !matches!(address, CardAddress::Pci(_))) {
             match self.asked.get(address) {
-                Some(Asked::Still(_)) => {}
+                Some(Asked::Still { .. }) => {}
                 Some(Asked::Silent(since)) if since.elapsed() < PAUSE => {}
                 before => {
-                    patience = if before.is_none() { PATIENCE } else { patience };
+                    let patience = if before.is_none() { PATIENCE } else { Duration::ZERO };
                     let answer = ask(address.clone(), known, named)?;
-                    self.asked.insert(address.clone(), Asked::Still(answer));
+                    let until = Instant::now() + patience;
+                    self.asked.insert(address.clone(), Asked::Still { answer, until });
                 }
             }
         }
-        let until = Instant::now() + patience;
         let mut cards = Vec::new();
         for address in addresses {
             let sighting = match &address {
                 CardAddress::Pci(_) => see_function(&sysfs, &address),
-                _ => self.answer(&address, until),
+                _ => self.answer(&address),
             };
             match sighting {
                 Ok(sighting) => cards.extend(sighting),
@@ -76,9 +75,9 @@ impl Lookout {
         Ok(cards)
     }
 
-    /// Who a board is that was asked, if it has said so by `until`.
-    fn answer(&mut self, address: &CardAddress, until: Instant) -> Result<Option<Sighting>> {
-        let Some(Asked::Still(answer)) = self.asked.get(address) else { return Ok(None) };
+    /// Who a board is that was asked, if it says so while it is waited for.
+    fn answer(&mut self, address: &CardAddress) -> Result<Option<Sighting>> {
+        let Some(Asked::Still { answer, until }) = self.asked.get(address) else { return Ok(None) };
         match answer.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Ok(Err(error)) if error.kind() == ErrorKind::TimedOut => {

@@ -40,7 +40,7 @@ fn an_unknown_card_comes_with_those_that_are_there() {
     ground
         .run(&format!("test general --only 10ee:7011 {two}"))
         .exits(1)
-        .complains("means 2 cards")
+        .complains("2 cards fit \"10ee:7011\"")
         .complains("name one by its address");
     ground.run("test general --card vfio-user:/nowhere.sock").exits(1).complains("ENOENT");
     ground.run("test general --card nonsense").exits(2);

@@ -94,22 +94,20 @@ fn cards_that_come_and_go_are_followed() {
 fn a_board_that_is_started_again_is_there_for_all_although_somebody_held_the_one_before() {
     for ends in [Signal::KILL, Signal::STOP] {
         let ground = Ground::new();
-        let mut board = ground.board("nitefury --memory 16M");
-        let broker = ground.broker_with(&[&board], "--on-demand");
-        let mut holder = ground.start(&format!("hold {} {}", board.address(), broker.option()));
+        let board = ground.board("nitefury --memory 16M");
+        let (address, broker) = (board.address(), ground.broker_with(&[&board], "--on-demand"));
+        let mut holder = ground.start(&format!("hold {address} {}", broker.option()));
         holder.wait_for_line("holding ");
         signal(board.process.pid(), ends);
         // The broker looks after a card in use every 5 s, and a board has 5 s to answer.
         holder.wait_at_most(Duration::from_secs(15)).exits(1).complains("this program lets go of it");
         signal(board.process.pid(), Signal::KILL);
-        board.process.wait();
+        drop(board.process.wait());
         let _ = std::fs::remove_file(&board.socket);
         let socket = board.socket.display();
         let mut again = ground.start(&format!("emulate nitefury --memory 16M --socket {socket}"));
         again.wait_for_line("serving ");
-        ground
-            .run(&format!("test ddr --size 256K --passes 1 --only {} {}", board.address(), broker.option()))
-            .exits(0);
+        ground.run(&format!("test ddr --size 256K --passes 1 --only {address} {}", broker.option())).exits(0);
     }
 }
 
