@@ -142,16 +142,15 @@ fn by_package(running: &Running<'_>) -> anyhow::Result<()> {
     running.waits_for("sudo -u bob jitney status", "c2h0")?;
     running.waits_for("systemctl show -p StatusText jitney.service", "1 card, 1 program")?;
 
-    let first = running.broker()?;
+    let (first, before) = (running.broker()?, running.takeovers()?);
     running.must("dpkg --install /root/jitney.deb")?;
     let second = running.another_than(&first)?;
     running.goes_on()?;
     running.must(&format!("kill -KILL {second}"))?;
     running.another_than(&second)?;
     running.goes_on()?;
-    let log = running.must("journalctl --unit jitney.service --output cat")?;
-    let times = log.matches("the broker goes on where another one has stopped").count();
-    ensure!(times == 2, "{times} brokers went on where another had stopped: {log}");
+    let times = running.takeovers()? - before;
+    ensure!(times == 2, "{times} brokers went on where another had stopped, by the journal");
 
     // Sessions end, and the service goes on.
     running.must("systemctl restart jitney.service")?;
@@ -159,8 +158,9 @@ fn by_package(running: &Running<'_>) -> anyhow::Result<()> {
     running.waits_for("journalctl --unit alice.service --output cat", "the broker is gone")?;
     running.waits_for("sudo -u bob jitney status", "No program uses it")?;
     running.must("dpkg --purge jitney; [ ! -e /run/jitney/broker.sock ]; [ ! -e /etc/jitney ]")?;
-    let units = running.must("systemctl list-units --all --plain --no-legend 'jitney*'")?;
-    ensure!(units.trim().is_empty(), "units are left: {units}");
+    running.must(
+        "if systemctl is-active jitney.socket || systemctl is-active jitney.service; then exit 1; fi",
+    )?;
     Ok(())
 }
 
@@ -243,6 +243,12 @@ impl<'a> Running<'a> {
         Ok(self.must("systemctl show --property MainPID --value jitney.service")?.trim().to_owned())
     }
 
+    /// How many brokers went on where another had stopped.
+    fn takeovers(&self) -> anyhow::Result<usize> {
+        let log = self.must("journalctl --unit jitney.service --output cat")?;
+        Ok(log.matches("the broker goes on where another one has stopped").count())
+    }
+
     /// Waits for a broker that is another process than `before`.
     fn another_than(&self, before: &str) -> anyhow::Result<String> {
         let since = Instant::now();
@@ -258,7 +264,7 @@ impl<'a> Running<'a> {
 
     /// Alice's program goes on, and what it has is known.
     fn goes_on(&self) -> anyhow::Result<()> {
-        self.waits_for("sudo -u bob jitney status", "alice")?;
+        self.waits_for("sudo -u bob jitney status", "test ddr")?;
         self.waits_for("systemctl show -p StatusText jitney.service", "1 card, 1 program")?;
         self.must("systemctl is-active alice.service").map(drop)
     }
