@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// ```
 ///
 /// What a card is called, and its numbers, it has to say itself, so cards that could be meant are opened, and closed again if
-/// they were not. One that cannot be opened, or does not answer, keeps nobody from another that fits; if none does, the error says so.
+/// they were not.
 #[must_use]
 pub fn find(bus: &Bus) -> Find<'_> {
     Find {
@@ -111,10 +111,11 @@ impl<'a> Find<'a> {
         self
     }
 
-    /// The one card that fits.
+    /// The one card that fits. Of another that could be meant, too, and cannot be opened or does not answer, nobody knows whether it is: then
+    /// none is taken, unless it was asked for an FPGA's own number. Which card a name means does not depend on which cards are well.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if there is none, or more than one: the message names them. What opening it says, if there is no other;
+    /// [`ErrorKind::NotFound`] if there is none, or more than one: the message names them. What opening one says that could be meant;
     /// [`ErrorKind::Invalid`] for a number that is none, and a boards file that is wrong.
     pub fn one(&self) -> Result<Arc<dyn Card>> {
         let wanted = self.wanted()?;
@@ -130,7 +131,8 @@ impl<'a> Find<'a> {
         let Fitting { mut cards, unanswered } = wanted.fitting(self.bus);
         match cards.len() {
             0 => Err(self.none(unanswered)),
-            1 => Ok(cards.remove(0)),
+            1 if unanswered.is_empty() || !wanted.numbers.is_empty() => Ok(cards.remove(0)),
+            1 => Err(self.uncertain(cards[0].identity(), &unanswered)),
             _ => Err(self.several(cards.iter().map(|card| card.identity()))),
         }
     }
@@ -164,13 +166,16 @@ impl<'a> Find<'a> {
             }
             1 => unanswered.remove(0),
             _ => {
-                let why: Vec<String> = unanswered.iter().map(ToString::to_string).collect();
-                Error::new(
-                    unanswered[0].kind(),
-                    format!("no card that answers fits {self}: {}", why.join("; ")),
-                )
+                let what = format!("no card that answers fits {self}: {}", all(&unanswered));
+                Error::new(unanswered[0].kind(), what)
             }
         }
+    }
+
+    fn uncertain(&self, fitting: &Identity, unanswered: &[Error]) -> Error {
+        let why = all(unanswered);
+        let what = format!("{fitting} fits {self}, and so may others that cannot be asked: {why}");
+        Error::new(unanswered[0].kind(), what).with_remedy("name one by its address")
     }
 
     fn several<'b>(&self, fitting: impl Iterator<Item = &'b Identity>) -> Error {
@@ -294,6 +299,10 @@ fn of_card(error: jitney_boards::Error) -> Error {
         Board::Catalogue(error) => Error::new(ErrorKind::Invalid, error.to_string()),
         other => Error::new(ErrorKind::Unsupported, other.to_string()),
     }
+}
+
+fn all(errors: &[Error]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn list<'a>(cards: impl IntoIterator<Item = &'a Identity>) -> String {

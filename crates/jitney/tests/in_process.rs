@@ -164,6 +164,18 @@ fn a_stalled_stream_is_ended_by_a_reset() {
             card.reset().unwrap();
         }
         buffer.free().unwrap();
-        drop(open().unwrap());
+        // With somebody who takes it, it goes.
+        let switch = identified.stream_switch().unwrap();
+        let crossed: Vec<_> = (0..switch.ports()).map(|port| Some(port ^ 1)).collect();
+        switch.lease().unwrap().set_routes(&crossed).unwrap();
+        let [sent, received] = [(); 2].map(|()| card.dma_buffer(4096.into()).unwrap());
+        let (h2c, c2h) = (open().unwrap(), identified.xdma().unwrap().c2h(1).unwrap());
+        sent.write(0, &[7; 4096]).unwrap();
+        let taken = c2h.receive(&received, 0..4096).unwrap();
+        h2c.write(&sent, 0).unwrap();
+        assert_eq!(taken.wait().unwrap().bytes, 4096);
+        let mut bytes = [0; 4096];
+        received.read(0, &mut bytes).unwrap();
+        assert_eq!(bytes, [7; 4096]);
     }
 }

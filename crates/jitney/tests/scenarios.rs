@@ -188,6 +188,18 @@ fn card_chosen() {
     for wrong in ["serial:7", "dna:4002"] {
         assert_eq!(error(find(&bus).named(wrong)).kind(), ErrorKind::Invalid, "{wrong}");
     }
+
+    // One that cannot be asked may be it.
+    shared.boards[1].stop().unwrap();
+    let words = error(find(&bus).board("nitefury")).to_string();
+    assert!(words.contains("and so may others that cannot be asked"), "{words}");
+    assert!(
+        words.contains(&shared.address("nitefury")) && words.contains(&shared.address("litefury")),
+        "{words}"
+    );
+    assert_eq!(find(&bus).board("nitefury").all().unwrap().len(), 1);
+    assert_eq!(address(find(&bus).dna(dna[0]).one()), shared.address(WITH_DNA));
+    assert_eq!(address(find(&bus).named(shared.address("nitefury")).one()), shared.address("nitefury"));
 }
 
 #[test]

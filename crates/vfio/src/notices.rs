@@ -12,8 +12,8 @@ use std::sync::{Arc, Weak};
 /// Something that happened to a card as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Notice {
-    /// Somebody wants the card back: it is being unplugged, or taken from vfio-pci. That waits until every process has let
-    /// go of it: its buffers, channels, interrupts and BARs, and whatever else keeps the card open.
+    /// Somebody wants the card back: it is being unplugged, or taken from vfio-pci; or, by a broker that takes cards on demand, the
+    /// process that emulates it is gone. That waits until every process has let go of it: its buffers, channels, interrupts and BARs, and whatever else keeps the card open.
     Leaving,
     /// The card has reported an error that it may not recover from.
     Failed,
@@ -23,17 +23,23 @@ impl Notice {
     /// The error that a driver of `card` ends with when it meets this notice.
     #[must_use]
     pub fn explain(self, card: impl fmt::Display) -> Error {
-        let (what, remedy) = match self {
-            Self::Leaving => (
-                "is being unplugged or taken from vfio-pci",
-                "this program lets go of it, so that it can go; start again when it is back",
-            ),
-            Self::Failed => (
-                "has reported an error that it may not recover from",
-                "see the kernel's log (dmesg), then open it anew",
-            ),
+        let remedy = match self {
+            Self::Leaving => "this program lets go of it, so that it can go; start again when it is back",
+            Self::Failed => "see the kernel's log (dmesg), then open it anew",
         };
-        Error::new(ErrorKind::LinkDown, format!("card {card} {what}")).with_remedy(remedy)
+        Error::new(ErrorKind::LinkDown, format!("card {card} {self}")).with_remedy(remedy)
+    }
+}
+
+/// What is the matter with the card, as the end of a sentence about it.
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leaving => {
+                "is being unplugged or taken from vfio-pci, or the process that emulates it is gone"
+            }
+            Self::Failed => "has reported an error that it may not recover from",
+        })
     }
 }
 

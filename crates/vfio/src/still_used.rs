@@ -105,9 +105,7 @@ impl StillUsed {
 
 /// What goes is dropped by the caller, without the lock: to give a lease back can take long.
 fn extract(parts: &mut Vec<UsedPart>, goes: impl Fn(&UsedPart) -> bool) -> Vec<UsedPart> {
-    let (ended, stay) = std::mem::take(parts).into_iter().partition(goes);
-    *parts = stay;
-    ended
+    parts.extract_if(.., |used| goes(used)).collect()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -184,8 +184,8 @@ fn no_function(address: Address) -> Error {
     Error::new(ErrorKind::NotFound, what).with_remedy("lspci -D lists those there are")
 }
 
-/// A directory, of one function for instance. It is open: a machine has hundreds of functions with a dozen files each, and a
-/// short path and no more calls than it takes make a list of them three times as fast.
+/// A directory, of one function for instance. It is open: a machine has hundreds of functions with a dozen files each, and each
+/// system call that a file does not take is saved thousands of times.
 struct Directory<'a> {
     path: &'a Path,
     fd: OwnedFd,

@@ -47,7 +47,7 @@ impl Machine {
                 (presence == Presence::Here, Notice::Leaving { card: id })
             }
             (jitney_vfio::Notice::Failed, _) => {
-                tracing::warn!("card {identity} has reported an error that it may not recover from");
+                tracing::warn!("card {identity} {notice}");
                 (true, Notice::Failed { card: id })
             }
         };
@@ -59,9 +59,7 @@ impl Machine {
             let (again, names) = (if first { "" } else { " still" }, names.join(", "));
             if let Some(Card { description, .. }) = self.cards.get(&id) {
                 let card = &description.identity;
-                tracing::warn!(
-                    "card {card} is being unplugged or taken from vfio-pci, which{again} waits for {names}"
-                );
+                tracing::warn!("card {card} {}: that{again} waits for {names}", jitney_vfio::Notice::Leaving);
             }
         }
         if first {
@@ -131,7 +129,7 @@ impl Machine {
         let card = request.card().filter(|_| keeps).and_then(|card| self.cards.get(&card));
         let goes = |card: &&Card| matches!(card.presence, Presence::Leaving | Presence::Closing);
         let Some(card) = card.filter(goes) else { return Ok(()) };
-        let what = format!("card {} is being unplugged or taken from vfio-pci", card.description.identity);
+        let what = format!("card {} {}", card.description.identity, jitney_vfio::Notice::Leaving);
         Err(Error::new(ErrorKind::LinkDown, what).with_remedy("let go of it"))
     }
 }

@@ -1,6 +1,6 @@
 //! One program behind `--`, which runs as if it had been started in the command's place: signals, stops, descriptors, words.
 
-use crate::support::{Broker, Ground, Process, eventually};
+use crate::support::{Broker, Ground, Process, eventually, in_shell};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::ffi::{OsStr, OsString};
@@ -64,10 +64,8 @@ fn a_program_inherits_what_the_command_was_started_with_and_nothing_of_its_own()
     }
     let script = "cat <&3; cat <&5; \"$J\" list | grep -c 10ee:7011; exec ls -l /proc/self/fd";
     let jitney = ground.jitney(run().iter().map(String::as_str).chain(["sh", "-c", script]));
-    let mut shell = Command::new("sh");
-    shell.args(["-c", "exec \"$0\" \"$@\" 3<three 5<five"]).arg(jitney.get_program()).args(jitney.get_args());
-    shell.envs(jitney.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("J", JITNEY);
-    shell.current_dir(ground.path("")).stdin(Stdio::null());
+    let mut shell = in_shell(&jitney, "exec \"$@\" 3<three 5<five");
+    shell.env("J", JITNEY).current_dir(ground.path("")).stdin(Stdio::null());
     let outcome = Process::start(shell).wait().exits(0);
     assert!(outcome.out.starts_with("three\nfive\n1\n"), "{outcome}");
     // What this test itself was started with comes along. All else: these two, the way to the broker, and the folder that `ls` reads.

@@ -1,7 +1,6 @@
 //! A broker that has less of something than its clients ask for: who asked hears it, and the rest go on.
 
-use crate::restarting::in_shell;
-use crate::support::{Board, Broker, Ground, Process};
+use crate::support::{Board, Broker, Ground, Process, in_shell};
 use jitney::Bus;
 use jitney::vfio::{DmaRequest, LeaseRequest, Will, WillStep};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};

@@ -1,13 +1,13 @@
 //! A broker that is killed, and replaced, again and again, under programs that go on: nobody of them notices more than a pause,
 //! and every byte is right.
 
-use crate::support::{self, Ground, LIMIT, Process, descriptors, eventually, signal};
+use crate::support::{self, Ground, LIMIT, Process, descriptors, eventually, in_shell, signal};
 use jitney::Bus;
 use jitney::boards::{Board, identify};
 use jitney::broker::{Offer, Usage};
 use jitney::vfio::{DmaBuffer, DmaRequest, LeaseRequest, Mode};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -141,6 +141,13 @@ pub(crate) fn rounds_from_environment(default: u32) -> u32 {
     std::env::var("JITNEY_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Where the generator of moments begins: at `JITNEY_TEST_SEED`, which a failed run has printed, or anywhere.
+pub(crate) fn seed() -> AtomicU32 {
+    let seed = std::env::var("JITNEY_TEST_SEED").map_or(std::process::id(), |seed| seed.parse().unwrap());
+    println!("the moments are those of JITNEY_TEST_SEED={seed}");
+    AtomicU32::new(seed)
+}
+
 /// A small generator, so that moments differ from run to run and are known from its seed.
 pub(crate) fn moment(seed: &AtomicU32) -> Duration {
     let next = seed.load(Ordering::Relaxed).wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -152,8 +159,7 @@ pub(crate) fn moment(seed: &AtomicU32) -> Duration {
 fn programs_notice_nothing_but_a_pause() {
     let scene = Scene::new();
     let (rounds, ends) = (AtomicU64::new(0), AtomicBool::new(false));
-    let seed = AtomicU32::new(std::process::id());
-    println!("seed {}", seed.load(Ordering::Relaxed));
+    let seed = seed();
     std::thread::scope(|scope| {
         let programs: Vec<_> = (0..4)
             .map(|number| {
@@ -223,19 +229,6 @@ fn hundreds_of_programs_go_on() {
         now => Err(format!("{now} descriptors, and {before} before")),
     });
     scene.end();
-}
-
-/// The same command as the arguments of a shell's script.
-pub(crate) fn in_shell(command: &Command, script: &str) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell
 }
 
 /// The keeper's copy of the ledger is made one that nobody can read, as another version's would be.

@@ -234,6 +234,19 @@ pub(crate) fn signal(pid: i32, signal: Signal) {
     let _ = kill_process(Pid::from_raw(pid).unwrap(), signal);
 }
 
+/// The same command as the arguments of a shell's script.
+pub(crate) fn in_shell(command: &Command, script: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
 /// Waits until `check` is content, some seconds at most.
 pub(crate) fn eventually(what: &str, mut check: impl FnMut() -> Result<(), String>) {
     let since = Instant::now();

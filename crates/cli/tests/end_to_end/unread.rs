@@ -1,22 +1,14 @@
 //! Output that cannot be written: what a command is for goes on, and its exit status is the documented one.
 
-use crate::support::{Ground, Outcome, Process, eventually};
+use crate::support::{Ground, Outcome, Process, eventually, in_shell};
 use rustix::process::Signal;
-use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 
 /// `jitney` with one of its outputs at /dev/full, which takes nothing.
 fn full(ground: &Ground, descriptor: u8, args: &[&str]) -> Process {
-    let jitney = ground.jitney(args);
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("exec \"$0\" \"$@\" {descriptor}>/dev/full")]).arg(jitney.get_program());
-    shell.args(jitney.get_args()).current_dir(ground.path("")).stdin(std::process::Stdio::null());
-    for (name, value) in jitney.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
+    let mut shell = in_shell(&ground.jitney(args), &format!("exec \"$@\" {descriptor}>/dev/full"));
+    shell.current_dir(ground.path("")).stdin(Stdio::null());
     Process::start(shell)
 }
 

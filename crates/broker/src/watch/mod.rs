@@ -1,16 +1,17 @@
-//! Cards that arrive and leave while a program runs.
+//! Cards that arrive and leave while a program runs: what a broker says, or what a program that is alone sees ([`alone`]).
+
+mod alone;
 
 use crate::line::Line;
 use crate::link::{Link, lock};
 use crate::owner_options::OwnerOptions;
 use crate::protocol::{CardEntry, CardId, Notice, Request};
 use crate::server::Lookout;
+use alone::{look_out, seen};
 use jitney_memory::EventFd;
 use jitney_vfio::{Error, Identity, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
 use rustix::io::Errno;
-use rustix::net::netlink::{KOBJECT_UEVENT, SocketAddrNetlink};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -20,8 +21,6 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked for what nobody tells.
 const PACE: Duration = Duration::from_secs(1);
-/// The group of netlink's in which the kernel says what happens to devices (netlink(7), `lib/kobject_uevent.c`).
-const KERNEL_GROUP: u32 = 1;
 
 /// A card has come, or is not there any more.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -290,96 +289,6 @@ impl Drop for Watch {
 fn ask(line: &Line) -> Result<()> {
     let request = Request::Cards { after: None };
     if line.is_posted(&request) { Ok(()) } else { line.post(&request) }
-}
-
-/// Looks until it is told to end: when the kernel says that something has happened to a device, and now and then.
-fn look_out(lookout: &mut Lookout, mut known: Vec<Identity>, queue: &Queue, end: &EventFd) {
-    // Where it cannot be had, as in some containers, it is looked all the same.
-    let kernel = kernel_events().inspect_err(|error| tracing::debug!(%error, "no word from the kernel")).ok();
-    let mut complained = None;
-    loop {
-        match wait_for_either(kernel.as_ref(), end) {
-            Ok(false) => {}
-            Ok(true) => return,
-            Err(error) => return queue.put(Err(error)),
-        }
-        match seen(lookout, &known) {
-            Ok(now) => {
-                let is_in = |card: &Identity, cards: &[Identity]| cards.contains(card);
-                known
-                    .iter()
-                    .filter(|card| !is_in(card, &now))
-                    .for_each(|card| queue.put(Ok(Change::Left(card.clone()))));
-                now.iter()
-                    .filter(|card| !is_in(card, &known))
-                    .for_each(|card| queue.put(Ok(Change::Arrived(card.clone()))));
-                known = now;
-                complained = None;
-            }
-            // Said once, as long as it is the same.
-            Err(error) if complained.as_ref() == Some(&error) => {}
-            Err(error) => {
-                complained = Some(error.clone());
-                queue.put(Err(error));
-            }
-        }
-    }
-}
-
-fn seen(lookout: &mut Lookout, known: &[Identity]) -> Result<Vec<Identity>> {
-    Ok(lookout.look(known)?.into_iter().map(|sighting| sighting.identity).collect())
-}
-
-/// Waits for a word from the kernel about a device of PCI, or for [`PACE`]; true if it is to end.
-fn wait_for_either(kernel: Option<&OwnedFd>, end: &EventFd) -> Result<bool> {
-    let until = Instant::now() + PACE;
-    loop {
-        let left = Timespec::try_from(until.saturating_duration_since(Instant::now())).ok();
-        let mut polled = vec![PollFd::new(end, PollFlags::IN)];
-        polled.extend(kernel.map(|kernel| PollFd::new(kernel, PollFlags::IN)));
-        match rustix::event::poll(&mut polled, left.as_ref()) {
-            Ok(0) => return Ok(false),
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(failed(errno)),
-        }
-        if !polled[0].revents().is_empty() {
-            return Ok(true);
-        }
-        if polled.len() > 1 && !polled[1].revents().is_empty() && kernel.is_some_and(is_about_pci) {
-            return Ok(false);
-        }
-        if until <= Instant::now() {
-            return Ok(false);
-        }
-    }
-}
-
-/// Takes all that the kernel has said, and tells whether some of it was about a device of PCI.
-fn is_about_pci(kernel: &OwnedFd) -> bool {
-    let mut is_one = false;
-    let mut message = [0; 8192];
-    loop {
-        match rustix::net::recv(kernel, &mut message, RecvFlags::DONTWAIT) {
-            Ok((_, length)) => {
-                let words = message[..length.min(message.len())].split(|byte| *byte == 0);
-                is_one |= words.into_iter().any(|word| word == b"SUBSYSTEM=pci");
-            }
-            Err(Errno::INTR) => {}
-            // Something was said that there was no room for.
-            Err(Errno::NOBUFS) => is_one = true,
-            Err(_) => return is_one,
-        }
-    }
-}
-
-/// Where the kernel says what happens to devices.
-fn kernel_events() -> Result<OwnedFd> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket =
-        rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(KOBJECT_UEVENT));
-    let socket = socket.map_err(failed)?;
-    rustix::net::bind(&socket, &SocketAddrNetlink::new(0, KERNEL_GROUP)).map_err(failed)?;
-    Ok(socket)
 }
 
 fn timer(pace: Duration) -> Result<OwnedFd> {
