@@ -70,8 +70,12 @@ impl Broker {
 
 /// The command, which is built beside this program.
 pub(crate) fn jitney() -> anyhow::Result<Command> {
-    let own = std::env::current_exe().context("this program's own path")?;
-    Ok(Command::new(own.with_file_name("jitney")))
+    beside("jitney").map(Command::new)
+}
+
+/// What is built beside this program.
+pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe().context("this program's own path")?.with_file_name(name))
 }
 
 /// A `jitney` that serves until this is dropped.

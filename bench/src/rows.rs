@@ -2,6 +2,7 @@
 
 mod buffer;
 mod commands;
+mod faces;
 mod first_pass;
 mod instructions;
 mod iova;
@@ -11,6 +12,7 @@ mod pattern;
 mod queue;
 mod register;
 mod requests;
+mod ring;
 mod streams;
 mod transfer;
 
@@ -37,13 +39,15 @@ pub(crate) struct Row {
     pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
 }
 
-pub(crate) const ROWS: [Row; 13] = [
+pub(crate) const ROWS: [Row; 15] = [
     Row { name: "transfer", measure: transfer::measure },
     Row { name: "queue", measure: queue::measure },
     Row { name: "streams", measure: streams::measure },
+    Row { name: "ring", measure: ring::measure },
     Row { name: "commands", measure: commands::measure },
     Row { name: "pattern", measure: pattern::measure },
     Row { name: "register", measure: register::measure },
+    Row { name: "faces", measure: faces::measure },
     Row { name: "buffer", measure: buffer::measure },
     Row { name: "requests", measure: requests::measure },
     Row { name: "iova", measure: iova::measure },

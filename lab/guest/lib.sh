@@ -21,6 +21,11 @@ skip() {
     exit 77
 }
 
+# rounds NUMBER: prints how often something is done: so often, or ten times in the long form.
+rounds() {
+    if [ -e /lab/long ]; then echo $((10 * $1)); else echo "$1"; fi
+}
+
 has_iommu() {
     [ -n "$(ls /sys/class/iommu 2>/dev/null)" ]
 }

@@ -83,7 +83,7 @@ pub(crate) fn profiles(guest: &Guest) -> Result<String, String> {
 
 /// Follows the guest through `tests` and gives each report to `tell`. If the guest dies, the test that ran then has failed, and
 /// the reports end there: the count says how many there were, one at least.
-pub(crate) fn follow(guest: &Guest, tests: &[&'static Test], mut tell: impl FnMut(Report)) -> usize {
+pub(crate) fn follow(guest: &Guest, tests: &[Test], mut tell: impl FnMut(Report)) -> usize {
     for (number, test) in tests.iter().enumerate() {
         let started = Instant::now();
         let ended = follow_one(guest, test.name, test.limit);

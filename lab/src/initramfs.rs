@@ -1,5 +1,6 @@
 //! The guest's file system: busybox, our own programs, kernel modules and the tests, as one packed archive.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,11 +11,10 @@ use flate2::write::GzEncoder;
 
 use crate::Error;
 use crate::cache::Cache;
-use crate::coverage;
 use crate::cpio::Archive;
 use crate::debian::Debian;
 use crate::kernel::Kernel;
-use crate::programs::Program;
+use crate::programs::Built;
 use crate::progress::Step;
 use crate::suites::{SUITES, Test};
 
@@ -32,7 +32,7 @@ pub(crate) fn fetch_busybox(cache: &Cache, debian: &Debian) -> Result<PathBuf, E
 /// What a guest does when it is up.
 pub(crate) enum Task<'a> {
     /// Runs tests, one after the other.
-    Tests(&'a [&'static Test]),
+    Tests(&'a [Test]),
     /// Runs a script, and kills it after some time.
     Script { text: &'a str, limit: Duration },
     /// Gives a prompt.
@@ -42,14 +42,15 @@ pub(crate) enum Task<'a> {
 /// What a script that is no test is called.
 pub(crate) const SCRIPT: &str = "script";
 
-/// Packs the file system for one boot into `target`. Programs that count what they run are said to do so (`counts`).
+/// Packs the file system for one boot into `target`. `says` are files of its folder `lab` that tell
+/// it what is wanted.
 pub(crate) fn pack(
     target: &Path,
     busybox: &Path,
     kernel: &Kernel,
-    programs: &[Program],
+    built: &Built,
     task: Task<'_>,
-    counts: bool,
+    says: &[(&str, &str)],
 ) -> Result<(), Error> {
     let mut members = vec![
         Member::folder("bin"),
@@ -66,7 +67,11 @@ pub(crate) fn pack(
         let name = module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         members.push(Member::copy(format!("lab/modules/{name}"), &module)?);
     }
-    for program in programs {
+    members.extend(folders_of(&built.libraries).iter().map(|folder| Member::folder(folder)));
+    for library in &built.libraries {
+        members.push(Member::copy(in_guest(library), library)?);
+    }
+    for program in &built.programs {
         members.push(Member::copy(format!("usr/bin/{}", program.name), &program.path)?);
     }
     let scripts: Vec<_> = match task {
@@ -83,10 +88,19 @@ pub(crate) fn pack(
     members.push(Member::text("lab/tests.list", &list));
     members
         .extend(scripts.iter().map(|(name, script, _)| Member::text(&format!("lab/tests/{name}"), script)));
-    if counts {
-        members.push(Member::text("lab/coverage", coverage::FILE));
-    }
+    members.extend(says.iter().map(|(name, text)| Member::text(&format!("lab/{name}"), text)));
     write_archive(target, &members).map_err(Error::io("write", target))
+}
+
+/// The path of a file in the archive that has the same path in the guest as here.
+fn in_guest(path: &Path) -> String {
+    path.to_string_lossy().trim_start_matches('/').to_owned()
+}
+
+/// The folders that files are in, each behind the one that it is in.
+fn folders_of<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> BTreeSet<String> {
+    let folders = files.into_iter().flat_map(|file| file.ancestors().skip(1)).map(in_guest);
+    folders.filter(|folder| !folder.is_empty()).collect()
 }
 
 /// One file or folder of the archive.

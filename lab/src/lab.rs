@@ -13,7 +13,7 @@ use crate::debian::Debian;
 use crate::initramfs::{self, Task};
 use crate::kernel::Kernel;
 use crate::machine::Machine;
-use crate::programs::{self, Program, Purpose, Target};
+use crate::programs::{self, Built, Purpose, Target};
 use crate::qemu::Qemu;
 use crate::suites::{Row, Suite};
 
@@ -27,33 +27,29 @@ pub(crate) struct Lab {
     debian: Mutex<Debian>,
     qemu: Qemu,
     busybox: PathBuf,
-    programs: Vec<Program>,
+    built: Built,
     coverage: Option<Coverage>,
+    long: bool,
 }
 
 impl Lab {
-    /// With the tests' programs; with `coverage`, a folder, these count what they run.
-    pub(crate) fn open(coverage: Option<&Path>) -> Result<Self, Error> {
+    /// With the tests' programs; with `coverage`, a folder, these count what they run. Tests are told whether they are `long`.
+    pub(crate) fn open(coverage: Option<&Path>, long: bool) -> Result<Self, Error> {
         let coverage = coverage.map(Coverage::at).transpose()?;
-        let programs = programs::build(&programs::TARGETS, Purpose::Tests(coverage.as_ref()))?;
-        if let Some(coverage) = &coverage {
-            for program in &programs {
-                coverage.keep(&program.name, &program.path)?;
-            }
-        }
-        Self::fetch(programs, coverage)
+        let built = programs::build(&programs::TARGETS, Purpose::Tests(coverage.as_ref()))?;
+        Self::fetch(built, coverage, long)
     }
 
     /// With programs for a measurement.
     pub(crate) fn for_measurements(targets: &[Target]) -> Result<Self, Error> {
-        Self::fetch(programs::build(targets, Purpose::Measurements)?, None)
+        Self::fetch(programs::build(targets, Purpose::Measurements)?, None, false)
     }
 
-    fn fetch(programs: Vec<Program>, coverage: Option<Coverage>) -> Result<Self, Error> {
+    fn fetch(built: Built, coverage: Option<Coverage>, long: bool) -> Result<Self, Error> {
         let (cache, debian) = (Cache::open()?, Debian::default());
         let qemu = Qemu::fetch(&cache, &debian)?;
         let busybox = initramfs::fetch_busybox(&cache, &debian)?;
-        Ok(Self { cache, debian: Mutex::new(debian), qemu, busybox, programs, coverage })
+        Ok(Self { cache, debian: Mutex::new(debian), qemu, busybox, built, coverage, long })
     }
 
     pub(crate) fn kernel(&self, row: &Row) -> Result<Kernel, Error> {
@@ -68,7 +64,9 @@ impl Lab {
 
     /// Packs the guest's file system into `target`.
     pub(crate) fn pack(&self, target: &Path, kernel: &Kernel, task: Task<'_>) -> Result<(), Error> {
-        initramfs::pack(target, &self.busybox, kernel, &self.programs, task, self.coverage.is_some())
+        let coverage = self.coverage.is_some().then_some(("coverage", coverage::FILE));
+        let says: Vec<_> = coverage.into_iter().chain(self.long.then_some(("long", ""))).collect();
+        initramfs::pack(target, &self.busybox, kernel, &self.built, task, &says)
     }
 
     /// Starts a suite's boards and lists all cards of the machine. It ends before the boards do: keep them for longer.
@@ -78,7 +76,7 @@ impl Lab {
         more: &[Card],
         folder: &Path,
     ) -> Result<(Vec<Board>, Vec<Card>), Error> {
-        let jitney = self.programs.iter().find(|program| program.name == programs::JITNEY);
+        let jitney = self.built.programs.iter().find(|program| program.name == programs::JITNEY);
         let jitney = jitney.map_or(Path::new(programs::JITNEY), |program| &program.path);
         let command = || {
             let mut command = Command::new(jitney);

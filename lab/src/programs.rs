@@ -1,6 +1,10 @@
-//! Our own programs for the guest, which has no C library of its own: linked statically.
+//! Our own programs for the guest, and the libraries of this machine that they need there.
+//!
+//! They are those that the tests of this machine are built of: nothing is compiled for the guest alone.
 
+use std::collections::BTreeSet;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,13 +13,22 @@ use crate::command::output;
 use crate::coverage::{self, Coverage};
 use crate::progress::Step;
 
-/// A program for the guest's `/usr/bin`. It must be linked statically.
+/// A program for the guest's `/usr/bin`.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     /// What the guest calls it.
     pub(crate) name: String,
     /// Where it is on the host.
     pub(crate) path: PathBuf,
+}
+
+/// Programs, and what they are linked with.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    /// The programs.
+    pub(crate) programs: Vec<Program>,
+    /// The host's shared libraries and the program that loads them, by the paths under which programs look for them.
+    pub(crate) libraries: BTreeSet<PathBuf>,
 }
 
 /// A binary, an example or a test program of this workspace.
@@ -61,41 +74,73 @@ pub(crate) const TARGETS: [Target; 16] = [
 /// The command that tests run in the guest, and the lab on the host, where it serves the boards.
 pub(crate) const JITNEY: &str = "jitney";
 
-/// The instructions that QEMU's software emulation is certain to have, whatever the host's processor has.
-const FLAGS: &str = "-C target-feature=+crt-static -C target-cpu=x86-64-v2";
-
-/// A static binary needs the target named, or else the flags would hold for procedural macros, too.
-const TRIPLE: &str = "x86_64-unknown-linux-gnu";
-
-/// Builds programs, in a target folder of their own because of their flags.
-pub(crate) fn build(targets: &[Target], purpose: Purpose<'_>) -> Result<Vec<Program>, Error> {
-    let (coverage, profile) = match purpose {
-        Purpose::Tests(coverage) => (coverage, "dev"),
-        Purpose::Measurements => (None, "release"),
-    };
+/// Builds programs, all with one call of cargo.
+pub(crate) fn build(targets: &[Target], purpose: Purpose<'_>) -> Result<Built, Error> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let target = || env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-    let folder = coverage.map_or_else(|| target().join("lab"), Coverage::build);
-    let flags = [FLAGS, coverage.map_or("", |_| coverage::FLAGS)].join(" ");
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.current_dir(workspace);
+    cargo.args(["build", "--quiet", "--message-format", "json-render-diagnostics"]);
+    match purpose {
+        // With the features of the workspace's tests, for which most of it is built by now.
+        Purpose::Tests(None) => {
+            cargo.args(["--workspace", "--all-features"]);
+        }
+        Purpose::Tests(Some(coverage)) => {
+            cargo.args(["--workspace", "--all-features", "--target-dir"]).arg(coverage.build());
+            // With the target named, the flags do not hold for build scripts and procedural macros.
+            cargo.args(["--target", TRIPLE]).env("RUSTFLAGS", coverage::FLAGS);
+            cargo.env("CARGO_PROFILE_DEV_DEBUG", "0");
+        }
+        Purpose::Measurements => {
+            cargo.arg("--release");
+            targets.iter().for_each(|target| {
+                cargo.args(["--package", target.package]);
+            });
+        }
+    }
+    targets.iter().for_each(|target| {
+        cargo.args([target.kind, target.name]);
+    });
     let _step = Step::start("building programs for the guest");
-    let build_one = |target: &Target| {
-        let mut command = Command::new(&cargo);
-        // The guest unpacks them into its memory: they are smaller without debug information, and sooner built.
-        command.current_dir(workspace).env("RUSTFLAGS", &flags);
-        command.env("CARGO_PROFILE_DEV_DEBUG", "0").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
-        command.args(["build", "--quiet", "--message-format", "json-render-diagnostics", "--target", TRIPLE]);
-        command.args(["--profile", profile]).arg("--target-dir").arg(&folder);
-        command.args(["--package", target.package, target.kind, target.name]);
-        let messages = output(&mut command, &format!("to build {} for the guest", target.name))?;
-        let path = executable(&messages, target.name).ok_or_else(|| Error::Missing {
+    let messages = output(&mut cargo, "to build programs for the guest")?;
+    let folder = target.join("lab/programs");
+    fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+    let keep = |target: &Target| {
+        let built = executable(&messages, target.name).ok_or_else(|| Error::Missing {
             what: format!("the program {}", target.name),
             place: "cargo's messages".to_owned(),
         })?;
+        if let Purpose::Tests(Some(coverage)) = purpose {
+            coverage.keep(target.name, &built)?;
+        }
+        let path = folder.join(target.name);
+        // The guest unpacks them into its memory: they are smaller without what only a debugger reads.
+        let mut strip = Command::new("strip");
+        output(strip.arg("--strip-debug").arg("-o").arg(&path).arg(&built), "to make programs smaller")?;
         Ok(Program { name: target.name.to_owned(), path })
     };
-    targets.iter().map(build_one).collect()
+    let programs = targets.iter().map(keep).collect::<Result<Vec<_>, _>>()?;
+    let libraries = libraries(programs.iter().map(|program| program.path.as_path()))?;
+    Ok(Built { programs, libraries })
 }
+
+/// What the loader of this machine would load for programs, and the loader itself.
+fn libraries<'a>(programs: impl Iterator<Item = &'a Path>) -> Result<BTreeSet<PathBuf>, Error> {
+    let said = output(Command::new("ldd").args(programs), "to tell which libraries programs need")?;
+    Ok(paths(&said).map(PathBuf::from).collect())
+}
+
+/// The paths in what `ldd` says: `NAME => PATH (ADDRESS)`, or for the loader `PATH (ADDRESS)`.
+fn paths(said: &str) -> impl Iterator<Item = &str> {
+    let libraries = said.lines().filter_map(|line| line.trim().rsplit_once(" (")).map(|(library, _)| library);
+    libraries
+        .map(|library| library.split_once(" => ").map_or(library, |(_, path)| path))
+        .filter(|path| path.starts_with('/'))
+}
+
+/// What coverage is built for.
+const TRIPLE: &str = "x86_64-unknown-linux-gnu";
 
 /// Finds what was built among cargo's messages, one JSON object per line.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {
@@ -119,5 +164,15 @@ not json
 {"reason":"compiler-artifact","target":{"name":"jitney"},"executable":"/t/jitney"}"#;
         assert_eq!(executable(messages, "jitney"), Some(PathBuf::from("/t/jitney")));
         assert_eq!(executable(messages, "third"), None);
+    }
+
+    #[test]
+    fn libraries_are_those_that_are_files() {
+        let said = "/t/jitney:\n\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f)
+\t/lib64/ld-linux-x86-64.so.2 (0x00007f)\n/t/other:\n\tstatically linked\n";
+        assert_eq!(
+            paths(said).collect::<Vec<_>>(),
+            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"]
+        );
     }
 }

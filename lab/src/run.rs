@@ -23,6 +23,8 @@ pub struct Options {
     pub kernel: Option<String>,
     /// Only tests with this in their name.
     pub test: Option<String>,
+    /// In the long form: tests that do something again and again do it ten times as often.
+    pub long: bool,
     /// Cards that the guest has beside those that its tests ask for.
     pub cards: Vec<Card>,
     /// A folder for line coverage. With it the programs are built to count what they run, and are kept in `programs` there,
@@ -76,8 +78,8 @@ impl std::fmt::Display for Summary {
 /// What cannot be fetched, built or booted, and names that do not exist. A test that fails is counted, not an error.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
     let rows = choose_rows(options.kernel.as_deref())?;
-    let suites = choose_tests(options.test.as_deref())?;
-    let lab = Lab::open(options.coverage.as_deref())?;
+    let suites = choose_tests(options.test.as_deref(), options.long)?;
+    let lab = Lab::open(options.coverage.as_deref(), options.long)?;
     for row in rows.iter().filter(|row| matches!(row.kernel, Source::Stock(_))) {
         // They come at once, and then run while others are built.
         lab.kernel(row)?;
@@ -120,7 +122,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
 pub fn shell(options: &Options) -> Result<(), Error> {
     let rows = choose_rows(options.kernel.as_deref())?;
     let Some(row) = rows.first() else { return Ok(()) };
-    let lab = Lab::open(None)?;
+    let lab = Lab::open(None, options.long)?;
     let kernel = lab.kernel(row)?;
     let folder = boot_folder()?;
     let initramfs = folder.path().join("initramfs");
@@ -135,7 +137,7 @@ impl Lab {
     fn run_row(
         &self,
         row: &Row,
-        suites: &[(&'static Suite, Vec<&'static Test>)],
+        suites: &[(&'static Suite, Vec<Test>)],
         more: &[Card],
     ) -> Result<(Summary, Vec<u8>), Error> {
         let kernel = self.kernel(row)?;
@@ -155,7 +157,7 @@ impl Lab {
         kernel: &Kernel,
         suite: &Suite,
         more: &[Card],
-        tests: &[&'static Test],
+        tests: &[Test],
         out: &mut dyn Write,
     ) -> Result<Summary, Error> {
         let mut summary = Summary::default();
@@ -209,9 +211,11 @@ fn choose_rows(name: Option<&str>) -> Result<Vec<&'static Row>, Error> {
 }
 
 /// The suites that have tests left, with those tests.
-fn choose_tests(filter: Option<&str>) -> Result<Vec<(&'static Suite, Vec<&'static Test>)>, Error> {
+fn choose_tests(filter: Option<&str>, long: bool) -> Result<Vec<(&'static Suite, Vec<Test>)>, Error> {
     let chosen = |test: &&Test| filter.is_none_or(|filter| test.name.contains(filter));
-    let suites = SUITES.iter().map(|suite| (suite, suite.tests.iter().filter(chosen).collect::<Vec<_>>()));
+    let form = |test: &Test| if long { test.long() } else { *test };
+    let suites =
+        SUITES.iter().map(|suite| (suite, suite.tests.iter().filter(chosen).map(form).collect::<Vec<_>>()));
     let suites: Vec<_> = suites.filter(|(_, tests)| !tests.is_empty()).collect();
     if suites.is_empty() {
         let names: Vec<_> = SUITES.iter().flat_map(|suite| suite.tests).map(|test| test.name).collect();
@@ -234,9 +238,11 @@ mod tests {
         assert_eq!(choose_rows(None).unwrap().len(), ROWS.len());
         let error = choose_rows(Some("debian-1")).unwrap_err().to_string();
         assert!(error.contains("debian-12"), "{error}");
-        let error = choose_tests(Some("nonsense")).unwrap_err().to_string();
+        let error = choose_tests(Some("nonsense"), false).unwrap_err().to_string();
         assert!(error.contains("kernel-boots"), "{error}");
-        assert_eq!(choose_tests(Some("kernel-boots")).unwrap()[0].1.len(), 1);
+        let [short, long] = [false, true].map(|long| choose_tests(Some("kernel-boots"), long).unwrap());
+        assert_eq!((short[0].1.len(), long[0].1.len()), (1, 1));
+        assert!(long[0].1[0].limit > short[0].1[0].limit);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) struct Suite {
 }
 
 /// A shell script that runs in the guest as root.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Test {
     /// Its name: no spaces.
     pub(crate) name: &'static str,
@@ -53,6 +53,13 @@ pub(crate) struct Test {
     pub(crate) script: &'static str,
     /// When it is killed.
     pub(crate) limit: Duration,
+}
+
+impl Test {
+    /// In its long form, which has ten times as many rounds and as much time.
+    pub(crate) fn long(self) -> Self {
+        Self { limit: 10 * self.limit, ..self }
+    }
 }
 
 /// A test from `lab/guest/tests`, killed after some seconds.

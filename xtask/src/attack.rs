@@ -40,8 +40,8 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    builds(true).iter_mut().try_for_each(process::must)?;
-    let mut attack = program(true);
+    builds().iter_mut().try_for_each(process::must)?;
+    let mut attack = Command::new(workspace::target().join("release").join(PROGRAM));
     for (flag, is_set) in [
         ("--json", options.json),
         ("--list", options.list),
@@ -59,25 +59,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     process::hand_over(&mut attack)
 }
 
-/// What builds the attack, and the broker and boards that are attacked: those of the release, or those that tests use. Each by itself:
-/// together they would have other features than the command has elsewhere, and be built again.
-pub(crate) fn builds(release: bool) -> [Command; 2] {
-    ["--package=jitney-cli", "--package=jitney-attack"].map(|package| {
-        let mut build = workspace::cargo(["build", package]);
-        build.args(release.then_some("--release"));
-        build
-    })
+/// What builds the attack, and the broker and boards that are attacked. Each by itself: together they would have other features than
+/// the command has elsewhere, and be built again.
+fn builds() -> [Command; 2] {
+    ["--package=jitney-cli", "--package=jitney-attack"]
+        .map(|package| workspace::cargo(["build", package, "--release"]))
 }
 
-/// The program itself.
-pub(crate) fn program(release: bool) -> Command {
-    let folder = if release { "release" } else { "debug" };
-    Command::new(workspace::target().join(folder).join("jitney-attack"))
-}
+/// The name of the program.
+pub(crate) const PROGRAM: &str = "jitney-attack";
 
 /// The names of its rows.
 pub(crate) fn rows() -> anyhow::Result<Vec<String>> {
-    let list = process::run(program(false).arg("--list"), false)?;
+    let list = process::run(Command::new(workspace::program(PROGRAM)).arg("--list"), false)?;
     let name = |line: &str| line.split_whitespace().next().map(str::to_owned);
     Ok(list.text.lines().filter_map(name).collect())
 }

@@ -31,13 +31,15 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    // The emulated boards and the broker of the measurements are `jitney` itself.
-    process::must(&mut workspace::cargo([
-        "build",
-        "--release",
-        "--package=jitney-cli",
-        "--package=jitney-bench",
-    ]))?;
+    // The emulated boards and the broker of the measurements are `jitney` itself. What else they start is built by itself: together they
+    // would have other features than users have.
+    for what in [
+        &["--package=jitney-cli", "--package=jitney-bench"][..],
+        &["--package=jitney", "--example=one_captures_many_analyse"],
+        &["--package=jitney-c"],
+    ] {
+        process::must(workspace::cargo(["build", "--release"]).args(what))?;
+    }
     let mut bench = std::process::Command::new(workspace::target().join("release/jitney-bench"));
     bench.args(options.json.then_some("--json"));
     bench.args(options.quick.then_some("--quick"));

@@ -38,6 +38,24 @@ pub(crate) enum Until {
     Inputs(u64),
 }
 
+/// What targets are built for: a profile of `fuzz/Cargo.toml`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Profile {
+    /// Many inputs in a second.
+    Release,
+    /// To be built soon.
+    Look,
+}
+
+impl Profile {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Look => "look",
+        }
+    }
+}
+
 /// What cargo-fuzz passes, less the sanitizers, which are the nightly compiler's.
 const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=3 \
@@ -57,11 +75,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         Some(name) => vec![name.clone()],
         None => known,
     };
-    process::must(&mut build(&chosen))?;
+    process::must(&mut build(&chosen, Profile::Release))?;
     let until = options.inputs.map_or(Until::Seconds(options.seconds), Until::Inputs);
     for target in chosen {
         println!("{target}:");
-        process::must(&mut target_command(&target, until)?)?;
+        process::must(&mut target_command(&target, Profile::Release, until)?)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,8 +108,9 @@ pub(crate) fn targets() -> anyhow::Result<Vec<String>> {
 }
 
 /// Builds targets.
-pub(crate) fn build(targets: &[String]) -> Command {
-    let mut command = workspace::cargo(["build", "--release", "--locked", "--target", &workspace::triple()]);
+pub(crate) fn build(targets: &[String], profile: Profile) -> Command {
+    let mut command = workspace::cargo(["build", "--locked", "--target", &workspace::triple()]);
+    command.args(["--profile", profile.name()]);
     command.current_dir(workspace::fuzz()).env("RUSTFLAGS", FLAGS).arg("--target-dir").arg(built());
     targets.iter().for_each(|target| {
         command.args(["--bin", target]);
@@ -100,17 +119,17 @@ pub(crate) fn build(targets: &[String]) -> Command {
 }
 
 /// Runs a target and says what came of it.
-pub(crate) fn run_target(target: &str, until: Until, echo: bool) -> anyhow::Result<Said> {
-    process::run(&mut target_command(target, until)?, echo)
+pub(crate) fn run_target(target: &str, profile: Profile, until: Until, echo: bool) -> anyhow::Result<Said> {
+    process::run(&mut target_command(target, profile, until)?, echo)
 }
 
-fn target_command(target: &str, until: Until) -> anyhow::Result<Command> {
+fn target_command(target: &str, profile: Profile, until: Until) -> anyhow::Result<Command> {
     let folder = workspace::fuzz();
     let corpus = folder.join("corpus").join(target);
     for needed in [&corpus, &folder.join("artifacts")] {
         std::fs::create_dir_all(needed).with_context(|| format!("cannot make {}", needed.display()))?;
     }
-    let mut command = Command::new(built().join(workspace::triple()).join("release").join(target));
+    let mut command = Command::new(built().join(workspace::triple()).join(profile.name()).join(target));
     command.current_dir(folder).arg(corpus);
     command.args(["-timeout=10", "-artifact_prefix=artifacts/"]);
     match until {

@@ -9,6 +9,7 @@ Examples:
   cargo xtask lab                     every test on every kernel
   cargo xtask lab --kernel debian-12  on one
   cargo xtask lab bind                the tests with \"bind\" in their name
+  cargo xtask lab --long killed       those that kill processes, ten times as many of them
   cargo xtask lab --shell             a prompt in the guest; \"exit\" ends it";
 
 #[derive(Debug, Args)]
@@ -19,12 +20,20 @@ pub(crate) struct Options {
     /// A prompt in the guest instead of tests.
     #[arg(long, conflicts_with = "test")]
     shell: bool,
+    /// What tests do again and again they do ten times as often.
+    #[arg(long)]
+    long: bool,
     /// Only the tests with this in their name.
     test: Option<String>,
 }
 
 pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let lab = LabOptions { kernel: options.kernel, test: options.test, ..LabOptions::default() };
+    let lab = LabOptions {
+        kernel: options.kernel,
+        test: options.test,
+        long: options.long,
+        ..LabOptions::default()
+    };
     if options.shell {
         jitney_lab::shell(&lab)?;
         return Ok(ExitCode::SUCCESS);

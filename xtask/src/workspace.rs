@@ -41,3 +41,14 @@ pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command
     command.current_dir(root()).args(arguments);
     command
 }
+
+/// Builds all there is as the tests use it: with the features that the workspace's tests have together, each crate once. Parts that want
+/// a program or a library of it call this, too, and find it built; what users build is built by `dist`.
+pub(crate) fn everything() -> Command {
+    cargo(["build", "--quiet", "--workspace", "--all-features", "--all-targets"])
+}
+
+/// A program that [`everything`] built.
+pub(crate) fn program(name: &str) -> PathBuf {
+    target().join("debug").join(name)
+}

@@ -8,7 +8,8 @@ for interface in $(interfaces); do
     hand_over $nvme
     broker --iommu "$interface" --card "$address"
     wrote="written by way of $interface"
-    says "20 were killed in the middle of I/O" nvme_queues /run/broker.sock kill 20 "$wrote"
+    kills=$(rounds 20)
+    says "$kills were killed in the middle of I/O" nvme_queues /run/broker.sock kill "$kills" "$wrote"
     echo "$interface: $said"
     says "No program uses it" jitney status --broker /run/broker.sock
     end_broker

@@ -18,7 +18,7 @@ for interface in $(interfaces); do
     for number in 1 2 3 4 5; do
         one_more "$number"
     done
-    for kills in $(seq 20); do
+    for kills in $(seq "$(rounds 20)"); do
         # Not always in the same state.
         usleep $((kills * 7919 % 100 * 1000))
         if [ $((kills % 3)) = 0 ]; then
@@ -47,7 +47,7 @@ for interface in $(interfaces); do
     await 5 nothing_more_pinned
     says "No program uses it" jitney status --broker /run/broker.sock
     says "pass 1 of 1: test pattern matches" jitney test ddr --broker /run/broker.sock --size 256K --passes 1
-    echo "$interface: 25 killed; $before KiB pinned before and after"
+    echo "$interface: $((5 + $(rounds 20))) killed; $before KiB pinned before and after"
     end_broker
 done
 take_back $boards

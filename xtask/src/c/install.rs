@@ -34,7 +34,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let prefix = std::path::absolute(&options.prefix)?;
     let libdir = options.libdir.clone().unwrap_or_else(|| prefix.join("lib"));
     header::check()?;
-    process::must(&mut library::build(true))?;
+    process::must(&mut library::build())?;
     install(true, &prefix, &std::path::absolute(libdir)?, options.destdir.as_deref())?;
     println!(
         "installed {} below {}",

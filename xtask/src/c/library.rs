@@ -39,11 +39,9 @@ pub(crate) fn node() -> String {
     format!("JITNEY_{}", compatible())
 }
 
-/// How cargo builds the archive.
-pub(crate) fn build(release: bool) -> Command {
-    let mut cargo = workspace::cargo(["build", "--package=jitney-c"]);
-    cargo.args(release.then_some("--release"));
-    cargo
+/// How cargo builds the archive that is installed.
+pub(crate) fn build() -> Command {
+    workspace::cargo(["build", "--package=jitney-c", "--release"])
 }
 
 /// Where cargo leaves it.

@@ -6,6 +6,7 @@ use crate::process::{self, Said};
 use crate::{attack, workspace};
 use anyhow::Context;
 use serde_json::Value;
+use std::process::Command;
 
 pub(crate) const NAME: &str = "attack";
 
@@ -14,13 +15,11 @@ pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
         let why = "counting lines changes how long requests take";
         return Ok(Ran { tally: Tally::skip(NAME, why), text: String::new() });
     }
-    for mut build in attack::builds(false) {
-        let Said { success, text } = process::run(&mut build, wish.echo)?;
-        if !success {
-            return Ok(Ran { tally: Tally { failed: 1, ..Tally::default() }, text });
-        }
+    let Said { success, text } = process::run(&mut workspace::everything(), wish.echo)?;
+    if !success {
+        return Ok(Ran { tally: Tally { failed: 1, ..Tally::default() }, text });
     }
-    let mut program = attack::program(false);
+    let mut program = Command::new(workspace::program(attack::PROGRAM));
     // How long requests took is judged by `cargo xtask attack`: here other things may be at work.
     program.current_dir(workspace::root()).args(["--json", "--untimed"]);
     if let Some(filter) = wish.filter {

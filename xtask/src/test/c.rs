@@ -29,14 +29,11 @@ pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
     {
         return Ok(Ran::default());
     }
-    // Each by itself, as the Python package builds the command: together they would have other features, and be built again.
-    for mut build in [library::build(false), workspace::cargo(["build", "--package=jitney-cli"])] {
-        let Said { success, text } = process::run(&mut build, wish.echo)?;
-        part.text += &text;
-        if !success {
-            part.failed("building the library and the command");
-            return Ok(part.ran());
-        }
+    let Said { success, text } = process::run(&mut workspace::everything(), wish.echo)?;
+    part.text += &text;
+    if !success {
+        part.failed("building the library and the command");
+        return Ok(part.ran());
     }
     part.check("header is what the source makes", header::check());
     let folder = workspace::target().join("c");

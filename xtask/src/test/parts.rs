@@ -4,13 +4,16 @@
 use super::libtest;
 use super::tally::Tally;
 use super::{attack, c, lab, packages, python};
-use crate::fuzz::{self, Until};
+use crate::fuzz::{self, Profile, Until};
 use crate::instruments::Instruments;
 use crate::process::{self, Said};
 use crate::workspace;
+use anyhow::anyhow;
 use jitney_lab::Browser;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 /// How long a fuzz target runs: a target that breaks at once is noticed, the rest is for `cargo xtask fuzz`.
 const FUZZ_SECONDS: u64 = 5;
@@ -42,15 +45,14 @@ pub(crate) struct Part {
     pub(crate) run: fn(Wish<'_>) -> anyhow::Result<Ran>,
 }
 
-pub(crate) const PARTS: [Part; 15] = [
+pub(crate) const PARTS: [Part; 14] = [
     Part { name: "formatting", has_names: false, run: formatting },
     Part { name: "lints", has_names: false, run: lints },
     Part { name: "library without the command", has_names: false, run: library_alone },
     Part { name: "crates to be published", has_names: false, run: packages::crates },
     Part { name: "documentation", has_names: false, run: documentation },
-    Part { name: "pages", has_names: false, run: pages },
     Part { name: "tests", has_names: true, run: tests },
-    Part { name: "examples", has_names: false, run: examples },
+    Part { name: "pages", has_names: false, run: pages },
     Part { name: "tests in documentation", has_names: true, run: doc_tests },
     Part { name: "fuzz targets", has_names: false, run: fuzz_targets },
     Part { name: c::NAME, has_names: true, run: c::run },
@@ -73,6 +75,9 @@ fn formatting(wish: Wish<'_>) -> anyhow::Result<Ran> {
 /// How many random histories of the broker are tried; see `machine/tests/many.rs` there.
 const HISTORIES: &str = "JITNEY_HISTORIES";
 
+/// How many tests run at once; Rust's test programs read it.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// The browser that shows the pages which the command makes; see `end_to_end/browser.rs` of the command.
 const BROWSER: &str = "JITNEY_BROWSER";
 
@@ -85,27 +90,31 @@ fn library_alone(wish: Wish<'_>) -> anyhow::Result<Ran> {
     checks([workspace::cargo(["check", "--package=jitney"])], wish)
 }
 
-fn examples(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    // With the features of the tests, for which most of it is built by now.
-    checks([workspace::cargo(["build", "--workspace", "--all-features", "--examples"])], wish)
-}
-
 fn documentation(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    let mut doc = workspace::cargo(["doc", "--workspace", "--no-deps"]);
+    let mut doc = workspace::cargo(["doc", "--workspace", "--no-deps", "--all-features"]);
     doc.env("RUSTDOCFLAGS", "-D warnings");
     checks([doc], wish)
 }
 
 fn pages(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    checks([workspace::cargo(["run", "--quiet", "--package=jitney-site"])], wish)
+    let mut site = Command::new(workspace::program("jitney-site"));
+    site.current_dir(workspace::root());
+    checks([workspace::everything(), site], wish)
 }
 
 fn tests(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    cargo_test("--all-targets", wish)
+    if wish.instruments.is_none() {
+        let built = checks([workspace::everything()], wish)?;
+        if built.tally.failed > 0 {
+            return Ok(built);
+        }
+    }
+    // Examples have no tests in them: they are built, and other tests run them.
+    cargo_test(&["--lib", "--bins", "--tests"], wish)
 }
 
 fn doc_tests(wish: Wish<'_>) -> anyhow::Result<Ran> {
-    cargo_test("--doc", wish)
+    cargo_test(&["--doc"], wish)
 }
 
 fn fuzz_targets(wish: Wish<'_>) -> anyhow::Result<Ran> {
@@ -113,12 +122,29 @@ fn fuzz_targets(wish: Wish<'_>) -> anyhow::Result<Ran> {
         return Ok(Ran { tally: Tally::skip("fuzz targets", missing), text: String::new() });
     }
     let targets = fuzz::targets()?;
-    let mut ran = checks([fuzz::build(&targets)], wish)?;
+    let mut ran = checks([fuzz::build(&targets, Profile::Look)], wish)?;
     if ran.tally.failed > 0 {
         return Ok(ran);
     }
-    for target in targets {
-        let Said { success, text } = fuzz::run_target(&target, Until::Seconds(FUZZ_SECONDS), wish.echo)?;
+    // As many at once as there are processors: none waits for anything.
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut said = Vec::new();
+        while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let until = Until::Seconds(FUZZ_SECONDS);
+            said.push((target, fuzz::run_target(target, Profile::Look, until, wish.echo)?));
+        }
+        anyhow::Ok(said)
+    };
+    let said = thread::scope(|scope| {
+        let lanes = thread::available_parallelism().map_or(1, usize::from);
+        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(work)).collect();
+        lanes
+            .into_iter()
+            .map(|lane| lane.join().map_err(|_| anyhow!("a thread panicked"))?)
+            .collect::<anyhow::Result<Vec<_>>>()
+    })?;
+    for (target, Said { success, text }) in said.into_iter().flatten() {
         if success {
             ran.tally.passed += 1;
         } else {
@@ -140,8 +166,14 @@ fn checks(commands: impl IntoIterator<Item = Command>, wish: Wish<'_>) -> anyhow
     Ok(ran)
 }
 
-fn cargo_test(which: &str, wish: Wish<'_>) -> anyhow::Result<Ran> {
-    let mut command = workspace::cargo(["test", "--workspace", "--all-features", "--no-fail-fast", which]);
+fn cargo_test(which: &[&str], wish: Wish<'_>) -> anyhow::Result<Ran> {
+    let mut command = workspace::cargo(["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    command.args(which);
+    // Most tests wait for processes most of the time.
+    if std::env::var_os(THREADS).is_none() {
+        let threads = 2 * thread::available_parallelism().map_or(1, usize::from);
+        command.env(THREADS, threads.to_string());
+    }
     // Read below, whatever the environment says about colours.
     command.env("CARGO_TERM_COLOR", "never").args(wish.filter).args(["--", "--show-output"]);
     // What a change of the broker breaks seldom shows in a million histories, and not in the usual few.

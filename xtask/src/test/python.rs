@@ -11,7 +11,7 @@ use crate::workspace;
 use anyhow::{Context, bail};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 pub(crate) const NAME: &str = "python";
@@ -41,12 +41,18 @@ pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
         Err(why) => return skip(&why),
     };
     let mut text = String::new();
-    for mut step in environment.steps()? {
-        let Said { success, text: said } = process::run(&mut step, wish.echo)?;
+    let mut succeeds = |step: &mut Command| {
+        let Said { success, text: said } = process::run(step, wish.echo)?;
         text += &said;
-        if !success {
+        anyhow::Ok(success)
+    };
+    for mut step in environment.steps()? {
+        if !succeeds(&mut step)? {
             return Ok(Ran { tally: Tally { failed: 1, ..Tally::default() }, text });
         }
+    }
+    if !succeeds(&mut environment.lints()?)? {
+        return Ok(Ran { tally: Tally { failed: 1, ..Tally::default() }, text });
     }
     let Said { success, text: said } = process::run(&mut environment.pytest(wish.filter), wish.echo)?;
     let mut tally = pytest::count(&said);
@@ -127,39 +133,54 @@ impl Environment {
         Command::new(self.program("python"))
     }
 
-    /// What has to be before the tests can run: the lints, the wheel, and the command, which they start.
-    fn steps(&self) -> anyhow::Result<Vec<Command>> {
+    /// What has to be before the tests can run: the wheel, and the command, which they start.
+    fn steps(&self) -> anyhow::Result<[Command; 3]> {
         let wheels = self.folder.join("wheels");
         // There is one at a time.
         if wheels.exists() {
             fs::remove_dir_all(&wheels)?;
         }
-        // Each in a folder of its own: maturin's settings are others, for which all that is of Python would be built again and again.
-        let of_the_package = |mut command: Command, target: &str| {
-            command.current_dir(workspace::python());
-            command.env("CARGO_TARGET_DIR", workspace::target().join(target));
-            command.env("PYO3_PYTHON", self.program("python"));
-            command
-        };
-        let clippy = ["clippy", "--locked", "--all-targets", "--", "-D", "warnings"];
-        let mut build = Command::new(self.program("maturin"));
+        let mut build = self.of_the_package(Command::new(self.program("maturin")));
         build.args(["build", "--quiet", "--locked", "--profile", "dev", "--out"]).arg(&wheels);
         build.arg("--interpreter").arg(self.program("python"));
         let mut install = self.python();
         install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index"]);
         install.args(["--no-deps", "--force-reinstall", "--find-links"]).arg(&wheels).arg("jitney");
-        Ok(vec![
-            of_the_package(workspace::cargo(clippy), "python-lints"),
-            of_the_package(build, "python"),
-            install,
-            workspace::cargo(["build", "--package=jitney-cli"]),
-        ])
+        Ok([build, install, workspace::everything()])
+    }
+
+    /// The lints, after the wheel was built: with what maturin has told PyO3 then, so that PyO3 is not built anew for each of them.
+    fn lints(&self) -> anyhow::Result<Command> {
+        let mut clippy = self.of_the_package(workspace::cargo([
+            "clippy",
+            "--locked",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]));
+        let told = workspace::target().join("maturin");
+        for entry in fs::read_dir(&told).into_iter().flatten() {
+            let file = entry?.path();
+            if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("pyo3-config-")) {
+                clippy.env("PYO3_CONFIG_FILE", file);
+            }
+        }
+        Ok(clippy)
+    }
+
+    /// A command for the package, which is built where all else is: what it has in common with it is built once.
+    fn of_the_package(&self, mut command: Command) -> Command {
+        command.current_dir(workspace::python());
+        command.env("CARGO_TARGET_DIR", workspace::target());
+        command.env("PYO3_PYTHON", self.program("python")).env("PYO3_BUILD_EXTENSION_MODULE", "1");
+        command
     }
 
     fn pytest(&self, filter: Option<&str>) -> Command {
         let mut pytest = self.python();
         // What is wrong with memory is found, and where a crash was is said.
-        pytest.env("PYTHONMALLOC", "debug").env("JITNEY_COMMAND", command());
+        pytest.env("PYTHONMALLOC", "debug").env("JITNEY_COMMAND", workspace::program("jitney"));
         pytest.args([
             "-X",
             "faulthandler",
@@ -175,11 +196,6 @@ impl Environment {
         pytest.current_dir(workspace::python());
         pytest
     }
-}
-
-/// The command `jitney` that was built.
-fn command() -> PathBuf {
-    workspace::target().join(Path::new("debug/jitney"))
 }
 
 #[cfg(test)]

@@ -181,9 +181,15 @@ fn an_idle_board_is_small_however_large_its_memory_is() {
             .run(&format!("info --card vfio-user:{}", ground.path(&format!("{name}.sock")).display()))
             .exits(0);
         let status = std::fs::read_to_string(format!("/proc/{}/status", board.pid())).unwrap();
-        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        let kib: u64 = resident.trim().trim_end_matches(" kB").parse().unwrap();
-        assert!(kib <= 16 << 10, "{name}: {kib} KiB");
+        let kib = |what: &str| -> u64 {
+            let value = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+            value.trim().trim_end_matches(" kB").parse().unwrap()
+        };
+        // What it has for itself. All of it is 16 MiB at most (`cargo xtask bench memory`) as it is handed out: unoptimised, the
+        // program's own text alone is nearly that.
+        let own = kib("RssAnon:") + kib("RssShmem:");
+        assert!(own <= 6 << 10, "{name}: {own} KiB");
+        assert!(cfg!(debug_assertions) || kib("VmRSS:") <= 16 << 10, "{name}: {status}");
     }
 }
 

@@ -142,6 +142,7 @@ pub(crate) fn rounds_from_environment(default: u32) -> u32 {
 }
 
 /// Where the generator of moments begins: at `JITNEY_TEST_SEED`, which a failed run has printed, or anywhere.
+#[expect(clippy::print_stdout, reason = "a failed test shows what it printed")]
 pub(crate) fn seed() -> AtomicU32 {
     let seed = std::env::var("JITNEY_TEST_SEED").map_or(std::process::id(), |seed| seed.parse().unwrap());
     println!("the moments are those of JITNEY_TEST_SEED={seed}");

@@ -17,7 +17,9 @@ fn library() -> &'static str {
     static LIBRARY: OnceLock<String> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "jitney-xdma-compat", "--message-format", "json"]);
+        // As all tests are built, with what only they need, so that nothing is built twice.
+        cargo.args(["build", "--workspace", "--all-features", "--lib", "--example", "first_program"]);
+        cargo.args(["--message-format", "json"]);
         if !cfg!(debug_assertions) {
             cargo.arg("--release");
         }

@@ -131,14 +131,15 @@ impl Programs<'_> {
         }
         let mut run = self.command(Path::new("valgrind"));
         run.args(["--quiet", "--error-exitcode=9", "--fair-sched=yes", "--child-silent-after-fork=yes"]);
-        run.arg(program);
+        let known = workspace::c().join("tests/valgrind.supp");
+        run.arg(format!("--suppressions={}", known.display())).arg(program);
         self.carry_out(part, &mut run, &name_of(source, "valgrind"), source)
     }
 
     fn command(&self, program: &Path) -> Command {
         let mut run = Command::new(program);
         run.env("LD_LIBRARY_PATH", self.prefix.join("lib"));
-        run.env("JITNEY_COMMAND", workspace::target().join("debug/jitney"));
+        run.env("JITNEY_COMMAND", workspace::program("jitney"));
         run.env_remove("JITNEY_BROKER").env_remove("JITNEY_CARDS");
         run
     }
