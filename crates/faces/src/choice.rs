@@ -22,7 +22,7 @@ pub fn choose(
 /// What a program offers or wants, by a token or a name.
 ///
 /// # Errors
-/// [`Kind::Invalid`] if it is not one of both, or no token.
+/// [`Kind::Invalid`](crate::Kind::Invalid) if it is not one of both, or no token.
 pub fn offered(name: Option<&str>, token: Option<&str>) -> Result<Offered, Failure> {
     match (name, token) {
         (Some(name), None) => Ok(name.into()),
