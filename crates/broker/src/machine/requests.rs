@@ -6,6 +6,7 @@ use super::waiting::Wanted;
 use super::who_waits::WhoWaits;
 use super::{ClientId, Effect, Machine, Reminder, Space, TaskId, invalid};
 use crate::protocol::{CardId, Reply, Request};
+use crate::seldom::Seldom;
 use jitney_vfio::{Error, ErrorKind, LeaseRequest};
 
 /// The longest name of a program that is kept, in characters.
@@ -46,11 +47,24 @@ impl Machine {
             Ok(()) => match self.answer(client, number, request, descriptor, effects) {
                 Ok(Some(reply)) => Ok(reply),
                 Ok(None) => return,
-                Err(error) => Err(error),
+                Err(error) => {
+                    self.note_refusal(client, &error);
+                    Err(error)
+                }
             },
             Err(error) => Err(error),
         };
         self.reply(client, number, reply, None, effects);
+    }
+
+    /// Logs that a client has asked for what it may not have, or for what is not its own. A client can do so as often as it likes.
+    fn note_refusal(&self, client: ClientId, error: &Error) {
+        static SELDOM: Seldom = Seldom::new();
+        if matches!(error.kind(), ErrorKind::Denied | ErrorKind::Invalid)
+            && let Some(before) = SELDOM.allows()
+        {
+            tracing::warn!(before, %error, "{} was refused what it asked for", self.name_of(client));
+        }
     }
 
     fn answer(

@@ -2,6 +2,7 @@
 
 use crate::support::{Broker, Ground, eventually};
 use jitney::broker::protocol::{self, Message, Reply, Request};
+use jitney::vfio::{ErrorKind, LeaseId};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, send,
@@ -80,6 +81,50 @@ fn nonsense_is_answered_and_its_sender_dropped() {
 
     assert_eq!(polite.usage().unwrap().len(), 1);
     ground.run(&format!("test ddr --size 16M --passes 1 {}", broker.option())).exits(0);
+}
+
+#[test]
+fn who_names_what_is_not_its_own_is_refused_and_logged_and_fills_no_log() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 16M");
+    let broker = ground.broker(&[&board]);
+    let bus = jitney::Bus::options().broker(&broker.socket).open().unwrap();
+    let card = bus.open_cards().unwrap().remove(0);
+    let xdma = jitney::boards::identify(&card).unwrap().xdma().unwrap();
+    let (channel, buffer) = (xdma.h2c(0).unwrap(), bus.dma_buffer(8192).unwrap());
+
+    let stranger = raw(&broker);
+    say(&stranger, 1, &hello()).unwrap();
+    assert!(hear(&stranger).unwrap().1.is_ok());
+    say(&stranger, 2, &Request::Cards { after: None }).unwrap();
+    let Ok(Reply::Cards { cards, .. }) = hear(&stranger).unwrap().1 else { panic!("no cards") };
+    let card = cards[0].id;
+    let begun = Instant::now();
+    for round in 0..200 {
+        for (number, request) in [
+            Request::Free { iova: buffer.iova() },
+            Request::Close { card },
+            Request::Release { card, lease: LeaseId(round % 4), will: true },
+            Request::Silence { card, vector: 0 },
+            Request::Reset { card },
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            say(&stranger, number as u64 + 10, &request).unwrap();
+            let error = hear(&stranger).unwrap().1.expect_err(&format!("{request:?} was carried out"));
+            let kind = error.kind();
+            assert!(matches!(kind, ErrorKind::Invalid | ErrorKind::Denied | ErrorKind::NotFound), "{error}");
+        }
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).unwrap();
+    buffer.write(0, b"still mine").unwrap();
+    channel.write_range(&buffer, 0..8192, 0).unwrap();
+    let log = broker.process.complained();
+    let lines = log.lines().filter(|line| line.contains("was refused what it asked for")).count();
+    assert!((1..=seconds + 1).contains(&lines), "{lines} lines in {seconds} s: {log}");
+    let by_whom = format!("pid {} (a rude test)", std::process::id());
+    assert!(log.contains(&by_whom), "{log}");
 }
 
 #[test]

@@ -350,6 +350,11 @@ impl Process {
         }
     }
 
+    /// What it has said on its standard error so far.
+    pub(crate) fn complained(&self) -> String {
+        self.err.text()
+    }
+
     /// What it has printed so far.
     pub(crate) fn said(&self) -> String {
         self.out.text()
