@@ -84,12 +84,20 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
         // They come at once, and then run while others are built.
         lab.kernel(row)?;
     }
+    if let [row] = rows[..] {
+        // Nobody else writes: each test is told when it is over.
+        let total = lab.run_row(row, &suites, &options.cards, out)?;
+        say(out, &total.to_string())?;
+        return Ok(total);
+    }
     // A guest keeps one processor busy.
     let lanes = available_parallelism().map_or(1, usize::from).min(rows.len());
     let (next, (sender, ended)) = (AtomicUsize::new(0), mpsc::channel());
     let work = |sender: mpsc::Sender<Result<(Summary, Vec<u8>), Error>>| {
         while let Some(row) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if sender.send(lab.run_row(row, &suites, &options.cards)).is_err() {
+            let mut report = Vec::new();
+            let ran = lab.run_row(row, &suites, &options.cards, &mut report);
+            if sender.send(ran.map(|summary| (summary, report))).is_err() {
                 return;
             }
         }
@@ -133,21 +141,22 @@ pub fn shell(options: &Options) -> Result<(), Error> {
 }
 
 impl Lab {
-    /// Runs the tests on a row, and returns their report.
+    /// Runs the tests on a row, and writes their report.
     fn run_row(
         &self,
         row: &Row,
         suites: &[(&'static Suite, Vec<Test>)],
         more: &[Card],
-    ) -> Result<(Summary, Vec<u8>), Error> {
+        out: &mut dyn Write,
+    ) -> Result<Summary, Error> {
         let kernel = self.kernel(row)?;
-        let (mut summary, mut report) = (Summary::default(), Vec::new());
-        say(&mut report, row.name)?;
+        let mut summary = Summary::default();
+        say(out, row.name)?;
         for (suite, tests) in suites {
-            summary.add(self.run_suite(row, &kernel, suite, more, tests, &mut report)?);
+            summary.add(self.run_suite(row, &kernel, suite, more, tests, out)?);
         }
-        say(&mut report, &format!("{}: {summary}\n", row.name))?;
-        Ok((summary, report))
+        say(out, &format!("{}: {summary}\n", row.name))?;
+        Ok(summary)
     }
 
     /// Boots as often as is needed: a test that takes the guest down fails, and the tests after it get a new one.

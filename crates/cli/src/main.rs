@@ -183,7 +183,7 @@ fn refuse(error: &clap::Error) -> ! {
 
 /// The command that arguments name which make no sense as a whole.
 fn named(words: impl Iterator<Item = OsString>) -> String {
-    let all = help::command();
+    let all = help::whole();
     let mut at = &all;
     let mut names = Vec::new();
     let mut is_value = false;

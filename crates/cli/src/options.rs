@@ -50,7 +50,10 @@ pub(crate) enum Color {
     Never,
 }
 
+/// What each takes is put off until it is asked for: all of it together, with the names of all boards, takes longer than most commands
+/// take until they begin.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Two emulated boards and three programs at once: what jitney is for, in 20 seconds.
     #[command(after_help = "Examples:\n  jitney demo\n  jitney demo --full")]

@@ -5,9 +5,9 @@ use super::change::{hold, link, program, reset, route};
 use super::check::{addressing, dma, general, memory, persistence, streams, validate};
 use super::contract::{Failure, SCHEMA};
 use super::flash;
+use super::help::whole;
 use super::i2c;
 use super::measure::{self, blkram, latency, pio};
-use super::options::Options;
 use super::registers::{dump, read, write};
 use super::report::print_line;
 use super::see::{blink, info, list, metrics, sensors, snapshot};
@@ -16,7 +16,7 @@ use super::status::Status;
 use super::targets::OnBoard;
 use super::transfer::{capture, load, play, save, tap};
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::Args;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -117,7 +117,7 @@ const OTHERS: &[&str] = &["completions", "schema", "top"];
 
 pub(crate) fn schema(args: &Schema) -> anyhow::Result<Status> {
     let wanted = args.command.join(" ");
-    let commands = names(&Options::command());
+    let commands = names(&whole());
     let is_wanted =
         |name: &str| name == wanted || name.starts_with(&format!("{wanted} ")) || wanted.is_empty();
     if !commands.iter().any(|name| is_wanted(name)) {
@@ -182,7 +182,7 @@ mod tests {
             let is = |table: &[(&str, Printed)]| table.iter().any(|(known, _)| known == name);
             is(RESULTS) || is(EVENTS) || OTHERS.contains(&name.as_str())
         };
-        let commands = names(&Options::command());
+        let commands = names(&whole());
         let missing: Vec<&String> = commands.iter().filter(|name| !described(name)).collect();
         assert!(missing.is_empty(), "add to RESULTS or EVENTS: {missing:?}");
         for (name, _) in RESULTS.iter().chain(EVENTS) {

@@ -62,10 +62,15 @@ pub(crate) fn completions(args: &Completions) -> anyhow::Result<Status> {
 
 /// Answers a shell and ends, if it was a shell that called.
 pub(crate) fn answer_a_shell() {
-    CompleteEnv::with_factory(|| candidates::known(help::command()))
-        .var(VARIABLE)
-        .bin(NAME)
-        .completer(NAME)
-        .shells(Shells(&[&Bash, &Zsh, &Fish]))
-        .complete();
+    CompleteEnv::with_factory(|| {
+        let mut command = help::command();
+        // What is put off until a command is asked for has values that are known, too.
+        command.build();
+        candidates::known(command)
+    })
+    .var(VARIABLE)
+    .bin(NAME)
+    .completer(NAME)
+    .shells(Shells(&[&Bash, &Zsh, &Fish]))
+    .complete();
 }
