@@ -75,9 +75,6 @@ fn formatting(wish: Wish<'_>) -> anyhow::Result<Ran> {
 /// How many random histories of the broker are tried; see `machine/tests/many.rs` there.
 const HISTORIES: &str = "JITNEY_HISTORIES";
 
-/// How many tests run at once; Rust's test programs read it.
-const THREADS: &str = "RUST_TEST_THREADS";
-
 /// The browser that shows the pages which the command makes; see `end_to_end/browser.rs` of the command.
 const BROWSER: &str = "JITNEY_BROWSER";
 
@@ -169,11 +166,6 @@ fn checks(commands: impl IntoIterator<Item = Command>, wish: Wish<'_>) -> anyhow
 fn cargo_test(which: &[&str], wish: Wish<'_>) -> anyhow::Result<Ran> {
     let mut command = workspace::cargo(["test", "--workspace", "--all-features", "--no-fail-fast"]);
     command.args(which);
-    // Most tests wait for processes most of the time.
-    if std::env::var_os(THREADS).is_none() {
-        let threads = 2 * thread::available_parallelism().map_or(1, usize::from);
-        command.env(THREADS, threads.to_string());
-    }
     // Read below, whatever the environment says about colours.
     command.env("CARGO_TERM_COLOR", "never").args(wish.filter).args(["--", "--show-output"]);
     // What a change of the broker breaks seldom shows in a million histories, and not in the usual few.
