@@ -7,7 +7,7 @@ passes() {
     grep -q "pass $1 of" /run/client.log
 }
 says_who() {
-    grep -q "which$1 waits for pid $client (jitney test ddr" /run/broker.log
+    grep -q ": that$1 waits for pid $client (jitney test ddr" /run/broker.log
 }
 for interface in $(interfaces); do
     hand_over 10ee:7011
