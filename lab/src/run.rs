@@ -23,6 +23,8 @@ pub struct Options {
     pub kernel: Option<String>,
     /// Only tests with this in their name.
     pub test: Option<String>,
+    /// Leave out the rows that others mostly cover.
+    pub short: bool,
     /// In the long form: tests that do something again and again do it ten times as often.
     pub long: bool,
     /// Cards that the guest has beside those that its tests ask for.
@@ -77,7 +79,8 @@ impl std::fmt::Display for Summary {
 ///
 /// What cannot be fetched, built or booted, and names that do not exist. A test that fails is counted, not an error.
 pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
-    let rows = choose_rows(options.kernel.as_deref())?;
+    let mut rows = choose_rows(options.kernel.as_deref())?;
+    rows.retain(|row| !(options.short && row.spare && options.kernel.is_none()));
     let suites = choose_tests(options.test.as_deref(), options.long)?;
     let lab = Lab::open(options.coverage.as_deref(), options.long)?;
     for row in rows.iter().filter(|row| matches!(row.kernel, Source::Stock(_))) {

@@ -13,6 +13,8 @@ pub(crate) fn run(wish: Wish<'_>) -> anyhow::Result<Ran> {
         kernel: wish.kernel.map(str::to_owned),
         test: wish.filter.map(str::to_owned),
         coverage: wish.instruments.map(Instruments::lab),
+        // `cargo xtask lab` has all of them.
+        short: true,
         ..Options::default()
     };
     let mut report = Report { text: Vec::new(), echo: wish.echo };
