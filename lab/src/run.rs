@@ -84,7 +84,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> Result<Summary, Error> {
     let suites = choose_tests(options.test.as_deref(), options.long)?;
     let lab = Lab::open(options.coverage.as_deref(), options.long)?;
     for row in rows.iter().filter(|row| matches!(row.kernel, Source::Stock(_))) {
-        // They come at once, and then run while others are built.
+        // What the network lacks is known before anything is built.
         lab.kernel(row)?;
     }
     if let [row] = rows[..] {
