@@ -103,11 +103,11 @@ impl Lab {
     }
 }
 
-/// What boot folders are called, followed by the process that made them.
-const BOOT_FOLDER: &str = "jitney-lab-";
+/// What these folders are called, followed by the process that made them.
+const RUN_FOLDER: &str = "jitney-lab-";
 
-/// A folder for one boot's files, with a path short enough for sockets. Folders of runs that were killed are removed here.
-pub(crate) fn boot_folder() -> Result<tempfile::TempDir, Error> {
+/// A folder for files of this run, as those of a boot, with a path short enough for sockets. Folders of runs that were killed are removed here.
+pub(crate) fn run_folder() -> Result<tempfile::TempDir, Error> {
     let parent = std::env::temp_dir();
     for item in std::fs::read_dir(&parent).map_err(Error::io("read", &parent))?.flatten() {
         let name = item.file_name().to_string_lossy().into_owned();
@@ -116,7 +116,7 @@ pub(crate) fn boot_folder() -> Result<tempfile::TempDir, Error> {
             let _ = std::fs::remove_dir_all(item.path());
         }
     }
-    let prefix = format!("{BOOT_FOLDER}{}-", std::process::id());
+    let prefix = format!("{RUN_FOLDER}{}-", std::process::id());
     tempfile::Builder::new()
         .prefix(&prefix)
         .tempdir_in(&parent)
@@ -125,7 +125,7 @@ pub(crate) fn boot_folder() -> Result<tempfile::TempDir, Error> {
 
 /// The process that made a boot folder of this name.
 fn maker(name: &str) -> Option<&str> {
-    let (process, _) = name.strip_prefix(BOOT_FOLDER)?.split_once('-')?;
+    let (process, _) = name.strip_prefix(RUN_FOLDER)?.split_once('-')?;
     Some(process).filter(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
 }
 

@@ -4,13 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use tempfile::TempDir;
 
 use crate::Error;
 use crate::command::output;
 use crate::coverage::{self, Coverage};
+use crate::lab::run_folder;
 use crate::progress::Step;
 
 /// A program for the guest's `/usr/bin`.
@@ -23,8 +25,10 @@ pub(crate) struct Program {
 }
 
 /// Programs, and what they are linked with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Built {
+    /// Of this run alone: another one may be running its own.
+    _folder: TempDir,
     /// The programs.
     pub(crate) programs: Vec<Program>,
     /// The host's shared libraries and the program that loads them, by the paths under which programs look for them.
@@ -77,7 +81,6 @@ pub(crate) const JITNEY: &str = "jitney";
 /// Builds programs, all with one call of cargo.
 pub(crate) fn build(targets: &[Target], purpose: Purpose<'_>) -> Result<Built, Error> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.current_dir(workspace);
     cargo.args(["build", "--quiet", "--message-format", "json-render-diagnostics"]);
@@ -104,8 +107,7 @@ pub(crate) fn build(targets: &[Target], purpose: Purpose<'_>) -> Result<Built, E
     });
     let _step = Step::start("building programs for the guest");
     let messages = output(&mut cargo, "to build programs for the guest")?;
-    let folder = target.join("lab/programs");
-    fs::create_dir_all(&folder).map_err(Error::io("make", &folder))?;
+    let folder = run_folder()?;
     let keep = |target: &Target| {
         let built = executable(&messages, target.name).ok_or_else(|| Error::Missing {
             what: format!("the program {}", target.name),
@@ -114,7 +116,7 @@ pub(crate) fn build(targets: &[Target], purpose: Purpose<'_>) -> Result<Built, E
         if let Purpose::Tests(Some(coverage)) = purpose {
             coverage.keep(target.name, &built)?;
         }
-        let path = folder.join(target.name);
+        let path = folder.path().join(target.name);
         // The guest unpacks them into its memory: they are smaller without what only a debugger reads.
         let mut strip = Command::new("strip");
         output(strip.arg("--strip-debug").arg("-o").arg(&path).arg(&built), "to make programs smaller")?;
@@ -122,7 +124,7 @@ pub(crate) fn build(targets: &[Target], purpose: Purpose<'_>) -> Result<Built, E
     };
     let programs = targets.iter().map(keep).collect::<Result<Vec<_>, _>>()?;
     let libraries = libraries(programs.iter().map(|program| program.path.as_path()))?;
-    Ok(Built { programs, libraries })
+    Ok(Built { _folder: folder, programs, libraries })
 }
 
 /// What the loader of this machine would load for programs, and the loader itself.

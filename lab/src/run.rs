@@ -11,7 +11,7 @@ use crate::boot::{self, Outcome, Report, await_ready, follow};
 use crate::card::Card;
 use crate::initramfs::Task;
 use crate::kernel::{Kernel, Source};
-use crate::lab::{Lab, boot_folder};
+use crate::lab::{Lab, run_folder};
 use crate::machine::{Guest, run_on_terminal};
 use crate::progress::Step;
 use crate::suites::{ROWS, Row, SUITES, Suite, Test};
@@ -135,7 +135,7 @@ pub fn shell(options: &Options) -> Result<(), Error> {
     let Some(row) = rows.first() else { return Ok(()) };
     let lab = Lab::open(None, options.long)?;
     let kernel = lab.kernel(row)?;
-    let folder = boot_folder()?;
+    let folder = run_folder()?;
     let initramfs = folder.path().join("initramfs");
     lab.pack(&initramfs, &kernel, Task::Shell)?;
     let (_boards, cards) = lab.cards(&SUITES[0], &options.cards, folder.path())?;
@@ -176,7 +176,7 @@ impl Lab {
         let mut written = Ok(());
         let mut left = tests;
         while !left.is_empty() {
-            let folder = boot_folder()?;
+            let folder = run_folder()?;
             let initramfs = folder.path().join("initramfs");
             self.pack(&initramfs, kernel, Task::Tests(left))?;
             let step = Step::start(format!("booting {}", row.name));

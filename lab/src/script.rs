@@ -6,7 +6,7 @@ use crate::Error;
 use crate::boot;
 use crate::card::Card;
 use crate::initramfs::Task;
-use crate::lab::{Lab, boot_folder};
+use crate::lab::{Lab, run_folder};
 use crate::machine::{Guest, Machine};
 use crate::programs::Target;
 use crate::progress::Step;
@@ -36,7 +36,7 @@ pub fn script(script: &Script<'_>) -> Result<String, Error> {
     let row = &ROWS[0];
     let lab = Lab::for_measurements(script.programs)?;
     let kernel = lab.kernel(row)?;
-    let folder = boot_folder()?;
+    let folder = run_folder()?;
     let initramfs = folder.path().join("initramfs");
     lab.pack(&initramfs, &kernel, Task::Script { text: script.text, limit: script.limit })?;
     let step = Step::start(format!("booting {}", row.name));

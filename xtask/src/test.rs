@@ -27,7 +27,7 @@ const LONG: [&str; 2] = [lab::NAME, packages::NAME];
 
 pub(crate) const HELP: &str = "\
 Examples:
-  cargo xtask test              everything, the lab included
+  cargo xtask test              everything; of the lab all rows but `small`, which `cargo xtask lab` has
   cargo xtask test --no-lab     without real kernels: minutes less
   cargo xtask test lease        the tests with \"lease\" in their name, here and in the lab
 

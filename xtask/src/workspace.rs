@@ -43,7 +43,7 @@ pub(crate) fn cargo<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command
 }
 
 /// Builds all there is as the tests use it: with the features that the workspace's tests have together, each crate once. Parts that want
-/// a program or a library of it call this, too, and find it built; what users build is built by `dist`.
+/// a program or a library of it call this, too, and find it built; what users get is built by `dist` and `install-c`.
 pub(crate) fn everything() -> Command {
     cargo(["build", "--quiet", "--workspace", "--all-features", "--all-targets"])
 }
