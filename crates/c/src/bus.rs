@@ -3,7 +3,7 @@
 use crate::boundary::{DONE, run};
 use crate::buffer::{Buffer, BufferOptions, request};
 use crate::handle::{self, object};
-use crate::pointer::{Room, Text, field, give};
+use crate::pointer::{Room, Text, field};
 use crate::time::duration;
 use jitney::BusOptions as Opening;
 use jitney::broker::Offer;
@@ -106,8 +106,7 @@ pub extern "C" fn jitney_bus_open(
     run(|| {
         // Before the broker, or the kernel, hears of this process.
         handle::notice_forks();
-        give(bus, handle::make(Bus { shared: Arc::new(open(options)?) })?);
-        DONE
+        handle::hand_out(bus, Bus { shared: Arc::new(open(options)?) })
     })
 }
 
@@ -148,8 +147,7 @@ pub extern "C" fn jitney_bus_buffer(
     run(|| {
         let bus = handle::get(bus)?;
         let memory = bus.shared.slot.get()?.dma_buffer(request(size, options)?)?;
-        give(buffer, handle::make(Buffer::new(memory, Reach::of_bus(&bus.shared), None))?);
-        DONE
+        handle::hand_out(buffer, Buffer::new(memory, Reach::of_bus(&bus.shared), None))
     })
 }
 
@@ -179,7 +177,6 @@ pub extern "C" fn jitney_bus_attach(
         let memory = bus.shared.slot.get()?.attach(offered(name.get("the name")?, None)?)?;
         let attached = Buffer::new(memory, Reach::of_bus(&bus.shared), None);
         attached.set_shared();
-        give(buffer, handle::make(attached)?);
-        DONE
+        handle::hand_out(buffer, attached)
     })
 }

@@ -49,8 +49,7 @@ pub extern "C" fn jitney_card_open(
         let opened =
             choose(&bus.shared, |find| selector.into_iter().fold(find, |find, text| find.named(text)))?;
         let shared = SharedCard::new(opened, Some(Arc::clone(&bus.shared)), None);
-        give(card, handle::make(Card::new(shared, None))?);
-        DONE
+        handle::hand_out(card, Card::new(shared, None))
     })
 }
 
@@ -85,8 +84,7 @@ pub extern "C" fn jitney_card_buffer(
     run(|| {
         let shared = Arc::clone(&handle::get(card)?.shared);
         let memory = shared.slot.get()?.dma_buffer(request(size, options)?)?;
-        give(buffer, handle::make(Buffer::new(memory, Reach::of_card(&shared), Some(shared)))?);
-        DONE
+        handle::hand_out(buffer, Buffer::new(memory, Reach::of_card(&shared), Some(shared)))
     })
 }
 

@@ -204,8 +204,7 @@ pub extern "C" fn jitney_channel_open(
     run(|| {
         let card = Arc::clone(&handle::get(card)?.shared);
         let opened = Channel::open(&card, name.needed("the channel's name")?, options)?;
-        give(channel, handle::make(opened)?);
-        DONE
+        handle::hand_out(channel, opened)
     })
 }
 
@@ -225,11 +224,13 @@ pub extern "C" fn jitney_channel_submit(
     transfer: Option<&mut MaybeUninit<*mut Transfer>>,
 ) -> c_int {
     run(|| {
-        let Some(transfer) = transfer else { return Err(null("the place for the transfer")) };
+        // Before it is started.
+        if transfer.is_none() {
+            return Err(null("the place for the transfer"));
+        }
         let own = handle::get(channel)?;
         let flight = Flight::new(own.submit(pieces.get(count)?)?, &own.name);
-        transfer.write(handle::make(Transfer::new(flight, Arc::clone(&own.card)))?);
-        DONE
+        handle::hand_out(transfer, Transfer::new(flight, Arc::clone(&own.card)))
     })
 }
 

@@ -3,7 +3,7 @@
 use crate::boundary::{DONE, run};
 use crate::card::Card;
 use crate::handle;
-use crate::pointer::{Text, give};
+use crate::pointer::Text;
 use jitney_faces::{Failure, SharedCard, Wanted, fault};
 use std::ffi::c_int;
 use std::mem::MaybeUninit;
@@ -57,8 +57,7 @@ pub extern "C" fn jitney_card_emulate(
         let wanted = options.map_or_else(|| Ok(Wanted::default()), EmulatedOptions::wanted)?;
         let (emulated, catalogue) = wanted.start()?;
         let shared = SharedCard::new(emulated.card(), None, Some(catalogue));
-        give(card, handle::make(Card::new(shared, Some(emulated)))?);
-        DONE
+        handle::hand_out(card, Card::new(shared, Some(emulated)))
     })
 }
 

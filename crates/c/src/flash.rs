@@ -43,8 +43,7 @@ pub extern "C" fn jitney_flash_open(card: *mut Card, flash: Option<&mut MaybeUni
         let card = Arc::clone(&handle::get(card)?.shared);
         let found = card.board()?.quad_spi()?.lease()?.flash()?;
         let own = Flash { flash: found, _card: card };
-        give(flash, handle::make(own)?);
-        DONE
+        handle::hand_out(flash, own)
     })
 }
 

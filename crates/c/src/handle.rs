@@ -7,8 +7,11 @@
 //! The tables are `sharded-slab`'s: looking up takes no lock, and what is freed while a thread uses it goes when that thread is
 //! done.
 
+use crate::boundary::DONE;
 use jitney_faces::{Failure, Kind, Slot, forked};
 use sharded_slab::{Config, Slab};
+use std::ffi::c_int;
+use std::mem::MaybeUninit;
 use std::sync::{Arc, Once};
 
 /// How the tables' keys are made up: the top byte is the type's.
@@ -59,6 +62,15 @@ pub(crate) fn make<T: Object>(object: T) -> Result<*mut T, Failure> {
     let key = T::table().insert(Slot::new(T::WHAT, Arc::new(object)));
     let key = key.ok_or_else(|| Failure::new(Kind::Exhausted, "there are too many handles; free some"))?;
     Ok(std::ptr::without_provenance_mut((usize::from(T::TAG) << SHIFT) | key))
+}
+
+/// Gives the program a new handle of `object`, or drops it where there is no place for one: nobody could free it.
+pub(crate) fn hand_out<T: Object>(to: Option<&mut MaybeUninit<*mut T>>, object: T) -> Result<c_int, Failure> {
+    let Some(to) = to else {
+        return Err(Failure::invalid(format!("the place for {} is NULL", T::WHAT)));
+    };
+    to.write(make(object)?);
+    DONE
 }
 
 /// The key of a handle, if it can be one of this type.

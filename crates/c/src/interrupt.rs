@@ -3,7 +3,6 @@
 use crate::boundary::{DONE, run};
 use crate::card::Card;
 use crate::handle::{self, object};
-use crate::pointer::give;
 use crate::time::until;
 use jitney::{vfio, xdma};
 use jitney_faces::{Failure, SharedCard};
@@ -57,8 +56,7 @@ pub extern "C" fn jitney_interrupt_line(
     run(|| {
         let card = Arc::clone(&handle::get(card)?.shared);
         let taken = card.xdma()?.user_interrupt(line)?;
-        give(interrupt, handle::make(Interrupt::new(Source::Line(taken), card))?);
-        DONE
+        handle::hand_out(interrupt, Interrupt::new(Source::Line(taken), card))
     })
 }
 
@@ -72,8 +70,7 @@ pub extern "C" fn jitney_interrupt_vector(
     run(|| {
         let card = Arc::clone(&handle::get(card)?.shared);
         let taken = card.slot.get()?.interrupt(vector)?;
-        give(interrupt, handle::make(Interrupt::new(Source::Vector(taken), card))?);
-        DONE
+        handle::hand_out(interrupt, Interrupt::new(Source::Vector(taken), card))
     })
 }
 

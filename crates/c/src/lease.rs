@@ -4,7 +4,7 @@ use crate::ahead::Ahead;
 use crate::boundary::{DONE, run};
 use crate::card::Card;
 use crate::handle::{self, object};
-use crate::pointer::{Text, give};
+use crate::pointer::Text;
 use crate::time::{duration, until};
 use jitney::vfio::{self, LeaseRequest, Mode, Part, Will};
 use jitney_faces::{Failure, SharedCard};
@@ -96,8 +96,7 @@ pub extern "C" fn jitney_lease_take(
                 None => Err(Failure::closed("the wait for the lease")),
             })?)
         };
-        give(lease, handle::make(Lease { state: Mutex::new(state), _card: card })?);
-        DONE
+        handle::hand_out(lease, Lease { state: Mutex::new(state), _card: card })
     })
 }
 

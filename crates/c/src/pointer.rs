@@ -61,13 +61,16 @@ impl BytesOut {
         if size == 0 {
             return Ok(&mut []);
         }
-        if self.0.is_null() {
-            return Err(null("the room for the data"));
-        }
+        self.needed()?;
         // SAFETY: As the module says: the room is there, and the program's own for as long as the call lasts.
         unsafe { self.0.cast::<u8>().write_bytes(0, size) };
         // SAFETY: As above, and each byte has a value.
         Ok(unsafe { std::slice::from_raw_parts_mut(self.0.cast(), size) })
+    }
+
+    /// That there is room: for who asks before something is taken that would be lost.
+    pub(crate) fn needed(&self) -> Result<(), Failure> {
+        if self.0.is_null() { Err(null("the room for the data")) } else { Ok(()) }
     }
 
     /// Copies bytes to its start, of which it has room for `capacity`.
@@ -81,9 +84,7 @@ impl BytesOut {
         if bytes.is_empty() {
             return Ok(());
         }
-        if self.0.is_null() {
-            return Err(null("the room for the data"));
-        }
+        self.needed()?;
         // SAFETY: As the module says: room for `capacity` bytes, which are enough, and the program's own.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.0.cast(), bytes.len()) };
         Ok(())

@@ -53,8 +53,7 @@ pub extern "C" fn jitney_registers_open(
         let card = Arc::clone(&handle::get(card)?.shared);
         let window = Registers::find(&card, name.needed("the registers' name")?)?;
         let region = window.region().get()?.as_ref().clone();
-        give(registers, handle::make(Registers { window, region, _card: card })?);
-        DONE
+        handle::hand_out(registers, Registers { window, region, _card: card })
     })
 }
 

@@ -182,8 +182,7 @@ pub extern "C" fn jitney_stream_capture(
         let capture = Box::new(capture);
         let mut own = Stream::new(Source::Capture { capture, block }, block_size);
         own._card = Some(card);
-        give(stream, handle::make(own)?);
-        DONE
+        handle::hand_out(stream, own)
     })
 }
 
@@ -201,8 +200,7 @@ pub extern "C" fn jitney_stream_ring(
         let block_size = reader.shape().block_size();
         let mut own = Stream::new(Source::Ring(reader), block_size);
         own._bus = Some(bus);
-        give(stream, handle::make(own)?);
-        DONE
+        handle::hand_out(stream, own)
     })
 }
 
@@ -236,6 +234,7 @@ pub extern "C" fn jitney_stream_read(
             let what = format!("there is room for {capacity} bytes, and a block can have {size}");
             return Err(Failure::new(Kind::Invalid, what).with_remedy("ask jitney_stream_block_size"));
         }
+        data.needed()?;
         match until(timeout_ms, |slice| handle::get(stream)?.next(slice))? {
             Some(taken) => {
                 data.fill(&taken.data, capacity)?;

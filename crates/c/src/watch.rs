@@ -21,8 +21,7 @@ object!(Watch, 0x9b, "the watch");
 pub extern "C" fn jitney_watch_open(bus: *mut Bus, watch: Option<&mut MaybeUninit<*mut Watch>>) -> c_int {
     run(|| {
         let made = handle::get(bus)?.shared.slot.get()?.watch()?;
-        give(watch, handle::make(Watch(made))?);
-        DONE
+        handle::hand_out(watch, Watch(made))
     })
 }
 

@@ -139,8 +139,11 @@ static void null_and_huge(void)
     jitney_buffer_options options;
     jitney_channel *h2c, *c2h;
     jitney_registers *bar;
+    jitney_lease *lease;
     jitney_piece own;
     CHECK(jitney_card_buffer(card, 4096, NULL, &buffer) == 0);
+    /* Nobody has it now. */
+    FAILS(jitney_channel_open(card, "h2c0", NULL, NULL), EINVAL);
     CHECK(jitney_channel_open(card, "h2c0", NULL, &h2c) == 0 && jitney_channel_open(card, "c2h0", NULL, &c2h) == 0);
     FAILS(jitney_card_buffer(card, 0, NULL, &none), EINVAL);
     FAILS(jitney_card_buffer(card, UINT64_MAX, NULL, &none), EINVAL);
@@ -180,6 +183,11 @@ static void null_and_huge(void)
     FAILS(jitney_card_set_routes(card, NULL, 4), EINVAL);
     FAILS(jitney_interrupt_line(card, 99, NULL), EINVAL);
     CHECK(jitney_interrupt_vector(card, 65535, NULL) < 0);
+    /* What there is no place for nobody has. */
+    FAILS(jitney_lease_take(card, "filter", 0, 0, NULL), EINVAL);
+    CHECK(jitney_lease_take(card, "filter", 0, 0, &lease) == 0 && jitney_lease_free(lease) == 0);
+    FAILS(jitney_registers_open(card, "bar0", NULL), EINVAL);
+    FAILS(jitney_card_buffer(card, 4096, NULL, NULL), EINVAL);
     /* Nobody wants the result: it is made, and no more can be said. */
     CHECK(jitney_card_describe(card, NULL) == 0 && jitney_card_board(card, NULL) == 0);
     CHECK(jitney_buffer_describe(buffer, NULL) == 0 && jitney_registers_open(card, "bar0", &bar) == 0);
