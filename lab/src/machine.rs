@@ -63,6 +63,10 @@ impl Machine<'_> {
         if self.iommu {
             // Caching mode is what makes the guest's mappings reach a process that serves a card.
             command.args(["-device", "intel-iommu,caching-mode=on"]);
+        } else {
+            // Its 28 bits would be a matter of luck: which pages the kernel reserves is not for us to say, and where they are is
+            // where the card has to reach.
+            command.args(["-global", "edu.dma_mask=0xffffffff"]);
         }
         for (number, card) in self.cards.iter().enumerate() {
             command.args(card.options(number));
