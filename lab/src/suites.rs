@@ -139,6 +139,7 @@ pub(crate) const SUITES: [Suite; 7] = [
             test!("unplug-alone", 120),
             test!("unplug-in-use", 180),
             test!("unbind-in-use", 120),
+            test!("on-demand", 240),
         ],
     },
     Suite {

@@ -100,9 +100,8 @@ impl BusOptions {
     /// # Errors
     /// As [`Bus::open`].
     pub fn open(self) -> Result<Bus> {
-        match &self.broker {
-            Some(path) => Bus::named(path, self.patience()?),
-            None if self.owner.cards.is_empty() => Bus::find(&self),
+        match self.shared()? {
+            Some(bus) => Ok(bus),
             None => Bus::own(&self.owner),
         }
     }
@@ -113,16 +112,32 @@ impl BusOptions {
     /// # Errors
     /// [`ErrorKind::NotFound`] if there is none, else as [`Bus::open`].
     pub fn open_shared(self) -> Result<Bus> {
-        let found = match &self.broker {
-            Some(path) => Some(Bus::named(path, self.patience()?)?),
-            None if self.owner.cards.is_empty() => Bus::find_broker(&self)?,
-            None => None,
-        };
-        found.ok_or_else(|| {
+        self.shared()?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, "no broker runs for this user").with_remedy(
                 "start one (jitney broker), start the programs with jitney run, or name its socket: --broker PATH",
             )
         })
+    }
+
+    /// Hears of the cards that [`open`](Self::open) would find, without having one: first of each that is there, then of each that
+    /// arrives or leaves, as [`Bus::watch`] does. So it is in nobody's way.
+    ///
+    /// # Errors
+    /// As [`Bus::open`] where there is a broker; else what looking for cards says.
+    pub fn watch(self) -> Result<Watch> {
+        match self.shared()?.map(|bus| bus.inner) {
+            Some(Inner::Client { link, .. }) => Watch::of_broker(&link, &Arc::default()),
+            _ => Watch::of_the_machine(self.owner),
+        }
+    }
+
+    /// The bus of the broker that was named, or, where no cards were, that is found.
+    fn shared(&self) -> Result<Option<Bus>> {
+        match &self.broker {
+            Some(path) => Bus::named(path, self.patience()?).map(Some),
+            None if self.owner.cards.is_empty() => Bus::find_broker(self),
+            None => Ok(None),
+        }
     }
 
     fn patience(&self) -> Result<Option<Duration>> {
@@ -145,14 +160,7 @@ impl Bus {
     /// broker is there that lets nobody in. Whatever opening a card says. That there is no card at all is no error:
     /// [`cards`](Self::cards) is empty.
     pub fn open() -> Result<Self> {
-        Self::find(&BusOptions::default())
-    }
-
-    fn find(options: &BusOptions) -> Result<Self> {
-        match Self::find_broker(options)? {
-            Some(bus) => Ok(bus),
-            None => Self::own(&options.owner),
-        }
+        Self::options().open()
     }
 
     fn find_broker(options: &BusOptions) -> Result<Option<Self>> {

@@ -28,10 +28,7 @@ impl Session {
             return Ok(Self { bus, _boards: EmulatedBoards::default(), catalogue: None });
         }
         let boards = EmulatedBoards::start(&selection.source.emulate)?;
-        let addresses = named(&selection.source, &boards);
-        let options = addresses.into_iter().fold(Bus::options(), BusOptions::card);
-        let options = selection.source.iommu.into_iter().fold(options, BusOptions::iommu);
-        let options = waiting(&selection.broker, options.isolate(selection.source.isolate));
+        let options = waiting(&selection.broker, options(&selection.source, &boards));
         let catalogue = named_files(&selection.source.emulate)?;
         Ok(Self { bus: options.open()?, _boards: boards, catalogue })
     }
@@ -89,6 +86,12 @@ pub(crate) fn card_of(bus: &Bus, catalogue: Option<&Catalogue>, selector: &str) 
     let wanted = jitney::find(bus).named(selector);
     let wanted = catalogue.into_iter().fold(wanted, jitney::Find::catalogue);
     wanted.one().map_err(|error| not_found(error, selector))
+}
+
+/// How to open the bus of the cards that `source` names, or of what is found.
+pub(crate) fn options(source: &Source, boards: &EmulatedBoards) -> BusOptions {
+    let options = named(source, boards).into_iter().fold(Bus::options(), BusOptions::card);
+    source.iommu.into_iter().fold(options, BusOptions::iommu).isolate(source.isolate)
 }
 
 /// `options` with what `client` says of waiting.

@@ -106,6 +106,7 @@ const EVENTS: &[(&str, Printed)] = &[
     ("hold", of::<hold::Event>),
     ("metrics", of::<metrics::Event>),
     ("lease", of::<lease::Event<'_>>),
+    ("list", of::<list::Event>),
     ("sensors", of::<sensors::Event>),
     ("run", of::<run::Event<'_>>),
     ("xdma-compat", of::<xdma_compat::Event<'_>>),

@@ -181,19 +181,35 @@ impl Watch {
     /// What this process sees itself of what `options` mean; `own` are the cards that it has open. It never hears anything without options.
     pub(crate) fn alone(options: Option<OwnerOptions>, own: Vec<Identity>) -> Result<Self> {
         let queue = Queue::new()?;
-        let end = EventFd::new()?;
-        if let Some(options) = options {
-            let mut lookout = Lookout::new(options);
-            let known = seen(&mut lookout, &own)?;
-            for card in own.into_iter().filter(|own| known.iter().all(|card| card.address != own.address)) {
-                queue.put(Ok(Change::Left(card)));
-            }
-            let (told, ended) = (Arc::clone(&queue), end.try_clone()?);
-            std::thread::Builder::new()
-                .name("jitney-watch".into())
-                .spawn(move || look_out(&mut lookout, known, &told, &ended))
-                .map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
+        let Some(options) = options else { return Self::of(queue, EventFd::new()?) };
+        let mut lookout = Lookout::new(options);
+        let known = seen(&mut lookout, &own)?;
+        for card in own.into_iter().filter(|own| known.iter().all(|card| card.address != own.address)) {
+            queue.put(Ok(Change::Left(card)));
         }
+        Self::looking(queue, lookout, known)
+    }
+
+    /// The cards that there are, as arrivals, and then what this process sees itself.
+    pub(crate) fn of_the_machine(options: OwnerOptions) -> Result<Self> {
+        let queue = Queue::new()?;
+        let mut lookout = Lookout::new(options);
+        let known = seen(&mut lookout, &[])?;
+        known.iter().for_each(|card| queue.put(Ok(Change::Arrived(card.clone()))));
+        Self::looking(queue, lookout, known)
+    }
+
+    fn looking(queue: Arc<Queue>, mut lookout: Lookout, known: Vec<Identity>) -> Result<Self> {
+        let end = EventFd::new()?;
+        let (told, ended) = (Arc::clone(&queue), end.try_clone()?);
+        std::thread::Builder::new()
+            .name("jitney-watch".into())
+            .spawn(move || look_out(&mut lookout, known, &told, &ended))
+            .map_err(|error| failed(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN)))?;
+        Self::of(queue, end)
+    }
+
+    fn of(queue: Arc<Queue>, end: EventFd) -> Result<Self> {
         let poll = watching([queue.event.as_fd()])?;
         Ok(Self::new(poll, queue, Source::Alone { end, process: std::process::id() }))
     }

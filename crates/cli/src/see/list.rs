@@ -2,17 +2,23 @@
 
 use crate::args::{Selection, Source};
 use crate::boards::catalogue;
-use crate::cards::Session;
+use crate::cards::{Session, options};
+use crate::emulated::EmulatedBoards;
 use crate::fit::fit;
 use crate::held::holders_of;
-use crate::report::{print_line, print_result};
+use crate::report::{print_event, print_line, print_result};
 use crate::say::say;
+use crate::signals::on_stop;
 use crate::status::Status;
+use anyhow::Context;
 use clap::Args;
 use jitney_boards::{Catalogue, identify_in, ids};
-use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, is_out_of_reach};
+use jitney_broker::{BROKER_VARIABLE, CARDS_VARIABLE, Change, is_out_of_reach};
+use jitney_memory::EventFd;
 use jitney_vfio::Identity;
 use jitney_vfio::sysfs::{LinkRate, PciFunction, Sysfs};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -20,7 +26,10 @@ const HELP: &str = "\
 Examples:
   jitney list
   jitney list --all               # every PCI function of this machine, whoever has it
-  jitney list --emulate nitefury --json";
+  jitney list --watch             # the cards that are there, then each that arrives or leaves
+  jitney list --emulate nitefury --json
+
+With --watch no card is taken, so that other programs can have all of them; Ctrl-C ends it with status 0.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -30,6 +39,32 @@ pub(crate) struct List {
     /// All PCI functions of this machine: what they are called, driver, IOMMU group, slot, NUMA node and link, now and possible.
     #[arg(long)]
     all: bool,
+    /// Say each card that is there, and then each that arrives or leaves, until told to stop.
+    #[arg(long, conflicts_with = "all")]
+    watch: bool,
+}
+
+/// What is said of the cards while they are watched.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub(crate) enum Event {
+    /// A card is there from now on, or was when the command began.
+    Arrived {
+        #[serde(flatten)]
+        card: Watched,
+    },
+    /// A card is not there any more.
+    Left {
+        #[serde(flatten)]
+        card: Watched,
+    },
+}
+
+/// A card that arrives or leaves.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct Watched {
+    card: String,
+    id: String,
 }
 
 /// A row of the list.
@@ -62,6 +97,9 @@ pub(crate) struct Place {
 
 pub(crate) fn list(args: &List, json: bool) -> anyhow::Result<Status> {
     let source = &args.source;
+    if args.watch {
+        return watch(source, json);
+    }
     let session = open(source)?;
     let catalogue = catalogue(&source.emulate)?;
     let mut rows = session.as_ref().map_or(Ok(Vec::new()), |session| bus_rows(session, &catalogue))?;
@@ -104,6 +142,38 @@ pub(crate) fn list(args: &List, json: bool) -> anyhow::Result<Status> {
     }
     print_line(&table.to_string());
     Ok(Status::Passed)
+}
+
+/// Says what arrives and leaves until this process is told to end.
+fn watch(source: &Source, json: bool) -> anyhow::Result<Status> {
+    let stop = EventFd::new()?;
+    let told = stop.try_clone()?;
+    on_stop(move |_| {
+        if let Err(error) = told.signal() {
+            say!("jitney: {error}");
+        }
+    })?;
+    let boards = EmulatedBoards::start(&source.emulate)?;
+    let watch = options(source, &boards).watch()?;
+    loop {
+        let mut waited_for = [PollFd::new(&stop, PollFlags::IN), PollFd::new(&watch, PollFlags::IN)];
+        match poll(&mut waited_for, None) {
+            Ok(_) if !waited_for[0].revents().is_empty() => return Ok(Status::Passed),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).context("waiting for cards"),
+        }
+        while let Some(change) = watch.poll()? {
+            if json {
+                let card = Watched { card: change.card().address.clone(), id: id(change.card()) };
+                print_event(&match change {
+                    Change::Arrived(_) => Event::Arrived { card },
+                    Change::Left(_) => Event::Left { card },
+                })?;
+            } else {
+                print_line(&change.to_string());
+            }
+        }
+    }
 }
 
 /// The bus. If nobody named a card or a broker, and no card that can be seen can be had, that is said and all are listed

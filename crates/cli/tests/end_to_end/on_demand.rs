@@ -1,9 +1,10 @@
 //! Cards that a broker takes when somebody asks for them, and gives back when the last has gone.
 
-use crate::support::{Board, Broker, Ground, LIMIT, eventually, signal};
+use crate::support::{Board, Broker, Ground, LIMIT, Process, eventually, json_line, signal};
 use jitney::Bus;
 use jitney::vfio::{DmaRequest, ErrorKind};
 use rustix::process::Signal;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How many connections a board has, of those that the kernel lists with its path: all but the one that listens.
@@ -186,4 +187,55 @@ fn cards_are_given_back_by_the_broker_that_comes_next() {
     assert!(process.runs());
     process.signal(Signal::TERM);
     process.wait().exits(0);
+}
+
+#[test]
+fn who_watches_is_told_of_cards_and_has_none() {
+    let ground = Ground::new();
+    let first = ground.board("nitefury --memory 16M");
+    let later = ground.path("later.sock");
+    let named = format!("--card {} --card vfio-user:{}", first.address(), later.display());
+    let broker = ground.broker_with(&[], &format!("--on-demand {named}"));
+    let under_the_broker = |json: bool| {
+        let mut command = ground.jitney(["list", "--watch"].into_iter().chain(json.then_some("--json")));
+        command.env("JITNEY_BROKER", &broker.socket);
+        Process::start(command)
+    };
+    let alone = |json: &str| ground.start(&format!("list --watch {named} {json}"));
+    for mut watch in [alone(""), under_the_broker(false)] {
+        watch.wait_for_line(&format!("{} (10ee:7011) has arrived", first.address()));
+        let board = come_and_go(&ground, &later, |board| {
+            watch.wait_for_line(&format!("{} (10ee:7011) has arrived", board.address()));
+            is_free(&first);
+            is_free(board);
+        });
+        watch.wait_for_line(&format!("{board} (10ee:7011) has left"));
+        watch.signal(Signal::TERM);
+        watch.wait().exits(0);
+    }
+    for mut watch in [alone("--json"), under_the_broker(true)] {
+        let mut is_said = |what: &str, card: &str| {
+            let line = json_line(&watch.wait_for_line(&format!(r#""{what}","card":"{card}""#)));
+            let event = serde_json::json!({"type": what, "card": card, "id": "10ee:7011"});
+            assert_eq!(line["event"], event, "{line}");
+        };
+        is_said("arrived", &first.address());
+        let board = come_and_go(&ground, &later, |board| is_said("arrived", &board.address()));
+        is_said("left", &board);
+        watch.signal(Signal::INT);
+        watch.wait().exits(0);
+    }
+    ground.run("list --watch --all").exits(2);
+}
+
+/// A board that is there for a while; its address.
+fn come_and_go(ground: &Ground, socket: &Path, meanwhile: impl FnOnce(&Board)) -> String {
+    let mut process = ground.start(&format!("emulate nitefury --memory 16M --socket {}", socket.display()));
+    process.wait_for_line("serving ");
+    let board = Board { process, socket: socket.to_owned() };
+    meanwhile(&board);
+    let address = board.address();
+    board.process.signal(Signal::TERM);
+    board.process.wait().exits(0);
+    address
 }
