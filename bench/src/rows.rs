@@ -39,7 +39,7 @@ pub(crate) struct Row {
     pub(crate) measure: fn(Wish) -> anyhow::Result<Vec<Figure>>,
 }
 
-pub(crate) const ROWS: [Row; 15] = [
+pub(crate) const ROWS: [Row; 16] = [
     Row { name: "transfer", measure: transfer::measure },
     Row { name: "queue", measure: queue::measure },
     Row { name: "streams", measure: streams::measure },
@@ -47,7 +47,8 @@ pub(crate) const ROWS: [Row; 15] = [
     Row { name: "commands", measure: commands::measure },
     Row { name: "pattern", measure: pattern::measure },
     Row { name: "register", measure: register::measure },
-    Row { name: "faces", measure: faces::measure },
+    Row { name: "c", measure: faces::c },
+    Row { name: "python", measure: faces::python },
     Row { name: "buffer", measure: buffer::measure },
     Row { name: "requests", measure: requests::measure },
     Row { name: "iova", measure: iova::measure },

@@ -40,10 +40,19 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     ] {
         process::must(workspace::cargo(["build", "--release"]).args(what))?;
     }
+    process::must(&mut python_extension())?;
     let mut bench = std::process::Command::new(workspace::target().join("release/jitney-bench"));
     bench.args(options.json.then_some("--json"));
     bench.args(options.quick.then_some("--quick"));
     bench.args(options.no_lab.then_some("--no-lab"));
     bench.args(&options.row);
     process::hand_over(&mut bench)
+}
+
+/// Builds the library behind the Python package, which is the same for each Python: none is needed for it.
+fn python_extension() -> std::process::Command {
+    let mut build = workspace::cargo(["build", "--release", "--locked"]);
+    build.current_dir(workspace::python()).env("CARGO_TARGET_DIR", workspace::target());
+    build.env("PYO3_BUILD_EXTENSION_MODULE", "1").env("PYO3_NO_PYTHON", "1");
+    build
 }
