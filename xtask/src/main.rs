@@ -11,6 +11,7 @@ mod dist;
 mod fuzz;
 mod instruments;
 mod lab;
+mod mutants;
 mod process;
 mod test;
 mod workspace;
@@ -54,6 +55,9 @@ enum Task {
     /// Test on real kernels in a virtual machine; lab/README.md says more.
     #[command(after_help = lab::HELP)]
     Lab(lab::Options),
+    /// Change one line after the other and see that a test notices.
+    #[command(after_help = mutants::HELP)]
+    Mutants(mutants::Options),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +71,7 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Lab(options) => lab::run(options),
+        Task::Mutants(options) => mutants::run(&options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -1,0 +1,127 @@
+//! `cargo xtask mutants`: what the tests do not notice when a line is wrong.
+//!
+//! cargo-mutants changes one thing at a time in a copy of the sources and runs the tests of that crate. A change that no test
+//! notices either shows a test that is missing, or makes no difference; those of the second kind are listed with the reason
+//! in `.cargo/mutants.toml`.
+
+use crate::process;
+use crate::workspace;
+use anyhow::{Context, bail};
+use clap::Args;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+pub(crate) const HELP: &str = "\
+Examples:
+  cargo xtask mutants                    all rooms, one after the other; takes hours
+  cargo xtask mutants iova               the one that gives out addresses
+  cargo xtask mutants machine --part 0/8 an eighth of the broker's state machine
+  cargo xtask mutants vfio --list        what would be changed
+
+Builds cargo-mutants into the target folder at its first use. What was found is in target/mutants/ROOM/mutants.out.
+
+Exit status: 0 each change was noticed, 2 some were not, 3 the tests took too long with some, 4 the tests fail unchanged.";
+
+/// The release that is used: another one makes other changes.
+const RELEASE: &str = "27.1.0";
+
+/// What a wrong line would give to the wrong process.
+const ROOMS: [Room; 3] = [
+    Room { name: "iova", package: "jitney-iova", files: &["crates/iova/src/**/*.rs"], tests: "" },
+    Room {
+        name: "machine",
+        package: "jitney-broker",
+        files: &["crates/broker/src/machine/*.rs"],
+        tests: "machine::",
+    },
+    Room {
+        name: "vfio",
+        package: "jitney-vfio",
+        files: &[
+            "crates/vfio/src/lease.rs",
+            "crates/vfio/src/leased.rs",
+            "crates/vfio/src/will.rs",
+            "crates/vfio/src/running_will.rs",
+            "crates/vfio/src/buffers.rs",
+        ],
+        tests: "",
+    },
+];
+
+/// Some files of a crate.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    name: &'static str,
+    package: &'static str,
+    files: &'static [&'static str],
+    /// What is in the name of each test that is asked.
+    tests: &'static str,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The room: iova, machine or vfio; all of them if none is named.
+    #[arg(value_parser = ROOMS.map(|room| room.name))]
+    room: Option<String>,
+    /// Only say what would be changed.
+    #[arg(long)]
+    list: bool,
+    /// One of so many parts, to be done one after the other or by several machines, as 0/8.
+    #[arg(long, value_name = "NUMBER/OF")]
+    part: Option<String>,
+    /// Only changes whose name has a match of this regular expression.
+    #[arg(long, value_name = "REGEX")]
+    only: Option<String>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
+    let tool = tool()?;
+    let chosen = ROOMS.iter().filter(|room| options.room.as_deref().is_none_or(|name| name == room.name));
+    let mut worst = ExitCode::SUCCESS;
+    for room in chosen {
+        let code = process::hand_over(&mut command(&tool, room, options))?;
+        if code != ExitCode::SUCCESS {
+            worst = code;
+        }
+    }
+    Ok(worst)
+}
+
+fn command(tool: &PathBuf, room: &Room, options: &Options) -> Command {
+    let mut command = Command::new(tool);
+    command.current_dir(workspace::root()).args(["mutants", "--package", room.package]);
+    room.files.iter().for_each(|file| {
+        command.args(["--file", file]);
+    });
+    if let Some(part) = &options.part {
+        command.args(["--shard", part]);
+    }
+    if let Some(only) = &options.only {
+        command.args(["--re", only]);
+    }
+    if options.list {
+        command.arg("--list");
+        return command;
+    }
+    command.arg("--output").arg(workspace::target().join("mutants").join(room.name));
+    // Fewer random histories than usual: a change that breaks the rules shows in the first of them or not at all.
+    command.env("JITNEY_HISTORIES", "2000").env("JITNEY_STATES", "3000");
+    command.args(["--no-shuffle", "--baseline", "run", "--", "--lib", "--all-features", "--", room.tests]);
+    command
+}
+
+/// The tool, built where it is not yet: in the folder of targets, and not among the user's own programs.
+fn tool() -> anyhow::Result<PathBuf> {
+    let folder = workspace::target().join("tools").join(format!("cargo-mutants-{RELEASE}"));
+    let tool = folder.join("bin/cargo-mutants");
+    if !tool.exists() {
+        let release = format!("={RELEASE}");
+        let mut install = workspace::cargo(["install", "cargo-mutants", "--locked", "--version", &release]);
+        install.arg("--root").arg(&folder);
+        process::must(&mut install).context("cargo-mutants could not be built")?;
+    }
+    if !tool.exists() {
+        bail!("cargo-mutants is not where it was installed: {}", tool.display());
+    }
+    Ok(tool)
+}
