@@ -149,6 +149,11 @@ fn by_package(running: &Running<'_>) -> anyhow::Result<()> {
     running.must(&format!("kill -KILL {second}"))?;
     running.another_than(&second)?;
     running.goes_on()?;
+    // What was logged is in the journal a moment later.
+    let since = Instant::now();
+    while running.takeovers()? < before + 2 && since.elapsed() < LIMIT {
+        sleep(Duration::from_millis(100));
+    }
     let times = running.takeovers()? - before;
     ensure!(times == 2, "{times} brokers went on where another had stopped, by the journal");
 
