@@ -7,6 +7,7 @@ mod attack;
 mod bench;
 mod c;
 mod coverage;
+mod deny;
 mod dist;
 mod fuzz;
 mod instruments;
@@ -14,6 +15,7 @@ mod lab;
 mod mutants;
 mod process;
 mod test;
+mod tools;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -46,6 +48,9 @@ enum Task {
     /// Say which lines the tests run, in all of their processes.
     #[command(after_help = coverage::HELP)]
     Coverage(coverage::Options),
+    /// Say whether what others wrote may be used: licences and sources.
+    #[command(after_help = deny::HELP)]
+    Deny,
     /// Make the packages and archives that are handed out.
     #[command(after_help = dist::HELP)]
     Dist(dist::Options),
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         Task::Header => c::header::renew().map(|()| ExitCode::SUCCESS),
         Task::InstallC(options) => c::install::run(&options),
         Task::Coverage(options) => coverage::run(&options),
+        Task::Deny => deny::run(),
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Lab(options) => lab::run(options),

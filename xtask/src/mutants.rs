@@ -5,10 +5,10 @@
 //! in `.cargo/mutants.toml`.
 
 use crate::process;
+use crate::tools::Tool;
 use crate::workspace;
-use anyhow::{Context, bail};
 use clap::Args;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 pub(crate) const HELP: &str = "\
@@ -22,8 +22,8 @@ Builds cargo-mutants into the target folder at its first use. What was found is 
 
 Exit status: 0 each change was noticed, 2 some were not, 3 the tests took too long with some, 4 the tests fail unchanged.";
 
-/// The release that is used: another one makes other changes.
-const RELEASE: &str = "27.1.0";
+/// Another release makes other changes.
+const TOOL: Tool = Tool { name: "cargo-mutants", release: "27.1.0" };
 
 /// What a wrong line would give to the wrong process.
 const ROOMS: [Room; 3] = [
@@ -75,7 +75,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let tool = tool()?;
+    let tool = TOOL.get()?;
     let chosen = ROOMS.iter().filter(|room| options.room.as_deref().is_none_or(|name| name == room.name));
     let mut worst = ExitCode::SUCCESS;
     for room in chosen {
@@ -87,7 +87,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(worst)
 }
 
-fn command(tool: &PathBuf, room: &Room, options: &Options) -> Command {
+fn command(tool: &Path, room: &Room, options: &Options) -> Command {
     let mut command = Command::new(tool);
     command.current_dir(workspace::root()).args(["mutants", "--package", room.package]);
     room.files.iter().for_each(|file| {
@@ -108,20 +108,4 @@ fn command(tool: &PathBuf, room: &Room, options: &Options) -> Command {
     command.env("JITNEY_HISTORIES", "2000").env("JITNEY_STATES", "3000");
     command.args(["--no-shuffle", "--baseline", "run", "--", "--lib", "--all-features", "--", room.tests]);
     command
-}
-
-/// The tool, built where it is not yet: in the folder of targets, and not among the user's own programs.
-fn tool() -> anyhow::Result<PathBuf> {
-    let folder = workspace::target().join("tools").join(format!("cargo-mutants-{RELEASE}"));
-    let tool = folder.join("bin/cargo-mutants");
-    if !tool.exists() {
-        let release = format!("={RELEASE}");
-        let mut install = workspace::cargo(["install", "cargo-mutants", "--locked", "--version", &release]);
-        install.arg("--root").arg(&folder);
-        process::must(&mut install).context("cargo-mutants could not be built")?;
-    }
-    if !tool.exists() {
-        bail!("cargo-mutants is not where it was installed: {}", tool.display());
-    }
-    Ok(tool)
 }
