@@ -11,6 +11,7 @@ mod crates;
 mod deb;
 mod libraries;
 mod package;
+mod python;
 mod rpm;
 mod service;
 mod system;
@@ -31,12 +32,14 @@ Examples:
   cargo xtask dist                  target/dist/jitney_VERSION_amd64.deb, .rpm, and .tar.gz of the static command
   cargo xtask dist --check          and installs them into empty systems, upgrades, and removes them; needs root and debootstrap
   cargo xtask dist --crates         only looks whether cargo would publish the crates
+  cargo xtask dist --python --check the wheel and the sources of the Python package, installed into empty environments
 
 SOURCE_DATE_EPOCH is the time that everything gets; without it, that of the last commit.";
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Install what was made into empty systems, upgrade it, and see that its removal leaves nothing.
+    /// Install what was made into empty systems, upgrade it, and see that its removal leaves nothing; with --python, into empty
+    /// environments.
     #[arg(long)]
     check: bool,
     /// The releases of Debian to install into; all that are known if none is named.
@@ -48,6 +51,9 @@ pub(crate) struct Options {
     /// Only pack the crates as `cargo publish` does, in order; nothing is published.
     #[arg(long, conflicts_with = "check")]
     crates: bool,
+    /// Only make the Python package: a wheel, and the sources.
+    #[arg(long, conflicts_with_all = ["crates", "suite"])]
+    python: bool,
     /// With --crates: do not build what was packed.
     #[arg(long, requires = "crates")]
     no_verify: bool,
@@ -59,6 +65,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let (folder, time) = (workspace::target().join("dist"), time()?);
     std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    if options.python {
+        let made = python::make(&folder)?;
+        made.iter().for_each(|file| println!("{}", file.display()));
+        if options.check {
+            python::check(&made)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let built = build::build(&folder, &options.profile, time)?;
     let made = make(&contents::command(&built, env!("CARGO_PKG_VERSION"), time)?, &built, &folder)?;
     for file in &made {
