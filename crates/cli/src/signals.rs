@@ -2,7 +2,10 @@
 
 use anyhow::Context;
 use jitney_host::{Caller, Root};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM,
+    SIGWINCH,
+};
 use signal_hook::iterator::Signals;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,10 +24,24 @@ pub(crate) fn on_stop(mut told: impl FnMut(i32) + Send + 'static) -> anyhow::Res
 }
 
 /// The same with when the signal came.
-pub(crate) fn on_stop_at(mut told: impl FnMut(i32, Instant) + Send + 'static) -> anyhow::Result<()> {
+pub(crate) fn on_stop_at(told: impl FnMut(i32, Instant) + Send + 'static) -> anyhow::Result<()> {
+    on_each_of(&[SIGINT, SIGTERM, SIGHUP], told)
+}
+
+/// What ends a process that does not expect it, or is for a program that does. Not those that say that it has a defect, and not the
+/// real-time ones.
+pub(crate) const FOR_PROGRAMS: [i32; 9] =
+    [SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGWINCH, SIGIO, SIGURG];
+
+/// Calls `told` with each of [`FOR_PROGRAMS`], and when it came.
+pub(crate) fn on_others_at(told: impl FnMut(i32, Instant) + Send + 'static) -> anyhow::Result<()> {
+    on_each_of(&FOR_PROGRAMS, told)
+}
+
+fn on_each_of(wanted: &[i32], mut told: impl FnMut(i32, Instant) + Send + 'static) -> anyhow::Result<()> {
     let own = Caller::of(&Root::default()).context("which signals this process ignores")?;
-    let is_heeded = |signal: &i32| *signal == SIGTERM || !own.ignores(*signal);
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(is_heeded))?;
+    let is_heeded = |signal: &&i32| **signal == SIGTERM || !own.ignores(**signal);
+    let mut signals = Signals::new(wanted.iter().filter(is_heeded))?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         loop {
             let mut heard: BTreeSet<i32> = signals.wait().collect();

@@ -58,6 +58,9 @@ pub struct Sighting {
     pub identity: Identity,
     /// What it can only be taken together with: cards of which this is the same.
     pub unit: String,
+    /// Whether it is another one than was seen there before: an emulated board that was started anew.
+    #[serde(default)]
+    pub is_new: bool,
 }
 
 /// What happened.

@@ -113,12 +113,12 @@ impl Machine {
             let taken = self.on_demand.as_ref().and_then(|it| it.units.get(&card.description.space));
             card.presence == Presence::Away
                 && taken.is_none_or(|unit| unit.state == UnitState::Away)
-                && seen.iter().all(|sighting| sighting.identity != *identity)
+                && !seen.iter().any(|sighting| sighting.identity == *identity && !sighting.is_new)
         });
         for id in gone.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.is_gone(id, effects);
         }
-        for Sighting { identity, unit } in seen {
+        for Sighting { identity, unit, .. } in seen {
             if self.cards.values().any(|card| card.description.identity.address == identity.address) {
                 continue;
             }

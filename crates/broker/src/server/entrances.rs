@@ -97,6 +97,14 @@ impl Entrances {
         }
     }
 
+    /// Whether who comes cannot be let in, nor be hung up on, for lack of descriptors.
+    pub(super) fn are_starved(&mut self) -> bool {
+        self.open.values_mut().any(|entrance| match entrance {
+            Entrance::Listener(listener) => listener.is_starved(),
+            Entrance::Door(_) => false,
+        })
+    }
+
     /// Who is next at an entrance, if anybody is.
     pub(super) fn next(&mut self, number: u64, closer: &Closer) -> Option<(OwnedFd, Way)> {
         match self.open.get_mut(&number)? {

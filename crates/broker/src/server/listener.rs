@@ -109,6 +109,13 @@ impl Listener {
             }
         }
     }
+
+    /// Whether nobody can be let in, nor be hung up on, until some descriptor is free.
+    pub(super) fn is_starved(&mut self) -> bool {
+        // What was hung up on is closed by somebody else, a little later.
+        self.spare = self.spare.take().or_else(spare);
+        self.spare.is_none()
+    }
 }
 
 impl AsFd for Listener {

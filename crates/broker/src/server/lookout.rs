@@ -1,6 +1,7 @@
 //! Looks which cards there are, and opens those that somebody asks for: in threads of their own, since both can wait.
 
 use super::worker::{Finished, Order, Report, Worker};
+use crate::link::lock;
 use crate::machine::{Failure, Outcome, Sighting, Task, TaskId, Work};
 use crate::owner_options::OwnerOptions;
 use crate::protocol::CardId;
@@ -8,11 +9,12 @@ use jitney_vfio::sysfs::Sysfs;
 use jitney_vfio::{
     CardAddress, Error, ErrorKind, Identity, OpenOptions, OpenedCard, OpenedSpace, Result, open_all_with,
 };
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
 use std::slice;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a board that did not answer is not asked again.
@@ -26,8 +28,57 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Lookout {
     options: OwnerOptions,
-    /// Boards that are asked who they are, or did not answer.
-    asked: HashMap<CardAddress, Asked>,
+    /// Boards that are asked who they are, or did not answer, and which socket was asked.
+    asked: HashMap<CardAddress, (Option<Mark>, Asked)>,
+    marks: Marks,
+    /// Why a board was left out when it was looked for last.
+    left_out: HashMap<CardAddress, String>,
+}
+
+/// Which socket was at each place when the board there was seen last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Marks(Arc<Mutex<HashMap<CardAddress, Mark>>>);
+
+/// What tells a socket from one that is made in its place: where its file lies, and when that was made, which many file systems
+/// know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    device: (u32, u32),
+    inode: u64,
+    made: Option<(i64, u32)>,
+}
+
+impl Mark {
+    /// That of the socket at `address`, if there is one.
+    fn of(address: &CardAddress) -> Option<Self> {
+        let CardAddress::VfioUser(path) = address else { return None };
+        let wanted = StatxFlags::INO | StatxFlags::BTIME;
+        let status = rustix::fs::statx(CWD, path, AtFlags::empty(), wanted).ok()?;
+        let knows_when = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::BTIME);
+        Some(Self {
+            device: (status.stx_dev_major, status.stx_dev_minor),
+            inode: status.stx_ino,
+            made: knows_when.then_some((status.stx_btime.tv_sec, status.stx_btime.tv_nsec)),
+        })
+    }
+}
+
+impl Marks {
+    /// That a board was seen at a place; whether it is another one than before.
+    fn sees(&self, address: &CardAddress, mark: Option<Mark>) -> bool {
+        let mut marks = lock(&self.0);
+        let before = match mark {
+            Some(mark) => marks.insert(address.clone(), mark),
+            None => marks.remove(address),
+        };
+        before.zip(mark).is_some_and(|(before, now)| before != now)
+    }
+
+    /// Whether there is another socket than that of the board that was seen.
+    fn is_another(&self, address: &CardAddress) -> bool {
+        let before = lock(&self.0).get(address).copied();
+        before.zip(Mark::of(address)).is_some_and(|(before, now)| before != now)
+    }
 }
 
 /// A board that is asked who it is.
@@ -41,7 +92,7 @@ enum Asked {
 
 impl Lookout {
     pub(crate) fn new(options: OwnerOptions) -> Self {
-        Self { options, asked: HashMap::new() }
+        Self { options, asked: HashMap::new(), marks: Marks::default(), left_out: HashMap::new() }
     }
 
     /// The cards that there are. A board that is `known` is not asked again who it is.
@@ -50,14 +101,17 @@ impl Lookout {
         let sysfs = Sysfs::default();
         self.asked.retain(|address, _| addresses.contains(address));
         for address in addresses.iter().filter(|address| !matches!(address, CardAddress::Pci(_))) {
-            match self.asked.get(address) {
-                Some(Asked::Still { .. }) => {}
-                Some(Asked::Silent(since)) if since.elapsed() < PAUSE => {}
+            let mark = Mark::of(address);
+            match self.asked.get(address).filter(|(asked, _)| *asked == mark) {
+                Some((_, Asked::Still { .. })) => {}
+                Some((_, Asked::Silent(since))) if since.elapsed() < PAUSE => {}
                 before => {
                     let patience = if before.is_none() { PATIENCE } else { Duration::ZERO };
+                    // One that was started in the place of another has to say itself who it is.
+                    let known = if self.marks.is_another(address) { &[] } else { known };
                     let answer = ask(address.clone(), known, named)?;
                     let until = Instant::now() + patience;
-                    self.asked.insert(address.clone(), Asked::Still { answer, until });
+                    self.asked.insert(address.clone(), (mark, Asked::Still { answer, until }));
                 }
             }
         }
@@ -68,8 +122,20 @@ impl Lookout {
                 _ => self.answer(&address),
             };
             match sighting {
-                Ok(sighting) => cards.extend(sighting),
-                Err(error) => tracing::info!(%error, "card {address} is left out"),
+                Ok(sighting) => {
+                    if sighting.is_some() {
+                        self.left_out.remove(&address);
+                    }
+                    cards.extend(sighting);
+                }
+                // Said once, as long as it is the same.
+                Err(error) => {
+                    let why = error.to_string();
+                    if self.left_out.get(&address) != Some(&why) {
+                        tracing::warn!(%error, "card {address} is left out");
+                        self.left_out.insert(address, why);
+                    }
+                }
             }
         }
         Ok(cards)
@@ -77,18 +143,25 @@ impl Lookout {
 
     /// Who a board is that was asked, if it says so while it is waited for.
     fn answer(&mut self, address: &CardAddress) -> Result<Option<Sighting>> {
-        let Some(Asked::Still { answer, until }) = self.asked.get(address) else { return Ok(None) };
+        let Some((mark, Asked::Still { answer, until })) = self.asked.get(address) else { return Ok(None) };
+        let mark = *mark;
         match answer.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Ok(Err(error)) if error.kind() == ErrorKind::TimedOut => {
-                self.asked.insert(address.clone(), Asked::Silent(Instant::now()));
+                self.asked.insert(address.clone(), (mark, Asked::Silent(Instant::now())));
                 Err(error)
             }
             ended => {
                 self.asked.remove(address);
-                ended.unwrap_or_else(|_| Err(gone(&address.to_string()))).map(Some)
+                let sighting = ended.unwrap_or_else(|_| Err(gone(&address.to_string())))?;
+                Ok(Some(Sighting { is_new: self.marks.sees(address, mark), ..sighting }))
             }
         }
+    }
+
+    /// Which socket each board that was seen has.
+    pub(super) fn marks(&self) -> Marks {
+        self.marks.clone()
     }
 
     /// How cards are opened.
@@ -108,7 +181,7 @@ fn see_function(sysfs: &Sysfs, address: &CardAddress) -> Result<Option<Sighting>
         Some(group) => format!("IOMMU group {group}"),
         None => format!("card {address}"),
     };
-    Ok(function.bound_to_vfio().then(|| Sighting { identity: function.identity(), unit }))
+    Ok(function.bound_to_vfio().then(|| Sighting { identity: function.identity(), unit, is_new: false }))
 }
 
 /// Asks a board who it is, in a thread of its own, since it may not answer.
@@ -137,7 +210,7 @@ fn see_board(address: &CardAddress, known: &[Identity], named: bool) -> Result<S
             cards.next().map(|card| card.identity().clone()).ok_or_else(|| gone(&text))?
         }
     };
-    Ok(Sighting { unit: format!("card {text}"), identity })
+    Ok(Sighting { unit: format!("card {text}"), identity, is_new: false })
 }
 
 fn gone(address: &str) -> Error {
@@ -174,9 +247,10 @@ pub(super) fn take(
     task: TaskId,
     cards: Arc<[(CardId, Identity)]>,
     options: OpenOptions,
+    marks: Marks,
     report: Report,
 ) -> Result<()> {
-    let take = move || match open(&cards, options) {
+    let take = move || match open(&cards, options, &marks) {
         Ok(opened) => {
             let bars = opened.cards.iter().map(|card| *card.bars()).collect();
             let ranges = opened.space.ranges().iter().map(|range| (*range.start(), *range.end())).collect();
@@ -189,9 +263,18 @@ pub(super) fn take(
     Ok(())
 }
 
-fn open(cards: &[(CardId, Identity)], options: OpenOptions) -> std::result::Result<OpenedSpace, Failure> {
+fn open(
+    cards: &[(CardId, Identity)],
+    options: OpenOptions,
+    marks: &Marks,
+) -> std::result::Result<OpenedSpace, Failure> {
     let addresses = cards.iter().map(|(_, identity)| identity.address.parse());
     let addresses = addresses.collect::<Result<Vec<CardAddress>>>()?;
+    // Whoever asks for a card means the one that was seen, and not what was started in its place.
+    if let Some(address) = addresses.iter().find(|address| marks.is_another(address)) {
+        let error = Error::new(ErrorKind::NotFound, format!("where card {address} was there is another now"));
+        return Err(Failure { error: error.with_remedy("ask for the list of cards again"), lost: true });
+    }
     let spaces = open_all_with(&addresses, options).map_err(|error| {
         let lost = error.kind() == ErrorKind::NotFound;
         Failure { error, lost }

@@ -61,6 +61,9 @@ const HANDOVER_LIMIT: Duration = Duration::from_secs(2);
 /// How soon a message is tried again for which too many descriptors were on their way.
 const CROWDED: Duration = Duration::from_millis(10);
 
+/// How soon it is looked whether there are descriptors again for those who come.
+const STARVED: Duration = Duration::from_millis(100);
+
 /// The owner of cards on behalf of other processes.
 pub struct Broker {
     machine: Machine,
@@ -350,11 +353,13 @@ impl Broker {
             let all_told = self.keeping.as_mut().is_none_or(Keeping::flush);
             // Whoever is let in while its keeper takes nothing would be lost with this process.
             let hangs = !all_told && self.keeping.as_ref().is_some_and(Keeping::is_patient);
-            self.entrances.pause(hangs, &self.epoll);
+            // Of whoever waits there it would be heard again and again.
+            let starved = self.entrances.are_starved();
+            self.entrances.pause(hangs || starved, &self.epoll);
             let timeout = match (self.crowded.is_empty() && all_told, stopping) {
                 (false, _) => Some(CROWDED),
                 (true, Some(_)) => Some(Duration::from_millis(50)),
-                (true, None) => None,
+                (true, None) => starved.then_some(STARVED),
             };
             let told = self.supervision.heed(self.machine.cards().count(), self.clients.len());
             let idle = match (&mut self.idleness, stopping) {

@@ -1,6 +1,6 @@
 //! All workers of a broker: who does which work, and what they have finished.
 
-use super::lookout::Lookout;
+use super::lookout::{Lookout, Marks};
 use super::token::Token;
 use super::worker::{Ending, Finished, Order, Report, Worker};
 use super::{card_worker, lookout, space_worker, watch};
@@ -39,6 +39,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 struct OnDemand {
     lookout: Worker,
     options: OpenOptions,
+    marks: Marks,
     open: BTreeMap<usize, AddressSpace>,
 }
 
@@ -115,9 +116,9 @@ impl Workers {
     }
 
     fn look_out(&mut self, lookout: Lookout) -> Result<()> {
-        let options = lookout.open_options()?;
+        let (options, marks) = (lookout.open_options()?, lookout.marks());
         let lookout = lookout::start(lookout, self.report.clone())?;
-        self.on_demand = Some(OnDemand { lookout, options, open: BTreeMap::new() });
+        self.on_demand = Some(OnDemand { lookout, options, marks, open: BTreeMap::new() });
         Ok(())
     }
 
@@ -236,9 +237,9 @@ impl Workers {
 
     fn take(&self, id: TaskId, cards: &[(CardId, Identity)]) {
         let missing = || Error::new(ErrorKind::Invalid, "this broker takes no cards on demand");
-        let options = self.on_demand.as_ref().map(|on_demand| on_demand.options).ok_or_else(missing);
-        let started =
-            options.and_then(|options| lookout::take(id, cards.into(), options, self.report.clone()));
+        let started = self.on_demand.as_ref().ok_or_else(missing).and_then(|on_demand| {
+            lookout::take(id, cards.into(), on_demand.options, on_demand.marks.clone(), self.report.clone())
+        });
         if let Err(error) = started {
             self.report.send(Finished::of(id, Err(Failure::from(error))));
         }

@@ -25,17 +25,17 @@ pub(super) fn look_out(lookout: &mut Lookout, mut known: Vec<Identity>, queue: &
             Ok(true) => return,
             Err(error) => return queue.put(Err(error)),
         }
-        match seen(lookout, &known) {
+        match lookout.look(&known) {
             Ok(now) => {
-                let is_in = |card: &Identity, cards: &[Identity]| cards.contains(card);
+                let stays = |card: &Identity| now.iter().any(|own| own.identity == *card && !own.is_new);
                 known
                     .iter()
-                    .filter(|card| !is_in(card, &now))
+                    .filter(|card| !stays(card))
                     .for_each(|card| queue.put(Ok(Change::Left(card.clone()))));
                 now.iter()
-                    .filter(|card| !is_in(card, &known))
-                    .for_each(|card| queue.put(Ok(Change::Arrived(card.clone()))));
-                known = now;
+                    .filter(|own| own.is_new || !known.contains(&own.identity))
+                    .for_each(|own| queue.put(Ok(Change::Arrived(own.identity.clone()))));
+                known = now.into_iter().map(|own| own.identity).collect();
                 complained = None;
             }
             // Said once, as long as it is the same.

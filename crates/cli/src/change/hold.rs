@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HELP: &str = "\
 Example:
@@ -28,6 +28,8 @@ unplugged is let go of. Ctrl-C ends it.";
 
 /// How soon a card is let go of that is wanted back.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How soon it is said that the broker is gone.
+const PACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -71,8 +73,14 @@ pub(crate) fn hold(args: &Hold, json: bool) -> anyhow::Result<Status> {
         .into_iter()
         .map(|card| Ok((card.notices()?, card)))
         .collect::<anyhow::Result<Vec<(Notices, Arc<dyn Card>)>>>()?;
+    let mut asked = Instant::now();
     // The other end is there for as long as this process.
     while stop.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+        // Without its broker nothing is held any more.
+        if !alone && asked.elapsed() >= PACE {
+            session.bus.usage()?;
+            asked = Instant::now();
+        }
         let mut gone = Vec::new();
         held.retain(|(notices, card)| match notices.look() {
             Ok(Some(Notice::Leaving)) => {

@@ -29,7 +29,9 @@ Examples:
   jitney list --watch             # the cards that are there, then each that arrives or leaves
   jitney list --emulate nitefury --json
 
-With --watch no card is taken, so that other programs can have all of them; Ctrl-C ends it with status 0.";
+With --watch no card is taken, so that other programs can have all of them; Ctrl-C ends it with status 0, and so does a pipe \
+that nobody reads any more. Emulated boards are looked for once a second. A broker that has its cards all the time (without \
+--on-demand) keeps one whose board has died until the broker ends: nothing has left it then.";
 
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
@@ -153,12 +155,20 @@ fn watch(source: &Source, json: bool) -> anyhow::Result<Status> {
             say!("jitney: {error}");
         }
     })?;
+    let output = std::io::stdout();
     let boards = EmulatedBoards::start(&source.emulate)?;
     let watch = options(source, &boards).watch()?;
     loop {
-        let mut waited_for = [PollFd::new(&stop, PollFlags::IN), PollFd::new(&watch, PollFlags::IN)];
+        // A pipe that nobody reads any more is an event that is told unasked.
+        let mut waited_for = [
+            PollFd::new(&stop, PollFlags::IN),
+            PollFd::new(&output, PollFlags::empty()),
+            PollFd::new(&watch, PollFlags::IN),
+        ];
         match poll(&mut waited_for, None) {
-            Ok(_) if !waited_for[0].revents().is_empty() => return Ok(Status::Passed),
+            Ok(_) if waited_for[..2].iter().any(|own| !own.revents().is_empty()) => {
+                return Ok(Status::Passed);
+            }
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).context("waiting for cards"),
         }

@@ -49,19 +49,24 @@ impl InPlace {
         }));
         let program = own.clone();
         signals::on_continue(move || program.go_on())?;
+        let program = own.clone();
+        signals::on_others_at(move |signal, at| program.pass_on(signal, at)).map_err(io::Error::other)?;
         Ok((own, child))
     }
 
-    /// Passes on from now on what this process is told and the program is not.
+    /// Passes on from now on that this process was told to stop and the program was not; other signals it always does.
     pub(crate) fn pass_signals_on(&self) -> anyhow::Result<()> {
         let program = self.clone();
-        signals::on_stop_at(move |number, at| {
-            if !program.has_got(number, at)
-                && let Some(signal) = Signal::from_named_raw(number)
-            {
-                program.tell(signal);
-            }
-        })
+        signals::on_stop_at(move |signal, at| program.pass_on(signal, at))
+    }
+
+    /// Tells the program what this process was told at `at`, if it was not told itself.
+    fn pass_on(&self, signal: i32, at: Instant) {
+        if !self.has_got(signal, at)
+            && let Some(signal) = Signal::from_named_raw(signal)
+        {
+            self.tell(signal);
+        }
     }
 
     /// Whether the program has got a signal itself that this process got at `at`, since both are in the group that it was sent to.

@@ -3,10 +3,11 @@
 //! not say.
 
 use crate::say::to_stdout;
+use crate::signals::FOR_PROGRAMS;
 use crate::status::Status;
 use anyhow::Context;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::io::{self, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
@@ -70,8 +71,7 @@ impl Drop for Witness {
 /// What the process does.
 pub(crate) fn witness() -> anyhow::Result<Status> {
     let mut heard = Vec::new();
-    // Ctrl-\ ends who asks; this one then ends by itself, and leaves no core.
-    for signal in [SIGINT, SIGTERM, SIGHUP, SIGQUIT] {
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().chain(FOR_PROGRAMS) {
         let flag = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(signal, Arc::clone(&flag))?;
         heard.push((signal, flag));

@@ -22,8 +22,7 @@ fn lease(broker: &Broker) -> Vec<String> {
 }
 
 /// Says each time that it is told, and ends by itself.
-const COUNTS: &str =
-    "trap 'echo told' INT TERM HUP; echo ready; n=0; while [ $n -lt 9 ]; do sleep 0.1; n=$((n+1)); done";
+const COUNTS: &str = "trap 'echo told' INT TERM HUP QUIT USR1 USR2 ALRM WINCH; echo ready; n=0; while [ $n -lt 9 ]; do sleep 0.1; n=$((n+1)); done";
 
 #[test]
 fn a_signal_reaches_a_program_once_whether_it_was_for_the_group_or_for_the_command() {
@@ -31,7 +30,8 @@ fn a_signal_reaches_a_program_once_whether_it_was_for_the_group_or_for_the_comma
     let board = ground.board("nitefury --memory 16M");
     let broker = ground.broker(&[&board]);
     for start in [run(), lease(&broker)] {
-        for number in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let others = [Signal::QUIT, Signal::USR1, Signal::USR2, Signal::ALARM, Signal::WINCH];
+        for number in [Signal::INT, Signal::TERM, Signal::HUP].into_iter().chain(others) {
             for whole in [true, false] {
                 let words = start.iter().map(String::as_str).chain(["sh", "-c", COUNTS]);
                 let mut process = Process::start(ground.jitney(words));

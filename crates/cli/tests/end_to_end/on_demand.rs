@@ -4,7 +4,9 @@ use crate::support::{Board, Broker, Ground, LIMIT, Process, eventually, json_lin
 use jitney::Bus;
 use jitney::vfio::{DmaRequest, ErrorKind};
 use rustix::process::Signal;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How many connections a board has, of those that the kernel lists with its path: all but the one that listens.
@@ -238,4 +240,76 @@ fn come_and_go(ground: &Ground, socket: &Path, meanwhile: impl FnOnce(&Board)) -
     board.process.signal(Signal::TERM);
     board.process.wait().exits(0);
     address
+}
+
+/// Also where it is the same design, and there at once: who has asked for the list before means the board that was there then.
+#[test]
+fn a_board_that_is_started_in_the_place_of_another_is_another_card() {
+    let ground = Ground::new();
+    let path = ground.path("board.sock");
+    let named = format!("--card vfio-user:{}", path.display());
+    let broker = ground.broker_with(&[], &format!("--on-demand {named}"));
+    let start = || {
+        let mut process = ground.start(&format!("emulate nitefury --memory 16M --socket {}", path.display()));
+        process.wait_for_line("serving ");
+        Board { process, socket: path.clone() }
+    };
+    let mut watches = [ground.start(&format!("list --watch {named}")), {
+        let mut command = ground.jitney(["list", "--watch"]);
+        command.env("JITNEY_BROKER", &broker.socket);
+        Process::start(command)
+    }];
+    let mut board = start();
+    let address = board.address();
+    watches
+        .iter_mut()
+        .for_each(|watch| drop(watch.wait_for_line(&format!("{address} (10ee:7011) has arrived"))));
+    for round in 1..4 {
+        let before = bus(&broker);
+        assert_eq!(before.cards().len(), 1);
+        signal(board.process.pid(), Signal::KILL);
+        board.process.wait();
+        let _ = std::fs::remove_file(&path);
+        board = start();
+        if round == 2 {
+            // Nobody has looked meanwhile, but those who watch may have.
+            let error = before.card(&address).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        }
+        for watch in &watches {
+            eventually("who watches is not told", || {
+                let said = watch.said();
+                let count = |what: &str| said.matches(&format!("{address} (10ee:7011) has {what}")).count();
+                match (count("arrived"), count("left")) {
+                    (arrived, left) if (arrived, left) == (round + 1, round) => Ok(()),
+                    told => Err(format!("{told:?} in round {round}: {said}")),
+                }
+            });
+        }
+        bus(&broker).card(&address).unwrap();
+        assert_eq!(before.card(&address).unwrap_err().kind(), ErrorKind::NotFound);
+        is_free(&board);
+    }
+}
+
+#[test]
+fn who_holds_a_card_or_watches_ends_with_the_broker_or_with_who_listens() {
+    let ground = Ground::new();
+    let board = ground.board("nitefury --memory 16M");
+    let broker = ground.broker_with(&[&board], "--on-demand");
+    let mut holder = ground.start(&format!("hold {} {}", board.address(), broker.option()));
+    holder.wait_for_line("holding ");
+    broker.process.signal(Signal::KILL);
+    holder.wait().exits(1).complains("broker");
+
+    let words = format!("list --watch --card {}", board.address());
+    let mut watch = ground.jitney(words.split_whitespace()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = BufReader::new(watch.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert!(line.contains("has arrived"), "{line}");
+    drop(output);
+    let since = Instant::now();
+    assert!(watch.wait().unwrap().success());
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }

@@ -3,13 +3,20 @@
 use crate::support::{Board, Broker, Ground, Process, in_shell};
 use jitney::Bus;
 use jitney::vfio::{DmaRequest, LeaseRequest, Will, WillStep};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// A broker of an emulated board, started by a shell after `limit`.
 fn limited(ground: &Ground, limit: &str) -> (Board, Broker) {
+    limited_with(ground, limit, "")
+}
+
+fn limited_with(ground: &Ground, limit: &str, options: &str) -> (Board, Broker) {
     let board = ground.board("nitefury --memory 64M");
     let socket = ground.path("broker.sock");
-    let line = format!("broker --card {} --socket {}", board.address(), socket.display());
+    let line = format!("broker --card {} --socket {} {options}", board.address(), socket.display());
     let command = ground.jitney(line.split_whitespace());
     let mut process = Process::start(in_shell(&command, &format!("{limit}; exec \"$@\"")));
     process.wait_for_line("listening at ");
@@ -73,4 +80,37 @@ fn a_broker_without_memory_takes_nothing_on_and_goes_on() {
     buffer.write(0, &[1; 16]).unwrap();
     drop((buffer, programs));
     ground.run(&format!("test ddr --size 256K --passes 1 {}", broker.option())).exits(0);
+}
+
+/// How long a process has run.
+fn processor_time(pid: i32) -> Duration {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().filter_map(|thread| {
+        let schedule = std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
+        schedule.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(threads.sum())
+}
+
+/// Who waits outside is heard again and again.
+#[test]
+fn a_broker_without_descriptors_does_not_spin_and_lets_people_in_when_it_has_some() {
+    for options in ["", "--exit-when-idle 30s", "--on-demand --exit-when-idle 30s"] {
+        let ground = Ground::new();
+        let (_board, broker) = limited_with(&ground, "ulimit -n 24", options);
+        let idle: Vec<_> = (0..30).filter_map(|_| idle_connection(&broker)).collect();
+        std::thread::sleep(Duration::from_millis(300));
+        let before = processor_time(broker.process.pid());
+        std::thread::sleep(Duration::from_secs(1));
+        let spent = processor_time(broker.process.pid()) - before;
+        assert!(spent < Duration::from_millis(300), "{options}: {spent:?} of a second");
+        drop(idle);
+        ground.run(&format!("test ddr --size 256K --passes 1 {}", broker.option())).exits(0);
+    }
+}
+
+fn idle_connection(broker: &Broker) -> Option<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).ok()?;
+    connect(&socket, &SocketAddrUnix::new(&broker.socket).ok()?).ok()?;
+    Some(socket)
 }

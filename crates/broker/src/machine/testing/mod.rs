@@ -97,7 +97,7 @@ impl Setting {
     /// The same as it is seen before it is open.
     pub(crate) fn sighting(self, number: u32) -> Sighting {
         let unit = if self.one_space { 0 } else { number };
-        Sighting { identity: self.card(number).identity, unit: format!("unit {unit}") }
+        Sighting { identity: self.card(number).identity, unit: format!("unit {unit}"), is_new: false }
     }
 
     /// Nothing is taken on demand that sees memory where it lies.
