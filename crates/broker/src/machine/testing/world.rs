@@ -301,7 +301,7 @@ impl World {
         };
         let outcome = match (&task.work, how) {
             (Work::Share { .. }, How::Done) => Ok(Outcome::Shared { token: u128::from(id.0).to_le_bytes() }),
-            (Work::Look { .. }, How::Done) => Ok(Outcome::Seen(self.visible.clone())),
+            (Work::Look { .. }, How::Done) => Ok(Outcome::Seen(self.seen(which))),
             (Work::Take { cards, .. }, How::Done) => Ok(Outcome::Taken {
                 bars: vec![[BarInfo { size: 0x1_0000, mappable: false }; 6]; cards.len()],
                 ranges: vec![(0, 0xfedf_ffff), (0xfef0_0000, 0x7f_ffff_ffff)],
@@ -310,6 +310,17 @@ impl World {
         };
         self.carried_out(&task, ordered, &outcome);
         self.feed(Event::Finished { task: id, outcome })
+    }
+
+    /// What is seen now: sometimes another card is in the place of one.
+    fn seen(&self, which: usize) -> Vec<Sighting> {
+        let mut seen = self.visible.clone();
+        if which.is_multiple_of(5)
+            && let Some(replaced) = seen.get_mut(which / 5)
+        {
+            replaced.is_new = true;
+        }
+        seen
     }
 
     /// Where memory lies that decides that itself: more than was asked for, sometimes where another card has something.

@@ -131,6 +131,21 @@ fn cards_that_come_and_go_are_followed_by_id() {
     assert!(world.machine.has_open(CardId(3)));
 }
 
+/// One that looks the same, and was started in the place of the one that was seen.
+#[test]
+fn a_card_in_the_place_of_another_has_a_number_of_its_own() {
+    let mut world = on_demand();
+    let client = world.join(0);
+    assert_eq!(list(&mut world, client), [CardId(0), CardId(1)]);
+    world.ask(client, open(1));
+    world.finish_all();
+    world.visible.iter_mut().for_each(|sighting| sighting.is_new = true);
+    // The one that is open is what it is.
+    assert_eq!(list(&mut world, client), [CardId(1), CardId(2)]);
+    refused(&mut world, client, open(0), ErrorKind::NotFound);
+    assert!(world.machine.has_open(CardId(1)));
+}
+
 #[test]
 fn cards_of_one_group_are_taken_and_given_back_together() {
     let mut world = one_group();
