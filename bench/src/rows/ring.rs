@@ -13,6 +13,8 @@ const PROGRAM: &str = "examples/one_captures_many_analyse";
 const BOARD: &str = "NiteFury_dma_stream_loopback";
 /// Those that read on, beside the one that is stopped.
 const READERS: usize = 7;
+/// 64 MiB: more than is captured while all others are given the few processors of a small machine.
+const RING: &str = "1024";
 
 pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let blocks = wish.rounds(20_000);
@@ -57,7 +59,7 @@ struct Said {
 fn run(readers: usize, blocks: usize, more: &[&str]) -> anyhow::Result<Said> {
     let mut command = jitney()?;
     command.args(["run", "--emulate", BOARD, "--"]).arg(beside(PROGRAM)?);
-    command.args([readers.to_string(), blocks.to_string()]).args(more);
+    command.args([readers.to_string(), blocks.to_string(), RING.into()]).args(more);
     let output = command.stdin(Stdio::null()).output().context("jitney run")?;
     let said = String::from_utf8_lossy(&output.stdout);
     ensure!(output.status.success(), "{PROGRAM}: {said}{}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,6 @@
 //! One process captures a stream, others look at it: nobody copies between them, and who is too slow holds up nobody.
 //!
-//!   jitney run --emulate NiteFury_dma_stream_loopback -- one_captures_many_analyse [READERS [BLOCKS [stop-one]]]
+//!   jitney run --emulate NiteFury_dma_stream_loopback -- one_captures_many_analyse [READERS [BLOCKS [RING [stop-one]]]]
 //!
 //! It starts itself as each of the readers. What it captures it has sent itself: the board's stream is a loop.
 
@@ -25,12 +25,15 @@ fn main() -> anyhow::Result<()> {
             let readers = readers.unwrap_or("2").parse().context("how many readers?")?;
             let blocks =
                 words.next().map_or(Ok(2000), |blocks| blocks.parse()).context("how many blocks?")?;
-            capture(readers, blocks, words.next().is_some())
+            // As many as come while a reader is not given a processor.
+            let ring =
+                words.next().map_or(Ok(64), |ring| ring.parse()).context("how many blocks has the ring?")?;
+            capture(readers, blocks, ring, words.next().is_some())
         }
     }
 }
 
-fn capture(readers: usize, blocks: u64, stop_one: bool) -> anyhow::Result<()> {
+fn capture(readers: usize, blocks: u64, ring: u32, stop_one: bool) -> anyhow::Result<()> {
     let bus = Bus::open()?;
     let card = bus.open_cards()?.into_iter().next().context("there is no card")?;
     let board = identify(&card)?;
@@ -39,7 +42,7 @@ fn capture(readers: usize, blocks: u64, stop_one: bool) -> anyhow::Result<()> {
         switch.lease()?.set_routes(&routes)?;
     }
     let xdma = board.xdma()?;
-    let shape = Shape::new(64, BLOCK)?;
+    let shape = Shape::new(ring, BLOCK)?;
     let buffer = card.dma_buffer(shape.request())?;
     let mut stream = Receiving::start(xdma.c2h(0)?, &buffer, shape)?;
     let token = bus.share(&buffer, Offer::to_readers())?;

@@ -184,7 +184,7 @@ fn one_program_captures_and_starts_those_who_analyse() {
     let ground = Ground::new();
     let mut words: Vec<String> = ["run", "--emulate", LOOP, "--"].map(Into::into).into();
     words.push(example("one_captures_many_analyse").display().to_string());
-    words.extend(["3", "1500", "stop-one"].map(Into::into));
+    words.extend(["3", "1500", "64", "stop-one"].map(Into::into));
     let outcome = ground.run_args(&words).exits(0).says("captured 1500 blocks, 98304000 bytes");
     let readers: Vec<(u64, u64)> = outcome.out.lines().filter_map(read).collect();
     // A machine that is busy may keep the others from it, too; what they have and what they lost is all of it.
