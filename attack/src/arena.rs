@@ -129,6 +129,7 @@ impl Arena {
         };
         let cards = [id("same")?, id("other")?];
         let good = GoodClients::start(&place.socket, cards[0], cards[1])?;
+        good.warm_up()?;
         Ok(Self { good, broker, boards, place, cards })
     }
 

@@ -6,7 +6,7 @@ use crate::grant::Grant;
 use crate::protocol::Request;
 use crate::stage::Random;
 use crate::xdma::{self, Channel, Direction};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use jitney_memory::EventFd;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -106,6 +106,8 @@ const CHANNELS: [Channel; 2] = [
 
 /// How long a round may last before waiting for its end is given up.
 const ROUND_LIMIT: Duration = Duration::from_secs(60);
+/// How many rounds of a client begin its life.
+const FIRST_ROUNDS: u64 = 5;
 /// How soon a good client that failed tries again as a new one.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -157,6 +159,18 @@ impl GoodClients {
             threads.push(std::thread::spawn(move || live(&board, good, &socket)));
         }
         Ok(Self { board, threads })
+    }
+
+    /// Waits until what is made once has been made: each has done a round, and most likely several.
+    pub(crate) fn warm_up(&self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        let enough = FIRST_ROUNDS * self.threads.len() as u64;
+        while self.board.lock().rounds < enough {
+            ensure!(since.elapsed() < ROUND_LIMIT, "the good clients do not begin");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // Where one was much faster than the other, this waits for its round's end.
+        self.pause().map(drop)
     }
 
     /// Lets them rest between two rounds, with nothing more than they always have, until what is returned is dropped.
