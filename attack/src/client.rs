@@ -159,19 +159,24 @@ impl Client {
     pub(crate) fn users(&mut self) -> anyhow::Result<Vec<protocol::User>> {
         let mut all: Vec<protocol::User> = Vec::new();
         loop {
-            let after = all.last().map(|user| user.client);
-            match self.ask(&Request::Usage { after })?.reply {
-                Reply::Usage { users, more } => {
-                    if more && users.is_empty() {
-                        bail!("Usage says that there are more, and names none");
-                    }
-                    all.extend(users);
-                    if !more {
-                        return Ok(all);
-                    }
-                }
-                other => bail!("Usage was answered with {other:?}"),
+            let (users, more) = self.users_after(all.last().map(|user| user.client))?;
+            all.extend(users);
+            if !more {
+                return Ok(all);
             }
+        }
+    }
+
+    /// One answer's users, and whether there are more.
+    pub(crate) fn users_after(&mut self, after: Option<u64>) -> anyhow::Result<(Vec<protocol::User>, bool)> {
+        match self.ask(&Request::Usage { after })?.reply {
+            Reply::Usage { users, more } => {
+                if more && users.is_empty() {
+                    bail!("Usage says that there are more, and names none");
+                }
+                Ok((users, more))
+            }
+            other => bail!("Usage was answered with {other:?}"),
         }
     }
 

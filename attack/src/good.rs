@@ -67,7 +67,8 @@ impl Good {
             let cards = good.client.cards()?;
             if cards.iter().any(|(id, _)| *id == card) { Ok(()) } else { bail!("its card is not there") }
         })?;
-        timed(Act::Usage, self, |good, _| good.client.users().map(drop))?;
+        // One answer: however many clients there are, it has so many of them at most.
+        timed(Act::Usage, self, |good, _| good.client.users_after(None).map(drop))?;
         timed(Act::Lease, self, |good, card| {
             let lease = good.client.lease(card, "good", &[])?;
             good.client.done(&Request::Release { card, lease, will: false })

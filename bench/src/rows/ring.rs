@@ -13,8 +13,8 @@ const PROGRAM: &str = "examples/one_captures_many_analyse";
 const BOARD: &str = "NiteFury_dma_stream_loopback";
 /// Those that read on, beside the one that is stopped.
 const READERS: usize = 7;
-/// 64 MiB: more than is captured while all others are given the few processors of a small machine.
-const RING: &str = "1024";
+/// 62.5 MiB: more than is captured while all others are given the few processors of a small machine.
+const RING: &str = "1000";
 
 pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let blocks = wish.rounds(20_000);
