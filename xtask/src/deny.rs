@@ -18,8 +18,9 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let mut worst = ExitCode::SUCCESS;
     for folder in [workspace::root().to_owned(), workspace::fuzz(), workspace::python()] {
         let mut deny = Command::new(&tool);
-        deny.arg("--manifest-path").arg(folder.join("Cargo.toml")).args(["--locked", "check", "--config"]);
-        deny.arg(workspace::root().join("deny.toml")).args(["licenses", "sources", "bans"]);
+        deny.arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--config");
+        deny.arg(workspace::root().join("deny.toml")).args(["--locked", "check"]);
+        deny.args(["licenses", "sources", "bans"]);
         if process::hand_over(&mut deny)? != ExitCode::SUCCESS {
             worst = ExitCode::FAILURE;
         }

@@ -14,6 +14,7 @@ mod instruments;
 mod lab;
 mod mutants;
 mod process;
+mod semver;
 mod test;
 mod tools;
 mod workspace;
@@ -63,6 +64,9 @@ enum Task {
     /// Change one line after the other and see that a test notices.
     #[command(after_help = mutants::HELP)]
     Mutants(mutants::Options),
+    /// Say whether what the library offers is still what it offered.
+    #[command(after_help = semver::HELP)]
+    Semver(semver::Options),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +82,7 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Lab(options) => lab::run(options),
         Task::Mutants(options) => mutants::run(&options),
+        Task::Semver(options) => semver::run(&options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -59,7 +59,6 @@ pub struct Sighting {
     /// What it can only be taken together with: cards of which this is the same.
     pub unit: String,
     /// Whether it is another one than was seen there before: an emulated board that was started anew.
-    #[serde(default)]
     pub is_new: bool,
 }
 
