@@ -352,14 +352,14 @@ fn the_units_start_what_there_is() {
     // The config file of the machine is the machine's.
     let config = packaging().join("config.toml");
     let line = format!("{args} --config {} --check", config.display());
-    ground.run(&line).exits(0).says("address space of its own");
+    ground.run(&line).exits(0).says("taken when a program asks for it");
     // Every line that is a remark there is one that is understood.
     let text = std::fs::read_to_string(config).unwrap();
     let all: String = text
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
         .fold(String::new(), |all, line| all + line + "\n");
-    assert!(all.lines().filter(|line| line.contains(" = ")).count() == 6, "{all}");
+    assert!(all.lines().filter(|line| line.contains(" = ")).count() == 7, "{all}");
     std::fs::write(ground.path("config.toml"), all).unwrap();
     let policy = std::fs::read_to_string(packaging().join("policy.toml")).unwrap();
     std::fs::write(ground.path("policy.toml"), policy.replace("group:jitney", "group:0")).unwrap();
