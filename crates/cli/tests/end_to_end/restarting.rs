@@ -141,6 +141,11 @@ pub(crate) fn rounds_from_environment(default: u32) -> u32 {
     std::env::var("JITNEY_TEST_RESTARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// How many programs go on meanwhile: `JITNEY_TEST_PROGRAMS`, or `default`.
+fn programs_from_environment(default: u64) -> u64 {
+    std::env::var("JITNEY_TEST_PROGRAMS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 /// Where the generator of moments begins: at `JITNEY_TEST_SEED`, which a failed run has printed, or anywhere.
 #[expect(clippy::print_stdout, reason = "a failed test shows what it printed")]
 pub(crate) fn seed() -> AtomicU32 {
@@ -162,7 +167,7 @@ fn programs_notice_nothing_but_a_pause() {
     let (rounds, ends) = (AtomicU64::new(0), AtomicBool::new(false));
     let seed = seed();
     std::thread::scope(|scope| {
-        let programs: Vec<_> = (0..4)
+        let programs: Vec<_> = (0..programs_from_environment(4))
             .map(|number| {
                 let (scene, rounds, ends) = (&scene, &rounds, &ends);
                 let did = || {
