@@ -7,6 +7,7 @@
 use crate::process;
 use crate::tools::Tool;
 use crate::workspace;
+use anyhow::Context;
 use clap::Args;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -27,12 +28,17 @@ const TOOL: Tool = Tool { name: "cargo-mutants", release: "27.1.0" };
 
 /// What a wrong line would give to the wrong process.
 const ROOMS: [Room; 3] = [
-    Room { name: "iova", package: "jitney-iova", files: &["crates/iova/src/**/*.rs"], tests: "" },
+    Room {
+        name: "iova",
+        package: "jitney-iova",
+        files: &["crates/iova/src/**/*.rs"],
+        tests: ("--tests", ""),
+    },
     Room {
         name: "machine",
         package: "jitney-broker",
         files: &["crates/broker/src/machine/*.rs"],
-        tests: "machine::",
+        tests: ("--lib", "machine::"),
     },
     Room {
         name: "vfio",
@@ -44,7 +50,7 @@ const ROOMS: [Room; 3] = [
             "crates/vfio/src/running_will.rs",
             "crates/vfio/src/buffers.rs",
         ],
-        tests: "",
+        tests: ("--tests", ""),
     },
 ];
 
@@ -54,8 +60,8 @@ struct Room {
     name: &'static str,
     package: &'static str,
     files: &'static [&'static str],
-    /// What is in the name of each test that is asked.
-    tests: &'static str,
+    /// Which tests are asked: cargo's option for where they are, and what is in their names.
+    tests: (&'static str, &'static str),
 }
 
 #[derive(Debug, Args)]
@@ -79,7 +85,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let chosen = ROOMS.iter().filter(|room| options.room.as_deref().is_none_or(|name| name == room.name));
     let mut worst = ExitCode::SUCCESS;
     for room in chosen {
-        let code = process::hand_over(&mut command(&tool, room, options))?;
+        let folder = workspace::target().join("mutants").join(room.name);
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let code = process::hand_over(&mut command(&tool, room, &folder, options))?;
         if code != ExitCode::SUCCESS {
             worst = code;
         }
@@ -87,7 +95,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     Ok(worst)
 }
 
-fn command(tool: &Path, room: &Room, options: &Options) -> Command {
+fn command(tool: &Path, room: &Room, folder: &Path, options: &Options) -> Command {
     let mut command = Command::new(tool);
     command.current_dir(workspace::root()).args(["mutants", "--package", room.package]);
     room.files.iter().for_each(|file| {
@@ -103,9 +111,10 @@ fn command(tool: &Path, room: &Room, options: &Options) -> Command {
         command.arg("--list");
         return command;
     }
-    command.arg("--output").arg(workspace::target().join("mutants").join(room.name));
+    command.arg("--output").arg(folder);
     // Fewer random histories than usual: a change that breaks the rules shows in the first of them or not at all.
     command.env("JITNEY_HISTORIES", "2000").env("JITNEY_STATES", "3000");
-    command.args(["--no-shuffle", "--baseline", "run", "--", "--lib", "--all-features", "--", room.tests]);
+    let (place, names) = room.tests;
+    command.args(["--no-shuffle", "--baseline", "run", "--", place, "--all-features", "--", names]);
     command
 }
