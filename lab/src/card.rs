@@ -6,7 +6,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Card {
-    /// QEMU's teaching device, 1234:11e8: DMA to and from a 4 KiB buffer at 0x40000 with 28-bit addresses, INTx and MSI.
+    /// QEMU's teaching device, 1234:11e8: DMA to and from a 4 KiB buffer at 0x40000 with 28-bit addresses (32 in a machine without an
+    /// IOMMU, where memory is where it is), INTx and MSI.
     Edu,
     /// QEMU's NVMe, 1b36:0010, with 64 MiB that are zeros when the machine starts. What is written to it is forgotten with the machine.
     Nvme,

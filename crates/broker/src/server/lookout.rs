@@ -100,6 +100,7 @@ impl Lookout {
         let (addresses, named) = self.options.addresses()?;
         let sysfs = Sysfs::default();
         self.asked.retain(|address, _| addresses.contains(address));
+        self.left_out.retain(|address, _| addresses.contains(address));
         for address in addresses.iter().filter(|address| !matches!(address, CardAddress::Pci(_))) {
             let mark = Mark::of(address);
             match self.asked.get(address).filter(|(asked, _)| *asked == mark) {

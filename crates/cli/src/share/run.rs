@@ -31,8 +31,8 @@ Examples:
 
 One program behind -- runs as if it had been started instead of this command: it has its terminal, input, output and other \
 descriptors, it gets each signal once, whether that was for the command or for the whole process group, when it stops the command \
-does, and its exit status is the command's. Only real-time signals, and those that say that a process has a defect, are for this \
-command alone. A program outlives a command that is killed by SIGKILL, without its cards. Of several programs, and with --json, each \
+does, and its exit status is the command's. Those are SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, \
+SIGWINCH, SIGIO and SIGURG; others are for whoever they were sent to. A program outlives a command that is killed by SIGKILL, without its cards. Of several programs, and with --json, each \
 line of output is marked with its program, they have no input, and the exit status says whether all of them ended well.";
 
 #[derive(Debug, Args)]
