@@ -10,8 +10,10 @@ use crate::report::Skipped;
 use crate::rounds::{Rounds, timed};
 use anyhow::Context;
 use jitney_broker::Bus;
+use jitney_vfio::Card;
 use programs::{Language, Program};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const READS: u32 = 5000;
 const TRANSFERS: u32 = 2000;
@@ -24,11 +26,8 @@ pub(super) fn c(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let folder = tempfile::tempdir().context("a folder for sockets and a program")?;
     let boards = [board("nitefury", folder.path(), "c")?, board("nitefury", folder.path(), "rust")?];
     let mut program = Program::start(Language::C, folder.path(), &boards[0])?;
-    let bus = Bus::alone(&[boards[1].address()])?;
-    let card = bus.open_cards()?.remove(0);
+    let card = Bus::alone(&[boards[1].address()])?.open_cards()?.remove(0);
     let registers = card.bar(2)?;
-    let h2c = jitney_boards::identify(&card)?.xdma()?.h2c(0)?;
-    let buffer = bus.dma_buffer(SIZE)?;
     let reads = Rounds::measure(
         "register reads from C",
         wish.rounds(40),
@@ -36,13 +35,7 @@ pub(super) fn c(wish: Wish) -> anyhow::Result<Vec<Figure>> {
             timed(|| (0..READS).try_for_each(|_| registers.read32(0).map(drop)))
         }],
     )?;
-    let transfers = Rounds::measure(
-        "transfers from C",
-        wish.rounds(40),
-        [&mut || program.does("transfers", TRANSFERS), &mut || {
-            timed(|| (0..TRANSFERS).try_for_each(|_| h2c.write(&buffer, 0).map(drop)))
-        }],
-    )?;
+    let transfers = transfers("transfers from C", wish, &mut program, &card)?;
     Ok(vec![
         ratio("a register read over vfio-user from C ÷ from Rust", &reads, READS, 1.1),
         ratio("an H2C of 4 KiB, submitted and awaited, from C ÷ from Rust", &transfers, TRANSFERS, 1.1),
@@ -66,16 +59,8 @@ pub(super) fn python(wish: Wish) -> anyhow::Result<Vec<Figure>> {
         }],
     )?;
     let mut program = Program::start(Language::Python, folder.path(), &boards[0])?;
-    let bus = Bus::alone(&[boards[1].address()])?;
-    let h2c = jitney_boards::identify(&bus.open_cards()?.remove(0))?.xdma()?.h2c(0)?;
-    let buffer = bus.dma_buffer(SIZE)?;
-    let transfers = Rounds::measure(
-        "transfers from Python",
-        wish.rounds(40),
-        [&mut || program.does("transfers", TRANSFERS), &mut || {
-            timed(|| (0..TRANSFERS).try_for_each(|_| h2c.write(&buffer, 0).map(drop)))
-        }],
-    )?;
+    let card = Bus::alone(&[boards[1].address()])?.open_cards()?.remove(0);
+    let transfers = transfers("transfers from Python", wish, &mut program, &card)?;
     let each = |side| reads.seconds(side) * 1e9 / f64::from(QUICK_READS);
     Ok(vec![
         Figure {
@@ -87,6 +72,24 @@ pub(super) fn python(wish: Wish) -> anyhow::Result<Vec<Figure>> {
         },
         ratio("an H2C of 4 KiB from Python ÷ from Rust", &transfers, TRANSFERS, 1.5),
     ])
+}
+
+/// Transfers of 4 KiB by a program and, on a card of its own, by this one.
+fn transfers(
+    what: &str,
+    wish: Wish,
+    program: &mut Program,
+    card: &Arc<dyn Card>,
+) -> anyhow::Result<Rounds<2>> {
+    let h2c = jitney_boards::identify(card)?.xdma()?.h2c(0)?;
+    let buffer = card.dma_buffer(SIZE.into())?;
+    Rounds::measure(
+        what,
+        wish.rounds(40),
+        [&mut || program.does("transfers", TRANSFERS), &mut || {
+            timed(|| (0..TRANSFERS).try_for_each(|_| h2c.write(&buffer, 0).map(drop)))
+        }],
+    )
 }
 
 /// A board whose socket is in a folder of its own.
