@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 
 pub(crate) const HELP: &str = "\
 Examples:
-  cargo xtask mutants                    all rooms, one after the other; takes hours
+  cargo xtask mutants                    all rooms, one after the other; takes two hours
   cargo xtask mutants iova               the one that gives out addresses
   cargo xtask mutants machine --part 0/8 an eighth of the broker's state machine
   cargo xtask mutants vfio --list        what would be changed
@@ -33,12 +33,14 @@ const ROOMS: [Room; 3] = [
         package: "jitney-iova",
         files: &["crates/iova/src/**/*.rs"],
         tests: ("--tests", ""),
+        cases: Some("16"),
     },
     Room {
         name: "machine",
         package: "jitney-broker",
         files: &["crates/broker/src/machine/*.rs"],
         tests: ("--lib", "machine::"),
+        cases: None,
     },
     Room {
         name: "vfio",
@@ -51,6 +53,7 @@ const ROOMS: [Room; 3] = [
             "crates/vfio/src/buffers.rs",
         ],
         tests: ("--tests", ""),
+        cases: None,
     },
 ];
 
@@ -62,6 +65,8 @@ struct Room {
     files: &'static [&'static str],
     /// Which tests are asked: cargo's option for where they are, and what is in their names.
     tests: (&'static str, &'static str),
+    /// How many cases a property is given, where the usual number takes long beside a model that is slow.
+    cases: Option<&'static str>,
 }
 
 #[derive(Debug, Args)]
@@ -115,7 +120,15 @@ fn command(tool: &Path, room: &Room, folder: &Path, options: &Options) -> Comman
     command.arg("--output").arg(folder);
     // Fewer random histories than usual: a change that breaks the rules shows in the first of them or not at all.
     command.env("JITNEY_HISTORIES", "2000").env("JITNEY_STATES", "3000");
+    if let Some(cases) = room.cases {
+        command.env("PROPTEST_CASES", cases);
+    }
+    // Most of the time would be the compiler's: it does again only what a change touches, and only what a test needs to run.
+    command.env("CARGO_INCREMENTAL", "1");
+    command.env("CARGO_PROFILE_DEV_OPT_LEVEL", "0").env("CARGO_PROFILE_DEV_DEBUG", "none");
     let (place, names) = room.tests;
+    // Seconds: several times what the tests take, and no more where a change makes one go on for ever.
+    command.args(["--timeout", "30"]);
     command.args(["--no-shuffle", "--baseline", "run", "--", place, "--all-features", "--", names]);
     command
 }
