@@ -242,12 +242,14 @@ impl Pending {
         let mut queue = self.shared.lock();
         queue.watched = false;
         self.shared.notify();
-        queue.disarm();
-        if fired? {
-            queue.turn_on_interrupt();
-        } else if left > Duration::ZERO && until == look {
-            // In a shorter wait it may just not have come yet.
+        let fired = fired.inspect_err(|_| queue.disarm())?;
+        // In a shorter wait it may just not have come yet.
+        if !fired && left > Duration::ZERO && until == look {
             queue.turn_without_interrupt();
+        }
+        queue.disarm();
+        if fired {
+            queue.turn_on_interrupt();
         }
         Ok(queue)
     }
