@@ -5,10 +5,11 @@ use crate::report::Report;
 use crate::signals;
 use crate::status::Misuse;
 use anyhow::{Context, bail};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{Advice, CWD, RenameFlags, fadvise, renameat_with};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,14 @@ pub(crate) struct Output {
     file: File,
     is_standard: bool,
     unfinished: Option<Unfinished>,
+    /// Bytes that were written, and how many of them the disk was asked to take.
+    written: u64,
+    asked: u64,
 }
+
+/// So many bytes at once are handed to the disk while the next ones come. Else all of them would be only at the end, which
+/// waits for the disk.
+const ON_ITS_WAY: u64 = 16 << 20;
 
 /// What Ctrl-C means for a file that is not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +65,14 @@ impl Output {
             .into());
         }
         let file = File::from(out.as_fd().try_clone_to_owned().context("standard output")?);
-        Ok(Self { name: "standard output".into(), file, is_standard: true, unfinished: None })
+        Ok(Self {
+            name: "standard output".into(),
+            file,
+            is_standard: true,
+            unfinished: None,
+            written: 0,
+            asked: 0,
+        })
     }
 
     /// The file at `path`. One that is there is replaced only by `force`, and only when the new one is complete; what is
@@ -81,7 +96,7 @@ impl Output {
             }
             Some(kind) if !kind.is_file() => {
                 let file = open(path, &mut OpenOptions::new())?;
-                return Ok(Self { name, file, is_standard: false, unfinished: None });
+                return Ok(Self { name, file, is_standard: false, unfinished: None, written: 0, asked: 0 });
             }
             _ => {}
         }
@@ -109,7 +124,7 @@ impl Output {
         }
         let file = open(&path, OpenOptions::new().create_new(true))?;
         let unfinished = Unfinished { path, target, force };
-        Ok(Self { name, file, is_standard: false, unfinished: Some(unfinished) })
+        Ok(Self { name, file, is_standard: false, unfinished: Some(unfinished), written: 0, asked: 0 })
     }
 
     /// Where the results of the command go: not between its data.
@@ -122,7 +137,16 @@ impl Output {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
-        self.file.write_all(bytes).map_err(|error| self.failed(error))
+        self.file.write_all(bytes).map_err(|error| self.failed(error))?;
+        self.written += bytes.len() as u64;
+        if self.unfinished.is_some() && self.written - self.asked >= ON_ITS_WAY {
+            // Pages that are not written yet cannot be let go: Linux begins to write them, and waits for nothing
+            // (mm/fadvise.c). If it does not, the end takes longer.
+            let _ =
+                fadvise(&self.file, self.asked, NonZeroU64::new(self.written - self.asked), Advice::DontNeed);
+            self.asked = self.written;
+        }
+        Ok(())
     }
 
     /// All was written: the file gets its name, once the disk has it.
