@@ -180,6 +180,11 @@ pub trait Host: Send + Sync {
     /// Writes a small buffer to host memory (a length slot).
     fn write(&self, iova: u64, bytes: &[u8], live: Live<'_>) -> Result<(), DmaFault>;
 
+    /// Writes to host memory what is part of so much data in a row that caches are of no use for it; faster there.
+    fn write_past_caches(&self, iova: u64, bytes: &[u8], live: Live<'_>) -> Result<(), DmaFault> {
+        self.write(iova, bytes, live)
+    }
+
     /// Writes one aligned 32-bit word with release ordering: everything written before is visible to whoever sees it.
     fn write_word(&self, iova: u64, value: u32, live: Live<'_>) -> Result<(), DmaFault>;
 

@@ -88,6 +88,14 @@ impl ClientMemory {
         Ok(())
     }
 
+    /// The same for a part of much that is written in a row.
+    pub(crate) fn write_past_caches(&self, offset: u64, bytes: &[u8]) -> Result<(), CopyError> {
+        match self.steady {
+            true => Ok(self.mapping.write_past_caches(offset, bytes)?),
+            false => self.write(offset, bytes),
+        }
+    }
+
     /// Copies from `offset` of the file to the card's memory.
     pub(crate) fn copy_to(&self, offset: u64, card: CardRange<'_>) -> Result<(), CopyError> {
         let (to, length) = (card.offset, usize::try_from(card.length).unwrap_or(usize::MAX));

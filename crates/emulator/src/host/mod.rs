@@ -395,6 +395,18 @@ impl Host for BoardHost {
         })
     }
 
+    fn write_past_caches(&self, iova: u64, bytes: &[u8], live: Live<'_>) -> Result<(), DmaFault> {
+        self.transfer((iova, bytes.len() as u64), Direction::Write, live, |piece, done| {
+            let part = &bytes[size(done)..][..size(piece.length)];
+            match &piece.backing {
+                Backing::File { memory, offset } => {
+                    Ok(memory.write_past_caches(offset + piece.offset, part)?)
+                }
+                Backing::Client(link) => Ok(link.write(piece.iova, part)?),
+            }
+        })
+    }
+
     fn write_word(&self, iova: u64, value: u32, live: Live<'_>) -> Result<(), DmaFault> {
         let bytes = value.to_le_bytes();
         self.transfer((iova, 4), Direction::Write, live, |piece, done| {

@@ -26,8 +26,8 @@ pub(super) struct Channel {
     /// Its bit in the IRQ block.
     irq_bit: u8,
     inner: Mutex<Inner>,
-    /// Signalled when the engine may have something to do.
-    work: Condvar,
+    /// Rung when the engine may have something to do.
+    work: Bell,
     /// Signalled when a write-back has ended.
     written_back: Condvar,
     /// Resets so far: what the engine is doing while this changes is abandoned.
@@ -76,7 +76,7 @@ impl Channel {
             index,
             irq_bit,
             inner: Mutex::new(Inner { state, line: false, begun: 0, ended: 0, waiting: 0 }),
-            work: Condvar::new(),
+            work: Bell::default(),
             written_back: Condvar::new(),
             resets: AtomicU64::new(0),
             stops: AtomicU64::new(0),
@@ -135,7 +135,7 @@ impl Channel {
         }
         self.pass_on_request(&mut inner);
         if inner.state.can_start() {
-            self.work.notify_one();
+            self.work.ring();
         }
         result
     }
@@ -149,7 +149,11 @@ impl Channel {
         let mut inner = self.inner();
         while !self.closing.load(Ordering::Acquire) {
             let Some(job) = inner.state.start() else {
-                inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
+                drop(inner);
+                self.work.wait(None);
+                // What is rung from here on is not missed: only now it is looked.
+                self.work.clear();
+                inner = self.inner();
                 was_idle = true;
                 continue;
             };
@@ -237,7 +241,7 @@ impl Channel {
         let inner = self.inner();
         self.closing.store(true, Ordering::Release);
         drop(inner);
-        self.work.notify_one();
+        self.work.ring();
         self.bell.ring();
     }
 

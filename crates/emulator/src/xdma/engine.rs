@@ -6,6 +6,7 @@ use super::fetch::{Fetched, Fetcher, NoDescriptor};
 use super::interface::Port;
 use super::link::wait_until;
 use super::state::{Job, Outcome};
+use super::sweep::Sweep;
 use crate::axi::{AxiError, AxiTarget, BURST, MemorySpan};
 use crate::fault::FaultKind;
 use crate::function::{CardRange, DmaFault};
@@ -20,9 +21,6 @@ use std::time::Instant;
 /// The most bytes that are moved between two looks at whether the engine was stopped: a fraction of a millisecond. A copy
 /// of this size was measured to be a tenth faster than one of 1 MiB.
 const PIECE: u64 = 256 << 10;
-/// So much is in no cache any more when its end is moved: what follows is copied past them.
-const MANY: u64 = 16 << 20;
-
 /// A burst's bytes on their way.
 const BUFFER: usize = 4096;
 const _: () = assert!(BUFFER as u64 == BURST);
@@ -47,23 +45,31 @@ pub(super) struct Engine<'a> {
     pub(super) polling: &'a Mutex<()>,
 }
 
-/// Data that an engine moves without a break.
+/// Where an engine is in what it does.
 #[derive(Debug)]
 pub(super) struct Busy {
+    /// It moves data without a break since then.
     since: Cell<Instant>,
-    /// How many bytes so far.
-    moved: Cell<u64>,
+    /// How it goes through host memory, breaks or not.
+    sweep: Cell<Sweep>,
 }
 
 impl Busy {
     pub(super) fn new() -> Self {
-        Self { since: Cell::new(Instant::now()), moved: Cell::new(0) }
+        Self { since: Cell::new(Instant::now()), sweep: Cell::default() }
     }
 
     /// There was a break.
     pub(super) fn begin(&self) {
         self.since.set(Instant::now());
-        self.moved.set(0);
+    }
+
+    /// Goes on to `length` bytes of the host's at `iova`; whether those are in no cache any more.
+    pub(super) fn go_to(&self, iova: u64, length: u64) -> bool {
+        let mut sweep = self.sweep.get();
+        let is_cold = sweep.go_to(iova, length);
+        self.sweep.set(sweep);
+        is_cold
     }
 }
 
@@ -215,7 +221,6 @@ impl Engine<'_> {
             Some(span) => self.copy(iova, span, most),
             None => self.burst(target, iova, address, most),
         })?;
-        self.busy.moved.update(|moved| moved.saturating_add(most));
         Ok(most)
     }
 
@@ -248,7 +253,7 @@ impl Engine<'_> {
             memory: span.memory.mapping(),
             offset: span.offset,
             length,
-            past_caches: self.busy.moved.get() >= MANY,
+            past_caches: self.busy.go_to(iova, length),
         };
         match self.direction {
             Direction::HostToCard => host.read_to(iova, card, &self.live()),

@@ -19,6 +19,7 @@ mod performance;
 mod registers;
 mod state;
 mod stream;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod user_interrupt;

@@ -84,8 +84,12 @@ impl Engine<'_> {
                 Err(ended) => return Err(ended),
             };
             let bytes = &buffer[..received.length.min(most).min(buffer.len())];
+            let (iova, host) = (descriptor.destination + done, &self.card.host);
             self.over_link(bytes.len() as u64, || {
-                let written = self.card.host.write(descriptor.destination + done, bytes, &self.live());
+                let written = match self.busy.go_to(iova, bytes.len() as u64) {
+                    true => host.write_past_caches(iova, bytes, &self.live()),
+                    false => host.write(iova, bytes, &self.live()),
+                };
                 written.map_err(|fault| self.host_fault(fault))
             })?;
             done += bytes.len() as u64;
