@@ -83,3 +83,20 @@ proptest! {
         prop_assert_eq!(name.parse::<Part>().is_ok(), good);
     }
 }
+
+#[test]
+fn a_part_has_a_name_of_at_most_32_letters_and_keeps_it() {
+    for good in ["a", "h2c0", "board-peripheral-0123456789abcde", &"z".repeat(Part::MAX_LENGTH)] {
+        let part: Part = good.parse().unwrap();
+        assert_eq!(
+            (part.name(), part.to_string(), String::from(part.clone())),
+            (good, good.into(), good.into())
+        );
+        // As it goes from process to process.
+        let bytes = postcard::to_stdvec(&part).unwrap();
+        assert_eq!(postcard::from_bytes::<Part>(&bytes).unwrap(), part);
+    }
+    for bad in ["", "H2c0", "h2c 0", "ä", "h2c_0", &"z".repeat(Part::MAX_LENGTH + 1)] {
+        assert!(bad.parse::<Part>().is_err(), "{bad:?}");
+    }
+}
