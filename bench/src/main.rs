@@ -18,7 +18,7 @@ mod rows;
 use clap::Parser;
 use jitney_vfio::CardAddress;
 use report::Report;
-use rows::kernel::guest;
+use rows::kernel::{guest, work};
 use rows::{ROWS, Wish};
 use std::process::ExitCode;
 
@@ -43,6 +43,9 @@ struct Options {
     /// Measure on the kernel of this machine, the lab's guest, with two edu cards that are bound to vfio-pci.
     #[arg(long, hide = true, num_args = 2, value_name = "CARD")]
     in_guest: Vec<CardAddress>,
+    /// The same with two emulated boards, one with DDR and one with block RAM.
+    #[arg(long, hide = true, num_args = 2, value_name = "CARD")]
+    in_guest_boards: Vec<CardAddress>,
     /// Be a program that reads one register.
     #[arg(long, hide = true)]
     first_read: bool,
@@ -67,10 +70,13 @@ fn act(options: &Options) -> anyhow::Result<bool> {
     if options.first_read {
         return guest::read_first().map(|()| true);
     }
-    match options.in_guest[..] {
-        [] => measure(options),
-        _ => guest::run(&options.in_guest, options.quick).map(|()| true),
+    if !options.in_guest.is_empty() {
+        return guest::run(&options.in_guest, options.quick).map(|()| true);
     }
+    if !options.in_guest_boards.is_empty() {
+        return work::run(&options.in_guest_boards, options.quick).map(|()| true);
+    }
+    measure(options)
 }
 
 /// Measures the rows that are wished for and says whether all bars are met.

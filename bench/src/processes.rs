@@ -31,6 +31,10 @@ impl Board {
         CardAddress::VfioUser(self.socket.clone())
     }
 
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.process.0.id()
     }

@@ -23,8 +23,8 @@ pub(super) fn measure(wish: Wish) -> anyhow::Result<Vec<Figure>> {
     let board = jitney_boards::identify(&card)?;
     board.stream_switch()?.lease()?.set_routes(&[Some(1), Some(0)])?;
     let xdma = board.xdma()?;
-    // Who waits sleeps: the engines need the processors.
-    let (h2c, c2h) = (xdma.h2c(0)?.adaptive()?, xdma.c2h(1)?.adaptive()?);
+    // Who waits sleeps until the interrupt: the engines need the processors.
+    let (h2c, c2h) = (xdma.h2c(0)?.by_interrupt()?, xdma.c2h(1)?.by_interrupt()?);
     let (source, target) = (bus.dma_buffer(PACKETS * PACKET)?, bus.dma_buffer(PACKETS * PACKET)?);
     let place = |number: u64| number * PACKET..(number + 1) * PACKET;
     let loopback = || {

@@ -7,23 +7,20 @@
 
 mod by_hand;
 mod endless;
+mod xdma_by_hand;
 
-use by_hand::{ByHand, Result, map, map_bar, unmap};
+use by_hand::{ByHand, Result, map, unmap};
 use endless::{BYTES, Engine};
-use jitney_memory::{AccessError, Mapping};
+use jitney_memory::Mapping;
 use jitney_registers::RegisterSpace;
-use jitney_vfio::sysfs::Sysfs;
-use jitney_xdma_spec::DMA_BAR_SIZE;
 use rustix::io::Errno;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
+use xdma_by_hand::{Registers, open, xdma};
 
 /// Where both processes begin to number their memory.
 const FIRST_IOVA: u64 = 0x10_0000;
-const CONFIG_REGION: u64 = 7;
-const COMMAND: u64 = 4;
-const BUS_MASTER: u8 = 1 << 2;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,11 +40,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-fn open(address: &str) -> Result<ByHand> {
-    let group = Sysfs::default().function(address.parse()?)?.iommu_group;
-    ByHand::open(group.ok_or("the card has no IOMMU group")?, address)
 }
 
 fn check(holds: bool, what: &str) -> Result<()> {
@@ -124,10 +116,7 @@ fn collide(address: &str) -> Result<()> {
 /// F5 and F6: a process is killed while a channel reads its memory, and neither the mapping nor the transfer ends.
 fn die(address: &str) -> Result<()> {
     let card = open(address)?;
-    set_bus_master(&card)?;
-    let bars = Sysfs::default().function(address.parse()?)?.bars;
-    let bar = bars.iter().position(|&size| size == DMA_BAR_SIZE).ok_or("the card has no BAR of an XDMA")?;
-    let engine = Engine(Registers(map_bar(&card.device, bar as u64, usize::try_from(DMA_BAR_SIZE)?)?));
+    let engine = Engine(xdma(&card, address)?);
     let (client, said) = start_mapper(&card)?;
     check(said == "mapped", "a process maps its memory")?;
     engine.start(FIRST_IOVA)?;
@@ -154,27 +143,5 @@ fn goes_on(engine: &Engine<Registers>) -> Result<endless::State> {
             return Ok(now);
         }
         check(since.elapsed() < Duration::from_secs(5), &format!("the channel runs; {now}"))?;
-    }
-}
-
-fn set_bus_master(card: &ByHand) -> Result<()> {
-    let offset = (CONFIG_REGION << 40) + COMMAND;
-    let mut command = [0];
-    rustix::io::pread(&card.device, &mut command, offset)?;
-    rustix::io::pwrite(&card.device, &[command[0] | BUS_MASTER], offset)?;
-    Ok(())
-}
-
-struct Registers(Mapping);
-
-impl RegisterSpace for Registers {
-    type Error = AccessError;
-
-    fn read32(&self, offset: u64) -> std::result::Result<u32, AccessError> {
-        self.0.load32(offset)
-    }
-
-    fn write32(&self, offset: u64, value: u32) -> std::result::Result<(), AccessError> {
-        self.0.store32(offset, value)
     }
 }

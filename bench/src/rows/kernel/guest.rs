@@ -36,7 +36,12 @@ pub(crate) fn run(cards: &[CardAddress], quick: bool) -> anyhow::Result<()> {
     }
     figures.push(starts(&broker, own, wish)?);
     figures.extend(large_pages::measure(own, wish)?);
-    let line = serde_json::to_string(&figures)?;
+    hand_on(&figures)
+}
+
+/// Prints figures for the program on the host.
+pub(super) fn hand_on(figures: &[Figure]) -> anyhow::Result<()> {
+    let line = serde_json::to_string(figures)?;
     writeln!(std::io::stdout(), "{line}").context("printing the figures")
 }
 
