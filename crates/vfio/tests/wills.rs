@@ -53,6 +53,15 @@ fn until_idle(within_ms: u32) -> WillStep {
 }
 
 #[test]
+fn only_a_will_that_waits_has_seen_its_engine_quiet() {
+    let stop = WillStep::Write { bar: 0, offset: 0, value: 0 };
+    assert!(!Will::none().waits());
+    assert!(!Will(vec![stop]).waits());
+    assert!(Will(vec![stop, until_idle(0)]).waits());
+    assert!(Will(vec![until_idle(10), stop]).waits());
+}
+
+#[test]
 fn a_will_waits_for_its_engine_and_then_goes_on() {
     let engine = engine(3);
     let card = builder(&FakeHost::new(), &engine).open().unwrap();
