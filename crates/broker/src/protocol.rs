@@ -363,6 +363,9 @@ pub enum DecodeError {
     /// A reply where a request was expected, or the other way round.
     #[error("a message of class {0} is not expected here")]
     Class(u16),
+    /// A request without a number of its own.
+    #[error("a request has number 0, which is that of notices; give each another one")]
+    Unnumbered,
     /// The body does not decode.
     #[error("the body of message {number} cannot be read: {why}")]
     Body {
@@ -429,6 +432,9 @@ pub fn decode_request(message: &[u8]) -> Result<(u64, Request), DecodeError> {
     let (number, class, body) = header(message)?;
     if class != Class::Request as u16 {
         return Err(DecodeError::Class(class));
+    }
+    if number == 0 {
+        return Err(DecodeError::Unnumbered);
     }
     Ok((number, decode_body(number, body)?))
 }
@@ -525,6 +531,12 @@ mod tests {
         let mut message = encode_request(1, &Request::Goodbye).unwrap();
         message[4] = 9;
         assert_eq!(decode_request(&message), Err(DecodeError::Version(9)));
+    }
+
+    #[test]
+    fn a_request_has_a_number() {
+        let message = encode_request(0, &Request::Goodbye).unwrap();
+        assert_eq!(decode_request(&message), Err(DecodeError::Unnumbered));
     }
 
     fn will() -> impl Strategy<Value = Will> {
@@ -756,7 +768,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_survive_the_wire(number: u64, request in request()) {
+        fn requests_survive_the_wire(number in 1..=u64::MAX, request in request()) {
             let message = encode_request(number, &request).unwrap();
             prop_assert_eq!(decode_request(&message).unwrap(), (number, request));
         }
@@ -781,7 +793,7 @@ mod tests {
 
         #[test]
         fn any_body_decodes_or_is_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut message = encode_request(0, &Request::Goodbye).unwrap();
+            let mut message = encode_request(1, &Request::Goodbye).unwrap();
             message.truncate(HEADER_SIZE);
             message.extend(&body);
             message[0] = u8::try_from(message.len()).unwrap();

@@ -40,6 +40,8 @@ fn what_cannot_be_a_buffer_is_refused() {
         let error = refused(&mut world, client, request(size, align, page_shift), ErrorKind::Invalid);
         assert!(world.at_work.is_empty(), "{error}");
     }
+    let nothing = refused(&mut world, client, request(0, 1, 12), ErrorKind::Invalid);
+    assert!(nothing.to_string().contains("cannot have 0 bytes"), "{nothing}");
     let top = Request::Allocate { card: None, size: 8192, align: 1, top: 4095, page_shift: 12 };
     let error = refused(&mut world, client, top, ErrorKind::Exhausted);
     assert!(error.to_string().contains("a DMA buffer of 0x2000 bytes"), "{error}");
