@@ -219,6 +219,9 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     let is_service = args.system || !sockets.is_empty();
     if args.check {
         let (settings, policy) = Settings::read(args, is_service)?;
+        if sockets.is_empty() {
+            settings.group.as_deref().map_or(Ok(None), group_id)?;
+        }
         return policy::check(&policy, settings.say(), args.user.as_deref(), json);
     }
     if !kept.is_empty() {
@@ -356,19 +359,23 @@ fn listen(
         }
         None => RuntimeFolder::of_this_user()?.make_for_broker()?,
     };
-    match group {
+    match group.map(group_id).transpose()? {
         None => broker.listen(&path, 0o600)?,
-        Some("") => broker.listen(&path, 0o660)?,
-        Some(name) => {
-            let gid = accounts::group_id(&Root::default(), name).ok_or_else(|| {
-                Misuse(format!(
-                    "there is no group {name:?} on this machine; make it: sudo groupadd --system {name}"
-                ))
-            })?;
-            broker.listen_for_group(&path, gid)?;
-        }
+        Some(None) => broker.listen(&path, 0o660)?,
+        Some(Some(gid)) => broker.listen_for_group(&path, gid)?,
     }
     Ok(vec![path])
+}
+
+/// The group of a name; none of an empty one, which stands for the group that the socket has.
+fn group_id(name: &str) -> Result<Option<u32>, Misuse> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let missing = || {
+        Misuse(format!("there is no group {name:?} on this machine; make it: sudo groupadd --system {name}"))
+    };
+    accounts::group_id(&Root::default(), name).map(Some).ok_or_else(missing)
 }
 
 /// As many as this process may have: each client takes some. It starts no programs, which might not expect it.

@@ -136,6 +136,8 @@ fn a_policy_is_checked_and_explained() {
     let json = check("--user 4722 --json").exits(0).json();
     assert_eq!(json["user"]["uid"], 4722, "{json}");
     check("--user nobody-of-that-name").exits(2).complains("there is no user");
+    check("--group=no-group-of-that-name").exits(2).complains("groupadd --system no-group-of-that-name");
+    check("--group").exits(0);
     std::fs::write(&policy, "[[rule]]\nwho = [\"everybody\"]\naccess = \"maybe\"\n").unwrap();
     for line in ["--check", ""] {
         let line = format!("broker --policy {} --emulate nitefury {line}", policy.display());
