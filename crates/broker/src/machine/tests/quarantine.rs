@@ -162,6 +162,19 @@ fn a_will_that_failed_before_a_release_is_remembered() {
 }
 
 #[test]
+fn a_will_that_was_carried_out_before_a_release_leaves_nothing_behind() {
+    let mut world = world();
+    let (first, second, iova) = two_users(&mut world);
+    leased(&mut world, second, "busy", 0);
+    let id = leased(&mut world, first, "h2c0", 2);
+    world.ask(first, Request::Release { card: CARD, lease: id, will: true });
+    world.finish(0, How::Done);
+    world.ask(first, Request::Free { iova });
+    world.finish_all();
+    assert_eq!(in_quarantine(&world), 0);
+}
+
+#[test]
 fn a_goodbye_does_not_make_good_what_did_not_stop() {
     let mut world = world();
     let (first, second, _) = two_users(&mut world);
