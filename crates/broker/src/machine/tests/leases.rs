@@ -256,3 +256,25 @@ fn the_will_of_a_shared_lease_is_carried_out_when_the_last_of_them_goes() {
     assert!(matches!(works(&world)[..], [Work::CarryOut { .. }]), "it was the last");
     world.finish_all();
 }
+
+/// What others go on with may be at work for who is gone, whatever else of it was seen quiet.
+#[test]
+fn a_will_that_is_left_to_others_has_seen_nothing_quiet() {
+    for killed_with_it in [true, false] {
+        let mut world = world();
+        let [first, second] = [0, 1].map(|seat| user(&mut world, seat));
+        granted(&mut world, second, common("controller"));
+        let Reply::Leased(shared) = granted(&mut world, first, common("controller")) else { panic!() };
+        let iova = buffer(&mut world, first, Some(CARD));
+        if killed_with_it {
+            leased(&mut world, first, "h2c0", 2);
+            killed(&mut world, first);
+            ends(&mut world, is_will, How::Done);
+        } else {
+            granted(&mut world, first, Request::Release { card: CARD, lease: shared, will: true });
+            world.ask(first, Request::Free { iova });
+        }
+        world.finish_all();
+        assert_eq!(world.machine.iovas.quarantined().count(), 1, "killed: {killed_with_it}");
+    }
+}
