@@ -219,9 +219,8 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     let is_service = args.system || !sockets.is_empty();
     if args.check {
         let (settings, policy) = Settings::read(args, is_service)?;
-        if sockets.is_empty() {
-            settings.group.as_deref().map_or(Ok(None), group_id)?;
-        }
+        // That of a file is for a service, whose package may not be installed yet.
+        args.group.as_deref().map_or(Ok(None), group_id)?;
         return policy::check(&policy, settings.say(), args.user.as_deref(), json);
     }
     if !kept.is_empty() {

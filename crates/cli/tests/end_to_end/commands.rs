@@ -185,8 +185,10 @@ fn an_idle_board_is_small_however_large_its_memory_is() {
             let value = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
             value.trim().trim_end_matches(" kB").parse().unwrap()
         };
-        assert!(kib("VmRSS:") <= 16 << 10, "{name}: {status}");
-        // Most of it is the program's text, which all boards share.
+        // Most of it is the program's text, which all boards share. That of a program for tests is larger: what users have is a row
+        // of the bench (`memory`).
+        let most = if cfg!(debug_assertions) { 20 } else { 16 };
+        assert!(kib("VmRSS:") <= most << 10, "{name}: {status}");
         let own = kib("RssAnon:") + kib("RssShmem:");
         assert!(own <= 6 << 10, "{name}: {own} KiB of its own");
     }

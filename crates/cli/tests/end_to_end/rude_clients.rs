@@ -181,7 +181,7 @@ fn a_client_that_reads_late_gets_every_reply() {
     let board = ground.board("nitefury --memory 16M");
     let broker = ground.broker(&[&board]);
     let slow = raw(&broker);
-    say(&slow, 0, &hello()).unwrap();
+    say(&slow, 1, &hello()).unwrap();
     // More than the socket holds, fewer than are too many; each is large for what was asked.
     let crowd: Vec<_> = (0..30)
         .map(|_| {
@@ -193,7 +193,7 @@ fn a_client_that_reads_late_gets_every_reply() {
         .collect();
     let mut sent = 0;
     while sent < 60 {
-        match say(&slow, sent + 1, &Request::Usage { after: None }) {
+        match say(&slow, sent + 2, &Request::Usage { after: None }) {
             Ok(()) => sent += 1,
             Err(Errno::AGAIN) => std::thread::sleep(Duration::from_millis(1)),
             Err(errno) => panic!("dropped after {sent} requests: {errno}"),
@@ -201,7 +201,7 @@ fn a_client_that_reads_late_gets_every_reply() {
     }
     std::thread::sleep(Duration::from_millis(100));
     // It asks for nothing more, so only the broker can know that there is room again.
-    for expected in 0..=60 {
+    for expected in 1..=61 {
         let (number, reply) = hear(&slow).unwrap_or_else(|| panic!("no reply to request {expected}"));
         assert_eq!(number, expected);
         reply.unwrap();

@@ -157,7 +157,7 @@ impl Drop for Ground {
     }
 }
 
-/// Where a script starts these tests in the background, its shell has SIGINT ignored, and so has everything that they
+/// Where a script starts these tests in the background, its shell has SIGINT and SIGQUIT ignored, and so has everything that they
 /// start. A signal that a process handles is at its default again in what it starts (execve(2)), so this one handles it:
 /// by ignoring it, as before.
 fn start_with_usual_signals() {
@@ -166,7 +166,8 @@ fn start_with_usual_signals() {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
         let ignored = u64::from_str_radix(mask.trim(), 16).unwrap();
-        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGHUP] {
+        for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGQUIT, signal_hook::consts::SIGHUP]
+        {
             if ignored & (1 << (signal - 1)) != 0 {
                 signal_hook::flag::register(signal, Arc::default()).unwrap();
             }
