@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 
 pub(crate) const HELP: &str = "\
 Examples:
-  cargo xtask mutants                    all rooms, one after the other; takes two hours
+  cargo xtask mutants                    all rooms, one after the other; takes hours
   cargo xtask mutants iova               the one that gives out addresses
   cargo xtask mutants machine --part 0/8 an eighth of the broker's state machine
   cargo xtask mutants vfio --list        what would be changed

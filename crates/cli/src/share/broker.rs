@@ -220,7 +220,7 @@ pub(crate) fn broker(args: &Broker, json: bool) -> anyhow::Result<Status> {
     if args.check {
         let (settings, policy) = Settings::read(args, is_service)?;
         // That of a file is for a service, whose package may not be installed yet.
-        args.group.as_deref().map_or(Ok(None), group_id)?;
+        args.group.as_deref().map(group_id).transpose()?;
         return policy::check(&policy, settings.say(), args.user.as_deref(), json);
     }
     if !kept.is_empty() {

@@ -304,6 +304,23 @@ impl BoardHost {
         Ok(())
     }
 
+    /// Writes to host memory, and to that of files by `write`.
+    fn write_by(
+        &self,
+        write: impl Fn(&ClientMemory, u64, &[u8]) -> Result<(), CopyError>,
+        iova: u64,
+        bytes: &[u8],
+        live: Live<'_>,
+    ) -> Result<(), DmaFault> {
+        self.transfer((iova, bytes.len() as u64), Direction::Write, live, |piece, done| {
+            let part = &bytes[size(done)..][..size(piece.length)];
+            match &piece.backing {
+                Backing::File { memory, offset } => Ok(write(memory, offset + piece.offset, part)?),
+                Backing::Client(link) => Ok(link.write(piece.iova, part)?),
+            }
+        })
+    }
+
     fn is_bus_master(&self) -> bool {
         self.kindness.ignore_bus_master || self.bus_master.load(Ordering::Acquire)
     }
@@ -386,25 +403,11 @@ impl Host for BoardHost {
     }
 
     fn write(&self, iova: u64, bytes: &[u8], live: Live<'_>) -> Result<(), DmaFault> {
-        self.transfer((iova, bytes.len() as u64), Direction::Write, live, |piece, done| {
-            let part = &bytes[size(done)..][..size(piece.length)];
-            match &piece.backing {
-                Backing::File { memory, offset } => Ok(memory.write(offset + piece.offset, part)?),
-                Backing::Client(link) => Ok(link.write(piece.iova, part)?),
-            }
-        })
+        self.write_by(ClientMemory::write, iova, bytes, live)
     }
 
     fn write_past_caches(&self, iova: u64, bytes: &[u8], live: Live<'_>) -> Result<(), DmaFault> {
-        self.transfer((iova, bytes.len() as u64), Direction::Write, live, |piece, done| {
-            let part = &bytes[size(done)..][..size(piece.length)];
-            match &piece.backing {
-                Backing::File { memory, offset } => {
-                    Ok(memory.write_past_caches(offset + piece.offset, part)?)
-                }
-                Backing::Client(link) => Ok(link.write(piece.iova, part)?),
-            }
-        })
+        self.write_by(ClientMemory::write_past_caches, iova, bytes, live)
     }
 
     fn write_word(&self, iova: u64, value: u32, live: Live<'_>) -> Result<(), DmaFault> {

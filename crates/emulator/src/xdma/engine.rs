@@ -21,6 +21,7 @@ use std::time::Instant;
 /// The most bytes that are moved between two looks at whether the engine was stopped: a fraction of a millisecond. A copy
 /// of this size was measured to be a tenth faster than one of 1 MiB.
 const PIECE: u64 = 256 << 10;
+
 /// A burst's bytes on their way.
 const BUFFER: usize = 4096;
 const _: () = assert!(BUFFER as u64 == BURST);
