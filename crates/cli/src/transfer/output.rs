@@ -51,6 +51,10 @@ struct Unfinished {
 }
 
 impl Output {
+    fn new(name: String, file: File, unfinished: Option<Unfinished>) -> Self {
+        Self { name, file, is_standard: false, unfinished, written: 0, asked: 0 }
+    }
+
     /// Standard output for `-`, else the file at `path` as [`create`](Self::create) makes it.
     pub(crate) fn open(path: &Path, force: bool, interrupted: Interrupted) -> anyhow::Result<Self> {
         if path.as_os_str() == "-" { Self::standard() } else { Self::create(path, force, interrupted) }
@@ -65,14 +69,7 @@ impl Output {
             .into());
         }
         let file = File::from(out.as_fd().try_clone_to_owned().context("standard output")?);
-        Ok(Self {
-            name: "standard output".into(),
-            file,
-            is_standard: true,
-            unfinished: None,
-            written: 0,
-            asked: 0,
-        })
+        Ok(Self { is_standard: true, ..Self::new("standard output".into(), file, None) })
     }
 
     /// The file at `path`. One that is there is replaced only by `force`, and only when the new one is complete; what is
@@ -96,7 +93,7 @@ impl Output {
             }
             Some(kind) if !kind.is_file() => {
                 let file = open(path, &mut OpenOptions::new())?;
-                return Ok(Self { name, file, is_standard: false, unfinished: None, written: 0, asked: 0 });
+                return Ok(Self::new(name, file, None));
             }
             _ => {}
         }
@@ -124,7 +121,7 @@ impl Output {
         }
         let file = open(&path, OpenOptions::new().create_new(true))?;
         let unfinished = Unfinished { path, target, force };
-        Ok(Self { name, file, is_standard: false, unfinished: Some(unfinished), written: 0, asked: 0 })
+        Ok(Self::new(name, file, Some(unfinished)))
     }
 
     /// Where the results of the command go: not between its data.

@@ -56,9 +56,10 @@ fn nonsense_is_answered_and_its_sender_dropped() {
     other_version[4] = 77;
     let mut wrong_size = protocol::encode_request(1, &hello()).unwrap();
     wrong_size[0] = 1;
+    let no_number = protocol::encode_request(0, &hello()).unwrap();
     let huge = vec![0xa5; 60_000];
-    let nonsense: [&[u8]; 6] =
-        [b"x", b"GET / HTTP/1.1\r\n\r\n", &[0xff; 64], &other_version, &wrong_size, &huge];
+    let nonsense: [&[u8]; 7] =
+        [b"x", b"GET / HTTP/1.1\r\n\r\n", &[0xff; 64], &other_version, &wrong_size, &no_number, &huge];
     let polite = jitney::Bus::options().broker(&broker.socket).open().unwrap();
     for bytes in nonsense {
         let socket = raw(&broker);

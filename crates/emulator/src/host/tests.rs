@@ -61,6 +61,13 @@ fn a_transfer_crosses_maps_in_any_order_of_the_file() {
     host.read(0x0FFC, &mut small, LIVE).unwrap();
     assert_eq!(small, [0xFF, 3, 1, 2, 3, 4, 0, 0]);
     assert_eq!(mine.load32(0xE004).unwrap(), 0xC0FF_EE00);
+
+    // What goes past the caches lies where it would else.
+    host.write_past_caches(0x234, &sent, LIVE).unwrap();
+    host.read(0x234, &mut back, LIVE).unwrap();
+    assert!(sent == back);
+    let fault = Err(DmaFault::Unmapped { iova: 0x1_0000 });
+    assert_eq!(host.write_past_caches(0xFFFE, &sent, LIVE), fault);
 }
 
 #[test]
