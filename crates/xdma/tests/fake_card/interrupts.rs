@@ -1,6 +1,7 @@
 //! Completion by interrupt: what is programmed, what may come when, and what is given back.
 
 use crate::model::{Bench, Fault};
+use crate::sharing::with_warnings;
 use crate::transfers::{SHORT, contents, patterned, works};
 use jitney_vfio::{Card, ErrorKind, LeaseRequest, Part};
 use jitney_xdma::{C2h, Error, H2c, Pending, Xdma};
@@ -167,6 +168,33 @@ fn a_lost_interrupt_is_made_up_for() {
     assert!(done.duration >= LOOK, "{:?}", done.duration);
     assert_eq!(bench.model.state().memory[..4096], contents(&buffer));
     works(&bench, &h2c);
+}
+
+/// As it is when the look that is due comes between what the engine writes to memory and its interrupt.
+#[test]
+fn an_interrupt_that_is_on_its_way_is_not_lost() {
+    for (adaptive, lost) in [(false, false), (true, false), (false, true), (true, true)] {
+        let bench = Bench::new();
+        let h2c = if adaptive { polled(&bench).adaptive().unwrap() } else { h2c(&bench) };
+        let buffer = patterned(&bench, 4096);
+        bench.model.set(Fault::Hang { after: 0 });
+        let pending = h2c.submit(&buffer, 0..4096, 0).unwrap();
+        let (done, warnings) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(LOOK / 5);
+                let mut state = bench.model.state();
+                (state.irq.slow, state.irq.lose) = (!lost, u32::from(lost));
+                drop(state);
+                bench.model.set(Fault::None);
+                bench.model.go_on(0);
+            });
+            with_warnings(|| pending.wait().unwrap())
+        });
+        assert!(done.bytes == 4096 && done.duration >= LOOK, "{done:?}");
+        assert_eq!(warnings, u32::from(lost), "adaptive: {adaptive}");
+        bench.model.state().irq.slow = false;
+        works(&bench, &h2c);
+    }
 }
 
 #[test]

@@ -9,6 +9,9 @@ pub(crate) struct IrqBlock {
     pub(crate) vectors: [u32; 2],
     /// How many interrupts are to be lost.
     pub(crate) lose: u32,
+    /// Whether interrupts are under way until a channel's status is read, whose answer comes behind them.
+    pub(crate) slow: bool,
+    under_way: Vec<u16>,
     /// Whether a vector sends for the first of several requests only, which PG195 leaves open.
     pub(crate) merged: bool,
     lines: u32,
@@ -32,12 +35,21 @@ impl IrqBlock {
             }
             if self.lose > 0 {
                 self.lose -= 1;
+            } else if self.slow {
+                self.under_way.push(vector.into());
             } else {
                 assert!(host.fire(vector.into()), "nobody gets vector {vector}");
             }
         }
         self.lines = lines;
         self.requests = requests;
+    }
+
+    /// What is under way arrives.
+    pub(crate) fn arrive(&mut self, host: &FakeHost) {
+        for vector in self.under_way.drain(..) {
+            assert!(host.fire(vector), "nobody gets vector {vector}");
+        }
     }
 
     /// The design's logic holds these lines up.

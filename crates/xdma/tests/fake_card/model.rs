@@ -309,6 +309,7 @@ impl FakeBar for Model {
                 let status = own.status;
                 own.status &= BUSY;
                 self.request(&mut state);
+                state.irq.arrive(&self.host);
                 status
             }
             0x0048 | 0x1048 => {

@@ -37,11 +37,17 @@ impl Subscriber for Warnings {
     fn exit(&self, _: &Id) {}
 }
 
-/// Runs `task`, which may not warn.
-fn without_warnings<T>(task: impl FnOnce() -> T) -> T {
+/// What comes of `task`, and how often it warns.
+pub(crate) fn with_warnings<T>(task: impl FnOnce() -> T) -> (T, u32) {
     let warnings = Arc::default();
     let outcome = tracing::subscriber::with_default(Warnings(Arc::clone(&warnings)), task);
-    assert_eq!(warnings.load(Relaxed), 0, "interrupts were lost");
+    (outcome, warnings.load(Relaxed))
+}
+
+/// Runs `task`, which may not warn.
+fn without_warnings<T>(task: impl FnOnce() -> T) -> T {
+    let (outcome, warnings) = with_warnings(task);
+    assert_eq!(warnings, 0, "interrupts were lost");
     outcome
 }
 
